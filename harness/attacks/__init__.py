@@ -1,0 +1,1 @@
+"""Attack plug-ins and the frame that judges them."""

@@ -1,0 +1,72 @@
+"""What an attack plug-in writes: a specification and `perturb`. The frame around it judges."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from harness.registry import Plugin, Registry
+from harness.threat import Norm, ThreatModel
+
+Access = Literal["none", "single_step", "iterative", "black_box", "ensemble"]
+"""What an attack uses of the model: nothing (a control), one gradient, many, only outputs, or several attacks."""
+
+
+class Attack(Plugin, ABC):
+    """Base of the attack plug-ins.
+
+    A subclass computes perturbed images and nothing else: `harness.attacks.frame` measures, projects and clips
+    them, predicts again, counts passes and restores the model; no attack's own claim of success is used.
+    """
+
+    NORMS: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF})
+    """The norms the attack knows."""
+    ACCESS: ClassVar[Access] = "iterative"
+    """What the attack uses of the model."""
+    TARGETED: ClassVar[bool] = False
+    """Whether the attack has a targeted mode."""
+    MINIMUM_NORM: ClassVar[bool] = False
+    """Whether the attack seeks each example's smallest perturbation and ignores the budget."""
+
+    restarts: int = Field(default=1, ge=1, le=1000)
+    """How often the attack is run, each time from another random state, on the examples that still stand."""
+
+    def supports(self, threat_model: ThreatModel) -> str | None:
+        """Returns None if the attack can run under this threat model, else the reason why not."""
+        if threat_model.norm not in self.NORMS:
+            return f"{self.name} has no {threat_model.norm} form, only {', '.join(sorted(self.NORMS))}"
+        if threat_model.targeted and not self.TARGETED:
+            return f"{self.name} has no targeted mode"
+        return None
+
+    def step_size(self, threat_model: ThreatModel) -> float | None:
+        """Returns the step size alpha at this budget, in pixel units, or None where the attack has none."""
+        return None
+
+    @abstractmethod
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
+        """Returns perturbed images.
+
+        Args:
+            model: The network, in eval mode, logits (N, K); every forward through it is counted and watched.
+            x: Images (N, 3, H, W), float32 in [0,1]; must not be changed in place.
+            y: True labels (N,), int64; the wanted classes where `threat_model.targeted`.
+            threat_model: The norm and the budget.
+            generator: Source of every random choice, on the device of `x`. A library that draws from the global
+                generators runs inside `harness.seeds.global_seed`, seeded from this generator.
+
+        Returns:
+            Perturbed images of the same shape, dtype and device.
+        """
+
+
+ATTACKS: Registry[Attack] = Registry(
+    "attacks",
+    {
+        "random_noise": "harness.attacks.random_noise:RandomNoise",
+        "fgsm": "harness.attacks.torchattacks:FGSM",
+        "pgd": "harness.attacks.torchattacks:PGD",
+    },
+)

@@ -1,0 +1,1 @@
+"""Corruption plug-ins: real-world conditions of graded severity."""

@@ -1,0 +1,1 @@
+"""Compares runtimes on the same stored inputs."""

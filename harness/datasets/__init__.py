@@ -1,0 +1,1 @@
+"""Data-set plug-ins: streamed, checked, hashed splits of RGB images."""

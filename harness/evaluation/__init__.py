@@ -1,0 +1,1 @@
+"""The evaluation protocol: clean and attacked sweeps, sanity checks, statistics."""

@@ -1,0 +1,1 @@
+"""Model plug-ins: timm names and factories, wrapped as `Classifier`, and their weight files."""

@@ -1,0 +1,41 @@
+"""Guards that give a network back as it was found: modes per module, gradients, requires_grad."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+
+@contextmanager
+def preserved_modes(model: nn.Module) -> Iterator[None]:
+    """Restores `training` of every single module on leaving: a frozen BatchNorm stays frozen.
+
+    Setting the mode of the root alone would overwrite the modes of all modules below it.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Puts the whole network into eval mode, and every module back into its own mode on leaving."""
+    with preserved_modes(model):
+        model.eval()
+        yield
+
+
+@contextmanager
+def frozen_parameters(model: nn.Module) -> Iterator[None]:
+    """Turns off `requires_grad` of all parameters, so that a backward pass reaches only the input."""
+    wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in wanted:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in wanted:
+            parameter.requires_grad_(True)

@@ -1,0 +1,1 @@
+"""Poison plug-ins, their manifests, and poison detectors."""

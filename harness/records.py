@@ -1,0 +1,248 @@
+"""The values that results are made of: grid cells, per-example outcomes, and the schema of cells.csv."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from harness.spec import Eps, Spec, canonical_json
+
+SCHEMA_VERSION = 1
+"""Version of the tables and payloads described here; written into provenance.json and every payload."""
+
+CELL_COLUMNS = (
+    *("dataset", "model", "arch", "recipe", "poison", "poison_rate", "target_class"),
+    *(
+        "condition",
+        "attack",
+        "norm",
+        "eps",
+        "alpha",
+        "steps",
+        "restarts",
+        "corruption",
+        "severity",
+        "protocol",
+        "seed",
+        "n_examples",
+    ),
+    *("accuracy", "accuracy_low", "accuracy_high", "clean_accuracy", "robust_accuracy", "attack_success_rate"),
+    *("precision_macro", "recall_macro", "f1_macro", "roc_auc_macro", "max_violation"),
+    *("forwards", "backwards", "seconds", "peak_memory_mb", "verdict", "verdict_reasons", "status", "reason", "digest"),
+)
+"""Columns of cells.csv, in order."""
+
+
+class Status(StrEnum):
+    """What became of a cell or a step."""
+
+    DONE = "done"
+    CACHED = "cached"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    NOT_RUN = "not_run"
+
+
+class Verdict(StrEnum):
+    """What the sanity checks make of a number."""
+
+    PASS = "PASS"
+    SUSPECT = "SUSPECT"
+    INVALID = "INVALID"
+
+
+class Cell(Spec):
+    """One row of the grid: a model under one condition. A field that does not apply is None."""
+
+    dataset: str
+    """Name of the data set."""
+    model: str
+    """The model's label in the suite."""
+    arch: str
+    """Architecture name."""
+    recipe: str
+    """Name of the training recipe."""
+    poison: str | None = None
+    """Label of the training set's poison."""
+    poison_rate: float | None = None
+    """Share of the training set that is poisoned, as asked for."""
+    target_class: str | None = None
+    """The class that a poison or a targeted attack aims at."""
+    condition: Literal["clean", "attack", "corruption", "trigger"] = "clean"
+    """What kind of images the model is scored on."""
+    attack: str = "none"
+    """The attack's label in the suite, or none."""
+    norm: str | None = None
+    """Norm of the budget."""
+    eps: Eps | None = None
+    """Budget in pixel units of [0,1]."""
+    alpha: float | None = None
+    """The attack's step size at this budget."""
+    steps: int | None = None
+    """The attack's number of steps."""
+    restarts: int | None = None
+    """The attack's number of restarts."""
+    corruption: str | None = None
+    """Name of the corruption."""
+    severity: int | None = None
+    """Severity of the corruption, 1 to 5."""
+    protocol: Literal["nested", "independent"] | None = None
+    """How the budgets of a sweep relate."""
+    seed: int = 0
+    """The suite's seed."""
+
+
+@dataclass(frozen=True)
+class ConditionResult:
+    """What a model did on one condition's images, example by example, in the order of the evaluated split.
+
+    For an attack under the nested protocol an example's image is its adversarial of the smallest budget that
+    fooled the model, else the last one tried; an initially wrong example keeps its clean image.
+    """
+
+    eps: Fraction | None
+    """The budget, or None where the condition has none."""
+    logits: NDArray[np.float32]
+    """Logits (N, K) on this condition's images."""
+    fooled: NDArray[np.bool_]
+    """(N,) correct when clean, and an adversarial within the budget was found; all False where there is no attack."""
+    distance: NDArray[np.float32]
+    """(N,) size of the perturbation in the norm of the threat model; 0 where the image is the clean one."""
+    max_violation: float = 0.0
+    """Largest distance outside the ball or [0,1], after the frame has projected."""
+    forwards: int = 0
+    """Forward passes x examples."""
+    backwards: int = 0
+    """Backward passes x examples."""
+    seconds: float = 0.0
+    """Wall time."""
+    peak_memory_mb: float = 0.0
+    """Largest memory of the process (CPU) or of the device (GPU) seen, in MiB."""
+    findings: Mapping[str, float] = field(default_factory=dict)
+    """What the sanity checks measured while the condition ran: name -> value."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The conditions of one step (a sweep of budgets, or one clean pass) on one model."""
+
+    labels: NDArray[np.int64]
+    """True class indices (N,)."""
+    clean_logits: NDArray[np.float32]
+    """Logits (N, K) on the unperturbed images."""
+    conditions: tuple[ConditionResult, ...]
+    """One result a condition, budgets rising."""
+    smallest_eps: NDArray[np.float32]
+    """(N,) the smallest budget that fooled the model, or the distance of a minimum-norm attack; inf if none did."""
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """A cell with what became of it; without a condition where it is skipped, failed or was not run."""
+
+    cell: Cell
+    digest: str
+    """Unique among the cells of a run."""
+    status: Status
+    reason: str = ""
+    """Why the cell has no numbers, in one line."""
+    labels: NDArray[np.int64] | None = None
+    """True class indices (N,)."""
+    clean_logits: NDArray[np.float32] | None = None
+    """Logits (N, K) of the same model on the unperturbed images."""
+    condition: ConditionResult | None = None
+    """What the model did under this cell's condition."""
+    smallest_eps: NDArray[np.float32] | None = None
+    """(N,) see `Outcome.smallest_eps`."""
+    verdict: Verdict | None = None
+    """What the sanity checks make of the number."""
+    verdict_reasons: tuple[str, ...] = ()
+    """One short reason a finding."""
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """An assertion of the suite with what the run found."""
+
+    text: str
+    """The assertion in words."""
+    holds: bool | None
+    """Whether it held; None where a cell it speaks of has no number."""
+    found: str
+    """The numbers it was judged by."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """All that a run found: the input of every table, curve and page."""
+
+    suite: Mapping[str, Any]
+    """The suite as validated, in plain values; has the keys name, title, description."""
+    cells: tuple[CellResult, ...]
+    class_names: tuple[str, ...]
+    example_ids: tuple[str, ...]
+    """Readable names of the evaluated examples (N,)."""
+    example_hashes: tuple[str, ...]
+    """Content hashes of the evaluated examples (N,)."""
+    histories: Mapping[str, tuple[Mapping[str, float], ...]]
+    """Model label -> one mapping an epoch: epoch, train_loss, train_accuracy, validation_accuracy, ..."""
+    expectations: tuple[Expectation, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Versions, git commit, host, device, seeds, data hashes, duplicates across splits, seconds."""
+
+
+def save_outcome(outcome: Outcome, path: Path) -> None:
+    """Writes an outcome as one safetensors file."""
+    tensors: dict[str, NDArray[np.generic]] = {
+        "labels": outcome.labels,
+        "clean_logits": outcome.clean_logits.astype(np.float32),
+        "smallest_eps": outcome.smallest_eps.astype(np.float32),
+    }
+    rows = []
+    for number, condition in enumerate(outcome.conditions):
+        tensors[f"{number}.logits"] = condition.logits.astype(np.float32)
+        tensors[f"{number}.fooled"] = condition.fooled.astype(np.uint8)
+        tensors[f"{number}.distance"] = condition.distance.astype(np.float32)
+        rows.append(_scalars(condition))
+    metadata = {"schema_version": str(SCHEMA_VERSION), "conditions": canonical_json(rows)}
+    save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, path, metadata=metadata)
+
+
+def load_outcome(path: Path) -> Outcome:
+    """Reads what `save_outcome` wrote."""
+    with safe_open(path, framework="numpy") as file:
+        rows = json.loads(file.metadata()["conditions"])
+        conditions = tuple(_condition_of(file, number, row) for number, row in enumerate(rows))
+        return Outcome(
+            labels=file.get_tensor("labels"),
+            clean_logits=file.get_tensor("clean_logits"),
+            conditions=conditions,
+            smallest_eps=file.get_tensor("smallest_eps"),
+        )
+
+
+SCALARS = ("max_violation", "forwards", "backwards", "seconds", "peak_memory_mb", "findings")
+
+
+def _scalars(condition: ConditionResult) -> dict[str, object]:
+    row: dict[str, object] = {name: getattr(condition, name) for name in SCALARS}
+    return {**row, "findings": dict(condition.findings), "eps": None if condition.eps is None else str(condition.eps)}
+
+
+def _condition_of(file: safe_open, number: int, row: dict[str, Any]) -> ConditionResult:
+    eps = row.pop("eps")
+    return ConditionResult(
+        eps=None if eps is None else Fraction(eps),
+        logits=file.get_tensor(f"{number}.logits"),
+        fooled=file.get_tensor(f"{number}.fooled").astype(bool),
+        distance=file.get_tensor(f"{number}.distance"),
+        **row,
+    )

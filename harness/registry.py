@@ -1,0 +1,110 @@
+"""Plug-in families: a lazy table of built-in classes, a decorator, and entry points.
+
+A plug-in is a frozen `Plugin` whose `name` field is a one-value Literal. It is found, in this order, in the
+family's built-in table (imported only when asked for), among the classes registered by decorator, and through
+the entry-point group of the family's name.
+"""
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Annotated, Any, Generic, TypeVar, cast
+
+from pydantic import BeforeValidator, SerializeAsAny
+
+from harness.errors import SuiteError
+from harness.spec import Spec
+
+
+class Plugin(Spec):
+    """Base of every plug-in specification."""
+
+    name: str
+    """The plug-in's name in its family."""
+
+
+PluginT = TypeVar("PluginT", bound=Plugin)
+
+
+class Registry(Generic[PluginT]):
+    """The named plug-ins of one family.
+
+    Args:
+        family: The family's name, for messages and `harness list`.
+        builtin: Plug-in name -> "package.module:Class".
+    """
+
+    def __init__(self, family: str, builtin: Mapping[str, str]) -> None:
+        """See the class."""
+        self.family = family
+        self._builtin = dict(builtin)
+        self._registered: dict[str, type[PluginT]] = {}
+
+    def register(self, cls: type[PluginT]) -> type[PluginT]:
+        """Registers a class under the default of its `name` field; a class decorator.
+
+        Raises:
+            SuiteError: if the class has no default name, or another class has that name.
+        """
+        name = cls.model_fields["name"].default
+        if not isinstance(name, str):
+            raise SuiteError(f'{cls.__qualname__}: expected a field name: Literal["..."] = "...", got no default')
+        target = f"{cls.__module__}:{cls.__qualname__}"
+        taken = self._builtin.get(name, target) != target or self._registered.get(name, cls).__qualname__ != cls.__qualname__
+        if taken:
+            raise SuiteError(f"{self.family}: the name {name!r} is taken twice, now by {target}")
+        self._registered[name] = cls
+        return cls
+
+    def names(self) -> list[str]:
+        """Returns every known name, sorted, without importing a plug-in."""
+        return sorted({*self._builtin, *self._registered, *self._entry_points()})
+
+    def get(self, name: str) -> type[PluginT]:
+        """Returns the class of that name.
+
+        Raises:
+            SuiteError: if there is none; the message suggests the nearest names.
+        """
+        if name in self._registered:
+            return self._registered[name]
+        if name in self._builtin:
+            return cast(type[PluginT], _load(self._builtin[name]))
+        if name in (found := self._entry_points()):
+            return cast(type[PluginT], _load(found[name]))
+        nearest = difflib.get_close_matches(name, self.names(), n=3, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest else f"; known: {', '.join(self.names())}"
+        raise SuiteError(f"{self.family}: unknown name {name!r}{hint}")
+
+    def parse(self, value: object) -> PluginT:
+        """Builds a plug-in from `{"name": ..., **fields}`, a bare name, or an instance.
+
+        Raises:
+            ValueError: if the value has another form or the name is unknown.
+        """
+        if isinstance(value, Plugin):
+            return cast(PluginT, value)
+        if isinstance(value, str):
+            value = {"name": value}
+        if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+            raise ValueError(
+                f"expected a name from {', '.join(self.names())}, or a mapping with the key 'name', got {value!r:.80}"
+            )
+        try:
+            return self.get(value["name"]).model_validate(dict(value))
+        except SuiteError as error:
+            raise ValueError(str(error)) from error
+
+    def _entry_points(self) -> dict[str, str]:
+        return {point.name: point.value for point in entry_points(group=f"harness.{self.family}")}
+
+
+def plugin_field(registry: Registry[Any]) -> Any:
+    """Returns the field type for one plug-in of a family: parsed by name, serialised with all its fields."""
+    return Annotated[SerializeAsAny[Plugin], BeforeValidator(registry.parse)]
+
+
+def _load(target: str) -> object:
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)

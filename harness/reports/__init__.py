@@ -1,0 +1,1 @@
+"""Tables, curves, leaderboard and HTML page: reads results, runs nothing."""

@@ -1,0 +1,1 @@
+"""The kinds of steps that a plan is made of, one file each."""

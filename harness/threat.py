@@ -1,0 +1,100 @@
+"""Threat models: the one home of norms, budgets and projections."""
+
+from enum import StrEnum
+from fractions import Fraction
+from typing import Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from harness.spec import Eps, Spec
+
+
+class Norm(StrEnum):
+    """The norm that measures a perturbation over all pixels and channels of one image."""
+
+    LINF = "Linf"
+    L2 = "L2"
+    L1 = "L1"
+
+
+LINF_HINT = 'expected a budget <= 1 in pixel units of [0,1]; write "8/255", not 8'
+
+
+class ThreatModel(Spec):
+    """What the attacker may do: stay within `eps` of the image in `norm`, and inside [0,1].
+
+    Images are float tensors (N, C, H, W) in [0,1]; `eps` is in the same units.
+    """
+
+    norm: Norm = Norm.LINF
+    """The norm of the perturbation."""
+    eps: Eps = Field(default=Fraction(8, 255))
+    """The budget: "8/255", kept exact; at most 1 for Linf."""
+    targeted: bool = False
+    """Whether the attacker must reach a chosen class instead of any wrong one."""
+
+    @model_validator(mode="after")
+    def _linf_budget_fits_the_pixel_range(self) -> Self:
+        if self.norm is Norm.LINF and self.eps > 1:
+            raise ValueError(f"eps: {LINF_HINT}, got {self.eps}")
+        return self
+
+    def with_eps(self, eps: Fraction | str) -> "ThreatModel":
+        """Returns the same threat model with another budget."""
+        return ThreatModel(norm=self.norm, eps=eps, targeted=self.targeted)
+
+    def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Returns the size of each perturbation in this norm, shape (N,).
+
+        Args:
+            x_adv: Perturbed images (N, C, H, W).
+            x: The original images, same shape.
+        """
+        delta = (x_adv - x).flatten(1)
+        if self.norm is Norm.LINF:
+            return delta.abs().amax(dim=1)
+        return torch.linalg.vector_norm(delta, ord=2 if self.norm is Norm.L2 else 1, dim=1)
+
+    def violation(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Returns how far each image lies outside the ball or outside [0,1], shape (N,); 0 is inside.
+
+        A non-finite pixel is a violation of infinity.
+        """
+        outside_ball = (self.distance(x_adv, x) - float(self.eps)).clamp(min=0)
+        outside_bounds = torch.maximum(-x_adv, x_adv - 1).flatten(1).amax(dim=1).clamp(min=0)
+        worst = torch.maximum(outside_ball, outside_bounds)
+        return torch.where(x_adv.flatten(1).isfinite().all(dim=1), worst, torch.inf)
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Returns the images moved into the ball around `x` and into [0,1].
+
+        For Linf this is the Euclidean projection onto the intersection. For L2 and L1 the perturbation is first
+        projected onto the ball, then the image is clipped, which can only shorten it since `x` lies in [0,1].
+        A non-finite pixel is replaced by the original one.
+
+        Source: Linf and L2: Madry et al. 2018, https://arxiv.org/abs/1706.06083, section 2.1.
+            L1: Duchi et al. 2008, "Efficient projections onto the l1-ball", figure 1.
+        """
+        delta = torch.where(x_adv.isfinite(), x_adv - x, 0.0)
+        eps = float(self.eps)
+        if self.norm is Norm.LINF:
+            delta = delta.clamp(-eps, eps)
+        elif self.norm is Norm.L2:
+            norms = torch.linalg.vector_norm(delta.flatten(1), dim=1).clamp(min=torch.finfo(delta.dtype).tiny)
+            delta = delta * (eps / norms).clamp(max=1).view(-1, 1, 1, 1)
+        else:
+            delta = _project_onto_l1_ball(delta.flatten(1), eps).view_as(delta)
+        return (x + delta).clamp(0, 1)
+
+
+def _project_onto_l1_ball(delta: Tensor, eps: float) -> Tensor:
+    """Projects rows (N, D) onto the L1 ball of radius `eps`: soft-thresholding at the level that fits."""
+    magnitudes = delta.abs()
+    descending = magnitudes.sort(dim=1, descending=True).values
+    excess = descending.cumsum(dim=1) - eps
+    ranks = torch.arange(1, delta.shape[1] + 1, device=delta.device, dtype=delta.dtype)
+    active = (descending * ranks > excess).sum(dim=1, keepdim=True).clamp(min=1)
+    threshold = (excess.gather(1, active - 1) / active).clamp(min=0)
+    return delta.sign() * (magnitudes - threshold).clamp(min=0)
