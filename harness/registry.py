@@ -9,9 +9,7 @@ import difflib
 import importlib
 from collections.abc import Mapping
 from importlib.metadata import entry_points
-from typing import Annotated, Any, Generic, TypeVar, cast
-
-from pydantic import BeforeValidator, SerializeAsAny
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from harness.errors import SuiteError
 from harness.spec import Spec
@@ -20,8 +18,15 @@ from harness.spec import Spec
 class Plugin(Spec):
     """Base of every plug-in specification."""
 
+    PATH_FIELDS: ClassVar[frozenset[str]] = frozenset()
+    """Fields that say where files lie: out of digests, the hash of the files' content stands for them."""
+
     name: str
     """The plug-in's name in its family."""
+
+    def identity(self) -> dict[str, Any]:
+        """Returns, as plain JSON values, the fields that digests are taken over."""
+        return self.model_dump(mode="json", exclude=set(self.PATH_FIELDS))
 
 
 PluginT = TypeVar("PluginT", bound=Plugin)
@@ -98,11 +103,6 @@ class Registry(Generic[PluginT]):
 
     def _entry_points(self) -> dict[str, str]:
         return {point.name: point.value for point in entry_points(group=f"harness.{self.family}")}
-
-
-def plugin_field(registry: Registry[Any]) -> Any:
-    """Returns the field type for one plug-in of a family: parsed by name, serialised with all its fields."""
-    return Annotated[SerializeAsAny[Plugin], BeforeValidator(registry.parse)]
 
 
 def _load(target: str) -> object:

@@ -48,6 +48,8 @@ def digest_of(value: object) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+HIDDEN = "plugin"
+"""A field of this name does not show in error paths: `attacks.pgd.steps`, not `attacks.pgd.plugin.steps`."""
 SpecT = TypeVar("SpecT", bound=Spec)
 
 
@@ -75,7 +77,7 @@ def explain(problem: ValidationError) -> list[str]:
 
 
 def _explain_one(path: Sequence[int | str], kind: str, message: str, found: object) -> str:
-    place = ".".join(str(part) for part in path if not str(part).startswith("function-")) or "(top level)"
+    place = ".".join(str(part) for part in path if part != HIDDEN and not str(part).startswith("function-")) or "(top level)"
     if kind == "extra_forbidden":
         return f"{place}: unknown field"
     if kind == "missing":

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,9 +54,6 @@ class Dataset(Plugin, ABC):
 
     Images are always RGB (grey ones are repeated over the channels) and square, at `resolution`.
     """
-
-    PATH_FIELDS: ClassVar[frozenset[str]] = frozenset()
-    """Fields that say where the data lies: out of the digest, as the content hash stands for them."""
 
     resolution: int = Field(default=224, ge=8, le=1024)
     """Side length of the images in pixels; antialiased resize where the source differs."""

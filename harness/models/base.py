@@ -2,19 +2,21 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 from pydantic import Field
 
+from harness.errors import ModelError
 from harness.models.classifier import Classifier
 from harness.registry import Plugin, Registry
+from harness.store import sha256_of_file
 
 
 class Architecture(Plugin, ABC):
     """Base of the model plug-ins: a specification that builds an untrained or pretrained `Classifier`."""
 
     PATH_FIELDS: ClassVar[frozenset[str]] = frozenset({"weights"})
-    """Fields that say where weights lie: out of the digest, the file's hash stands for them."""
 
     weights: str | None = None
     """A file to start from: .safetensors, .pth or .h5; a head of another class count is dropped and said so."""
@@ -27,6 +29,14 @@ class Architecture(Plugin, ABC):
     @abstractmethod
     def arch(self) -> str:
         """The architecture's name as shown in tables: "efficientnet_b0", "mypackage.nets:small"."""
+
+    def identity(self) -> dict[str, Any]:
+        """Returns the fields for digests, with the hash of the weights file in place of its path.
+
+        Raises:
+            ModelError: if the weights file is missing.
+        """
+        return {**super().identity(), "weights_sha256": None if self.weights is None else _hash_of_weights(self.weights)}
 
     @abstractmethod
     def build(self, class_names: Sequence[str], *, resolution: int, seed: int) -> Classifier:
@@ -41,6 +51,13 @@ class Architecture(Plugin, ABC):
             ModelError: if the architecture is unknown, the file does not fit or is damaged, or the output has
                 another shape than (N, number of classes).
         """
+
+
+def _hash_of_weights(weights: str) -> str:
+    try:
+        return sha256_of_file(Path(weights).expanduser())
+    except OSError as error:
+        raise ModelError(f"weights: expected a readable file at {weights}, found {error.strerror}") from error
 
 
 MODELS: Registry[Architecture] = Registry(
