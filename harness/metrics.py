@@ -1,0 +1,193 @@
+"""Metrics of classification and robustness: pure functions of arrays, computed by scikit-learn where it has them.
+
+N is the number of examples, K the number of classes; labels and predictions are class indices in 0..K-1. A number
+that is not defined, for example an accuracy over no example, is NaN, never 0.
+"""
+
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import metrics as sklearn_metrics
+
+Floats = NDArray[np.floating]
+Indices = NDArray[np.integer]
+Flags = NDArray[np.bool_]
+
+
+class Interval(NamedTuple):
+    """A confidence interval of a rate."""
+
+    low: float
+    high: float
+
+
+class ClassReport(NamedTuple):
+    """Scores of each class, arrays (K,); NaN where a class has neither labels nor predictions."""
+
+    precision: Floats
+    recall: Floats
+    f1: Floats
+    support: Indices
+
+
+class MacroScores(NamedTuple):
+    """Scores averaged over classes, each class counting alike."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+class RocCurve(NamedTuple):
+    """One class against the rest: arrays of the same length, thresholds falling."""
+
+    class_index: int
+    false_positive_rate: Floats
+    true_positive_rate: Floats
+    thresholds: Floats
+    auc: float
+
+
+def predictions(logits: Floats) -> Indices:
+    """Returns the class with the largest logit of each example, (N, K) -> (N,)."""
+    return np.asarray(logits).argmax(axis=1)
+
+
+def softmax(logits: Floats) -> Floats:
+    """Returns class probabilities in double precision, (N, K) -> (N, K)."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True, initial=-np.inf)
+    exponentials = np.exp(shifted)
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def accuracy(predicted: Indices, labels: Indices) -> float:
+    """Returns the share of correct predictions, both (N,); NaN for N = 0.
+
+    >>> accuracy(np.array([0, 1, 2, 2]), np.array([0, 1, 1, 2]))
+    0.75
+    """
+    return share(predicted == labels)
+
+
+def share(flags: Flags) -> float:
+    """Returns the share of true flags, (N,); NaN for N = 0."""
+    return float(flags.mean()) if flags.size else float("nan")
+
+
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:
+    """Returns the score interval of a rate: within [0,1], and of positive width at 0 and 1 too.
+
+    Args:
+        successes: Number of successes.
+        n: Number of trials; for 0 both ends are NaN.
+        confidence: Probability that the interval covers the rate.
+
+    Raises:
+        ValueError: if there are more successes than trials, or a number is out of range.
+
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22.
+
+    >>> low, high = wilson_interval(8, 10)
+    >>> round(low, 4), round(high, 4)
+    (0.4902, 0.9433)
+    """
+    if not 0 <= successes <= n:
+        raise ValueError(f"successes: expected a number in 0..{n}, got {successes}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence: expected a number between 0 and 1, got {confidence}")
+    if n == 0:
+        return Interval(float("nan"), float("nan"))
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    rate = successes / n
+    centre = rate + z**2 / (2 * n)
+    half_width = z * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    scale = 1 + z**2 / n
+    low, high = float((centre - half_width) / scale), float((centre + half_width) / scale)
+    return Interval(max(0.0, min(low, rate)), min(1.0, max(high, rate)))
+
+
+def confusion_matrix(predicted: Indices, labels: Indices, classes: int) -> Indices:
+    """Returns counts (K, K) with true classes as rows and predicted ones as columns, for K = `classes`."""
+    if labels.size == 0:
+        return np.zeros((classes, classes), dtype=np.int64)
+    return np.asarray(sklearn_metrics.confusion_matrix(labels, predicted, labels=np.arange(classes)))
+
+
+def class_report(confusion: Indices) -> ClassReport:
+    """Returns precision, recall, F1 and support of each class from its confusion matrix (K, K).
+
+    As in scikit-learn with `zero_division=0`, a score without a denominator is 0 as long as the class occurs among
+    the labels or the predictions.
+    """
+    hits, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    occurs = support + predicted > 0
+    return ClassReport(
+        precision=_rate(hits, predicted, occurs),
+        recall=_rate(hits, support, occurs),
+        f1=_rate(2 * hits, support + predicted, occurs),
+        support=support,
+    )
+
+
+def _rate(numerator: Indices, denominator: Indices, occurs: Flags) -> Floats:
+    return np.where(occurs, numerator / np.maximum(denominator, 1), np.nan)
+
+
+def macro_scores(report: ClassReport) -> MacroScores:
+    """Returns the averages over the classes that occur among labels or predictions; NaN if none does."""
+    scores = np.array([report.precision, report.recall, report.f1])
+    occurring = scores[:, ~np.isnan(scores[0])]
+    precision, recall, f1 = occurring.mean(axis=1) if occurring.size else np.full(3, np.nan)
+    return MacroScores(float(precision), float(recall), float(f1))
+
+
+def roc_curves(logits: Floats, labels: Indices) -> tuple[RocCurve, ...]:
+    """Returns the one-vs-rest ROC curve of each class, scored by its softmax probability.
+
+    Args:
+        logits: (N, K).
+        labels: (N,).
+
+    Returns:
+        One curve for each class that has positives and negatives among the labels; none where a logit is not finite.
+    """
+    if not np.isfinite(logits).all():
+        return ()
+    probabilities = softmax(logits)
+    present = np.unique(labels)
+    if len(present) < 2:
+        return ()
+    return tuple(_roc_curve(int(index), probabilities[:, index], labels == index) for index in present)
+
+
+def _roc_curve(index: int, scores: Floats, positive: Flags) -> RocCurve:
+    false_positive_rate, true_positive_rate, thresholds = sklearn_metrics.roc_curve(positive, scores)
+    area = float(sklearn_metrics.auc(false_positive_rate, true_positive_rate))
+    return RocCurve(index, false_positive_rate, true_positive_rate, thresholds, area)
+
+
+def roc_auc_macro(curves: Sequence[RocCurve]) -> float:
+    """Returns the mean area under the one-vs-rest curves; NaN if there is none."""
+    return float(np.mean([curve.auc for curve in curves])) if curves else float("nan")
+
+
+def robust_accuracy(clean_correct: Flags, fooled: Flags) -> float:
+    """Returns the share of examples that are correct when clean and that no attack fooled; NaN for N = 0.
+
+    Args:
+        clean_correct: (N,) whether the unperturbed example is classified correctly.
+        fooled: (N,) whether an adversarial example within the budget was found.
+    """
+    return share(clean_correct & ~fooled)
+
+
+def attack_success_rate(clean_correct: Flags, fooled: Flags) -> float:
+    """Returns the share of fooled examples among those that are correct when clean; NaN if none is.
+
+    An example that was wrong from the start is no success of the attack. For a backdoor, leave the examples of the
+    target class out of `clean_correct` and let `fooled` say that the target class was predicted.
+    """
+    return share(fooled[clean_correct])
