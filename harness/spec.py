@@ -18,7 +18,7 @@ class Spec(BaseModel):
 
 
 def parse_eps(value: object) -> Fraction:
-    """Reads a budget such as "8/255", 0.03 or 1 as an exact, non-negative fraction.
+    """Reads a budget such as "8/255", "0.5/255", 0.03 or 1 as an exact, non-negative fraction.
 
     Raises:
         ValueError: if the value is no number or is negative.
@@ -26,12 +26,17 @@ def parse_eps(value: object) -> Fraction:
     try:
         if isinstance(value, bool):
             raise TypeError
-        eps = value if isinstance(value, Fraction) else Fraction(str(value).replace(" ", ""))
+        eps = value if isinstance(value, Fraction) else _quotient(str(value))
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise ValueError(f'expected a budget like "8/255" or 0.03, got {value!r}') from error
     if eps < 0:
         raise ValueError(f"expected a budget >= 0, got {value!r}")
     return eps
+
+
+def _quotient(text: str) -> Fraction:
+    above, slash, below = text.partition("/")
+    return Fraction(above.strip()) / Fraction(below.strip() if slash else "1")
 
 
 Eps = Annotated[Fraction, BeforeValidator(parse_eps), PlainSerializer(str, return_type=str)]
@@ -50,6 +55,12 @@ def digest_of(value: object) -> str:
 
 HIDDEN = "plugin"
 """A field of this name does not show in error paths: `attacks.pgd.steps`, not `attacks.pgd.plugin.steps`."""
+COMPARISONS = {
+    "greater than or equal to": "a number >=",
+    "less than or equal to": "a number <=",
+    "greater than": "a number >",
+    "less than": "a number <",
+}
 SpecT = TypeVar("SpecT", bound=Spec)
 
 
@@ -84,4 +95,7 @@ def _explain_one(path: Sequence[int | str], kind: str, message: str, found: obje
         return f"{place}: required field is missing"
     if kind == "value_error":
         return f"{place}: {message.removeprefix('Value error, ')}"
-    return f"{place}: expected {message.removeprefix('Input should be ')}, got {found!r:.80}"
+    expected = message.removeprefix("Input should be ")
+    for words, sign in COMPARISONS.items():
+        expected = expected.replace(words, sign)
+    return f"{place}: expected {expected}, got {found!r:.80}"

@@ -60,6 +60,24 @@ def find_suite(source: str | Path) -> Path:
     return shipped[str(source)]
 
 
+def suite_title(path: Path) -> str:
+    """Returns the title in a suite file, without validating the rest."""
+    return str(_read_yaml(path).get("title", ""))
+
+
+def suite_name(source: str | Path) -> str:
+    """Returns the name in a suite file, without validating the rest.
+
+    Raises:
+        SuiteError: if the file is missing, is no YAML, or has no name.
+    """
+    path = find_suite(source)
+    name = _read_yaml(path).get("name")
+    if not isinstance(name, str):
+        raise SuiteError(f"{path}: name: expected a text, found {name!r}")
+    return name
+
+
 def expand_variables(value: Any, *, where: str) -> Any:
     """Replaces ${NAME} in every text of a nested value by the environment variable.
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import Field
 
@@ -37,6 +37,11 @@ class Architecture(Plugin, ABC):
             ModelError: if the weights file is missing.
         """
         return {**super().identity(), "weights_sha256": None if self.weights is None else _hash_of_weights(self.weights)}
+
+    def without_weights(self) -> Self:
+        """Returns the same architecture, to be filled from a state that is already at hand."""
+        fields: dict[str, object] = {"weights": None, "pretrained": False}
+        return self.model_copy(update={key: value for key, value in fields.items() if key in type(self).model_fields})
 
     @abstractmethod
     def build(self, class_names: Sequence[str], *, resolution: int, seed: int) -> Classifier:

@@ -1,0 +1,189 @@
+"""The command line: every verb parses, calls and prints.
+
+Verbs import what they need when they run, so that `harness --help` answers at once.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness import console
+from harness.errors import HarnessError
+
+BAD_INPUT = 2
+CHECK_FAILED = 1
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="Name of a shipped suite, or the path of a .yaml file.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a field of the suite; repeatable.")]
+OutOption = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the results [results/<suite>].")]
+StoreOption = Annotated[Path | None, typer.Option("--store", metavar="DIR", help="Finished steps [results/.store].")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")]
+
+
+@app.callback()
+def main_options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug messages.")] = False,
+) -> None:
+    """Benchmark image classifiers under attack, and prove that the deployed model is the measured one."""
+    console.log_to_console(verbose=debug)
+
+
+@app.command("list")
+def list_plugins(family: Annotated[str | None, typer.Argument(help="suites, datasets, models, attacks, ...")] = None) -> None:
+    """List the shipped suites and the plug-ins of every family."""
+    from harness.catalogue import catalogue
+
+    console.show_table("", ["family", "name", "what it is"], catalogue(family))
+
+
+@app.command()
+def validate(suite: SuiteArgument, overrides: SetOption = None) -> None:
+    """Check a suite file: fields, names, budgets, references."""
+    from harness.grid import cells_of
+    from harness.suite_files import load_suite
+
+    loaded = load_suite(suite, overrides or ())
+    cells = cells_of(loaded)
+    skipped = sum(cell.skip is not None for cell in cells)
+    console.stdout.print(f"{loaded.name}: valid; {len(loaded.models)} models, {len(cells)} cells, {skipped} skipped")
+
+
+@app.command()
+def plan(suite: SuiteArgument, overrides: SetOption = None, store: StoreOption = None) -> None:
+    """Show the cells and steps of a suite, and which steps are finished."""
+    from harness.inspection import open_store, plan_rows, plan_suite, step_rows
+    from harness.suite_files import load_suite
+
+    planned = plan_suite(load_suite(suite, overrides or ()))
+    console.show_table("Cells", ["model", "condition", "attack", "norm", "eps", "step", "note"], plan_rows(planned))
+    console.show_table("Steps", ["kind", "title", "digest", "state"], step_rows(planned, open_store(store)))
+
+
+@app.command()
+def run(
+    suite: SuiteArgument,
+    overrides: SetOption = None,
+    out: OutOption = None,
+    store: StoreOption = None,
+    device: DeviceOption = "auto",
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that load images.")] = 0,
+) -> None:
+    """Train what is missing, attack, score, and write tables, curves and the report. Stops and resumes."""
+    from harness.runner import run as run_suite
+    from harness.suite_files import load_suite
+
+    loaded = load_suite(suite, overrides or ())
+    summary = run_suite(loaded, out=out, store=store, device=device, workers=workers, progress=console.progress_display())
+    console.show_summary(summary.folder, seconds=summary.seconds)
+    if summary.interrupted:
+        raise typer.Exit(130)
+    if not summary.ok:
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command()
+def report(suite: SuiteArgument, out: OutOption = None) -> None:
+    """Write the curves and the report of a run anew, from its tables."""
+    from harness.reports.html import write_report
+
+    console.stdout.print(str(write_report(_results_of(suite, out))))
+
+
+@app.command()
+def leaderboard(
+    results: Annotated[list[Path], typer.Argument(metavar="RESULTS...", help="Folders of results.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The CSV file to write.")],
+) -> None:
+    """Merge the leaderboards of several runs into one CSV file."""
+    from harness.reports.leaderboard import merge
+    from harness.reports.tables import write_csv
+
+    write_csv(merge(results), out)
+    console.stdout.print(str(out))
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="RESULTS_A")],
+    second: Annotated[Path, typer.Argument(metavar="RESULTS_B")],
+) -> None:
+    """Compare the cells of two runs; exit 1 where intervals do not overlap."""
+    from harness.reports.load import compare as compare_results
+
+    table = compare_results(first, second)
+    console.show_table("", list(table.columns), table.itertuples(index=False))
+    if not table["overlap"].all():
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command()
+def verify(suite: SuiteArgument, overrides: SetOption = None, store: StoreOption = None) -> None:
+    """Check the stored payload of a suite's steps against their recorded hashes; exit 1 on damage."""
+    from harness.inspection import damaged_rows, open_store, plan_suite
+    from harness.suite_files import load_suite
+
+    damaged = damaged_rows(plan_suite(load_suite(suite, overrides or ())), open_store(store))
+    for row in damaged:
+        console.stdout.print("\t".join(row))
+    console.stdout.print(f"{len(damaged)} damaged files")
+    if damaged:
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command()
+def show(
+    digest: Annotated[str, typer.Argument(help="Digest of a step or of a cell, or its first digits.")],
+    store: StoreOption = None,
+) -> None:
+    """Show what is recorded of one step: specification, inputs, versions, host, seconds, file hashes."""
+    from harness.inspection import describe_digest, open_store
+
+    console.stdout.print_json(data=describe_digest(digest, open_store(store)), default=str)
+
+
+@app.command()
+def doctor() -> None:
+    """Check the installation: versions, devices, optional parts; exit 1 if something needed is missing."""
+    from harness.doctor import examine
+
+    rows = examine()
+    console.show_table("", ["check", "state", "found"], rows)
+    if any(state == "missing" for _, state, _ in rows):
+        raise typer.Exit(CHECK_FAILED)
+
+
+def _results_of(suite: str, out: Path | None) -> Path:
+    """Returns the folder of a suite's results: the named one, a folder itself, or results/<suite>."""
+    from harness.suite_files import suite_name
+
+    if out is not None or Path(suite).is_dir():
+        return out or Path(suite)
+    return Path("results") / suite_name(suite)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line; errors of the harness become one or two lines and exit code 2."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    code = _exit_code(lambda: app(["--debug", *[word for word in given if word != "--debug"]] if debug else given), debug=debug)
+    sys.exit(code)
+
+
+def _exit_code(call: Callable[[], Any], *, debug: bool) -> int:
+    try:
+        call()
+    except HarnessError as error:
+        if debug:
+            raise
+        console.stderr.print(f"harness: {error}", markup=False)
+        return BAD_INPUT
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else BAD_INPUT
+    except KeyboardInterrupt:
+        console.stderr.print("harness: stopped")
+        return 130
+    return 0

@@ -1,0 +1,84 @@
+"""Runs a plan's steps on this machine, one after the other: finished ones are found, failed ones are recorded."""
+
+import logging
+import time
+import traceback
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from harness.errors import HarnessError
+from harness.provenance import describe_host
+from harness.records import Status
+from harness.steps.base import Context, Step
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What became of one step."""
+
+    status: Status
+    reason: str = ""
+    """One line, where the step has no result."""
+    seconds: float = 0.0
+    trace: str = field(default="", repr=False)
+    """The traceback of a failed step."""
+
+
+def execute(steps: Iterable[Step], context: Context) -> dict[str, StepReport]:
+    """Runs steps in the given order, each after those it depends on.
+
+    A failed step marks what depends on it as not run, and the rest goes on.
+
+    Returns:
+        Digest -> what became of that step. After Ctrl-C the steps not reached are missing, as `Interrupted` tells.
+
+    Raises:
+        Interrupted: on Ctrl-C or SIGTERM; it carries the reports so far.
+    """
+    reports: dict[str, StepReport] = {}
+    for step in steps:
+        try:
+            reports[step.digest] = _outcome_of(step, context, reports)
+        except KeyboardInterrupt as interrupt:
+            raise Interrupted(reports) from interrupt
+    return reports
+
+
+class Interrupted(Exception):
+    """The run was stopped by its user; what is finished is in the store."""
+
+    def __init__(self, reports: Mapping[str, StepReport]) -> None:
+        """Keeps the reports of the steps that were reached."""
+        super().__init__("stopped; what is finished is kept, and the same command goes on from here")
+        self.reports = dict(reports)
+
+
+def _outcome_of(step: Step, context: Context, reports: Mapping[str, StepReport]) -> StepReport:
+    if context.entry(step) is not None:
+        return StepReport(Status.CACHED)
+    broken = [needed.title for needed in step.inputs.values() if reports[needed.digest].reason]
+    if broken:
+        return StepReport(Status.NOT_RUN, f"not run: {broken[0]} did not finish")
+    started = time.perf_counter()
+    try:
+        _compute(step, context, started)
+    except Exception as error:  # the step boundary: recorded with its traceback
+        return _failure(step, error, started)
+    return StepReport(Status.DONE, seconds=time.perf_counter() - started)
+
+
+def _compute(step: Step, context: Context, started: float) -> None:
+    meta: dict[str, object] = {"title": step.title, "spec": step.spec(), **describe_host(context.device)}
+    with context.store.writing(step.KIND, step.digest, meta) as folder:
+        step.run(context, folder)
+        meta["seconds"] = time.perf_counter() - started
+    context.store.drop_partial(step.digest)
+
+
+def _failure(step: Step, error: Exception, started: float) -> StepReport:
+    lines = str(error).strip().splitlines() or [""]
+    reason = lines[0] if isinstance(error, HarnessError) else f"{type(error).__name__}: {lines[0]}"
+    logger.error("%s failed: %s", step.title, reason)
+    return StepReport(Status.FAILED, reason, time.perf_counter() - started, traceback.format_exc())

@@ -1,0 +1,73 @@
+"""What the command line tells about plans and stored steps."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.errors import StoreError
+from harness.plan import Plan, plan_of
+from harness.runner import DEFAULT_RESULTS, STORE_FOLDER
+from harness.store import Store
+from harness.suite import Suite
+
+SHORT = 12
+
+
+def plan_rows(plan: Plan) -> list[tuple[str, ...]]:
+    """Returns one row a cell: model, condition, attack, norm, eps, short digest of its step, why it is skipped."""
+    return [
+        (
+            cell.cell.model,
+            cell.cell.condition,
+            cell.cell.attack,
+            cell.cell.norm or "",
+            "" if cell.cell.eps is None else str(cell.cell.eps),
+            "" if cell.step is None else cell.step.digest[:SHORT],
+            "" if cell.skip is None else f"skipped: {cell.skip}",
+        )
+        for cell in plan.cells
+    ]
+
+
+def step_rows(plan: Plan, store: Store) -> list[tuple[str, ...]]:
+    """Returns one row a step: kind, title, short digest, whether it is finished."""
+    return [
+        (step.KIND, step.title, step.digest[:SHORT], "missing" if store.get(step.KIND, step.digest) is None else "finished")
+        for step in plan.steps
+    ]
+
+
+def damaged_rows(plan: Plan, store: Store) -> list[tuple[str, str, str]]:
+    """Returns one row a damaged file of the plan's finished steps: kind, digest, file."""
+    entries = [entry for step in plan.steps if (entry := store.get(step.KIND, step.digest)) is not None]
+    return [(entry.kind, entry.digest, file) for entry in entries for file in store.damaged_files(entry)]
+
+
+def open_store(folder: Path | None) -> Store:
+    """Returns the store at a folder, by default results/.store."""
+    return Store(folder or DEFAULT_RESULTS / STORE_FOLDER)
+
+
+def plan_suite(suite: Suite) -> Plan:
+    """Loads a suite's data and plans it."""
+    return plan_of(suite, suite.dataset.load())
+
+
+def describe_digest(digest: str, store: Store) -> dict[str, Any]:
+    """Returns the record of a step, or the row of a cell in the results beside the store.
+
+    Raises:
+        StoreError: if nothing, or more than one thing, has a digest that begins so.
+    """
+    found: list[dict[str, Any]] = [entry.meta for entry in store.find(digest)] or _cells_of(digest, store.root.parent)
+    if len(found) != 1:
+        what = "nothing" if not found else f"{len(found)} of them"
+        raise StoreError(f"digest {digest!r}: expected one step or cell in {store.root.parent}, found {what}")
+    return found[0]
+
+
+def _cells_of(digest: str, results: Path) -> list[dict[str, Any]]:
+    tables = [pd.read_csv(path) for path in sorted(results.glob("*/cells.csv"))]
+    rows = [table[table["digest"].str.startswith(digest)] for table in tables]
+    return [row for frame in rows for row in frame.to_dict(orient="records")]

@@ -1,0 +1,172 @@
+"""Runs a suite: plan, execute, collect, write the results."""
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from harness.errors import HarnessError
+from harness.evaluation.sanity import judge
+from harness.executors.local import Interrupted, StepReport, execute
+from harness.expectations import judge_expectations
+from harness.plan import Plan, PlannedCell, plan_of
+from harness.progress import Progress, Silent
+from harness.provenance import describe_host
+from harness.records import CellResult, Outcome, RunRecord, Status, load_outcome
+from harness.reports.html import write_report
+from harness.reports.tables import cells_frame, write_tables
+from harness.steps.base import Context
+from harness.steps.evaluate import OUTCOME
+from harness.steps.train import load_history
+from harness.store import Store
+from harness.suite import Suite, suite_json
+
+DEFAULT_RESULTS = Path("results")
+STORE_FOLDER = ".store"
+"""The store lies beside the results unless another place is named."""
+TRACES = "errors.log"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """Where a run's results lie and how it went."""
+
+    folder: Path
+    record: RunRecord
+    seconds: float
+    interrupted: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether every cell that can run has its numbers and every expectation holds."""
+        complete = all(cell.status not in (Status.FAILED, Status.NOT_RUN) for cell in self.record.cells)
+        return complete and all(expectation.holds for expectation in self.record.expectations) and not self.interrupted
+
+
+def run(
+    suite: Suite,
+    *,
+    out: Path | None = None,
+    store: Path | None = None,
+    device: str = "auto",
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> RunSummary:
+    """Runs what is missing of a suite and writes its results.
+
+    Args:
+        suite: The suite, from `load_suite`.
+        out: Folder of the results, by default results/<suite>.
+        store: Folder of the finished steps, by default results/.store.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+        workers: Processes that load images.
+        progress: Where to show progress, by default nowhere.
+
+    Raises:
+        HarnessError: if the data or a weights file is missing, or the results cannot be written. A step that fails
+            does not raise: its cells are marked failed.
+    """
+    started = time.perf_counter()
+    data = suite.dataset.load()
+    plan = plan_of(suite, data)
+    context = Context(
+        store=Store(store or DEFAULT_RESULTS / STORE_FOLDER),
+        data=data,
+        device=resolve_device(device),
+        workers=workers,
+        batch_size=suite.evaluation.batch_size,
+        progress=progress or Silent(),
+    )
+    reports, interrupted = _execute(plan, context)
+    seconds = time.perf_counter() - started
+    record = collect(plan, context, reports, seconds=seconds)
+    folder = out or DEFAULT_RESULTS / suite.name
+    write_tables(record, folder)
+    _write_traces(plan, reports, folder)
+    write_report(folder)
+    return RunSummary(folder, record, seconds, interrupted)
+
+
+def resolve_device(name: str) -> torch.device:
+    """Returns the device of that name; "auto" is the first GPU if there is one, else the CPU.
+
+    Raises:
+        HarnessError: if there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise HarnessError(f"device: expected auto, cpu, or a device of this machine, got {name!r}") from error
+    return device
+
+
+def collect(plan: Plan, context: Context, reports: Mapping[str, StepReport], *, seconds: float) -> RunRecord:
+    """Gathers what the steps of a plan left in the store."""
+    outcomes: dict[str, Outcome] = {}
+    cells = judge(tuple(_result_of(cell, context, reports, outcomes) for cell in plan.cells))
+    examples = plan.examples.of(context.data)
+    histories = {label: load_history(step, context) for label, step in plan.training.items() if context.entry(step) is not None}
+    record = RunRecord(
+        suite=suite_json(plan.suite),
+        cells=cells,
+        class_names=context.data.class_names,
+        example_ids=tuple(examples.ids),
+        example_hashes=tuple(examples.hashes),
+        histories=histories,
+        provenance={
+            **describe_host(context.device),
+            "seconds": seconds,
+            "content_hash": context.data.content_hash,
+            "cross_split_duplicates": context.data.cross_split_duplicates,
+            "split_sizes": {name: len(split) for name, split in context.data.splits.items()},
+            "steps": {step.digest: step.title for step in plan.steps},
+        },
+    )
+    return replace(record, expectations=judge_expectations(plan.suite.expectations, cells_frame(record)))
+
+
+def _execute(plan: Plan, context: Context) -> tuple[dict[str, StepReport], bool]:
+    try:
+        return execute(plan.steps, context), False
+    except Interrupted as stopped:
+        return stopped.reports, True
+
+
+def _result_of(
+    cell: PlannedCell, context: Context, reports: Mapping[str, StepReport], outcomes: dict[str, Outcome]
+) -> CellResult:
+    if cell.step is None:
+        return CellResult(cell.cell, cell.digest, Status.SKIPPED, cell.skip or "")
+    report = reports.get(cell.step.digest, StepReport(Status.NOT_RUN, "not run: stopped before"))
+    if report.status not in (Status.DONE, Status.CACHED):
+        return CellResult(cell.cell, cell.digest, report.status, report.reason)
+    if cell.step.digest not in outcomes:
+        outcomes[cell.step.digest] = load_outcome(context.folder(cell.step) / OUTCOME)
+    outcome = outcomes[cell.step.digest]
+    return CellResult(
+        cell.cell,
+        cell.digest,
+        report.status,
+        labels=outcome.labels,
+        clean_logits=outcome.clean_logits,
+        condition=outcome.conditions[cell.position],
+        smallest_eps=outcome.smallest_eps,
+    )
+
+
+def _write_traces(plan: Plan, reports: Mapping[str, StepReport], folder: Path) -> None:
+    """Keeps the tracebacks of failed steps beside the tables; removes those of an earlier run."""
+    traces = [f"== {step.title} ({step.digest})\n{reports[step.digest].trace}" for step in plan.steps if step.digest in reports]
+    failed = [trace for step, trace in zip(plan.steps, traces, strict=False) if reports[step.digest].trace]
+    if failed:
+        (folder / TRACES).write_text("\n".join(failed))
+    else:
+        (folder / TRACES).unlink(missing_ok=True)

@@ -1,0 +1,119 @@
+"""What a step is: a kind, a version, what it depends on, and the digest of all three."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from harness.datasets.base import ImageData, ImageSplit
+from harness.datasets.splits import subset
+from harness.errors import StoreError
+from harness.progress import Progress, Silent
+from harness.registry import Plugin
+from harness.spec import digest_of
+from harness.store import Entry, Store
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where and on what a step runs; nothing in here changes a number, so nothing in here is in a digest."""
+
+    store: Store
+    data: ImageData
+    device: torch.device
+    workers: int = 0
+    """Processes that load images."""
+    batch_size: int | None = None
+    """Images of an evaluation batch, or None to choose by the device."""
+    progress: Progress = field(default_factory=Silent)
+
+    def folder(self, step: "Step") -> Path:
+        """Returns the payload folder of a finished step.
+
+        Raises:
+            StoreError: if the step is not in the store.
+        """
+        entry = self.entry(step)
+        if entry is None:
+            raise StoreError(f"{step.title}: expected the finished step {step.digest[:12]} in {self.store.root}, found none")
+        return entry.path
+
+    def entry(self, step: "Step") -> Entry | None:
+        """Returns a step's entry in the store, or None."""
+        return self.store.get(step.KIND, step.digest)
+
+
+class Step(ABC):
+    """One unit of work whose result is kept in the store under its digest."""
+
+    KIND: ClassVar[str]
+    """Folder of the store."""
+    VERSION: ClassVar[int]
+    """Raised whenever the code of the step changes its numbers."""
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """A few words for progress displays."""
+
+    @property
+    @abstractmethod
+    def inputs(self) -> Mapping[str, "Step"]:
+        """The steps this one depends on, by role."""
+
+    @abstractmethod
+    def identity(self) -> Mapping[str, Any]:
+        """Returns, as plain JSON values, all that changes the result apart from the inputs."""
+
+    @abstractmethod
+    def run(self, context: Context, folder: Path) -> None:
+        """Computes the result and writes its payload into `folder`."""
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over kind, version, identity and the digests of the inputs."""
+        return digest_of(self.spec())
+
+    def spec(self) -> dict[str, Any]:
+        """Returns what the digest is taken over."""
+        inputs = {role: step.digest for role, step in self.inputs.items()}
+        return {"kind": self.KIND, "version": self.VERSION, "identity": dict(self.identity()), "inputs": inputs}
+
+
+@dataclass(frozen=True)
+class DataIdentity:
+    """A data set as digests see it: its fields without paths, and the hash of its content."""
+
+    fields: Mapping[str, Any]
+    content_hash: str
+
+    @classmethod
+    def of(cls, dataset: Plugin, data: ImageData) -> "DataIdentity":
+        """Returns the identity of a loaded data set."""
+        return cls(dataset.identity(), data.content_hash)
+
+    def json(self) -> dict[str, Any]:
+        """Returns plain JSON values."""
+        return {"fields": dict(self.fields), "content_hash": self.content_hash}
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Which examples of the data are judged."""
+
+    split: str
+    limit: int | None
+    seed: int
+
+    def json(self) -> dict[str, Any]:
+        """Returns plain JSON values."""
+        return {"split": self.split, "limit": self.limit, "seed": self.seed}
+
+    def of(self, data: ImageData) -> ImageSplit:
+        """Returns the examples: the whole split, or a stratified part of it."""
+        split = data.splits[self.split]
+        return split if self.limit is None or self.limit >= len(split) else subset(split, self.limit, self.seed)

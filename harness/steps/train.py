@@ -1,0 +1,96 @@
+"""The step that trains one model of the grid."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from harness.models.base import Architecture
+from harness.models.classifier import Classifier
+from harness.seeds import seed_of
+from harness.steps.base import Context, DataIdentity, Step
+from harness.store import read_json, write_json
+from harness.training.base import Recipe
+from harness.training.loop import train
+
+WEIGHTS = "model.safetensors"
+HISTORY = "history.json"
+SUMMARY = "summary.json"
+
+
+@dataclass(frozen=True)
+class Train(Step):
+    """Trains an architecture by a recipe and keeps the chosen weights, the history and a summary."""
+
+    KIND: ClassVar[str] = "train"
+    VERSION: ClassVar[int] = 1
+
+    label: str
+    architecture: Architecture
+    recipe: Recipe
+    data: DataIdentity
+    resolution: int
+    seed: int
+    warm_start: "Train | None" = None
+
+    @property
+    def title(self) -> str:
+        """See `Step.title`."""
+        return f"train {self.label}"
+
+    @property
+    def inputs(self) -> Mapping[str, Step]:
+        """The model it starts from."""
+        return {} if self.warm_start is None else {"warm_start": self.warm_start}
+
+    def identity(self) -> Mapping[str, Any]:
+        """See `Step.identity`."""
+        return {
+            "architecture": self.architecture.identity(),
+            "recipe": self.recipe.identity(),
+            "data": self.data.json(),
+            "seed": self.seed,
+        }
+
+    def run(self, context: Context, folder: Path) -> None:
+        """See `Step.run`."""
+        classifier = self._initial(context)
+        result = train(
+            classifier,
+            context.data,
+            self.recipe,
+            seed=seed_of(self.seed, "train"),
+            device=context.device,
+            workers=context.workers,
+            checkpoint=context.store.partial(self.digest),
+            progress=context.progress,
+        )
+        save_state(classifier, folder / WEIGHTS)
+        write_json(folder / HISTORY, {"epochs": list(result.history)})
+        write_json(folder / SUMMARY, {"best_epoch": result.best_epoch, **result.summary})
+
+    def _initial(self, context: Context) -> Classifier:
+        if self.warm_start is not None:
+            return load_classifier(self.warm_start, context)
+        seed = seed_of(self.seed, "initialise")
+        return self.architecture.build(context.data.class_names, resolution=self.resolution, seed=seed)
+
+
+def save_state(model: nn.Module, path: Path) -> None:
+    """Writes a state dict as safetensors, on the CPU and contiguous."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, path)
+
+
+def load_classifier(step: Train, context: Context) -> Classifier:
+    """Returns the trained network of a finished step, on the context's device, in eval mode."""
+    skeleton = step.architecture.without_weights().build(context.data.class_names, resolution=step.resolution, seed=0)
+    skeleton.load_state_dict(load_file(context.folder(step) / WEIGHTS))
+    return skeleton.to(context.device).eval()
+
+
+def load_history(step: Train, context: Context) -> tuple[dict[str, float], ...]:
+    """Returns one mapping an epoch of a finished step."""
+    return tuple(read_json(context.folder(step) / HISTORY)["epochs"])

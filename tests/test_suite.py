@@ -1,0 +1,125 @@
+from pathlib import Path
+
+import pytest
+
+from harness.errors import SuiteError
+from harness.grid import cells_of
+from harness.suite_files import expand_variables, load_suite, shipped_suites, suite_title
+
+SMALL = """
+name: small
+dataset: {name: digits, resolution: 16}
+architecture: {name: timm, arch: test_efficientnet}
+models:
+  baseline: {recipe: {name: standard, epochs: 1}}
+  hardened: {recipe: {name: pgd, eps: 8/255, epochs: 1}, warm_start: baseline}
+threat_model: {norm: Linf, eps: [8/255, 2/255]}
+attacks:
+  fgsm: {name: fgsm}
+  pgd: {name: pgd, steps: 3}
+"""
+
+
+@pytest.fixture
+def suite_file(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    return path
+
+
+def test_grid_is_models_times_attacks_times_budgets_and_the_clean_rows(suite_file: Path) -> None:
+    cells = [row.cell for row in cells_of(load_suite(suite_file))]
+    assert len(cells) == 2 * (1 + 2 * 2)
+    assert [(cell.attack, str(cell.eps)) for cell in cells[:5]] == [
+        ("none", "None"),
+        ("fgsm", "2/255"),
+        ("fgsm", "8/255"),
+        ("pgd", "2/255"),
+        ("pgd", "8/255"),
+    ]
+
+
+def test_cell_that_cannot_run_carries_its_reason(suite_file: Path) -> None:
+    cells = cells_of(load_suite(suite_file, ["attacks.fgsm.norm=L1", "attacks.fgsm.eps=[1]"]))
+    skipped = [row for row in cells if row.skip is not None]
+    assert {row.cell.attack for row in skipped} == {"fgsm"}
+    assert all("L1" in (row.skip or "") for row in skipped)
+
+
+@pytest.mark.parametrize("name", sorted(shipped_suites()))
+def test_shipped_suite_is_valid_and_has_a_title(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_DATA", "/data")
+    assert load_suite(name).name == name
+    assert suite_title(shipped_suites()[name])
+
+
+def test_override_reaches_nested_fields_and_list_items(suite_file: Path) -> None:
+    suite = load_suite(suite_file, ["models.hardened.recipe.epochs=7", "threat_model.eps.0=1/255", "dataset.resolution=8"])
+    assert suite.models["hardened"].recipe.epochs == 7
+    assert [str(threat.eps) for threat in suite.threat_models("pgd")] == ["1/255", "2/255"]
+    assert suite.dataset.resolution == 8
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("models.hardened.recipe.epochs=0", "models.hardened.recipe.epochs: expected a number >= 1, got 0"),
+        ("attacks.pgd.steps=0", "attacks.pgd.steps: expected a number >= 1, got 0"),
+        ("threat_model.eps=[8]", 'write "8/255", not 8'),
+        ("threat_model.eps=[]", "threat_model.eps"),
+        ("threat_model.eps=[2/255, 2/255]", "each budget once"),
+        ("threat_model.eps=[minus]", "expected a budget"),
+        ("attacks.pgd.name=pdg", "did you mean 'pgd'"),
+        ("attacks.pgd.color=red", "attacks.pgd.color: unknown field"),
+        ("dataset.name=digit", "did you mean 'digits'"),
+        ("models.hardened.warm_start=nobody", "expected one of baseline, hardened, got 'nobody'"),
+        ("models.baseline.warm_start=hardened", "expected a chain that ends"),
+        ("architecture=null", "models.baseline.architecture: required"),
+        ("models={}", "models"),
+        ("attacks.twin={name: pgd, steps: 3}", "the same as attacks.pgd"),
+        ("expectations=[{model: baseline, metric: accuracy}]", "at_least, at_most or above"),
+        ("expectations=[{model: nobody, metric: accuracy, at_least: 1}]", "expectations.0.model"),
+        (
+            "expectations=[{model: baseline, attack: pgd, eps: 3/255, metric: accuracy, at_least: 1}]",
+            "expected one of 2/255, 8/255",
+        ),
+        ("name=a/b", "name"),
+        ("nonsense", "expected the form a.b=c"),
+        ("threat_model.eps.9=1/255", "expected an index below 2"),
+        ("seed.x=1", "expected a mapping before 'x'"),
+        ("seed=[", "expected a YAML value"),
+    ],
+)
+def test_bad_suite_is_refused_with_its_place(suite_file: Path, override: str, message: str) -> None:
+    text = override if "seed.x" not in override else "name.x=1"
+    with pytest.raises(SuiteError, match="(?s).*") as caught:
+        load_suite(suite_file, [text])
+    assert message.replace("'x'", "'x'") in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("- a", "expected a mapping"), ("a: [", "expected YAML"), ("\x00", "expected YAML"), ("", "expected a mapping")],
+)
+def test_file_that_is_no_suite_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(content)
+    with pytest.raises(SuiteError, match=message):
+        load_suite(path)
+
+
+def test_missing_file_and_unknown_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SuiteError, match="nothing there"):
+        load_suite(tmp_path / "none.yaml")
+    with pytest.raises(SuiteError, match="a folder"):
+        load_suite(tmp_path)
+    with pytest.raises(SuiteError, match="quickstart"):
+        load_suite("quikstart")
+
+
+def test_environment_variables_are_expanded_after_overrides(suite_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TITLE", "of mine")
+    assert load_suite(suite_file, ["title=a run ${MY_TITLE}"]).title == "a run of mine"
+    with pytest.raises(SuiteError, match="UNSET_NAME to be set"):
+        expand_variables({"root": "${UNSET_NAME}/x"}, where="x.yaml")
