@@ -1,0 +1,161 @@
+"""Reading a bundle: everything is validated at the edge, images and logits are streamed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.bundle.schema import SCHEMA_VERSION, BundleCondition, check_images, check_labels, check_logits, from_stored
+from harness.errors import DataError
+from harness.spec import parse_spec
+
+
+class Batch(NamedTuple):
+    """Consecutive examples of a condition."""
+
+    x: NDArray[np.float32]
+    """Images (B, C, H, W)."""
+    y: NDArray[np.int64]
+    """True class indices (B,)."""
+    logits: NDArray[np.float32] | None
+    """Reference logits (B, K), if stored."""
+
+
+@dataclass(frozen=True)
+class StoredCondition:
+    """A condition as found in a file."""
+
+    spec: BundleCondition
+    n: int
+    """Number of examples."""
+    shape: tuple[int, int, int]
+    """Channels, height, width."""
+    has_logits: bool
+    """Whether reference logits are stored."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The validated contents of a bundle, without the images."""
+
+    path: Path
+    model: str
+    """The model's label."""
+    model_sha256: str
+    """Hash of the weights that the reference logits come from."""
+    dataset: str
+    class_names: tuple[str, ...]
+    conditions: tuple[StoredCondition, ...]
+    """In the order they were written."""
+
+    def condition(self, name: str) -> StoredCondition:
+        """Returns the condition of that name.
+
+        Raises:
+            DataError: if there is none.
+        """
+        for condition in self.conditions:
+            if condition.spec.name == name:
+                return condition
+        known = ", ".join(condition.spec.name for condition in self.conditions)
+        raise DataError(f"{self.path}: expected a condition from {known}, got {name!r}")
+
+    def rows(self, name: str) -> NDArray[np.int64]:
+        """Returns the row (N,) of each example in the condition that `clean` names."""
+        stored = self.condition(name)
+        with _opened(self.path) as file:
+            return _rows(file["conditions"][name], stored.n)
+
+    def batches(self, name: str, size: int) -> Iterator[Batch]:
+        """Streams a condition, `size` examples at a time.
+
+        Raises:
+            DataError: if the condition does not exist, its data is damaged, or a value is not finite.
+        """
+        stored = self.condition(name)
+        place = f"{self.path}: /conditions/{name}"
+        with _opened(self.path) as file:
+            group = file["conditions"][name]
+            for start in range(0, stored.n, size):
+                rows = slice(start, start + size)
+                x, y = group["x"][rows], group["y"][rows]
+                check_images(x, place)
+                logits = group["logits"][rows] if stored.has_logits else None
+                if logits is not None:
+                    check_logits(logits, (len(x), len(self.class_names)), place)
+                yield Batch(x, y, logits)
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Reads and validates everything but the values of images and logits.
+
+    Raises:
+        DataError: if the file is no bundle of this schema version, or is damaged; the message names the place.
+    """
+    with _opened(path) as file:
+        return contents_of(file, path)
+
+
+def contents_of(file: h5py.File, path: Path) -> Bundle:
+    """Returns the validated contents of an open file, naming `path` in errors; see `read_bundle`."""
+    version = from_stored(file.attrs.get("schema_version"))
+    if version != SCHEMA_VERSION:
+        raise DataError(f"{path}: attribute schema_version: expected {SCHEMA_VERSION}, got {version}")
+    class_names = tuple(name.decode() for name in file["class_names"][:])
+    groups = sorted(file["conditions"].values(), key=lambda group: int(group.attrs["position"]))
+    if not groups:
+        raise DataError(f"{path}: expected at least one condition, got none")
+    conditions = tuple(_stored(group, len(class_names), f"{path}: {group.name}") for group in groups)
+    for condition in conditions:
+        if condition.spec.clean is not None:
+            _check_pairing(file["conditions"], condition, f"{path}: /conditions/{condition.spec.name}")
+    label, sha256, dataset = (from_stored(file.attrs[name]) for name in ("model", "model_sha256", "dataset"))
+    return Bundle(path, label, sha256, dataset, class_names, conditions)
+
+
+def _stored(group: h5py.Group, classes: int, place: str) -> StoredCondition:
+    fields = {name: from_stored(value) for name, value in group.attrs.items() if name not in {"position", "eps", "eps_text"}}
+    fields |= {"name": group.name.rpartition("/")[2], "eps": from_stored(group.attrs.get("eps_text"))}
+    spec = parse_spec(BundleCondition, fields, where=place, error=DataError)
+    x, logits = group["x"], group.get("logits")
+    if x.ndim != 4 or x.dtype != np.float32 or not x.size:
+        raise DataError(f"{place}/x: expected float32 of shape (N, C, H, W), none of them 0, got {x.dtype} {x.shape}")
+    check_labels(group["y"][:], len(x), classes, place=place)
+    if logits is not None and (logits.shape != (len(x), classes) or logits.dtype != np.float32):
+        raise DataError(f"{place}/logits: expected float32 of shape {(len(x), classes)}, got {logits.dtype} {logits.shape}")
+    if spec.target_class is not None and spec.target_class >= classes:
+        raise DataError(f"{place}: attribute target_class: expected 0 to {classes - 1}, got {spec.target_class}")
+    return StoredCondition(spec, n=len(x), shape=x.shape[1:], has_logits=logits is not None)
+
+
+def _check_pairing(groups: h5py.Group, stored: StoredCondition, place: str) -> None:
+    """Checks that `clean` names a clean condition with images of the same shape and the same labels."""
+    wanted = stored.spec.clean
+    clean = groups.get(wanted)
+    if clean is None or from_stored(clean.attrs["kind"]) != "clean":
+        raise DataError(f"{place}: attribute clean: expected the name of a condition of kind clean, got {wanted!r}")
+    group, available = groups[stored.spec.name], len(clean["y"])
+    rows = _rows(group, stored.n)
+    if rows.shape != (stored.n,) or rows.dtype != np.int64 or rows.min() < 0 or rows.max() >= available:
+        raise DataError(f"{place}/rows: expected {stored.n} int64 rows below {available}, the length of {wanted!r}")
+    if clean["x"].shape[1:] != stored.shape or (clean["y"][:][rows] != group["y"][:]).any():
+        raise DataError(f"{place}: expected the examples of {wanted!r}, got other labels or another image size")
+
+
+def _rows(group: h5py.Group, n: int) -> NDArray[np.int64]:
+    return group["rows"][:] if "rows" in group else np.arange(n, dtype=np.int64)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    """Opens a file, and turns what h5py raises on a missing, damaged or foreign one into one line."""
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{path}: expected a readable bundle, got {type(error).__name__}: {error}") from error

@@ -1,0 +1,102 @@
+"""What a bundle holds, and the checks that writing and reading share.
+
+Layout, schema version 1:
+
+    /                       attributes schema_version, model, model_sha256, dataset
+    /class_names            (K,) fixed-length UTF-8
+    /conditions/<name>      attributes position, kind, digest and, where they apply, attack, norm, eps (float64),
+                            eps_text ("8/255"), target_class, clean
+    /conditions/<name>/x       (N, C, H, W) float32 in [0,1], chunked, compressed
+    /conditions/<name>/y       (N,) int64
+    /conditions/<name>/logits  (N, K) float32, absent where there is no reference
+    /conditions/<name>/rows    (N,) int64, the row of `clean` that each example is; absent: the same row
+
+`clean` names the condition that holds the same examples unperturbed: the clean images are stored once, and a reader
+takes from there the ball's centre and the set of initially correct examples. Text is of fixed length: readers need no
+HDF5 heap, which is where damaged files hurt most.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from harness.errors import DataError
+from harness.spec import Eps, Spec
+from harness.threat import Norm
+
+SCHEMA_VERSION = 1
+"""Version of the layout above; a reader refuses any other."""
+
+Kind = Literal["clean", "attack", "corruption", "trigger", "rounded8bit", "jpeg"]
+Compression = Literal["lzf", "gzip", "none"]
+
+
+class BundleCondition(Spec):
+    """What one group of a bundle holds: the images that one cell of the grid was scored on."""
+
+    name: str = Field(pattern=r"^[^/\s.][^/]*$", max_length=200)
+    """The group's name, unique in the bundle; no "/"."""
+    kind: Kind
+    """How the images came to be; the ball is judged for `attack` only, as rounding and re-encoding leave it."""
+    digest: str = ""
+    """Digest of the cell."""
+    attack: str | None = None
+    """Label of the attack, corruption or trigger."""
+    norm: Norm | None = None
+    """Norm of the budget."""
+    eps: Eps | None = None
+    """Budget in pixel units of [0,1]."""
+    target_class: int | None = Field(default=None, ge=0)
+    """The class aimed at: success is reaching it, counted over examples of other classes."""
+    clean: str | None = None
+    """Name of the condition that holds the same examples unperturbed."""
+
+
+def check_images(x: NDArray[np.float32], place: str) -> None:
+    """Checks images (N, C, H, W).
+
+    Raises:
+        DataError: if shape or type differ, or a value is not finite.
+    """
+    if x.ndim != 4 or x.dtype != np.float32:
+        raise DataError(f"{place}/x: expected float32 of shape (N, C, H, W), got {x.dtype} {x.shape}")
+    if not np.isfinite(x).all():
+        raise DataError(f"{place}/x: expected finite values, got NaN or infinity")
+
+
+def check_labels(y: NDArray[np.int64], n: int, classes: int, *, place: str) -> None:
+    """Checks class indices (n,).
+
+    Raises:
+        DataError: if shape or type differ, or a label is out of range.
+    """
+    if y.shape != (n,) or y.dtype != np.int64:
+        raise DataError(f"{place}/y: expected int64 of shape {(n,)}, got {y.dtype} {y.shape}")
+    if n and (y.min() < 0 or y.max() >= classes):
+        raise DataError(f"{place}/y: expected labels from 0 to {classes - 1}, got {y.min()} to {y.max()}")
+
+
+def check_logits(logits: NDArray[np.float32], shape: tuple[int, int], place: str) -> None:
+    """Checks reference logits (N, K).
+
+    Raises:
+        DataError: if shape or type differ, or a value is not finite.
+    """
+    if logits.shape != shape or logits.dtype != np.float32:
+        raise DataError(f"{place}/logits: expected float32 of shape {shape}, got {logits.dtype} {logits.shape}")
+    if not np.isfinite(logits).all():
+        raise DataError(f"{place}/logits: expected finite values, got NaN or infinity")
+
+
+def to_stored(value: Any) -> Any:
+    """Returns a value as an attribute keeps it: text as fixed-length UTF-8, the rest as it is."""
+    return np.bytes_(value.encode()) if isinstance(value, str) else value
+
+
+def from_stored(value: Any) -> Any:
+    """Returns the plain Python value of an attribute."""
+    if isinstance(value, bytes):
+        return value.decode()
+    return value.item() if isinstance(value, np.generic) else value

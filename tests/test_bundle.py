@@ -1,0 +1,240 @@
+from fractions import Fraction
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from harness.bundle import BundleCondition, BundleWriter, read_bundle
+from harness.errors import DataError
+from harness.threat import Norm
+
+CLASSES = ("Bean", "Kürbis", "Radish")
+CLEAN = BundleCondition(name="clean", kind="clean", digest="c0")
+PGD = BundleCondition(
+    name="pgd Linf 8-255", kind="attack", digest="a1", attack="pgd", norm=Norm.LINF, eps=Fraction(8, 255), clean="clean"
+)
+
+
+def examples(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    x = rng.random((n, 3, 5, 4), dtype=np.float32)
+    return x, rng.integers(0, len(CLASSES), n), rng.standard_normal((n, len(CLASSES)), dtype=np.float32)
+
+
+def writer(path: Path, **options: str) -> BundleWriter:
+    return BundleWriter(path, class_names=CLASSES, model="baseline", model_sha256="ab" * 32, dataset="tiny", **options)
+
+
+def write(path: Path, n: int = 7) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    x, y, logits = examples(n)
+    with writer(path) as bundle:
+        with bundle.condition(CLEAN) as condition:
+            condition.append(x, y, logits)
+        with bundle.condition(PGD) as condition:
+            condition.append(np.clip(x + np.float32(8 / 255), 0, 1), y, logits)
+    return x, y, logits
+
+
+@pytest.mark.parametrize("compression", ["lzf", "gzip", "none"])
+def test_what_was_written_in_pieces_is_read_back_bit_for_bit(tmp_path: Path, compression: str) -> None:
+    x, y, logits = examples(11)
+    path = tmp_path / "bundle.h5"
+    with writer(path, compression=compression) as bundle, bundle.condition(CLEAN) as condition:
+        condition.append(x[:4], y[:4], logits[:4])
+        condition.append(x[4:], y[4:], logits[4:])
+    batches = list(read_bundle(path).batches("clean", 3))
+    assert [len(batch.x) for batch in batches] == [3, 3, 3, 2]
+    for found, wanted in zip(zip(*batches, strict=True), (x, y, logits), strict=True):
+        np.testing.assert_array_equal(np.concatenate(found), wanted)
+
+
+def test_metadata_survives_with_the_exact_budget(tmp_path: Path) -> None:
+    write(tmp_path / "bundle.h5")
+    bundle = read_bundle(tmp_path / "bundle.h5")
+    assert (bundle.model, bundle.model_sha256, bundle.dataset) == ("baseline", "ab" * 32, "tiny")
+    assert bundle.class_names == CLASSES
+    assert [condition.spec for condition in bundle.conditions] == [CLEAN, PGD]
+    assert bundle.conditions[1].spec.eps == Fraction(8, 255)
+    assert (bundle.conditions[0].n, bundle.conditions[0].shape, bundle.conditions[0].has_logits) == (7, (3, 5, 4), True)
+
+
+def test_conditions_keep_the_order_they_were_written_in(tmp_path: Path) -> None:
+    x, y, _ = examples(2)
+    names = ["zeta", "alpha", "mu"]
+    with writer(tmp_path / "bundle.h5") as bundle:
+        for name in names:
+            with bundle.condition(BundleCondition(name=name, kind="clean")) as condition:
+                condition.append(x, y)
+    found = read_bundle(tmp_path / "bundle.h5").conditions
+    assert [condition.spec.name for condition in found] == names
+    assert not found[0].has_logits
+
+
+def test_images_are_chunked_and_compressed(tmp_path: Path) -> None:
+    write(tmp_path / "bundle.h5")
+    with h5py.File(tmp_path / "bundle.h5") as file:
+        data = file["conditions/clean/x"]
+        assert data.compression == "lzf"
+        assert data.chunks[1:] == data.shape[1:]
+
+
+def test_an_interrupted_bundle_leaves_no_file(tmp_path: Path) -> None:
+    x, y, logits = examples(3)
+
+    def interrupted() -> None:
+        with writer(tmp_path / "bundle.h5") as bundle, bundle.condition(CLEAN) as condition:
+            condition.append(x, y, logits)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_point_into_the_clean_condition(tmp_path: Path) -> None:
+    x, y, logits = examples(6)
+    rows = np.array([4, 1])
+    with writer(tmp_path / "bundle.h5") as bundle:
+        with bundle.condition(CLEAN) as condition:
+            condition.append(x, y, logits)
+        with bundle.condition(PGD) as condition:
+            condition.append(x[rows], y[rows], logits[rows], rows=rows)
+    bundle = read_bundle(tmp_path / "bundle.h5")
+    np.testing.assert_array_equal(bundle.rows(PGD.name), rows)
+    np.testing.assert_array_equal(bundle.rows("clean"), np.arange(6))
+
+
+def bad_arrays() -> dict[str, tuple[tuple[np.ndarray, ...], str]]:
+    x, y, logits = examples(3)
+    nan = x.copy()
+    nan[1, 0, 0, 0] = np.nan
+    return {
+        "double": ((x.astype(np.float64), y, logits), r"/x: expected float32 .* got float64"),
+        "flat": ((x.reshape(3, -1), y, logits), r"/x: expected .*\(N, C, H, W\), got float32 \(3, 60\)"),
+        "nan": ((nan, y, logits), "/x: expected finite values"),
+        "label": ((x, np.array([0, 1, 3]), logits), "/y: expected labels from 0 to 2, got 0 to 3"),
+        "label type": ((x, y.astype(np.int32), logits), "/y: expected int64"),
+        "label count": ((x, y[:2], logits), r"/y: expected int64 of shape \(3,\)"),
+        "class count": ((x, y, logits[:, :2]), r"/logits: expected float32 of shape \(3, 3\), got float32 \(3, 2\)"),
+        "nan logits": ((x, y, logits * np.float32("nan")), "/logits: expected finite values"),
+    }
+
+
+@pytest.mark.parametrize("case", bad_arrays())
+def test_bad_arrays_are_refused_when_written(tmp_path: Path, case: str) -> None:
+    arrays, message = bad_arrays()[case]
+    with pytest.raises(DataError, match=message):  # noqa: SIM117, the writer's exit is part of what is tested
+        with writer(tmp_path / "bundle.h5") as bundle, bundle.condition(CLEAN) as condition:
+            condition.append(*arrays)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_batch_without_the_logits_of_the_batches_before_is_refused(tmp_path: Path) -> None:
+    x, y, logits = examples(3)
+
+    def mixed() -> None:
+        with writer(tmp_path / "bundle.h5") as bundle, bundle.condition(CLEAN) as condition:
+            condition.append(x, y, logits)
+            condition.append(x, y)
+
+    with pytest.raises(DataError, match="expected logits, x, y in every batch, got x, y"):
+        mixed()
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (PGD.model_copy(update={"clean": "nowhere"}), "attribute clean: .* got 'nowhere'"),
+        (CLEAN.model_copy(update={"name": "other", "target_class": 3}), "target_class: expected 0 to 2, got 3"),
+        (CLEAN, "written twice"),
+    ],
+)
+def test_a_condition_that_does_not_fit_the_bundle_is_refused(tmp_path: Path, spec: BundleCondition, message: str) -> None:
+    x, y, logits = examples(3)
+
+    def unfitting() -> None:
+        with writer(tmp_path / "bundle.h5") as bundle:
+            for each in (CLEAN, spec):
+                with bundle.condition(each) as condition:
+                    condition.append(x, y, logits)
+
+    with pytest.raises(DataError, match=message):
+        unfitting()
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 3], [0, 1, -1], [1, 0, 2]])
+def test_rows_that_are_not_the_same_examples_are_refused(tmp_path: Path, rows: list[int]) -> None:
+    x, _, logits = examples(3)
+    y = np.array([0, 1, 2])
+
+    def unpaired() -> None:
+        with writer(tmp_path / "bundle.h5") as bundle:
+            with bundle.condition(CLEAN) as condition:
+                condition.append(x, y, logits)
+            with bundle.condition(PGD) as condition:
+                condition.append(x, y, logits, rows=np.array(rows))
+
+    with pytest.raises(DataError, match=r"expected 3 int64 rows below 3|expected the examples of 'clean'"):
+        unpaired()
+
+
+@pytest.mark.parametrize("name", ["a/b", "", ".", " x"])
+def test_a_name_that_hdf5_would_read_as_a_path_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="name"):
+        BundleCondition(name=name, kind="clean")
+
+
+def test_a_file_that_is_no_bundle_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "text.h5").write_text("not HDF5")
+    for name in ("text.h5", "missing.h5"):
+        with pytest.raises(DataError, match=rf"{name}: expected a readable bundle, got .*") as caught:
+            read_bundle(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.7, 0.95])
+def test_a_truncated_file_is_refused(tmp_path: Path, keep: float) -> None:
+    path = tmp_path / "bundle.h5"
+    write(path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
+    with pytest.raises(DataError, match=r"bundle\.h5"):
+        read_bundle(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda file: file.attrs.__setitem__("schema_version", 2), "schema_version: expected 1, got 2"),
+        (lambda file: file.attrs.__delitem__("schema_version"), "schema_version: expected 1, got None"),
+        (lambda file: file.__delitem__("class_names"), "class_names"),
+        (lambda file: file.__delitem__("conditions/clean/y"), "y"),
+        (lambda file: file["conditions/clean/y"].__setitem__(0, 9), "labels from 0 to 2, got 0 to 9|labels .* got 1 to 9"),
+        (lambda file: file["conditions/clean"].attrs.__setitem__("kind", np.bytes_("odd")), "kind"),
+        (lambda file: file["conditions"].clear(), "at least one condition"),
+    ],
+)
+def test_a_damaged_bundle_names_the_place(tmp_path: Path, damage: object, message: str) -> None:
+    path = tmp_path / "bundle.h5"
+    write(path)
+    with h5py.File(path, "r+") as file:
+        damage(file)  # type: ignore[operator]
+    with pytest.raises(DataError, match=message):
+        read_bundle(path)
+
+
+def test_values_that_are_not_finite_are_found_when_streamed(tmp_path: Path) -> None:
+    path = tmp_path / "bundle.h5"
+    write(path)
+    with h5py.File(path, "r+") as file:
+        file["conditions/clean/x"][5, 0, 0, 0] = np.inf
+    batches = read_bundle(path).batches("clean", 4)
+    next(batches)
+    with pytest.raises(DataError, match="/conditions/clean/x: expected finite values"):
+        next(batches)
+
+
+def test_an_unknown_condition_lists_the_known_ones(tmp_path: Path) -> None:
+    write(tmp_path / "bundle.h5")
+    with pytest.raises(DataError, match="expected a condition from clean, pgd Linf 8-255, got 'fgsm'"):
+        read_bundle(tmp_path / "bundle.h5").condition("fgsm")
