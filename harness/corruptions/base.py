@@ -1,0 +1,90 @@
+"""What a corruption plug-in writes: how one image looks at a severity. `harness.corruptions.stream` applies it."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal, Self
+
+import torch
+from pydantic import model_validator
+from torch import Tensor
+
+from harness.registry import Plugin, Registry
+
+Group = Literal["noise", "blur", "weather", "digital", "geometry", "encoding", "folder"]
+"""What happens to the image: in the sensor, the optics, the scene, the processing, the pose, the file; or other images."""
+
+REFERENCE_SIDE = 224
+"""Side length in pixels for which the lengths of ImageNet-C are given; at other resolutions they scale with the side."""
+
+
+class Condition(Plugin):
+    """Base of all real-world conditions: images that no attacker has touched, at rising severities."""
+
+    GROUP: ClassVar[Group]
+    """What happens to the image."""
+    LEVELS: ClassVar[int] = 5
+    """The number of severities that the condition knows."""
+    PATH_FIELDS: ClassVar[frozenset[str]] = frozenset()
+    """Fields that say where data lies: out of the digest, the content hash stands for them."""
+
+    severities: tuple[int, ...] = (1, 2, 3, 4, 5)
+    """The severities to score: whole numbers from 1, mildest first."""
+
+    @model_validator(mode="after")
+    def _severities_rise_within_the_levels(self) -> Self:
+        if not self.severities or any(self.supports(severity) for severity in self.severities):
+            raise ValueError(f"severities: expected whole numbers from 1 to {self.LEVELS}, got {list(self.severities)}")
+        if list(self.severities) != sorted(set(self.severities)):
+            raise ValueError(f"severities: expected rising numbers, each once, got {list(self.severities)}")
+        return self
+
+    def supports(self, severity: int) -> str | None:
+        """Returns None if the condition has this severity, else the reason why not."""
+        if 1 <= severity <= self.LEVELS:
+            return None
+        return f"{self.name} has the severities 1 to {self.LEVELS}, not {severity}"
+
+
+class Corruption(Condition, ABC):
+    """Base of the corruptions: conditions that are computed from the clean image."""
+
+    @abstractmethod
+    def apply(self, x: Tensor, *, severity: int, generator: torch.Generator) -> Tensor:
+        """Returns the corrupted image; values outside [0,1] are clipped by the caller.
+
+        Args:
+            x: One image (3, H, W), float32 in [0,1], on the CPU; must not be changed in place.
+            severity: From 1 (mild) to `LEVELS`.
+            generator: Source of every random choice. It starts in the same state at every severity, so draw first
+                and scale by the severity afterwards: one image then degrades along one path.
+
+        Returns:
+            An image of the same shape and dtype.
+        """
+
+
+CORRUPTIONS: Registry[Condition] = Registry(
+    "corruptions",
+    {
+        "gaussian_noise": "harness.corruptions.noise:GaussianNoise",
+        "shot_noise": "harness.corruptions.noise:ShotNoise",
+        "impulse_noise": "harness.corruptions.noise:ImpulseNoise",
+        "speckle_noise": "harness.corruptions.noise:SpeckleNoise",
+        "gaussian_blur": "harness.corruptions.blur:GaussianBlur",
+        "defocus_blur": "harness.corruptions.blur:DefocusBlur",
+        "glass_blur": "harness.corruptions.blur:GlassBlur",
+        "motion_blur": "harness.corruptions.blur:MotionBlur",
+        "zoom_blur": "harness.corruptions.blur:ZoomBlur",
+        "fog": "harness.corruptions.weather:Fog",
+        "snow": "harness.corruptions.weather:Snow",
+        "brightness": "harness.corruptions.weather:Brightness",
+        "contrast": "harness.corruptions.digital:Contrast",
+        "pixelate": "harness.corruptions.digital:Pixelate",
+        "jpeg_compression": "harness.corruptions.encoding:JpegCompression",
+        "jpeg": "harness.corruptions.encoding:Jpeg",
+        "rounding": "harness.corruptions.encoding:Rounding",
+        "rotation": "harness.corruptions.geometry:Rotation",
+        "translation": "harness.corruptions.geometry:Translation",
+        "occlusion": "harness.corruptions.geometry:Occlusion",
+        "folder": "harness.corruptions.folder:Folder",
+    },
+)

@@ -1,0 +1,43 @@
+"""Losses of processing.
+
+Source: Hendrycks & Dietterich 2019, https://arxiv.org/abs/1903.12261; the constants are those of its reference code.
+Its elastic transform is left out: its severities 1 and 2 bend the image more than 3 to 5 do, so they are no scale.
+"""
+
+from typing import Literal
+
+import torch
+from PIL.Image import Resampling
+from torch import Tensor
+
+from harness.corruptions.base import Corruption
+from harness.corruptions.pillow import from_pillow, to_pillow
+
+
+class Contrast(Corruption):
+    """Every channel drawn towards its mean."""
+
+    GROUP = "digital"
+
+    name: Literal["contrast"] = "contrast"
+
+    def apply(self, x: Tensor, *, severity: int, generator: torch.Generator) -> Tensor:
+        """See the base."""
+        kept = (0.4, 0.3, 0.2, 0.1, 0.05)[severity - 1]
+        mean = x.mean(dim=(1, 2), keepdim=True)
+        return mean + kept * (x - mean)
+
+
+class Pixelate(Corruption):
+    """Shrunk by area to 60 % of the side or less, and blown up again without interpolation."""
+
+    GROUP = "digital"
+
+    name: Literal["pixelate"] = "pixelate"
+
+    def apply(self, x: Tensor, *, severity: int, generator: torch.Generator) -> Tensor:
+        """See the base."""
+        kept = (0.6, 0.5, 0.4, 0.3, 0.25)[severity - 1]
+        height, width = x.shape[1:]
+        small = to_pillow(x).resize((int(width * kept), int(height * kept)), Resampling.BOX)
+        return from_pillow(small.resize((width, height), Resampling.BOX))
