@@ -1,0 +1,184 @@
+"""The figures in curves/: PNG for slides, SVG for papers; the same run gives the same bytes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from harness.metrics import Floats
+from harness.reports.charts import Chart, Series, backdoor_charts, corruption_charts, history_charts, robustness_charts, roc_chart
+from harness.reports.files import staged
+from harness.reports.load import Results
+from harness.reports.models import ModelView, model_views
+from harness.reports.names import slug
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5B5B5B")
+"""Okabe and Ito's colours, which readers with any form of colour blindness can tell apart; without the yellow."""
+MARKERS = "os^DvPX"
+DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
+STYLE: Any = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9.5,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8A8A8A",
+    "axes.grid": True,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "legend.frameon": False,
+    "savefig.dpi": 160,
+    "savefig.bbox": "tight",
+    "savefig.pad_inches": 0.12,
+    "svg.hashsalt": "harness",
+    "svg.fonttype": "path",
+}
+LARGEST_ANNOTATED = 12
+"""Number of classes up to which a confusion matrix carries its counts."""
+MOST_PANELS = 3
+"""Confusion matrices in a row."""
+OWNED = {"curves": (".png", ".svg")}
+
+
+def draw_curves(results: Results) -> list[Path]:
+    """Draws every figure of a run into its folder curves/, and removes those of cells that are gone.
+
+    Raises:
+        HarnessError: if a table is missing, or the folder cannot be written.
+    """
+    figures: dict[str, Figure] = {}
+    with mpl.rc_context(STYLE):
+        for chart in (*robustness_charts(results), *corruption_charts(results), *backdoor_charts(results)):
+            figures[chart.name] = _line_figure([chart])
+        for view in model_views(results):
+            figures |= _model_figures(results, view)
+        with staged(results.folder, owned=OWNED) as staging:
+            (staging / "curves").mkdir()
+            for name, figure in figures.items():
+                figure.savefig(staging / "curves" / f"{name}.png", metadata={"Software": None})
+                figure.savefig(staging / "curves" / f"{name}.svg", metadata={"Date": None, "Creator": None})
+    return sorted(results.folder / "curves" / f"{name}{ending}" for name in figures for ending in OWNED["curves"])
+
+
+def _model_figures(results: Results, view: ModelView) -> dict[str, Figure]:
+    figures = {}
+    if histories := history_charts(results, view.model):
+        figures[histories[0].name] = _line_figure(histories)
+    if roc := roc_chart(results, view):
+        figures[roc.name] = _line_figure([roc])
+    if view.conditions:
+        figures[f"confusion__{slug(view.label)}"] = _confusion_figure(results, view)
+        figures[f"per_class__{slug(view.label)}"] = _per_class_figure(view)
+    return figures
+
+
+def _line_figure(charts: Sequence[Chart]) -> Figure:
+    figure = Figure(figsize=(6.4 * len(charts), 4.2), layout="constrained")
+    for axes, chart in zip(figure.subplots(1, len(charts), squeeze=False)[0], charts, strict=True):
+        _draw_chart(axes, chart)
+    return figure
+
+
+def _draw_chart(axes: Axes, chart: Chart) -> None:
+    for series in chart.series:
+        _draw_series(axes, series)
+    axes.set_title(chart.title)
+    axes.set_xlabel(chart.x_label)
+    axes.set_ylabel(chart.y_label)
+    axes.set_xticks([position for position, _ in chart.x_ticks], [text for _, text in chart.x_ticks])
+    axes.set_ylim(chart.y_range[0], chart.y_range[1] + 0.02 * (chart.y_range[1] - chart.y_range[0]))
+    if chart.second_axis is not None:
+        factor, label = chart.second_axis
+        twin = axes.secondary_xaxis("top", functions=(lambda x: np.multiply(x, factor), lambda x: np.divide(x, factor)))
+        twin.set_xlabel(label, fontsize=8.5, color="#666666")
+        twin.tick_params(labelsize=8, colors="#666666", length=0)
+        twin.spines["top"].set_visible(False)
+    axes.legend(loc="best", fontsize=9)
+
+
+def _draw_series(axes: Axes, series: Series) -> None:
+    colour, turn = PALETTE[series.colour % len(PALETTE)], series.colour // len(PALETTE)
+    if series.weight == "faint":
+        axes.plot(series.x, series.y, color=colour, alpha=0.25, linewidth=0.9)
+        return
+    marker = MARKERS[series.colour % len(MARKERS)] if series.weight == "line" else None
+    dashes = DASHES[turn % len(DASHES)]
+    axes.plot(
+        series.x,
+        series.y,
+        color=colour,
+        linestyle=dashes,
+        marker=marker,
+        markersize=5.5,
+        linewidth=2,
+        label=series.label,
+        clip_on=False,
+    )
+    if series.low:
+        axes.fill_between(series.x, series.low, series.high, color=colour, alpha=0.14, linewidth=0)
+
+
+def _confusion_figure(results: Results, view: ModelView) -> Figure:
+    """Draws the shares of predicted classes in each true class, condition by condition."""
+    tables = [results.matrix("confusion", condition.file).set_index("true_class") for condition in view.conditions]
+    columns = min(len(tables), MOST_PANELS)
+    rows = -(-len(tables) // columns)
+    side = max(3.0, 1.4 + 0.26 * len(tables[0]))
+    figure = Figure(figsize=(side * columns + 0.8, side * rows + 0.5), layout="constrained")
+    figure.suptitle(f"{view.label}: predicted classes", x=0.01, y=1.03, ha="left", fontsize=11, fontweight="bold")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flatten()
+    for axes, condition, table in zip(grid, view.conditions, tables, strict=False):
+        _draw_confusion(axes, table, condition.label)
+    for axes in grid[len(tables) :]:
+        axes.set_axis_off()
+    for axes in grid[::columns]:
+        axes.set_ylabel("true class")
+    for axes in grid[-columns:]:
+        axes.set_xlabel("predicted class")
+    figure.colorbar(grid[0].images[0], ax=list(grid), shrink=0.7, label="share of the true class")
+    return figure
+
+
+def _draw_confusion(axes: Axes, table: pd.DataFrame, label: str) -> None:
+    counts = table.to_numpy(float)
+    shares: Floats = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    axes.grid(visible=False)
+    axes.set_title(label, fontsize=10, fontweight="normal")
+    axes.set_xticks(range(len(table)), list(table.columns), rotation=90, fontsize=8)
+    axes.set_yticks(range(len(table)), list(table.index), fontsize=8)
+    if len(table) <= LARGEST_ANNOTATED:
+        for (row, column), count in np.ndenumerate(counts):
+            colour = "white" if shares[row, column] > 0.55 else "#222222"
+            axes.text(column, row, f"{count:.0f}", ha="center", va="center", fontsize=7.5, color=colour)
+
+
+def _per_class_figure(view: ModelView) -> Figure:
+    """Draws the recall of each class under each condition."""
+    table = view.recall
+    thickness = 0.8 / len(table.columns)
+    figure = Figure(figsize=(6.4, 1.4 + 0.2 * len(table) * max(2, len(table.columns))), layout="constrained")
+    axes = figure.subplots()
+    for number, condition in enumerate(table.columns):
+        places = np.arange(len(table)) + (number - (len(table.columns) - 1) / 2) * thickness
+        axes.barh(places, table[condition], height=0.92 * thickness, color=PALETTE[number % len(PALETTE)], label=condition)
+    axes.set_title(f"{view.label}: recall of each class")
+    axes.set_yticks(range(len(table)), list(table.index))
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("recall")
+    axes.grid(visible=False, axis="y")
+    figure.legend(loc="outside lower left", ncols=3, fontsize=9)
+    return figure

@@ -1,0 +1,59 @@
+"""Writing a results folder so that a killed process never leaves half of one."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.errors import HarnessError
+
+
+@contextmanager
+def staged(folder: Path, *, owned: Mapping[str, tuple[str, ...]]) -> Iterator[Path]:
+    """Gives an empty directory whose files replace those of `folder`, one by one, when the block ends without an error.
+
+    Args:
+        folder: The results folder; made if it does not exist.
+        owned: Subfolder -> endings of the files in it that are removed if this writing did not renew them. Every
+            other file that is not renewed stays.
+
+    Raises:
+        HarnessError: if the folder cannot be written.
+    """
+    with _disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=folder))
+    try:
+        with _disk_errors(folder):
+            yield staging
+            renewed = {path.relative_to(staging) for path in staging.rglob("*") if path.is_file()}
+            for name in sorted(renewed):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (staging / name).replace(folder / name)
+            for path in _owned_files(folder, owned) - {folder / name for name in renewed}:
+                path.unlink()
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _owned_files(folder: Path, owned: Mapping[str, tuple[str, ...]]) -> set[Path]:
+    return {path for name, endings in owned.items() for path in (folder / name).glob("*") if path.suffix in endings}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file in one move.
+
+    Raises:
+        HarnessError: if it cannot be written.
+    """
+    with staged(path.parent, owned={}) as staging:
+        (staging / path.name).write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HarnessError(f"{folder}: the results cannot be written: {error.strerror or error}") from error

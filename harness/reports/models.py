@@ -1,0 +1,65 @@
+"""One model at a time: the conditions that its page and its figures show, and its scores under each."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pandas as pd
+
+from harness.reports.leaderboard import reference_budget
+from harness.reports.load import Results
+from harness.reports.names import condition_label, model_label, unique_cell_names
+
+MOST_ATTACKS = 4
+"""Attacks that are looked at closely; where there are more, the strongest."""
+
+
+class Condition(NamedTuple):
+    """A condition that a model is looked at under."""
+
+    label: str
+    file: str
+    """Name of its files in confusion/ and roc/."""
+    auc: float
+    """Mean area under the one-vs-rest ROC curves."""
+
+
+@dataclass(frozen=True)
+class ModelView:
+    """A model with the conditions it is looked at under: clean, triggered, and the attacks at the reference budget."""
+
+    label: str
+    """Label with the poison, as in charts."""
+    model: str
+    """The model's label in the suite."""
+    cells: pd.DataFrame
+    """Its rows of cells.csv."""
+    conditions: tuple[Condition, ...]
+    classes: pd.DataFrame
+    """The rows of per_class.csv under these conditions, with the condition's name in the column `shown`."""
+
+    @property
+    def recall(self) -> pd.DataFrame:
+        """Recall, one row a class and one column a condition, in the order of the class names."""
+        table = self.classes.pivot_table(index="class", columns="shown", values="recall", sort=False, dropna=False)
+        return table[[condition.label for condition in self.conditions]]
+
+
+def model_views(results: Results) -> Iterator[ModelView]:
+    """Yields the models of a run, in the order of the grid."""
+    cells = results.cells
+    names = unique_cell_names(cells[cells["accuracy"].notna()].to_dict("records"))
+    norm, eps = reference_budget(results.sweep)
+    for label, group in cells.groupby(cells.apply(model_label, axis=1), sort=False):
+        at_budget = group[(group["norm"] == norm) & (group["eps"] == eps)].nsmallest(MOST_ATTACKS, "robust_accuracy")
+        wanted = group["condition"].isin(["clean", "trigger"]) | group["digest"].isin(at_budget["digest"])
+        rows = group[wanted & group["accuracy"].notna()].to_dict("records")
+        shown = {str(row["digest"]): condition_label(row) for row in rows}
+        classes = results.per_class[results.per_class["digest"].isin(list(shown))]
+        yield ModelView(
+            label=str(label),
+            model=str(group["model"].iloc[0]),
+            cells=group,
+            conditions=tuple(Condition(shown[row["digest"]], names[row["digest"]], float(row["roc_auc_macro"])) for row in rows),
+            classes=classes.assign(shown=classes["digest"].map(shown)),
+        )

@@ -1,0 +1,101 @@
+"""How budgets, models and cells are called in tables, file names and pages."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from harness.records import CellResult
+
+WORST_CASE = "worst_case"
+"""Stands in the column `attack` for the pointwise worst case over all attacks."""
+
+MODEL_COLUMNS = ("dataset", "model", "arch", "recipe", "poison", "poison_rate", "seed")
+"""Columns that tell one trained model from another."""
+
+TEXT_COLUMNS = (
+    *("dataset", "model", "arch", "recipe", "poison", "target_class", "condition", "attack", "attacks", "norm", "corruption"),
+    *("protocol", "verdict", "verdict_reasons", "status", "reason", "digest", "suite", "strongest_attack", "class", "cell"),
+    *("source", "target", "runtime", "text", "found", "true_class"),
+)
+"""Columns that hold text whatever it looks like: a digest may be all digits, a class may be called "null"."""
+
+WHOLE_NUMBERS = ("rank", "steps", "restarts", "severity", "seed", "n_examples", "support", "forwards", "backwards", "epoch")
+"""Columns that hold whole numbers, some of them missing."""
+
+
+def is_missing(value: object) -> bool:
+    """Says whether a table's entry is empty."""
+    return bool(pd.isna(value))  # type: ignore[call-overload]
+
+
+def with_whole_numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """Returns a table whose whole numbers stay whole where some are missing."""
+    return table.astype({name: "Int64" for name in WHOLE_NUMBERS if name in table})
+
+
+def eps_text(eps: float) -> str:
+    """Writes a budget as people do: short decimals as they are, else as a fraction of 255.
+
+    >>> eps_text(8 / 255), eps_text(0.5 / 255), eps_text(0.5), eps_text(0.03)
+    ('8/255', '0.5/255', '0.5', '0.03')
+    """
+    if math.isclose(eps, round(eps, 3), rel_tol=1e-7):
+        return f"{round(eps, 3):g}"
+    levels = round(eps * 255, 2)
+    return f"{levels:g}/255" if math.isclose(eps * 255, levels, rel_tol=1e-6) else f"{eps:.4g}"
+
+
+def model_label(row: Mapping[Any, Any]) -> str:
+    """Returns what a model is called where rows of poisoned and clean models meet, e.g. "baseline, backdoor 5 %"."""
+    if is_missing(row["poison"]):
+        return str(row["model"])
+    rate = "" if is_missing(row["poison_rate"]) else f" {100 * row['poison_rate']:g} %"
+    return f"{row['model']}, {row['poison']}{rate}"
+
+
+def condition_label(row: Mapping[Any, Any]) -> str:
+    """Returns what a condition is called, e.g. "clean", "pgd 8/255", "fog 3" or "trigger"."""
+    if row["condition"] == "attack":
+        return str(row["attack"]) if is_missing(row["eps"]) else f"{row['attack']} {eps_text(float(row['eps']))}"
+    if row["condition"] == "corruption":
+        return str(row["corruption"]) if is_missing(row["severity"]) else f"{row['corruption']} {int(row['severity'])}"
+    return str(row["condition"])
+
+
+def cell_name(row: Mapping[Any, Any]) -> str:
+    """Returns a readable file name for a row of cells.csv, e.g. "baseline__pgd__eps-8-255"."""
+    parts = [row["model"]]
+    if not is_missing(row["poison"]):
+        parts.append(row["poison"] if is_missing(row["poison_rate"]) else f"{row['poison']}-{row['poison_rate']:g}")
+    parts.append({"attack": row["attack"], "corruption": row["corruption"]}.get(row["condition"], row["condition"]))
+    if not is_missing(row["eps"]):
+        parts.append(f"eps-{eps_text(float(row['eps']))}")
+    if not is_missing(row["severity"]):
+        parts.append(f"severity-{int(row['severity'])}")
+    return "__".join(slug(str(part)) for part in parts)
+
+
+def slug(text: str) -> str:
+    """Returns a text as part of a file name: letters, digits, ".", "_" and "-" only.
+
+    >>> slug("eps-8/255"), slug("Grün & Rot")
+    ('eps-8-255', 'Gr-n-Rot')
+    """
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "x"
+
+
+def unique_cell_names(rows: Iterable[Mapping[Any, Any]]) -> dict[str, str]:
+    """Returns digest -> file name; names that would meet on any file system carry the start of their digest."""
+    names = {str(row["digest"]): cell_name(row) for row in rows}
+    uses = Counter(name.lower() for name in names.values())
+    return {digest: name if uses[name.lower()] == 1 else f"{name}__{digest[:12]}" for digest, name in names.items()}
+
+
+def cell_fields(result: CellResult) -> dict[str, Any]:
+    """Returns the fields of a cell as table entries: the budget as a decimal in pixel units."""
+    fields = {name: getattr(result.cell, name) for name in type(result.cell).model_fields}
+    return {**fields, "eps": None if result.cell.eps is None else float(result.cell.eps)}

@@ -1,0 +1,164 @@
+"""What one cell's logits say: the rows that a cell adds to cells.csv, before_after.csv and per_class.csv."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from harness import metrics
+from harness.errors import HarnessError
+from harness.metrics import ClassReport, Flags, Floats, Indices, RocCurve
+from harness.records import CELL_COLUMNS, CellResult, ConditionResult
+from harness.reports.names import cell_fields
+
+SCORES = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "roc_auc_macro")
+"""The scores of before_after.csv."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of logits (N, K) against labels (N,)."""
+
+    logits: Floats
+    labels: Indices
+
+    @cached_property
+    def predicted(self) -> Indices:
+        """Predicted classes (N,)."""
+        return metrics.predictions(self.logits)
+
+    @cached_property
+    def correct(self) -> Flags:
+        """(N,) whether the prediction is the label."""
+        return self.predicted == self.labels
+
+    @cached_property
+    def confusion(self) -> Indices:
+        """Confusion matrix (K, K)."""
+        return metrics.confusion_matrix(self.predicted, self.labels, self.logits.shape[1])
+
+    @cached_property
+    def report(self) -> ClassReport:
+        """Scores of each class."""
+        return metrics.class_report(self.confusion)
+
+    @cached_property
+    def curves(self) -> tuple[RocCurve, ...]:
+        """One-vs-rest ROC curves."""
+        return metrics.roc_curves(self.logits, self.labels)
+
+    @cached_property
+    def summary(self) -> dict[str, float]:
+        """The scores of the table, by name."""
+        macro = metrics.macro_scores(self.report)
+        values = (metrics.share(self.correct), *macro, metrics.roc_auc_macro(self.curves))
+        return dict(zip(SCORES, values, strict=True))
+
+
+@dataclass(frozen=True)
+class ScoredCell:
+    """A cell that has numbers, with its scores before (clean images) and after (the condition's images)."""
+
+    result: CellResult
+    condition: ConditionResult
+    before: Scores
+    after: Scores
+    succeeded: Flags | None
+    """(N,) whether the attack or the backdoor succeeded on the example; None where the cell is neither."""
+    eligible: Flags
+    """(N,) the examples on which a success counts: correct when clean and, for a backdoor, not of the target class."""
+
+    @property
+    def robust(self) -> Flags:
+        """(N,) correct when clean and not fooled."""
+        return self.before.correct & ~self.condition.fooled
+
+
+def scored(result: CellResult, class_names: tuple[str, ...]) -> ScoredCell | None:
+    """Returns a cell with its scores, or None where it has no numbers.
+
+    Raises:
+        HarnessError: if the arrays of the cell do not fit each other, or its target class does not exist.
+    """
+    condition, labels, clean_logits = result.condition, result.labels, result.clean_logits
+    if condition is None or labels is None or clean_logits is None:
+        return None
+    expected = (len(labels), len(class_names))
+    for name, shape in (("logits", condition.logits.shape), ("clean_logits", clean_logits.shape)):
+        if shape != expected:
+            raise HarnessError(f"cell {result.digest[:12]}.{name}: expected the shape {expected}, got {shape}")
+    before, after = Scores(clean_logits, labels), Scores(condition.logits, labels)
+    succeeded, eligible = None, before.correct
+    if result.cell.condition == "attack":
+        succeeded = condition.fooled
+    elif result.cell.condition == "trigger":
+        target = _class_index(result, class_names)
+        eligible = before.correct & (labels != target)
+        succeeded = eligible & (after.predicted == target)
+    return ScoredCell(result, condition, before, after, succeeded, eligible)
+
+
+def _class_index(result: CellResult, class_names: tuple[str, ...]) -> int:
+    target = result.cell.target_class
+    if target not in class_names:
+        raise HarnessError(f"cell {result.digest[:12]}.target_class: expected one of {', '.join(class_names)}, got {target!r}")
+    return class_names.index(target)
+
+
+def cell_row(result: CellResult, cell: ScoredCell | None) -> dict[str, Any]:
+    """Returns a row of cells.csv; one without numbers where the cell has none."""
+    fields = {
+        **cell_fields(result),
+        "verdict": result.verdict,
+        "verdict_reasons": "; ".join(result.verdict_reasons),
+        "status": result.status,
+        "reason": " ".join(result.reason.split()),
+        "digest": result.digest,
+        **(_numbers(cell) if cell else {}),
+    }
+    return {column: fields.get(column) for column in CELL_COLUMNS}
+
+
+def _numbers(cell: ScoredCell) -> dict[str, Any]:
+    condition, attacked = cell.condition, cell.result.cell.condition == "attack"
+    n = len(cell.after.labels)
+    low, high = metrics.wilson_interval(int(cell.after.correct.sum()), n)
+    rate = None if cell.succeeded is None else metrics.attack_success_rate(cell.eligible, cell.succeeded)
+    return {
+        "n_examples": n,
+        **cell.after.summary,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "clean_accuracy": metrics.share(cell.before.correct),
+        "robust_accuracy": metrics.share(cell.robust) if attacked else None,
+        "attack_success_rate": rate,
+        "max_violation": condition.max_violation if attacked else None,
+        **{name: getattr(condition, name) for name in ("forwards", "backwards", "seconds", "peak_memory_mb")},
+    }
+
+
+def before_after_row(cell: ScoredCell) -> dict[str, float]:
+    """Returns each score on the clean images, on the condition's images, and the difference."""
+    row: dict[str, float] = {}
+    for name in SCORES:
+        before, after = cell.before.summary[name], cell.after.summary[name]
+        row |= {f"{name}_before": before, f"{name}_after": after, f"{name}_difference": after - before}
+    return row
+
+
+def per_class_rows(cell: ScoredCell, class_names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Returns one row a class; `robust_accuracy` and `attack_success_rate` are of the examples of that class."""
+    areas = {curve.class_index: curve.auc for curve in cell.after.curves}
+    rows = []
+    for index, name in enumerate(class_names):
+        report, members = cell.after.report, cell.after.labels == index
+        row = {"class": name, "support": int(report.support[index])}
+        row |= {score: float(getattr(report, score)[index]) for score in ("precision", "recall", "f1")}
+        row |= {"roc_auc": areas.get(index, np.nan), "robust_accuracy": np.nan, "attack_success_rate": np.nan}
+        if cell.result.cell.condition == "attack":
+            row["robust_accuracy"] = metrics.share(cell.robust[members])
+        if cell.succeeded is not None:
+            row["attack_success_rate"] = metrics.attack_success_rate(cell.eligible[members], cell.succeeded[members])
+        rows.append(row)
+    return rows

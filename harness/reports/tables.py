@@ -1,0 +1,181 @@
+"""From the record of a run to the tables of its results folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.errors import HarnessError
+from harness.records import CELL_COLUMNS, SCHEMA_VERSION, CellResult, RunRecord
+from harness.reports.files import staged, write_text
+from harness.reports.leaderboard import leaderboard
+from harness.reports.names import MODEL_COLUMNS, TEXT_COLUMNS, WHOLE_NUMBERS, cell_fields, unique_cell_names, with_whole_numbers
+from harness.reports.scores import SCORES, ScoredCell, before_after_row, cell_row, per_class_rows, scored
+from harness.reports.sweep import sweep_table
+from harness.store import write_json
+
+CONDITION_COLUMNS = ("target_class", "condition", "attack", "norm", "eps", "corruption", "severity", "protocol")
+IDENTITY = ("digest", *MODEL_COLUMNS, *CONDITION_COLUMNS)
+"""Columns that open every table with one or more rows a cell."""
+OWNED = {"confusion": (".csv",), "roc": (".csv",)}
+
+
+def write_tables(record: RunRecord, folder: Path) -> None:
+    """Writes every table of a run; the files of an earlier run in the same folder are replaced one by one.
+
+    Writes cells.csv, samples.parquet, per_class.csv, sweep.csv, before_after.csv, leaderboard.csv, history.csv,
+    expectations.csv, provenance.json, confusion/<cell>.csv and roc/<cell>.csv.
+
+    Args:
+        record: All that the run found.
+        folder: The results folder.
+
+    Raises:
+        HarnessError: if arrays of the record do not fit each other, or the folder cannot be written.
+    """
+    found = [(result, scored(result, record.class_names)) for result in record.cells]
+    with_numbers = [cell for _, cell in found if cell is not None]
+    cells = _table_of(found)
+    samples = samples_table(record, with_numbers)
+    sweep = sweep_table(cells, samples)
+    tables = {
+        "cells": cells,
+        "per_class": per_class_table(with_numbers, record.class_names),
+        "sweep": sweep,
+        "before_after": before_after_table(with_numbers),
+        "leaderboard": leaderboard(cells, sweep),
+        "history": history_table(record.histories),
+        "expectations": pd.DataFrame([vars(row) for row in record.expectations], columns=["text", "holds", "found"]),
+    }
+    with staged(folder, owned=OWNED) as staging:
+        for name, table in tables.items():
+            write_csv(table, staging / f"{name}.csv")
+        samples.to_parquet(staging / "samples.parquet", index=False, compression="zstd")
+        write_json(staging / "provenance.json", _provenance(record))
+        names = unique_cell_names([cell_fields(cell.result) | {"digest": cell.result.digest} for cell in with_numbers])
+        for subfolder in OWNED:
+            (staging / subfolder).mkdir()
+        for cell in with_numbers:
+            name = f"{names[cell.result.digest]}.csv"
+            write_csv(confusion_table(cell, record.class_names), staging / "confusion" / name)
+            write_csv(roc_table(cell, record.class_names), staging / "roc" / name)
+
+
+def cells_table(record: RunRecord) -> pd.DataFrame:
+    """Returns the table cells.csv of a run.
+
+    Raises:
+        HarnessError: if arrays of the record do not fit each other.
+    """
+    return _table_of([(result, scored(result, record.class_names)) for result in record.cells])
+
+
+def _table_of(found: list[tuple[CellResult, ScoredCell | None]]) -> pd.DataFrame:
+    table = pd.DataFrame([cell_row(*pair) for pair in found], columns=list(CELL_COLUMNS))
+    floats = [name for name in CELL_COLUMNS if name not in (*TEXT_COLUMNS, *WHOLE_NUMBERS)]
+    return with_whole_numbers(table.astype(dict.fromkeys(floats, float)))
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Writes a table in the one form that all tables of a results folder have, in one move.
+
+    Raises:
+        HarnessError: if the file cannot be written.
+    """
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def _identity(cell: ScoredCell) -> dict[str, Any]:
+    fields = {**cell_fields(cell.result), "digest": cell.result.digest}
+    return {name: fields[name] for name in IDENTITY}
+
+
+def samples_table(record: RunRecord, cells: list[ScoredCell]) -> pd.DataFrame:
+    """Returns one row for each example and cell, in the order of the evaluated split.
+
+    `smallest_eps` is inf where no attack succeeded, and empty where the cell is no attack.
+
+    Raises:
+        HarnessError: if a cell was scored on another number of examples than the record names.
+    """
+    tables = [pd.DataFrame(_samples(record, cell)) for cell in cells]
+    if not tables:
+        return pd.DataFrame(columns=[*IDENTITY, "example_id", "content_hash"])
+    table = with_whole_numbers(pd.concat(tables, ignore_index=True))
+    texts = ("digest", "dataset", "model", "arch", "recipe", "poison", "example_id", "content_hash", *CONDITION_COLUMNS)
+    return table.astype({name: "category" for name in texts if name not in ("eps", "severity")})
+
+
+def _samples(record: RunRecord, cell: ScoredCell) -> dict[str, Any]:
+    result, n = cell.result, len(cell.after.labels)
+    if not n == len(record.example_ids) == len(record.example_hashes):
+        raise HarnessError(
+            f"cell {result.digest[:12]}: expected {len(record.example_ids)} examples, as the record names, got {n}"
+        )
+    attacked = result.cell.condition == "attack" and result.smallest_eps is not None
+    columns = {
+        "example_id": record.example_ids,
+        "content_hash": record.example_hashes,
+        "label": cell.after.labels,
+        "clean_prediction": cell.before.predicted,
+        "prediction": cell.after.predicted,
+        "clean_correct": cell.before.correct,
+        "correct": cell.after.correct,
+        "fooled": np.zeros(n, bool) if cell.succeeded is None else cell.succeeded,
+        "smallest_eps": result.smallest_eps if attacked else np.full(n, np.nan, np.float32),
+        "distance": cell.condition.distance,
+    }
+    return {**{name: pd.Series([value] * n) for name, value in _identity(cell).items()}, **columns}
+
+
+def per_class_table(cells: list[ScoredCell], class_names: tuple[str, ...]) -> pd.DataFrame:
+    """Returns one row for each cell and class."""
+    rows = [{**_identity(cell), **row} for cell in cells for row in per_class_rows(cell, class_names)]
+    scores = ("class", "support", "precision", "recall", "f1", "roc_auc", "robust_accuracy", "attack_success_rate")
+    return with_whole_numbers(pd.DataFrame(rows, columns=[*IDENTITY, *scores]))
+
+
+def before_after_table(cells: list[ScoredCell]) -> pd.DataFrame:
+    """Returns one row for each condition but the clean one: every score before, after, and the difference."""
+    rows = [
+        {**_identity(cell), "n_examples": len(cell.after.labels), **before_after_row(cell)}
+        for cell in cells
+        if cell.result.cell.condition != "clean"
+    ]
+    scores = [f"{score}_{when}" for score in SCORES for when in ("before", "after", "difference")]
+    return with_whole_numbers(pd.DataFrame(rows, columns=[*IDENTITY, "n_examples", *scores]))
+
+
+def history_table(histories: Mapping[str, tuple[Mapping[str, float], ...]]) -> pd.DataFrame:
+    """Returns one row for each model and epoch, with every column that any model recorded."""
+    rows = [{"model": model, **epoch} for model, epochs in histories.items() for epoch in epochs]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["model", "epoch"])
+
+
+def confusion_table(cell: ScoredCell, class_names: tuple[str, ...]) -> pd.DataFrame:
+    """Returns counts: one row a true class, one column a predicted class, named as the classes."""
+    table = pd.DataFrame(cell.after.confusion, columns=list(class_names))
+    table.insert(0, "true_class", list(class_names), allow_duplicates=True)
+    return table
+
+
+def roc_table(cell: ScoredCell, class_names: tuple[str, ...]) -> pd.DataFrame:
+    """Returns the points of the one-vs-rest ROC curves, class by class."""
+    columns = ["class", "false_positive_rate", "true_positive_rate", "threshold"]
+    curves = [
+        pd.DataFrame(dict(zip(columns, (class_names[curve.class_index], *curve[1:4]), strict=True)))
+        for curve in cell.after.curves
+    ]
+    return pd.concat(curves, ignore_index=True).round(6) if curves else pd.DataFrame(columns=columns)
+
+
+def _provenance(record: RunRecord) -> dict[str, Any]:
+    return {
+        **record.provenance,
+        "schema_version": SCHEMA_VERSION,
+        "suite": dict(record.suite),
+        "class_names": list(record.class_names),
+        "n_examples": len(record.example_ids),
+    }
