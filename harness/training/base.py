@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from harness.datasets.augment import Augment
 from harness.registry import Plugin, Registry
 from harness.spec import Spec
 
@@ -23,23 +24,6 @@ class Optimiser(Spec):
     """How the learning rate moves over the whole training."""
     clip_norm: float | None = Field(default=None, gt=0)
     """Largest gradient norm of a step, or none."""
-
-
-class Augment(Spec):
-    """Random changes of a training image; drawn anew for each example and epoch, reproducible by seed."""
-
-    flip: bool = True
-    """Mirror half of the images left to right."""
-    rotation: float = Field(default=10.0, ge=0, le=180)
-    """Largest rotation in degrees."""
-    translation: float = Field(default=0.05, ge=0, le=0.5)
-    """Largest shift as a share of the side length."""
-    scale: float = Field(default=0.1, ge=0, lt=1)
-    """Largest relative change of size."""
-    brightness: float = Field(default=0.0, ge=0, lt=1)
-    """Largest relative change of brightness."""
-    contrast: float = Field(default=0.0, ge=0, lt=1)
-    """Largest relative change of contrast."""
 
 
 RECIPES: Registry["Recipe"] = Registry(

@@ -1,0 +1,53 @@
+"""The last step of every loader: content hash and cross-split duplicates of a set of splits."""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from harness.datasets.base import SPLITS, ImageData, ImageSplit
+from harness.errors import DataError
+from harness.spec import digest_of
+
+logger = logging.getLogger(__name__)
+
+
+def image_data(name: str, class_names: Sequence[str], splits: Mapping[str, ImageSplit]) -> ImageData:
+    """Returns the data set made of these splits.
+
+    Args:
+        name: The data set's name.
+        class_names: One name for each class index.
+        splits: The splits "train", "validation" and "test"; ids must not depend on where the data lies.
+
+    Raises:
+        DataError: if a label has no class name.
+    """
+    highest = max(int(splits[split].labels.max()) for split in SPLITS)
+    if highest >= len(class_names):
+        raise DataError(f"{name}: expected labels from 0 to {len(class_names) - 1}, got {highest}")
+    duplicates = cross_split_duplicates(splits)
+    if duplicates:
+        logger.warning("%s: %d validation and test images also occur in an earlier split", name, duplicates)
+    return ImageData(
+        name=name,
+        class_names=tuple(class_names),
+        splits=dict(splits),
+        content_hash=content_hash(class_names, splits),
+        cross_split_duplicates=duplicates,
+    )
+
+
+def content_hash(class_names: Sequence[str], splits: Mapping[str, ImageSplit]) -> str:
+    """Returns the sha256 over class names, and ids, labels and hashes of every split in the order of `SPLITS`."""
+    rows = {name: [list(splits[name].ids), splits[name].labels.tolist(), list(splits[name].hashes)] for name in SPLITS}
+    return digest_of({"class_names": list(class_names), "splits": rows})
+
+
+def cross_split_duplicates(splits: Mapping[str, ImageSplit]) -> int:
+    """Returns how many validation and test examples have a content that also occurs in an earlier split."""
+    seen: set[str] = set()
+    duplicates = 0
+    for name in SPLITS:
+        hashes = splits[name].hashes
+        duplicates += sum(content in seen for content in hashes)
+        seen.update(hashes)
+    return duplicates

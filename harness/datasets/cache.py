@@ -1,0 +1,56 @@
+"""A folder for what can be had again: downloads, and hashes of images that were found sound."""
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+
+CACHE_VARIABLE = "HARNESS_CACHE"
+"""Environment variable that moves the cache folder."""
+SCHEMA_VERSION = 1
+"""Raised when an image that was found sound has to be looked at again."""
+
+logger = logging.getLogger(__name__)
+
+
+def cache_folder() -> Path:
+    """Returns the user's cache folder of the harness; it may not exist yet."""
+    return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/robustness-harness").expanduser()
+
+
+def file_stamp(path: Path) -> str:
+    """Returns what changes whenever a file is written: its size and times of modification and change, in ns."""
+    status = path.stat()
+    return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
+
+
+def load_hashes(root: Path) -> dict[str, str]:
+    """Returns file stamp and id -> sha256 as remembered for the images under `root`; nothing if there is no such memory."""
+    try:
+        memory = json.loads(_memory_of(root).read_text(encoding="utf-8"))
+        if memory["schema_version"] == SCHEMA_VERSION:
+            return {str(key): str(value) for key, value in memory["hashes"].items()}
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        logger.info("the memory of %s is ignored: %s", root, error)
+    return {}
+
+
+def save_hashes(root: Path, hashes: Mapping[str, str]) -> None:
+    """Remembers the hashes of the images under `root`; a cache that cannot be written is done without."""
+    memory = _memory_of(root)
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=memory.parent, delete=False, encoding="utf-8") as file:
+            json.dump({"schema_version": SCHEMA_VERSION, "hashes": dict(hashes)}, file)
+        Path(file.name).replace(memory)
+    except OSError as error:
+        logger.info("the hashes of %s are not remembered: %s", root, error)
+
+
+def _memory_of(root: Path) -> Path:
+    return cache_folder() / "images" / f"{sha256(str(root.resolve()).encode()).hexdigest()[:32]}.json"

@@ -1,0 +1,87 @@
+"""What is expected of images and labels that come from outside, and how an image in memory is hashed and scaled."""
+
+from hashlib import sha256
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from harness.errors import DataError
+
+
+def as_pair(value: object, place: str) -> tuple[Tensor, Tensor]:
+    """Returns a pair (images, labels) as tensors.
+
+    Args:
+        value: What a data set, a collate function or a caller gave.
+        place: Named first in error messages.
+
+    Raises:
+        DataError: if it is no pair, or its parts are no arrays.
+    """
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        size = f" of {len(value)}" if isinstance(value, (tuple, list)) else ""
+        raise DataError(f"{place}: expected a pair (images, labels), got {type(value).__name__}{size}")
+    try:
+        images, labels = (torch.as_tensor(part) for part in value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{place}: expected images and labels as tensors or arrays: {error}") from error
+    return images, labels
+
+
+def unit_range(image: Tensor) -> Tensor:
+    """Returns an image, uint8 or floating point in [0,1], as float32 in [0,1]."""
+    return image.float() if image.is_floating_point() else image.float().div(255)
+
+
+def numbered(count: int) -> list[str]:
+    """Returns "0000", "0001", ... for examples that have no names."""
+    return [f"{index:04d}" for index in range(count)]
+
+
+def pixel_hash(image: Tensor) -> str:
+    """Returns the sha256 of an image's type, shape and pixels."""
+    pixels = image.detach().cpu().contiguous().numpy()
+    return sha256(f"{pixels.dtype} {pixels.shape} ".encode() + pixels.tobytes()).hexdigest()
+
+
+def check_images(images: Tensor) -> None:
+    """Checks a batch of images.
+
+    Args:
+        images: Expected to be uint8, or floating point in [0,1], shape (N, C, H, W), N at least 1.
+
+    Raises:
+        DataError: if they are something else.
+    """
+    if images.ndim != 4 or len(images) == 0:
+        raise DataError(f"images: expected the shape (N, C, H, W) with N >= 1, got {tuple(images.shape)}")
+    if images.dtype == torch.uint8:
+        return
+    if not images.is_floating_point():
+        raise DataError(f"images: expected uint8, or floating point in [0,1], got {images.dtype}")
+    low, high = (float(bound) for bound in images.aminmax())
+    if not (low >= 0 and high <= 1):  # also where a pixel is NaN
+        raise DataError(
+            f"images: expected values in [0,1], got {low:.4g} to {high:.4g}; mean and std belong inside the model, "
+            "and values up to 255 are divided by 255"
+        )
+
+
+def checked_labels(labels: ArrayLike | Tensor, *, count: int) -> NDArray[np.int64]:
+    """Returns class indices as an array.
+
+    Args:
+        labels: Expected to be whole numbers >= 0, shape (N,).
+        count: The number of images N.
+
+    Raises:
+        DataError: if they are something else.
+    """
+    array = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    if array.shape != (count,):
+        raise DataError(f"labels: expected one class index for each of {count} images, got the shape {array.shape}")
+    if not np.issubdtype(array.dtype, np.integer) or array.min() < 0:
+        raise DataError(f"labels: expected whole numbers >= 0, got {array.dtype} from {array.min()}")
+    return array.astype(np.int64)

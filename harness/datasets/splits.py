@@ -1,0 +1,133 @@
+"""Choosing examples: views on a split, stratified subsets and stratified divisions, reproducible by seed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from harness.datasets.base import ImageSplit
+from harness.errors import DataError
+from harness.seeds import seed_of
+
+
+class View:
+    """Some examples of a split, in a given order, without copying an image.
+
+    Args:
+        split: The split that is looked at.
+        indices: Positions in `split`, shape (M,).
+    """
+
+    def __init__(self, split: ImageSplit, indices: NDArray[np.int64]) -> None:
+        """See the class."""
+        self.split = split
+        self.indices = indices
+        self.labels: NDArray[np.int64] = split.labels[indices]
+        self.ids: Sequence[str] = [split.ids[index] for index in indices]
+        self.hashes: Sequence[str] = [split.hashes[index] for index in indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.split[int(self.indices[index])]
+
+
+def take(split: ImageSplit, indices: Sequence[int] | NDArray[np.integer]) -> ImageSplit:
+    """Returns the examples of a split at `indices`, in their order."""
+    positions = np.asarray(indices, dtype=np.int64)
+    return View(split.split, split.indices[positions]) if isinstance(split, View) else View(split, positions)
+
+
+def subset(split: ImageSplit, limit: int | None, seed: int) -> ImageSplit:
+    """Returns `limit` examples, every class in proportion, in the order of the split.
+
+    Proportions are met by largest remainder, with one example of every class at least where `limit` allows it.
+    Within a class the choice for a smaller limit is part of the choice for a larger one.
+
+    Args:
+        split: The split to choose from.
+        limit: How many examples; all of them if None or if the split has no more.
+        seed: Decides which examples of a class are taken.
+
+    Raises:
+        DataError: if `limit` is below 1.
+    """
+    if limit is None or limit >= len(split):
+        return split
+    if limit < 1:
+        raise DataError(f"limit: expected a whole number >= 1, got {limit}")
+    members = _shuffled_members(split.labels, seed, "subset")
+    quotas = apportion(sizes := _sizes(members), limit, sizes)
+    return take(split, _joined(members, quotas))
+
+
+def stratified_split(split: ImageSplit, shares: Sequence[float], seed: int) -> tuple[ImageSplit, ...]:
+    """Divides a split into one part for each share and the rest, every class in proportion in each part.
+
+    Args:
+        split: The split to divide.
+        shares: Sizes of the parts as shares of the split, each above 0, together below 1.
+        seed: Decides which examples go where.
+
+    Returns:
+        The parts in the order of `shares`, then the rest; each keeps the order of the split.
+
+    Raises:
+        DataError: if a class has too few examples to be in every part.
+    """
+    members = _shuffled_members(split.labels, seed, "stratified_split")
+    left = sizes = _sizes(members)
+    if (smallest := int(sizes.min())) <= len(shares):
+        parts_wanted, example = len(shares) + 1, split.ids[members[sizes.argmin()].min()]
+        raise DataError(
+            f"the class of {example}: expected at least {parts_wanted} examples for {parts_wanted} splits, got {smallest}"
+        )
+    parts = []
+    for number, share in enumerate(shares):
+        most = left - (len(shares) - number)  # one example of each class stays for every later part
+        total = min(max(round(share * len(split)), len(sizes)), int(most.sum()))
+        quotas = apportion(sizes, total, most)
+        parts.append(_joined(members, quotas))
+        members = [indices[quota:] for indices, quota in zip(members, quotas, strict=True)]
+        left = left - quotas
+    parts.append(_joined(members, left))
+    return tuple(take(split, part) for part in parts)
+
+
+def apportion(sizes: NDArray[np.int64], total: int, most: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Distributes `total` seats over classes in proportion to their sizes, by largest remainder.
+
+    Args:
+        sizes: Examples of each class (K,), all above 0.
+        total: Seats to give away, `most.sum()` at most.
+        most: Largest number of seats of each class (K,).
+
+    Returns:
+        Seats (K,), one at least for every class if `total >= K`.
+    """
+    least = np.ones_like(sizes) if total >= len(sizes) else np.zeros_like(sizes)
+    exact = sizes * (total / sizes.sum())
+    seats = np.clip(np.floor(exact).astype(np.int64), least, most)
+    while seats.sum() < total:
+        seats[np.where(seats < most, exact - seats, -np.inf).argmax()] += 1
+    while seats.sum() > total:
+        seats[np.where(seats > least, exact - seats, np.inf).argmin()] -= 1
+    return seats
+
+
+def _shuffled_members(labels: NDArray[np.int64], seed: int, purpose: str) -> list[NDArray[np.int64]]:
+    """Returns the positions of each class, in an order of its own that only seed, purpose and class decide."""
+    return [
+        np.random.default_rng(seed_of(seed, purpose, int(label))).permutation(np.flatnonzero(labels == label))
+        for label in np.unique(labels)
+    ]
+
+
+def _sizes(members: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.array([len(indices) for indices in members], dtype=np.int64)
+
+
+def _joined(members: Sequence[NDArray[np.int64]], quotas: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.sort(np.concatenate([indices[:quota] for indices, quota in zip(members, quotas, strict=True)]))

@@ -1,0 +1,103 @@
+"""Images from a caller's hands as a split: tensors in memory, torch data sets, data loaders."""
+
+from collections.abc import Iterable, Sequence, Sized
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, default_collate
+
+from harness.datasets.base import ImageSplit
+from harness.datasets.decoding import resized
+from harness.datasets.mapped import MappedSplit
+from harness.datasets.pixels import as_pair, check_images, checked_labels, numbered, pixel_hash, unit_range
+from harness.errors import DataError
+
+
+class TensorSplit:
+    """A split over one tensor of images.
+
+    Args:
+        images: uint8, or floating point in [0,1], shape (N, C, H, W).
+        labels: Class indices (N,).
+        ids: A name of every example; its number if not given.
+        resolution: Side length of the images given out; as stored if not given.
+
+    Raises:
+        DataError: if shapes, types or values are others; says what was found.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: ArrayLike | Tensor,
+        *,
+        ids: Sequence[str] | None = None,
+        resolution: int | None = None,
+    ) -> None:
+        """See the class."""
+        check_images(images)
+        self.images = images
+        self.labels: NDArray[np.int64] = checked_labels(labels, count=len(images))
+        self.ids: Sequence[str] = numbered(len(images)) if ids is None else ids
+        self.hashes: Sequence[str] = [pixel_hash(image) for image in images]
+        self.resolution = resolution
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image = self.images[index]
+        if self.resolution is not None:
+            return resized(image, self.resolution), int(self.labels[index])
+        return unit_range(image), int(self.labels[index])
+
+
+def split_of(data: object) -> ImageSplit:
+    """Returns any common form of labelled images as a split.
+
+    A map-style data set is read once for its labels and hashes and then again image by image, so memory stays flat;
+    one that can only be iterated is kept in memory.
+
+    Args:
+        data: An `ImageSplit`; a pair (images, labels) of tensors or arrays; a torch Dataset of (image, label); or a
+            DataLoader over one, whose sampler chooses the examples and whose collate function is used.
+
+    Raises:
+        DataError: if it is something else, or holds images outside [0,1].
+    """
+    if all(hasattr(data, name) for name in ("labels", "ids", "hashes", "__getitem__", "__len__")):
+        return cast(ImageSplit, data)
+    if isinstance(data, (tuple, list)):
+        return TensorSplit(*as_pair(tuple(data), "data"))
+    if isinstance(data, DataLoader):
+        if isinstance(data.dataset, IterableDataset):
+            return _collected(data)
+        collate = default_collate if data.batch_sampler is None else data.collate_fn
+        return MappedSplit(data.dataset, _chosen(data), collate)
+    if isinstance(data, IterableDataset):
+        return _collected(DataLoader(data, batch_size=1))
+    if isinstance(data, Dataset):
+        if not hasattr(data, "__len__"):
+            raise DataError(f"data: expected a data set with a length, got {type(data).__name__}")
+        return MappedSplit(data, range(len(data)), default_collate)
+    raise DataError(f"data: expected a DataLoader, a Dataset or a pair (images, labels), got {type(data).__name__}")
+
+
+def _chosen(loader: DataLoader[Any]) -> Sequence[int]:
+    """Returns the positions that a loader visits; in the data set's order where it visits all of them shuffled."""
+    sampler, batches, count = loader.sampler, loader.batch_sampler, len(cast(Sized, loader.dataset))
+    standard = batches is None or type(batches) is BatchSampler
+    if standard and type(sampler) is RandomSampler and not sampler.replacement and sampler.num_samples == count:
+        return range(count)
+    return list(sampler) if batches is None else [index for batch in batches for index in batch]
+
+
+def _collected(batches: Iterable[Any]) -> TensorSplit:
+    """Keeps everything that a loader gives in memory."""
+    pairs = [as_pair(batch, "data") for batch in batches]
+    if not pairs:
+        raise DataError("data: expected at least one example, got none")
+    return TensorSplit(torch.cat([images for images, _ in pairs]), torch.cat([labels for _, labels in pairs]))

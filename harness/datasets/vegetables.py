@@ -1,0 +1,58 @@
+"""Kaggle's Vegetable Image Dataset: 15 classes, 21,000 photographs of 224 x 224 pixels."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from harness.datasets.base import DATASETS, ImageData, expand_path
+from harness.datasets.image_folder import FolderDataset
+from harness.errors import DataError
+
+KAGGLE_NAME = "misrakahmed/vegetable-image-dataset"
+"""The data set's name on Kaggle."""
+INNER_FOLDER = "Vegetable Images"
+"""The folder inside the archive that holds train, validation and test."""
+DEEPEST = 3
+"""How many levels below the given folder the inner one is looked for."""
+
+
+@DATASETS.register
+class Vegetables(FolderDataset):
+    """The vegetable photographs at `root`, or downloaded from Kaggle where kagglehub is installed and reaches it."""
+
+    name: Literal["vegetables"] = "vegetables"
+    root: str | None = None
+    """The unpacked data set, or any folder laid out like it; downloaded from Kaggle if not given."""
+
+    def load(self) -> ImageData:
+        """Reads and checks the photographs."""
+        return self.load_from(inner_folder(download() if self.root is None else expand_path(self.root)))
+
+
+def inner_folder(root: Path) -> Path:
+    """Returns the nearest folder named "Vegetable Images" below `root`, or `root` itself if there is none."""
+    levels = ("/".join(["*"] * depth + [INNER_FOLDER]) for depth in range(DEEPEST + 1))
+    return next((found for level in levels for found in sorted(root.glob(level)) if found.is_dir()), root)
+
+
+def download() -> Path:
+    """Downloads the data set through kagglehub, which keeps it in its own cache.
+
+    Raises:
+        DataError: if kagglehub is not installed or fails; says what to download and where to put it.
+    """
+    if find_spec("kagglehub") is None:
+        raise DataError(_instructions("kagglehub is not installed"))
+    import kagglehub
+
+    try:
+        return Path(kagglehub.dataset_download(KAGGLE_NAME))
+    except Exception as error:  # kagglehub passes on what its HTTP client, its archive reader and the disk raise
+        raise DataError(_instructions(f"kagglehub failed: {' '.join(str(error).split()):.200}")) from error
+
+
+def _instructions(reason: str) -> str:
+    return (
+        f"dataset.root: expected the folder of the vegetable photographs, got none, and {reason}. Download the data set "
+        f"{KAGGLE_NAME} from Kaggle, unpack it anywhere and name its folder: --set dataset.root='/path/to/{INNER_FOLDER}'"
+    )

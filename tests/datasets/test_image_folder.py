@@ -1,0 +1,142 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pydantic import ValidationError
+
+from harness.datasets import image_folder
+from harness.datasets.base import DATASETS, ImageData
+from harness.datasets.image_folder import FileSplit, ImageFolder
+from harness.errors import DataError
+from tests.datasets.conftest import MakeFolder
+
+
+def load(root: Path, **fields: object) -> ImageData:
+    return DATASETS.parse({"name": "image_folder", "root": str(root), "resolution": 8, **fields}).load()
+
+
+def all_ids(data: ImageData) -> list[str]:
+    return sorted(name for split in data.splits.values() for name in split.ids)
+
+
+def test_split_folders_become_splits(make_folder: MakeFolder) -> None:
+    data = load(make_folder())
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 8, "validation": 4, "test": 6}
+    assert data.class_names == ("Leek", "Onion")
+    assert data.splits["test"].labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert data.splits["test"].ids[3] == "test/Onion/00.jpg"
+
+
+def test_images_are_square_floats_between_0_and_1(make_folder: MakeFolder) -> None:
+    image, label = load(make_folder()).splits["train"][5]
+    assert (image.shape, image.dtype, label) == ((3, 8, 8), torch.float32, 1)
+    assert image.is_contiguous()
+    assert 0 <= image.min() < image.max() <= 1
+
+
+def test_single_folder_is_divided_stratified_and_by_seed(make_folder: MakeFolder) -> None:
+    root = make_folder(splits={"": 20})
+    data = load(root, validation=0.15, test=0.25, seed=1)
+    counts = {name: np.bincount(split.labels).tolist() for name, split in data.splits.items()}
+    assert counts == {"train": [12, 12], "validation": [3, 3], "test": [5, 5]}
+    assert len(set(all_ids(data))) == 40
+    assert load(root, seed=1).content_hash == data.content_hash
+    assert load(root, seed=2).content_hash != data.content_hash
+
+
+def test_missing_validation_split_is_drawn_from_the_training_images_only(make_folder: MakeFolder) -> None:
+    data = load(make_folder(splits={"train": 10, "test": 3}), validation=0.2)
+    assert np.bincount(data.splits["validation"].labels).tolist() == [2, 2]
+    assert all(name.startswith("train/") for name in data.splits["validation"].ids)
+    assert all(name.startswith("test/") for name in data.splits["test"].ids)
+    assert len(data.splits["train"]) == 16
+
+
+def test_class_with_too_few_images_to_divide_is_named(make_folder: MakeFolder) -> None:
+    with pytest.raises(DataError, match=r"the class of Leek/00\.jpg: expected at least 3 examples for 3 splits, got 2"):
+        load(make_folder(splits={"": 2}))
+
+
+def test_copies_across_splits_are_counted(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    shutil.copy(root / "train/Leek/00.jpg", root / "test/Leek/copy.jpg")
+    shutil.copy(root / "train/Leek/02.jpg", root / "validation/Onion/copy.jpg")
+    assert load(root).cross_split_duplicates == 2
+
+
+def test_content_hash_does_not_depend_on_place_or_time(make_folder: MakeFolder, tmp_path: Path) -> None:
+    root = make_folder()
+    shutil.copytree(root, tmp_path / "elsewhere", copy_function=shutil.copyfile)
+    assert load(tmp_path / "elsewhere").content_hash == load(root).content_hash
+
+
+def test_content_hash_changes_when_an_image_changes(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    before = load(root).content_hash
+    Image.new("RGB", (5, 5)).save(root / "test/Leek/01.png")
+    assert load(root).content_hash != before
+
+
+def test_loading_stops_at_a_broken_image(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    (root / "validation/Onion/01.png").write_bytes(b"\x89PNG")
+    with pytest.raises(DataError, match=r"photos: expected images that can be decoded, got 1 broken: validation/Onion/01\.png"):
+        load(root)
+
+
+def test_resize_crop_cuts_the_centre_out(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    wide = Image.new("RGB", (24, 8))
+    wide.paste((255, 255, 255), (8, 0, 16, 8))
+    wide.save(root / "test/Leek/00.png")
+    place = load(root).splits["test"].ids.index("test/Leek/00.png")
+    assert load(root, resize="crop").splits["test"][place][0].mean() == 1
+    assert load(root, resize="squash").splits["test"][place][0].mean() == pytest.approx(1 / 3, abs=0.02)
+
+
+def test_images_are_decoded_only_when_asked_for(make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[str] = []
+    read = image_folder.read_image
+
+    def spy(path: Path) -> torch.Tensor:
+        decoded.append(path.name)
+        return read(path)
+
+    monkeypatch.setattr(image_folder, "read_image", spy)
+    split = load(make_folder(splits={"train": 4, "validation": 1, "test": 1})).splits["validation"]
+    assert decoded == []
+    split[0]
+    split[0]
+    assert decoded == ["00.jpg", "00.jpg"]
+    assert isinstance(split, FileSplit)
+    assert not any(isinstance(value, torch.Tensor) for value in vars(split).values())
+
+
+def test_image_that_vanished_after_loading_is_named(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    split = load(root).splits["train"]
+    (root / "train/Leek/00.jpg").unlink()
+    with pytest.raises(DataError, match=r"train/Leek/00\.jpg: expected an image"):
+        split[0]
+
+
+def test_shares_that_leave_nothing_to_train_on_are_refused() -> None:
+    with pytest.raises(ValidationError, match=r"expected validation \+ test < 1, got 0\.5 \+ 0\.5"):
+        ImageFolder(root="x", validation=0.5, test=0.5)
+
+
+def test_place_of_the_data_stays_out_of_digests() -> None:
+    assert "root" in ImageFolder.PATH_FIELDS
+
+
+def test_real_photographs_load_whole(photographs: Path) -> None:
+    data = DATASETS.parse({"name": "vegetables", "root": str(photographs), "resolution": 96}).load()
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 630, "validation": 89, "test": 587}
+    assert len(data.class_names) == 15
+    assert data.cross_split_duplicates == 0
+    image, label = data.splits["test"][100]
+    assert image.shape == (3, 96, 96)
+    assert data.class_names[label] == data.splits["test"].ids[100].split("/")[1]

@@ -1,0 +1,93 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.datasets.layout import read_layout
+from harness.errors import DataError
+from tests.datasets.conftest import MakeFolder
+
+
+def test_split_folders_and_classes_are_listed_in_order(make_folder: MakeFolder) -> None:
+    layout = read_layout(make_folder())
+    assert layout.class_names == ("Leek", "Onion")
+    assert list(layout.files) == ["train", "validation", "test"]
+    assert layout.files["validation"] == (
+        ("validation/Leek/00.jpg", "validation/Leek/01.png"),
+        ("validation/Onion/00.jpg", "validation/Onion/01.png"),
+    )
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "Validation"])
+def test_other_names_of_the_validation_folder_are_understood(make_folder: MakeFolder, name: str) -> None:
+    layout = read_layout(make_folder(splits={"train": 1, name: 1, "Test": 1}))
+    assert list(layout.files) == ["train", "validation", "test"]
+    assert layout.files["validation"][0] == (f"{name}/Leek/00.jpg",)
+
+
+def test_folder_of_class_folders_counts_as_training_images(make_folder: MakeFolder) -> None:
+    layout = read_layout(make_folder(splits={"": 3}))
+    assert list(layout.files) == ["train"]
+    assert layout.files["train"][1] == ("Onion/00.jpg", "Onion/01.png", "Onion/02.jpg")
+
+
+def test_images_in_folders_below_a_class_belong_to_it(make_folder: MakeFolder) -> None:
+    root = make_folder(splits={"": 1})
+    shutil.copytree(root / "Leek", root / "Leek" / "2024" / "May")
+    assert read_layout(root).files["train"][0] == ("Leek/00.jpg", "Leek/2024/May/00.jpg")
+
+
+def test_other_files_hidden_names_and_macos_leftovers_are_ignored(make_folder: MakeFolder) -> None:
+    root = make_folder(splits={"": 1})
+    expected = read_layout(root)
+    for name in ("notes.txt", "Leek/Thumbs.db", "Leek/._00.jpg", "__MACOSX/Leek/00.jpg", ".cache/Leek/00.jpg", "Leek/.x/00.jpg"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("no image")
+    assert read_layout(root) == expected
+
+
+def test_empty_classes_are_named(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    for name in ("test/Leek", "validation/Onion"):
+        shutil.rmtree(root / name)
+        (root / name).mkdir()
+    (root / "test/Leek/readme.txt").write_text("no image")
+    with pytest.raises(DataError, match="at least one image in every class folder, found none in validation/Onion, test/Leek"):
+        read_layout(root)
+
+
+def test_classes_that_differ_between_splits_are_named(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    (root / "test/Leek").rename(root / "test/leek")
+    with pytest.raises(DataError, match="there is no 'leek' in train, 'leek' in validation, 'Leek' in test"):
+        read_layout(root)
+
+
+def test_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="absent: expected a folder of images, found nothing"):
+        read_layout(tmp_path / "absent")
+
+
+def test_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "archive.zip").write_bytes(b"")
+    with pytest.raises(DataError, match=r"archive\.zip: expected a folder of images, found a file"):
+        read_layout(tmp_path / "archive.zip")
+
+
+def test_splits_without_training_images_are_refused(make_folder: MakeFolder) -> None:
+    with pytest.raises(DataError, match="expected a folder 'train' beside test, val"):
+        read_layout(make_folder(splits={"val": 1, "test": 1}))
+
+
+def test_two_folders_for_one_split_are_refused(make_folder: MakeFolder) -> None:
+    with pytest.raises(DataError, match="one folder for the split 'validation', found val and validation"):
+        read_layout(make_folder(splits={"train": 1, "val": 1, "validation": 1}))
+
+
+@pytest.mark.parametrize(("classes", "found"), [(("Leek",), "found Leek"), ((), "found none")])
+def test_fewer_than_two_classes_are_refused(
+    make_folder: MakeFolder, tmp_path: Path, classes: tuple[str, ...], found: str
+) -> None:
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(DataError, match=f"expected two or more class folders, {found}"):
+        read_layout(make_folder(splits={"": 1}, classes=classes))
