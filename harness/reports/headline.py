@@ -1,0 +1,95 @@
+"""The few sentences and figures that open the page."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from harness.records import Status
+from harness.reports.load import Results
+from harness.reports.names import eps_text, is_missing, model_label
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One figure with what it counts."""
+
+    value: str
+    label: str
+    note: str = ""
+
+
+def facts(results: Results) -> list[Fact]:
+    """Returns the figures at the top of the page: the best models, the expectations, and the state of the grid."""
+    board, found = results.leaderboard, []
+    if (best := _best(board, "robust_accuracy")) is not None:
+        note = f"{model_label(best)}, {best['norm']} eps {eps_text(best['eps'])}"
+        found.append(Fact(percent(best["robust_accuracy"]), "best robust accuracy", note))
+    if (best := _best(board, "clean_accuracy")) is not None:
+        found.append(Fact(percent(best["clean_accuracy"]), "best clean accuracy", model_label(best)))
+    if len(results.expectations):
+        holding = int(results.expectations["holds"].fillna(value=False).sum())
+        found.append(Fact(f"{holding} of {len(results.expectations)}", "expectations hold"))
+    counts = results.cells["status"].value_counts()
+    finished = int(counts.get(Status.DONE, 0) + counts.get(Status.CACHED, 0))
+    found.append(Fact(f"{finished} of {len(results.cells)}", "cells with numbers", _without_numbers(counts)))
+    return found
+
+
+def _without_numbers(counts: "pd.Series[int]") -> str:
+    states = (Status.SKIPPED, Status.FAILED, Status.NOT_RUN)
+    return ", ".join(f"{counts[state]} {state.replace('_', ' ')}" for state in states if counts.get(state, 0))
+
+
+def summary(results: Results) -> str:
+    """Returns the result of the run in a paragraph."""
+    board, attacks = results.leaderboard, _attacks(results.cells)
+    n = int(board["n_examples"].max()) if board["n_examples"].notna().any() else 0
+    datasets = " and ".join(results.cells["dataset"].unique())
+    sentences = [
+        f"{_count(len(board), 'model')} {'was' if len(board) == 1 else 'were'} judged on {_count(n, 'example')} of {datasets}"
+    ]
+    sentences[0] += f", as they are and under {_listed(attacks)}." if attacks else "."
+    best, clean = _best(board, "robust_accuracy"), _best(board, "clean_accuracy")
+    if clean is not None:
+        sentences.append(f"Unattacked, {model_label(clean)} is right most often: on {_with_interval(clean, 'clean_accuracy')}.")
+    if best is not None:
+        sentences.append(
+            f"At {best['norm']} eps {eps_text(best['eps'])}, {model_label(best)} withstands most: on "
+            f"{_with_interval(best, 'robust_accuracy')} it is right, and no attack that was tried changes that."
+        )
+        if clean is not None and model_label(clean) != model_label(best):
+            sentences.append(f"{model_label(clean)} is left with {percent(clean['robust_accuracy'])} there.")
+    doubted = [
+        f"{model_label(row)} ({row['verdict']})" for row in board.to_dict("records") if row["verdict"] in ("SUSPECT", "INVALID")
+    ]
+    if doubted:
+        sentences.append(f"Sanity checks cast doubt on {_listed(doubted)}; the reasons stand in the leaderboard.")
+    return " ".join(sentences)
+
+
+def percent(value: Any) -> str:
+    """Writes a rate in per cent."""
+    return "no number" if is_missing(value) else f"{100 * value:.1f} %"
+
+
+def _with_interval(row: dict[Any, Any], name: str) -> str:
+    return f"{percent(row[name])} (95 % interval {100 * row[f'{name}_low']:.1f}–{100 * row[f'{name}_high']:.1f})"
+
+
+def _best(board: pd.DataFrame, column: str) -> dict[Any, Any] | None:
+    """Returns the row of the largest number that no check calls invalid."""
+    known = board[board[column].notna() & board["verdict"].ne("INVALID")]
+    return max(known.to_dict("records"), key=lambda row: float(row[column]), default=None)
+
+
+def _attacks(cells: pd.DataFrame) -> list[str]:
+    return list(cells.loc[(cells["condition"] == "attack") & cells["accuracy"].notna(), "attack"].unique())
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _listed(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
