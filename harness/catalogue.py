@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from typing import Any
 
 from harness.attacks.base import ATTACKS
 from harness.datasets.base import DATASETS
@@ -11,7 +12,7 @@ from harness.registry import Registry
 from harness.suite_files import shipped_suites, suite_title
 from harness.training.base import RECIPES
 
-FAMILIES: Mapping[str, Registry] = {registry.family: registry for registry in (DATASETS, MODELS, RECIPES, ATTACKS)}
+FAMILIES: Mapping[str, Registry[Any]] = {registry.family: registry for registry in (DATASETS, MODELS, RECIPES, ATTACKS)}
 
 
 def catalogue(family: str | None) -> list[tuple[str, str, str]]:

@@ -73,12 +73,18 @@ def run(
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that load images.")] = 0,
 ) -> None:
     """Train what is missing, attack, score, and write tables, curves and the report. Stops and resumes."""
+    from harness.reports.load import load_results
+    from harness.reports.summary import expectations_table, leaderboard_table, trouble_table
     from harness.runner import run as run_suite
     from harness.suite_files import load_suite
 
     loaded = load_suite(suite, overrides or ())
     summary = run_suite(loaded, out=out, store=store, device=device, workers=workers, progress=console.progress_display())
-    console.show_summary(summary.folder, seconds=summary.seconds)
+    results = load_results(summary.folder)
+    for table in (leaderboard_table(results), expectations_table(results), trouble_table(results)):
+        if table.rows:
+            console.show_table(*table)
+    console.stdout.print(f"{summary.seconds:.1f} s; report: {summary.folder / 'report.html'}")
     if summary.interrupted:
         raise typer.Exit(130)
     if not summary.ok:
@@ -116,7 +122,7 @@ def compare(
 
     table = compare_results(first, second)
     console.show_table("", list(table.columns), table.itertuples(index=False))
-    if not table["overlap"].all():
+    if (table["overlap"] == False).any():  # noqa: E712 - a missing number is no disagreement
         raise typer.Exit(CHECK_FAILED)
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from harness.entries import ExpectationEntry
 from harness.records import Expectation
-from harness.suite import ExpectationEntry
 
 EPS_TOLERANCE = 1e-9
 

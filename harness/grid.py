@@ -1,53 +1,78 @@
 """From a suite to the cells of its grid: every row that the results will have, with the reason where one can't run."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from harness.attacks.base import Attack
+from harness.entries import Protocol
 from harness.records import Cell
-from harness.suite import Suite
+from harness.suite import Suite, Variant
 from harness.threat import ThreatModel
 
 
 @dataclass(frozen=True)
 class GridCell:
-    """One cell, the threat model it is attacked under, and why it can't run, if it can't."""
+    """One cell, the model that it judges, the threat model it is attacked under, and why it can't run, if it can't."""
 
     cell: Cell
+    variant: Variant
     threat_model: ThreatModel | None = None
     skip: str | None = None
 
 
 def cells_of(suite: Suite) -> tuple[GridCell, ...]:
-    """Returns the grid: for each model its clean row, then every attack at every budget, rising."""
-    rows: list[GridCell] = []
-    for model in suite.models:
-        rows.append(GridCell(_clean_cell(suite, model)))
-        for attack in suite.attacks:
-            rows.extend(_attack_cell(suite, model, attack, threat) for threat in suite.threat_models(attack))
-    return tuple(rows)
+    """Returns the grid: for each model its clean row, its trigger, every attack at every budget, every corruption."""
+    return tuple(row for variant in suite.variants() for row in _rows_of(suite, variant))
 
 
-def _clean_cell(suite: Suite, model: str) -> Cell:
-    return Cell(
-        dataset=suite.dataset.name,
-        model=model,
-        arch=suite.architecture_of(model).arch,
-        recipe=suite.models[model].recipe.name,
-        seed=suite.seed,
-    )
+def attack_cell(clean: Cell, label: str, attack: Attack, threat_model: ThreatModel, *, protocol: Protocol) -> Cell:
+    """Returns the row of a model under one attack at one budget.
 
-
-def _attack_cell(suite: Suite, model: str, attack: str, threat_model: ThreatModel) -> GridCell:
-    plugin = suite.attacks[attack].plugin
-    cell = _clean_cell(suite, model).model_copy(
+    Args:
+        clean: The model's clean row.
+        label: The attack's label.
+        attack: The attack.
+        threat_model: Norm and budget.
+        protocol: How the budgets of the sweep relate.
+    """
+    return clean.model_copy(
         update={
             "condition": "attack",
-            "attack": attack,
+            "attack": label,
             "norm": threat_model.norm.value,
             "eps": threat_model.eps,
-            "alpha": plugin.step_size(threat_model),
-            "steps": getattr(plugin, "steps", None),
-            "restarts": plugin.restarts,
-            "protocol": suite.protocol_of(attack),
+            "alpha": attack.step_size(threat_model),
+            "steps": getattr(attack, "steps", None),
+            "restarts": attack.restarts,
+            "protocol": protocol,
         }
     )
-    return GridCell(cell, threat_model, plugin.supports(threat_model))
+
+
+def _rows_of(suite: Suite, variant: Variant) -> Iterator[GridCell]:
+    clean = _clean_cell(suite, variant)
+    yield GridCell(clean, variant)
+    if variant.poison is not None and suite.poisons[variant.poison].plugin.trigger_stamp(suite.dataset.resolution) is not None:
+        yield GridCell(clean.model_copy(update={"condition": "trigger"}), variant)
+    for label, entry in suite.attacks.items():
+        for threat in suite.threat_models(label):
+            cell = attack_cell(clean, label, entry.plugin, threat, protocol=suite.protocol_of(label))
+            yield GridCell(cell, variant, threat, entry.plugin.supports(threat))
+    for label, corruption in suite.corruptions.items():
+        for severity in corruption.severities:
+            update = {"condition": "corruption", "corruption": label, "severity": severity}
+            yield GridCell(clean.model_copy(update=update), variant, skip=corruption.supports(severity))
+
+
+def _clean_cell(suite: Suite, variant: Variant) -> Cell:
+    poison = None if variant.poison is None else suite.poisons[variant.poison].plugin
+    return Cell(
+        dataset=suite.dataset.name,
+        model=variant.model,
+        arch=suite.architecture_of(variant.model).arch,
+        recipe=suite.models[variant.model].recipe.name,
+        poison=variant.poison,
+        poison_rate=variant.rate,
+        target_class=getattr(poison, "target_class", None),
+        seed=suite.seed,
+    )

@@ -70,4 +70,4 @@ def describe_digest(digest: str, store: Store) -> dict[str, Any]:
 def _cells_of(digest: str, results: Path) -> list[dict[str, Any]]:
     tables = [pd.read_csv(path) for path in sorted(results.glob("*/cells.csv"))]
     rows = [table[table["digest"].str.startswith(digest)] for table in tables]
-    return [row for frame in rows for row in frame.to_dict(orient="records")]
+    return [{str(key): value for key, value in row.items()} for frame in rows for row in frame.to_dict(orient="records")]

@@ -15,12 +15,10 @@ from harness.expectations import judge_expectations
 from harness.plan import Plan, PlannedCell, plan_of
 from harness.progress import Progress, Silent
 from harness.provenance import describe_host
-from harness.records import CellResult, Outcome, RunRecord, Status, load_outcome
+from harness.records import CellResult, Outcome, RunRecord, Status
 from harness.reports.html import write_report
-from harness.reports.tables import cells_frame, write_tables
+from harness.reports.tables import cells_table, write_tables
 from harness.steps.base import Context
-from harness.steps.evaluate import OUTCOME
-from harness.steps.train import load_history
 from harness.store import Store
 from harness.suite import Suite, suite_json
 
@@ -113,7 +111,9 @@ def collect(plan: Plan, context: Context, reports: Mapping[str, StepReport], *, 
     outcomes: dict[str, Outcome] = {}
     cells = judge(tuple(_result_of(cell, context, reports, outcomes) for cell in plan.cells))
     examples = plan.examples.of(context.data)
-    histories = {label: load_history(step, context) for label, step in plan.training.items() if context.entry(step) is not None}
+    histories = {
+        variant.title: step.history(context) for variant, step in plan.training.items() if context.entry(step) is not None
+    }
     record = RunRecord(
         suite=suite_json(plan.suite),
         cells=cells,
@@ -130,7 +130,7 @@ def collect(plan: Plan, context: Context, reports: Mapping[str, StepReport], *, 
             "steps": {step.digest: step.title for step in plan.steps},
         },
     )
-    return replace(record, expectations=judge_expectations(plan.suite.expectations, cells_frame(record)))
+    return replace(record, expectations=judge_expectations(plan.suite.expectations, cells_table(record)))
 
 
 def _execute(plan: Plan, context: Context) -> tuple[dict[str, StepReport], bool]:
@@ -149,7 +149,7 @@ def _result_of(
     if report.status not in (Status.DONE, Status.CACHED):
         return CellResult(cell.cell, cell.digest, report.status, report.reason)
     if cell.step.digest not in outcomes:
-        outcomes[cell.step.digest] = load_outcome(context.folder(cell.step) / OUTCOME)
+        outcomes[cell.step.digest] = cell.step.outcome(context)
     outcome = outcomes[cell.step.digest]
     return CellResult(
         cell.cell,

@@ -1,119 +1,39 @@
 """Suites: which models, attacks and budgets make up a grid, and what a run is expected to find."""
 
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
-from harness.attacks.base import ATTACKS, Attack
+from harness.corruptions.base import CORRUPTIONS, Condition
 from harness.datasets.base import DATASETS, Dataset
-from harness.models.base import MODELS, Architecture
-from harness.spec import Eps, Spec
+from harness.entries import (
+    ArchitectureField,
+    AttackEntry,
+    Evaluation,
+    ExpectationEntry,
+    Label,
+    ModelEntry,
+    PoisonEntry,
+    Protocol,
+    ThreatGrid,
+)
+from harness.models.base import Architecture
+from harness.spec import Spec
 from harness.threat import Norm, ThreatModel
-from harness.training.base import RECIPES, Recipe
-
-Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
-"""A name in a suite file: letters, digits, "_" and "-"."""
-Protocol = Literal["nested", "independent"]
-Metric = Literal["accuracy", "clean_accuracy", "robust_accuracy", "attack_success_rate", "f1_macro", "roc_auc_macro"]
-THREAT_FIELDS = ("norm", "eps", "protocol")
 
 
-def parse_architecture(value: object) -> Architecture:
-    """Reads "efficientnet_b0" as a timm name, "package.module:callable" as a factory, a mapping as a plug-in."""
-    if isinstance(value, str):
-        value = {"name": "factory", "factory": value} if ":" in value else {"name": "timm", "arch": value}
-    return MODELS.parse(value)
+class Variant(NamedTuple):
+    """A model of the grid as it is trained: on the clean data, or on data with one poison at one rate."""
 
+    model: str
+    poison: str | None = None
+    rate: float | None = None
 
-ArchitectureField = Annotated[SerializeAsAny[Architecture], BeforeValidator(parse_architecture)]
-
-
-class ModelEntry(Spec):
-    """One model of the grid."""
-
-    architecture: ArchitectureField | None = None
-    """The network: a timm name, "package.module:callable" or a mapping; the suite's where it is left out."""
-    recipe: Annotated[SerializeAsAny[Recipe], BeforeValidator(RECIPES.parse)]
-    """How it is trained."""
-    warm_start: Label | None = None
-    """Label of the model whose trained weights it starts from."""
-
-
-class AttackEntry(Spec):
-    """One attack of the grid with its budgets; in YAML the fields of both stand side by side."""
-
-    plugin: Annotated[SerializeAsAny[Attack], BeforeValidator(ATTACKS.parse)]
-    """The attack."""
-    norm: Norm | None = None
-    """Norm of the budgets; the suite's where it is left out."""
-    eps: Annotated[tuple[Eps, ...], Field(min_length=1)] | None = None
-    """Budgets; the suite's where they are left out."""
-    protocol: Protocol | None = None
-    """How the budgets relate; the suite's where it is left out."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _split_the_fields(cls, value: object) -> object:
-        if isinstance(value, str):
-            return {"plugin": value}
-        if not isinstance(value, Mapping) or "plugin" in value:
-            return value
-        own = {key: value[key] for key in THREAT_FIELDS if key in value}
-        return {**own, "plugin": {key: found for key, found in value.items() if key not in THREAT_FIELDS}}
-
-
-class Evaluation(Spec):
-    """Which examples are judged, and how."""
-
-    split: Literal["validation", "test"] = "test"
-    """The split that is scored."""
-    limit: Annotated[int, Field(ge=1)] | None = None
-    """Number of examples, drawn stratified by class and seed; all where it is left out."""
-    protocol: Protocol = "nested"
-    """nested: only survivors meet the next budget; independent: every budget from scratch."""
-    best_of_iterates: bool = True
-    """Whether any in-ball iterate of an attack counts, not only the one it returns."""
-    batch_size: Annotated[int, Field(ge=1)] | None = None
-    """Images of a forward pass; chosen by the device where it is left out. Not part of any digest."""
-
-
-class ThreatGrid(Spec):
-    """The norm and the budgets of every attack that names none of its own."""
-
-    norm: Norm = Norm.LINF
-    """Norm of the budgets."""
-    eps: Annotated[tuple[Eps, ...], Field(min_length=1)]
-    """Budgets in pixel units of [0,1], written "8/255"."""
-
-
-class ExpectationEntry(Spec):
-    """An assertion that the run checks and reports: of one number, or of one model's number over another's."""
-
-    model: Label
-    """The model's label."""
-    metric: Metric
-    """The column of cells.csv."""
-    attack: Label | None = None
-    """The attack's label; the clean row where it is left out."""
-    eps: Eps | None = None
-    """The budget, one of the attack's."""
-    at_least: float | None = None
-    """Smallest value."""
-    at_most: float | None = None
-    """Largest value."""
-    above: Label | None = None
-    """Label of a model that this one must surpass in the same cell."""
-    by: float = 0.0
-    """By how much it must surpass it."""
-
-    @model_validator(mode="after")
-    def _asserts_something(self) -> Self:
-        if self.at_least is None and self.at_most is None and self.above is None:
-            raise ValueError("expected at_least, at_most or above, got none of them")
-        if (self.attack is None) != (self.eps is None):
-            raise ValueError("expected attack and eps together, or neither for the clean row")
-        return self
+    @property
+    def title(self) -> str:
+        """What the model is called where clean and poisoned ones meet, e.g. "baseline, backdoor 5 %"."""
+        return self.model if self.rate is None else f"{self.model}, {self.poison} {100 * self.rate:g} %"
 
 
 class Suite(Spec):
@@ -137,8 +57,14 @@ class Suite(Spec):
     """Label -> model."""
     threat_model: ThreatGrid | None = None
     """Norm and budgets of the attacks."""
+    poisons: dict[Label, PoisonEntry] = Field(default_factory=dict)
+    """Label -> poison: every model is also trained on every poison at each of its rates."""
     attacks: dict[Label, AttackEntry] = Field(default_factory=dict)
     """Label -> attack."""
+    corruptions: dict[Label, Annotated[SerializeAsAny[Condition], BeforeValidator(CORRUPTIONS.parse)]] = Field(
+        default_factory=dict
+    )
+    """Label -> real-world condition, scored at each of its severities."""
     evaluation: Evaluation = Evaluation()
     """Which examples are judged, and how."""
     expectations: tuple[ExpectationEntry, ...] = ()
@@ -149,6 +75,8 @@ class Suite(Spec):
         for label in self.models:
             self.architecture_of(label)
             self._check_warm_start(label)
+            for poison in self.models[label].poisons or ():
+                _expect_one_of(poison, self.poisons, f"models.{label}.poisons")
         seen: dict[str, str] = {}
         for label, entry in self.attacks.items():
             self.threat_models(label)
@@ -158,6 +86,15 @@ class Suite(Spec):
         for number, expectation in enumerate(self.expectations):
             self._check_expectation(number, expectation)
         return self
+
+    def variants(self) -> tuple[Variant, ...]:
+        """Returns every model of the grid as it is trained: the clean one first, then poison by poison."""
+        found: list[Variant] = []
+        for model, entry in self.models.items():
+            found.append(Variant(model))
+            for poison in self.poisons if entry.poisons is None else entry.poisons:
+                found += [Variant(model, poison, rate) for rate in self.poisons[poison].rates]
+        return tuple(found)
 
     def architecture_of(self, label: str) -> Architecture:
         """Returns the architecture of a model: its own, else the suite's.

@@ -13,6 +13,7 @@ architecture: {name: timm, arch: test_efficientnet}
 models:
   baseline: {recipe: {name: standard, epochs: 1}}
   hardened: {recipe: {name: pgd, eps: 8/255, epochs: 1}, warm_start: baseline}
+seed: 0
 threat_model: {norm: Linf, eps: [8/255, 2/255]}
 attacks:
   fgsm: {name: fgsm}
@@ -91,10 +92,9 @@ def test_override_reaches_nested_fields_and_list_items(suite_file: Path) -> None
     ],
 )
 def test_bad_suite_is_refused_with_its_place(suite_file: Path, override: str, message: str) -> None:
-    text = override if "seed.x" not in override else "name.x=1"
-    with pytest.raises(SuiteError, match="(?s).*") as caught:
-        load_suite(suite_file, [text])
-    assert message.replace("'x'", "'x'") in str(caught.value)
+    with pytest.raises(SuiteError) as caught:
+        load_suite(suite_file, [override])
+    assert message in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 2
 
 

@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Mapping, Sequence
 
-from harness.datasets.base import SPLITS, ImageData, ImageSplit
 from harness.errors import DataError
+from harness.images import SPLITS, ImageData, ImageSplit
 from harness.spec import digest_of
 
 logger = logging.getLogger(__name__)

@@ -6,10 +6,11 @@ import torch
 from pydantic import Field
 from sklearn.datasets import load_digits
 
-from harness.datasets.base import DATASETS, ImageData
+from harness.datasets.base import DATASETS
 from harness.datasets.build import image_data
 from harness.datasets.shares import DrawsValidationAndTest, completed
 from harness.datasets.tensors import TensorSplit
+from harness.images import ImageData
 
 WHITE = 16
 """The largest pixel value of the source."""

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.datasets.base import DATASETS, ImageData, ImageSplit, expand_path
+from harness.datasets.base import DATASETS, expand_path
 from harness.datasets.build import image_data
 from harness.datasets.checking import sound_hashes
 from harness.datasets.decoding import Resize, read_image, resized
 from harness.datasets.layout import read_layout
 from harness.datasets.shares import DrawsValidationAndTest, completed
+from harness.images import ImageData, ImageSplit
 
 
 class FileSplit:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from harness.datasets.augment import Augment
-from harness.datasets.base import ImageSplit
+from harness.images import ImageSplit
 from harness.seeds import generator_of, seed_of
 
 Draw = tuple[int, int]

@@ -6,8 +6,9 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from harness.datasets.base import SPLITS, Dataset, ImageSplit
+from harness.datasets.base import Dataset
 from harness.datasets.splits import stratified_split
+from harness.images import SPLITS, ImageSplit
 
 
 class DrawsValidation(Dataset, ABC):

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.datasets.base import ImageSplit
 from harness.errors import DataError
+from harness.images import ImageSplit
 from harness.seeds import seed_of
 
 

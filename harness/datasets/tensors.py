@@ -9,11 +9,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, default_collate
 
-from harness.datasets.base import ImageSplit
 from harness.datasets.decoding import resized
 from harness.datasets.mapped import MappedSplit
 from harness.datasets.pixels import as_pair, check_images, checked_labels, numbered, pixel_hash, unit_range
 from harness.errors import DataError
+from harness.images import ImageSplit
 
 
 class TensorSplit:

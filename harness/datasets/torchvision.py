@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from harness.datasets.base import DATASETS, ImageData, ImageSplit, expand_path
+from harness.datasets.base import DATASETS, expand_path
 from harness.datasets.build import image_data
 from harness.datasets.cache import cache_folder
 from harness.datasets.shares import DrawsValidation, completed
 from harness.datasets.tensors import TensorSplit
 from harness.errors import DataError
+from harness.images import ImageData, ImageSplit
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts its files."""

@@ -4,9 +4,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from harness.datasets.base import DATASETS, ImageData, expand_path
+from harness.datasets.base import DATASETS, expand_path
 from harness.datasets.image_folder import FolderDataset
 from harness.errors import DataError
+from harness.images import ImageData
 
 KAGGLE_NAME = "misrakahmed/vegetable-image-dataset"
 """The data set's name on Kaggle."""

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 
 import torch
 
-from harness.datasets.base import ImageData, ImageSplit
 from harness.datasets.splits import subset
 from harness.errors import StoreError
+from harness.images import ImageData, ImageSplit
+from harness.models.classifier import Classifier
 from harness.progress import Progress, Silent
 from harness.registry import Plugin
 from harness.spec import digest_of
@@ -82,6 +83,17 @@ class Step(ABC):
         """Returns what the digest is taken over."""
         inputs = {role: step.digest for role, step in self.inputs.items()}
         return {"kind": self.KIND, "version": self.VERSION, "identity": dict(self.identity()), "inputs": inputs}
+
+
+class ModelStep(Step):
+    """A step whose result is a trained network."""
+
+    label: str
+    """What the model is called in titles."""
+
+    @abstractmethod
+    def classifier(self, context: Context) -> Classifier:
+        """Returns the network of the finished step, on the context's device, in eval mode."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The steps that judge a model: on clean images, and under one attack over a sweep of budgets."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,23 +8,35 @@ from typing import Any, ClassVar, Literal
 
 from harness.attacks.base import Attack
 from harness.evaluation.protocol import evaluate_clean, sweep
-from harness.records import save_outcome
+from harness.images import ImageSplit
+from harness.records import Outcome, load_outcome, save_outcome
 from harness.seeds import seed_of
-from harness.steps.base import Context, Examples, Step
-from harness.steps.train import Train, load_classifier
+from harness.steps.base import Context, Examples, ModelStep, Step
 from harness.threat import ThreatModel
 
 OUTCOME = "outcome.safetensors"
 
 
+class Judgement(Step):
+    """A step that leaves an outcome: what a model did on some examples, under one or more conditions."""
+
+    @abstractmethod
+    def judged(self, context: Context) -> ImageSplit:
+        """Returns the examples, in the outcome's order."""
+
+    def outcome(self, context: Context) -> Outcome:
+        """Returns the outcome of the finished step."""
+        return load_outcome(context.folder(self) / OUTCOME)
+
+
 @dataclass(frozen=True)
-class Evaluate(Step):
+class Evaluate(Judgement):
     """Scores a trained model on the clean examples."""
 
     KIND: ClassVar[str] = "clean"
     VERSION: ClassVar[int] = 1
 
-    model: Train
+    model: ModelStep
     examples: Examples
 
     @property
@@ -36,6 +49,10 @@ class Evaluate(Step):
         """The model's training."""
         return {"model": self.model}
 
+    def judged(self, context: Context) -> ImageSplit:
+        """See `Judgement.judged`."""
+        return self.examples.of(context.data)
+
     def identity(self) -> Mapping[str, Any]:
         """See `Step.identity`."""
         return {"examples": self.examples.json()}
@@ -43,8 +60,8 @@ class Evaluate(Step):
     def run(self, context: Context, folder: Path) -> None:
         """See `Step.run`."""
         outcome = evaluate_clean(
-            load_classifier(self.model, context),
-            self.examples.of(context.data),
+            self.model.classifier(context),
+            self.judged(context),
             batch_size=context.batch_size,
             device=context.device,
             progress=context.progress,
@@ -53,13 +70,13 @@ class Evaluate(Step):
 
 
 @dataclass(frozen=True)
-class Sweep(Step):
+class Sweep(Judgement):
     """Attacks a trained model at rising budgets."""
 
     KIND: ClassVar[str] = "attack"
     VERSION: ClassVar[int] = 1
 
-    model: Train
+    model: ModelStep
     examples: Examples
     label: str
     attack: Attack
@@ -78,6 +95,10 @@ class Sweep(Step):
         """The model's training."""
         return {"model": self.model}
 
+    def judged(self, context: Context) -> ImageSplit:
+        """See `Judgement.judged`."""
+        return self.examples.of(context.data)
+
     def identity(self) -> Mapping[str, Any]:
         """See `Step.identity`."""
         return {
@@ -92,8 +113,8 @@ class Sweep(Step):
     def run(self, context: Context, folder: Path) -> None:
         """See `Step.run`."""
         outcome = sweep(
-            load_classifier(self.model, context),
-            self.examples.of(context.data),
+            self.model.classifier(context),
+            self.judged(context),
             self.attack,
             threat_models=self.threat_models,
             protocol=self.protocol,

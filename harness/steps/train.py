@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors.torch import load_file
 
 from harness.models.base import Architecture
 from harness.models.classifier import Classifier
+from harness.models.weights import save_safetensors
 from harness.seeds import seed_of
-from harness.steps.base import Context, DataIdentity, Step
+from harness.steps.base import Context, DataIdentity, ModelStep, Step
+from harness.steps.poison import Poisoning
 from harness.store import read_json, write_json
 from harness.training.base import Recipe
 from harness.training.loop import train
@@ -22,7 +23,7 @@ SUMMARY = "summary.json"
 
 
 @dataclass(frozen=True)
-class Train(Step):
+class Train(ModelStep):
     """Trains an architecture by a recipe and keeps the chosen weights, the history and a summary."""
 
     KIND: ClassVar[str] = "train"
@@ -35,6 +36,7 @@ class Train(Step):
     resolution: int
     seed: int
     warm_start: "Train | None" = None
+    poison: Poisoning | None = None
 
     @property
     def title(self) -> str:
@@ -43,8 +45,9 @@ class Train(Step):
 
     @property
     def inputs(self) -> Mapping[str, Step]:
-        """The model it starts from."""
-        return {} if self.warm_start is None else {"warm_start": self.warm_start}
+        """The model it starts from, and the poison of its training set."""
+        found: dict[str, Step | None] = {"warm_start": self.warm_start, "poison": self.poison}
+        return {role: step for role, step in found.items() if step is not None}
 
     def identity(self) -> Mapping[str, Any]:
         """See `Step.identity`."""
@@ -60,7 +63,7 @@ class Train(Step):
         classifier = self._initial(context)
         result = train(
             classifier,
-            context.data,
+            context.data if self.poison is None else self.poison.poisoned(context),
             self.recipe,
             seed=seed_of(self.seed, "train"),
             device=context.device,
@@ -68,29 +71,22 @@ class Train(Step):
             checkpoint=context.store.partial(self.digest),
             progress=context.progress,
         )
-        save_state(classifier, folder / WEIGHTS)
+        save_safetensors(classifier, folder / WEIGHTS)
         write_json(folder / HISTORY, {"epochs": list(result.history)})
         write_json(folder / SUMMARY, {"best_epoch": result.best_epoch, **result.summary})
 
     def _initial(self, context: Context) -> Classifier:
         if self.warm_start is not None:
-            return load_classifier(self.warm_start, context)
+            return self.warm_start.classifier(context)
         seed = seed_of(self.seed, "initialise")
         return self.architecture.build(context.data.class_names, resolution=self.resolution, seed=seed)
 
+    def classifier(self, context: Context) -> Classifier:
+        """See `ModelStep.classifier`."""
+        skeleton = self.architecture.without_weights().build(context.data.class_names, resolution=self.resolution, seed=0)
+        skeleton.load_state_dict(load_file(context.folder(self) / WEIGHTS))
+        return skeleton.to(context.device).eval()
 
-def save_state(model: nn.Module, path: Path) -> None:
-    """Writes a state dict as safetensors, on the CPU and contiguous."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, path)
-
-
-def load_classifier(step: Train, context: Context) -> Classifier:
-    """Returns the trained network of a finished step, on the context's device, in eval mode."""
-    skeleton = step.architecture.without_weights().build(context.data.class_names, resolution=step.resolution, seed=0)
-    skeleton.load_state_dict(load_file(context.folder(step) / WEIGHTS))
-    return skeleton.to(context.device).eval()
-
-
-def load_history(step: Train, context: Context) -> tuple[dict[str, float], ...]:
-    """Returns one mapping an epoch of a finished step."""
-    return tuple(read_json(context.folder(step) / HISTORY)["epochs"])
+    def history(self, context: Context) -> tuple[dict[str, float], ...]:
+        """Returns one mapping an epoch of the finished training."""
+        return tuple(read_json(context.folder(self) / HISTORY)["epochs"])

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from harness.datasets.base import ImageSplit
 from harness.datasets.build import content_hash, cross_split_duplicates, image_data
 from harness.datasets.tensors import TensorSplit
 from harness.errors import DataError
+from harness.images import ImageSplit
 
 
 def splits_of(seed: int = 0) -> dict[str, ImageSplit]:

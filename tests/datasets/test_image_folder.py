@@ -8,9 +8,10 @@ from PIL import Image
 from pydantic import ValidationError
 
 from harness.datasets import image_folder
-from harness.datasets.base import DATASETS, ImageData
+from harness.datasets.base import DATASETS
 from harness.datasets.image_folder import FileSplit, ImageFolder
 from harness.errors import DataError
+from harness.images import ImageData
 from tests.datasets.conftest import MakeFolder
 
 

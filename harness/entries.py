@@ -1,0 +1,136 @@
+"""The parts of a suite file: models, poisons, attacks, budgets, examples and expectations."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+
+from harness.attacks.base import ATTACKS, Attack
+from harness.models.base import MODELS, Architecture
+from harness.poisoning.base import POISONS, Poison
+from harness.spec import Eps, Spec
+from harness.threat import Norm
+from harness.training.base import RECIPES, Recipe
+
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
+"""A name in a suite file: letters, digits, "_" and "-"."""
+Protocol = Literal["nested", "independent"]
+Metric = Literal["accuracy", "clean_accuracy", "robust_accuracy", "attack_success_rate", "f1_macro", "roc_auc_macro"]
+
+
+def parse_architecture(value: object) -> Architecture:
+    """Reads "efficientnet_b0" as a timm name, "package.module:callable" as a factory, a mapping as a plug-in."""
+    if isinstance(value, str):
+        value = {"name": "factory", "factory": value} if ":" in value else {"name": "timm", "arch": value}
+    return MODELS.parse(value)
+
+
+ArchitectureField = Annotated[SerializeAsAny[Architecture], BeforeValidator(parse_architecture)]
+
+
+class PluginEntry(Spec):
+    """A plug-in with fields of the grid; in a suite file the fields of both stand side by side."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tell_the_fields_apart(cls, value: object) -> object:
+        if isinstance(value, str):
+            return {"plugin": value}
+        if not isinstance(value, Mapping) or "plugin" in value:
+            return value
+        own = {key: value[key] for key in cls.model_fields if key in value}
+        return {**own, "plugin": {key: found for key, found in value.items() if key not in own}}
+
+
+class ModelEntry(Spec):
+    """One model of the grid."""
+
+    architecture: ArchitectureField | None = None
+    """The network: a timm name, "package.module:callable" or a mapping; the suite's where it is left out."""
+    recipe: Annotated[SerializeAsAny[Recipe], BeforeValidator(RECIPES.parse)]
+    """How it is trained."""
+    warm_start: Label | None = None
+    """Label of the model whose trained weights it starts from."""
+    poisons: tuple[Label, ...] | None = None
+    """Labels of the poisons that it is also trained on; all of the suite's where they are left out."""
+
+
+class AttackEntry(PluginEntry):
+    """One attack of the grid with its budgets."""
+
+    plugin: Annotated[SerializeAsAny[Attack], BeforeValidator(ATTACKS.parse)]
+    """The attack."""
+    norm: Norm | None = None
+    """Norm of the budgets; the suite's where it is left out."""
+    eps: Annotated[tuple[Eps, ...], Field(min_length=1)] | None = None
+    """Budgets; the suite's where they are left out."""
+    protocol: Protocol | None = None
+    """How the budgets relate; the suite's where it is left out."""
+
+
+class PoisonEntry(PluginEntry):
+    """One poison of the grid with the rates it is tried at."""
+
+    plugin: Annotated[SerializeAsAny[Poison], BeforeValidator(POISONS.parse)]
+    """The poison."""
+    rates: Annotated[tuple[float, ...], Field(min_length=1)]
+    """Shares of the training split, in (0, 1]."""
+
+    @model_validator(mode="after")
+    def _rates_are_shares(self) -> Self:
+        if any(not 0 < rate <= 1 for rate in self.rates) or len(set(self.rates)) != len(self.rates):
+            raise ValueError(f"rates: expected shares in (0, 1], each once, got {list(self.rates)}")
+        return self
+
+
+class Evaluation(Spec):
+    """Which examples are judged, and how."""
+
+    split: Literal["validation", "test"] = "test"
+    """The split that is scored."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Number of examples, drawn stratified by class and seed; all where it is left out."""
+    protocol: Protocol = "nested"
+    """nested: only survivors meet the next budget; independent: every budget from scratch."""
+    best_of_iterates: bool = True
+    """Whether any in-ball iterate of an attack counts, not only the one it returns."""
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    """Images of a forward pass; chosen by the device where it is left out. Not part of any digest."""
+
+
+class ThreatGrid(Spec):
+    """The norm and the budgets of every attack that names none of its own."""
+
+    norm: Norm = Norm.LINF
+    """Norm of the budgets."""
+    eps: Annotated[tuple[Eps, ...], Field(min_length=1)]
+    """Budgets in pixel units of [0,1], written "8/255"."""
+
+
+class ExpectationEntry(Spec):
+    """An assertion that the run checks and reports: of one number, or of one model's number over another's."""
+
+    model: Label
+    """The model's label."""
+    metric: Metric
+    """The column of cells.csv."""
+    attack: Label | None = None
+    """The attack's label; the clean row where it is left out."""
+    eps: Eps | None = None
+    """The budget, one of the attack's."""
+    at_least: float | None = None
+    """Smallest value."""
+    at_most: float | None = None
+    """Largest value."""
+    above: Label | None = None
+    """Label of a model that this one must surpass in the same cell."""
+    by: float = 0.0
+    """By how much it must surpass it."""
+
+    @model_validator(mode="after")
+    def _asserts_something(self) -> Self:
+        if self.at_least is None and self.at_most is None and self.above is None:
+            raise ValueError("expected at_least, at_most or above, got none of them")
+        if (self.attack is None) != (self.eps is None):
+            raise ValueError("expected attack and eps together, or neither for the clean row")
+        return self

@@ -1,0 +1,44 @@
+"""What a data set is here: splits of streamed RGB images with labels, class names and a content hash."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+SPLITS = ("train", "validation", "test")
+
+
+class ImageSplit(Protocol):
+    """One split: random access to images that are decoded when asked for, so memory stays flat."""
+
+    labels: NDArray[np.int64]
+    """Class index of every example, shape (N,)."""
+    ids: Sequence[str]
+    """A readable, unique name of every example: a relative path or "digits/0007"."""
+    hashes: Sequence[str]
+    """sha256 of every example's content (the encoded file, or the raw pixels), as hexadecimal digits."""
+
+    def __len__(self) -> int:
+        """Returns the number of examples N."""
+        ...
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Returns one image, float32 (3, resolution, resolution) in [0,1], and its class index."""
+        ...
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A loaded data set."""
+
+    name: str
+    class_names: tuple[str, ...]
+    splits: Mapping[str, ImageSplit]
+    """The splits "train", "validation" and "test"."""
+    content_hash: str
+    """sha256 over class names, and ids, labels and hashes of every split: changes when any image changes."""
+    cross_split_duplicates: int
+    """Number of validation and test examples whose content also occurs in another split before them."""

@@ -1,0 +1,75 @@
+"""A results folder in the few lines that a terminal shows."""
+
+import math
+from typing import NamedTuple
+
+from harness.reports.load import Results
+from harness.reports.names import eps_text, is_missing, model_label
+
+
+class ShortTable(NamedTuple):
+    """A table of texts."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+def leaderboard_table(results: Results) -> ShortTable:
+    """Returns the leaderboard: clean and robust accuracy with intervals, cost and verdict."""
+    board = results.leaderboard
+    budget = next((f"{row.norm} {eps_text(row.eps)}" for row in board.itertuples() if not is_missing(row.eps)), "")
+    columns = [
+        "rank",
+        "model",
+        "recipe",
+        "clean",
+        f"robust at {budget}" if budget else "robust",
+        "mean robust",
+        "passes",
+        "verdict",
+    ]
+    rows = [
+        [
+            "" if is_missing(row["rank"]) else str(int(row["rank"])),
+            model_label(row),
+            str(row["recipe"]),
+            _rate(row, "clean_accuracy"),
+            _rate(row, "robust_accuracy"),
+            _percent(row["mean_robust_accuracy"]),
+            _passes(row),
+            "" if is_missing(row["verdict"]) else str(row["verdict"]),
+        ]
+        for row in board.to_dict("records")
+    ]
+    return ShortTable(f"{results.suite_name}: leaderboard", columns, rows)
+
+
+def expectations_table(results: Results) -> ShortTable:
+    """Returns the suite's expectations with whether they hold."""
+    words = {True: "holds", False: "does not hold"}
+    rows = [[words.get(row.holds, "no number"), row.text, row.found] for row in results.expectations.itertuples()]
+    return ShortTable("Expectations", ["", "expectation", "found"], rows)
+
+
+def trouble_table(results: Results) -> ShortTable:
+    """Returns the cells without numbers, with their reasons."""
+    without = results.cells[~results.cells["status"].isin(["done", "cached"])]
+    columns = ["model", "condition", "attack", "eps", "status", "reason"]
+    return ShortTable("Cells without numbers", columns, without[columns].fillna("").astype(str).to_numpy().tolist())
+
+
+def _rate(row: dict[str, float], name: str) -> str:
+    if is_missing(row[name]):
+        return ""
+    return f"{_percent(row[name])} [{_percent(row[f'{name}_low'])}, {_percent(row[f'{name}_high'])}]"
+
+
+def _passes(row: dict[str, float]) -> str:
+    """Returns forward plus backward passes for each example."""
+    total = row["forwards_per_example"] + row["backwards_per_example"]
+    return "" if math.isnan(total) else f"{total:.0f}"
+
+
+def _percent(share: float) -> str:
+    return "" if is_missing(share) else f"{100 * share:.1f}"

@@ -1,0 +1,114 @@
+"""The steps that judge a model on images that no gradient touched: with a trigger, corrupted, or of another camera."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from harness.corruptions.base import Condition, Corruption
+from harness.corruptions.stream import CorruptedSplit
+from harness.datasets.splits import take
+from harness.errors import StepFailed
+from harness.evaluation.protocol import evaluate_clean
+from harness.images import ImageSplit
+from harness.poisoning.base import Poison
+from harness.poisoning.splits import Selection
+from harness.records import Outcome, save_outcome
+from harness.seeds import seed_of
+from harness.steps.base import Context, Examples, ModelStep, Step
+from harness.steps.evaluate import OUTCOME, Judgement
+
+
+@dataclass(frozen=True)
+class Trigger(Judgement):
+    """Scores a model on the test images that carry a poison's trigger; those of the target class are left out."""
+
+    KIND: ClassVar[str] = "trigger"
+    VERSION: ClassVar[int] = 1
+
+    model: ModelStep
+    label: str
+    poison: Poison
+
+    @property
+    def title(self) -> str:
+        """See `Step.title`."""
+        return f"trigger {self.label} on {self.model.label}"
+
+    @property
+    def inputs(self) -> Mapping[str, Step]:
+        """The model's training."""
+        return {"model": self.model}
+
+    def identity(self) -> Mapping[str, Any]:
+        """See `Step.identity`."""
+        return {"poison": self.poison.identity()}
+
+    def judged(self, context: Context) -> Selection:
+        """See `Judgement.judged`."""
+        found = self.poison.triggered(context.data)
+        if found is None:
+            raise StepFailed(f"{self.title}: expected a poison with a trigger, got {self.poison.name}")
+        return found
+
+    def run(self, context: Context, folder: Path) -> None:
+        """See `Step.run`."""
+        stamped = self.judged(context)
+        plain = take(context.data.splits["test"], stamped.indices)
+        save_outcome(_judge(self.model, plain, [stamped], context), folder / OUTCOME)
+
+
+@dataclass(frozen=True)
+class Corrupted(Judgement):
+    """Scores a model on corrupted examples, at each severity."""
+
+    KIND: ClassVar[str] = "corruption"
+    VERSION: ClassVar[int] = 1
+
+    model: ModelStep
+    examples: Examples
+    label: str
+    corruption: Condition
+    seed: int
+
+    @property
+    def title(self) -> str:
+        """See `Step.title`."""
+        return f"corrupt with {self.label}, score {self.model.label}"
+
+    @property
+    def inputs(self) -> Mapping[str, Step]:
+        """The model's training."""
+        return {"model": self.model}
+
+    def identity(self) -> Mapping[str, Any]:
+        """See `Step.identity`."""
+        return {"examples": self.examples.json(), "corruption": self.corruption.identity(), "seed": self.seed}
+
+    def judged(self, context: Context) -> ImageSplit:
+        """See `Judgement.judged`."""
+        return self.examples.of(context.data)
+
+    def run(self, context: Context, folder: Path) -> None:
+        """See `Step.run`."""
+        clean = self.judged(context)
+        seed = seed_of(self.seed, "corruption")
+        damaged = [
+            CorruptedSplit(self.corruption, clean, severity=severity, seed=seed) for severity in self.corruption.severities
+        ]
+        save_outcome(_judge(self.model, clean, damaged, context), folder / OUTCOME)
+
+    def _damaged(self, clean: ImageSplit, severity: int) -> ImageSplit:
+        if not isinstance(self.corruption, Corruption):
+            raise StepFailed(f"{self.title}: expected a corruption that is computed from images, got {self.corruption.name}")
+        return CorruptedSplit(self.corruption, clean, severity=severity, seed=seed_of(self.seed, "corruption"))
+
+
+def _judge(model: ModelStep, clean: ImageSplit, conditions: Sequence[ImageSplit], context: Context) -> Outcome:
+    """Returns the outcome of a model on clean images and, as one condition each, on other versions of them."""
+    network = model.classifier(context)
+    before, *after = [
+        evaluate_clean(network, split, batch_size=context.batch_size, device=context.device, progress=context.progress)
+        for split in (clean, *conditions)
+    ]
+    return replace(before, conditions=tuple(outcome.conditions[0] for outcome in after))

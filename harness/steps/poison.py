@@ -1,0 +1,50 @@
+"""The step that poisons a training set."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from harness.images import ImageData
+from harness.poisoning.base import Poison
+from harness.seeds import seed_of
+from harness.steps.base import Context, DataIdentity, ModelStep, Step
+
+
+@dataclass(frozen=True)
+class Poisoning(Step):
+    """Poisons a share of the training split; keeps the manifest, and crafted images where there are any."""
+
+    KIND: ClassVar[str] = "poison"
+    VERSION: ClassVar[int] = 1
+
+    label: str
+    poison: Poison
+    rate: float
+    data: DataIdentity
+    seed: int
+    proxy: ModelStep | None = None
+    """The training of the clean model that crafting uses, where the poison needs one."""
+
+    @property
+    def title(self) -> str:
+        """See `Step.title`."""
+        return f"poison {100 * self.rate:g} % with {self.label}"
+
+    @property
+    def inputs(self) -> Mapping[str, Step]:
+        """The training of the model that crafting uses."""
+        return {} if self.proxy is None else {"proxy": self.proxy}
+
+    def identity(self) -> Mapping[str, Any]:
+        """See `Step.identity`."""
+        return {"poison": self.poison.identity(), "rate": self.rate, "data": self.data.json(), "seed": self.seed}
+
+    def run(self, context: Context, folder: Path) -> None:
+        """See `Step.run`."""
+        model = None if self.proxy is None else self.proxy.classifier(context)
+        self.poison.poison(context.data, self.rate, seed=seed_of(self.seed, "poison"), model=model).save(folder)
+
+    def poisoned(self, context: Context) -> ImageData:
+        """Returns the poisoned data of a finished step."""
+        return self.poison.load(context.folder(self), context.data).data

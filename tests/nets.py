@@ -1,0 +1,18 @@
+"""Small networks for tests, reachable by a factory name."""
+
+from torch import nn
+
+
+def small_convnet(num_classes: int) -> nn.Module:
+    """Two strided convolutions with batch norm and a linear head; takes RGB images of any size from 8 pixels."""
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, stride=2, padding=1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1),
+        nn.BatchNorm2d(32),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(128, num_classes),
+    )
