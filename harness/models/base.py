@@ -1,34 +1,52 @@
 """Model specifications: an architecture by name or factory, where its weights come from, its preprocessing."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
 
 from harness.errors import ModelError
 from harness.models.classifier import Classifier
+from harness.models.fitting import load_into
+from harness.models.weights import read_weights
 from harness.registry import Plugin, Registry
+from harness.seeds import global_seed
 from harness.store import sha256_of_file
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Of ImageNet's training images, in [0,1]; the custom of the field."""
+
+Positive = Annotated[float, Field(gt=0)]
 
 
 class Architecture(Plugin, ABC):
-    """Base of the model plug-ins: a specification that builds an untrained or pretrained `Classifier`."""
+    """Base of the model plug-ins: a specification that builds an untrained or pretrained `Classifier`.
+
+    A plug-in writes `backbone`; this class fills it with weights, puts the normalisation in front and checks it.
+    """
 
     PATH_FIELDS: ClassVar[frozenset[str]] = frozenset({"weights"})
 
+    arch: str
+    """The architecture's name as shown in tables: "efficientnet_b0", "mypackage.nets:small"."""
     weights: str | None = None
     """A file to start from: .safetensors, .pth or .h5; a head of another class count is dropped and said so."""
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    """Per-channel mean, subtracted inside the model."""
-    std: tuple[float, float, float] = Field(default=(0.229, 0.224, 0.225))
+    mean: tuple[float, float, float] | None = None
+    """Per-channel mean, subtracted inside the model. Left out, it is the one in the file of weights, else the one that
+    timm states for the architecture, else ImageNet's; the same holds for `std`."""
+    std: tuple[Positive, Positive, Positive] | None = None
     """Per-channel standard deviation, divided by inside the model."""
 
-    @property
-    @abstractmethod
-    def arch(self) -> str:
-        """The architecture's name as shown in tables: "efficientnet_b0", "mypackage.nets:small"."""
+    @model_validator(mode="after")
+    def _mean_comes_with_std(self) -> Self:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std: expected both or neither, got one of them")
+        return self
 
     def identity(self) -> dict[str, Any]:
         """Returns the fields for digests, with the hash of the weights file in place of its path.
@@ -44,6 +62,15 @@ class Architecture(Plugin, ABC):
         return self.model_copy(update={key: value for key, value in fields.items() if key in type(self).model_fields})
 
     @abstractmethod
+    def backbone(self, num_classes: int) -> nn.Module:
+        """Returns the network: normalised images (N, 3, H, W) to logits (N, num_classes).
+
+        It is called with the global generators seeded.
+
+        Raises:
+            ModelError: if the architecture is unknown or its pretrained weights are out of reach.
+        """
+
     def build(self, class_names: Sequence[str], *, resolution: int, seed: int) -> Classifier:
         """Builds the network, on the CPU, in eval mode.
 
@@ -56,6 +83,38 @@ class Architecture(Plugin, ABC):
             ModelError: if the architecture is unknown, the file does not fit or is damaged, or the output has
                 another shape than (N, number of classes).
         """
+        with global_seed(seed):
+            backbone = self.backbone(len(class_names))
+        state = {} if self.weights is None else read_weights(Path(self.weights))
+        mean, std = self._normalisation(backbone, state)
+        classifier = Classifier(backbone, mean=mean, std=std, class_names=class_names).eval()
+        if self.weights is not None:
+            try:
+                load_into(backbone, state, allow_new_head=True)
+            except ModelError as error:
+                raise ModelError(f"{self.arch}: the weights in {self.weights} do not fit: {error}") from error
+        self._check_output(classifier, resolution)
+        return classifier
+
+    def _normalisation(self, backbone: nn.Module, state: Mapping[str, Tensor]) -> tuple[Sequence[float], Sequence[float]]:
+        if self.mean is not None and self.std is not None:
+            return self.mean, self.std
+        if {"mean", "std"} <= state.keys() and state["mean"].numel() == state["std"].numel() == len(IMAGENET_MEAN):
+            return state["mean"].flatten().tolist(), state["std"].flatten().tolist()
+        stated = getattr(backbone, "pretrained_cfg", None) or {}
+        return stated.get("mean", IMAGENET_MEAN), stated.get("std", IMAGENET_STD)
+
+    def _check_output(self, classifier: Classifier, resolution: int) -> None:
+        expected, found = (2, classifier.num_classes), "none"
+        try:
+            with torch.no_grad():
+                logits = classifier(torch.full((2, 3, resolution, resolution), 0.5))
+            found = str(tuple(logits.shape)) if isinstance(logits, Tensor) else type(logits).__name__
+        except Exception as error:  # a network may fail on a size in any way
+            where = f"{self.arch}: a forward pass of two images of {resolution} x {resolution} failed"
+            raise ModelError(f"{where}: {type(error).__name__}: {str(error).strip().splitlines()[:1]}") from error
+        if found != str(expected):
+            raise ModelError(f"{self.arch}: expected logits of shape {expected} for two images, got {found}")
 
 
 def _hash_of_weights(weights: str) -> str:

@@ -1,0 +1,49 @@
+"""A network of the user's own, made by a callable."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, cast
+
+from pydantic import Field, model_validator
+from torch import nn
+
+from harness.errors import ModelError
+from harness.models.base import MODELS, Architecture
+
+
+@MODELS.register
+class Factory(Architecture):
+    """A network made by `callable(num_classes=..., **arguments)`; it takes normalised images and returns logits."""
+
+    name: Literal["factory"] = "factory"
+    factory: str = Field(pattern=r"^[\w.]+:[\w.]+$")
+    """The callable, as "package.module:callable"; it must be importable."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """Further keyword arguments of the callable."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _arch_is_the_factory(cls, value: object) -> object:
+        if isinstance(value, Mapping) and "factory" in value:
+            return {"arch": value["factory"], **value}
+        return value
+
+    def backbone(self, num_classes: int) -> nn.Module:
+        """See `Architecture.backbone`."""
+        network = self._callable()(num_classes=num_classes, **self.arguments)
+        if not isinstance(network, nn.Module):
+            raise ModelError(f"factory: expected {self.factory} to return a torch.nn.Module, got {type(network).__name__}")
+        return network
+
+    def _callable(self) -> Callable[..., object]:
+        module, _, attributes = self.factory.partition(":")
+        try:
+            found: object = importlib.import_module(module)
+            for attribute in attributes.split("."):
+                found = getattr(found, attribute)
+        except (ImportError, AttributeError) as error:
+            hint = "is its folder on PYTHONPATH?"
+            raise ModelError(f"factory: {self.factory} cannot be imported: {error}; {hint}") from error
+        if not callable(found):
+            raise ModelError(f"factory: expected {self.factory} to be callable, got {type(found).__name__}")
+        return cast(Callable[..., object], found)

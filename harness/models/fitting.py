@@ -1,0 +1,117 @@
+"""Fits a foreign state into a network: wrapper prefixes stripped, the head dropped where classes differ."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from harness.errors import ModelError
+from harness.models.classifier import Classifier
+
+logger = logging.getLogger(__name__)
+
+PREFIXES = ("module.", "_orig_mod.", "backbone.", "model.")
+"""What wrappers put before every name: data parallelism, torch.compile, this harness, other trainers."""
+NORMALISATION = frozenset({"mean", "std"})
+"""Buffers of `Classifier` in front of its backbone."""
+SHOWN = 3
+"""How many names of a kind an error lists."""
+
+
+class Differences(NamedTuple):
+    """How a state differs from the one a network wants."""
+
+    missing: list[str]
+    unexpected: list[str]
+    shapes: list[str]
+    """"name: expected 2x3, got 2x4"."""
+
+    def __str__(self) -> str:
+        """Returns the counts with the first few names of each kind."""
+        kinds = zip(("missing", "unexpected", "of another shape"), self, strict=True)
+        return "; ".join(f"{len(names)} {kind} ({_few(names)})" for kind, names in kinds if names)
+
+
+def load_into(model: nn.Module, state: Mapping[str, Tensor], *, allow_new_head: bool) -> tuple[str, ...]:
+    """Fills a network with a state.
+
+    Args:
+        model: The network, or a `Classifier`, whose backbone is filled and whose normalisation stays.
+        state: Name -> tensor, with or without the prefixes of common wrappers.
+        allow_new_head: Leave the head as it is where the state's has another number of classes.
+
+    Returns:
+        The names of the head's tensors that were left as they were.
+
+    Raises:
+        ModelError: if names are missing or unexpected, or shapes differ; nothing is filled then.
+    """
+    network = model.backbone if isinstance(model, Classifier) else model
+    wanted = network.state_dict()
+    given = _stripped(state, wanted)
+    dropped = tuple(name for name in _head_tensors(network) if _differs(name, given, wanted)) if allow_new_head else ()
+    differences = _differences(given, {name: tensor for name, tensor in wanted.items() if name not in dropped}, dropped)
+    if any(differences):
+        raise ModelError(str(differences))
+    kept = {name: tensor for name, tensor in given.items() if name not in dropped}
+    network.load_state_dict({**wanted, **kept})
+    if dropped:
+        logger.warning("the head is new, as the weights have another number of classes: %s", ", ".join(dropped))
+    return dropped
+
+
+def head_names(network: nn.Module) -> tuple[str, ...]:
+    """Returns the names of the layers that give the logits: as timm states them, else the last linear layer."""
+    stated = (getattr(network, "pretrained_cfg", None) or {}).get("classifier")
+    if stated:
+        return (stated,) if isinstance(stated, str) else tuple(stated)
+    return tuple(name for name, module in network.named_modules() if isinstance(module, nn.Linear))[-1:]
+
+
+def _head_tensors(network: nn.Module) -> list[str]:
+    prefixes = tuple(f"{name}." if name else "" for name in head_names(network))
+    return [name for name in network.state_dict() if name.startswith(prefixes)] if prefixes else []
+
+
+def _differs(name: str, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> bool:
+    return name in given and given[name].shape[:1] != wanted[name].shape[:1]
+
+
+def _stripped(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the state under the names that agree best with the wanted ones."""
+    candidates = [dict(state)]
+    while (shorter := _without_a_prefix(candidates[-1])) is not None:
+        candidates.append(shorter)
+    best = max(candidates, key=lambda names: len(names.keys() & wanted.keys()))
+    return {name: tensor for name, tensor in best.items() if name in wanted or name not in NORMALISATION}
+
+
+def _without_a_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    for prefix in PREFIXES:
+        if any(name.startswith(prefix) for name in state) and all(
+            name.startswith(prefix) or name in NORMALISATION for name in state
+        ):
+            return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return None
+
+
+def _differences(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], ignored: Sequence[str]) -> Differences:
+    """Compares names and shapes; a batch norm's count of batches may be missing, as older files lack it."""
+    return Differences(
+        missing=[name for name in wanted if name not in given and not name.endswith("num_batches_tracked")],
+        unexpected=[name for name in given if name not in wanted and name not in ignored],
+        shapes=[
+            f"{name}: expected {_shape(tensor)}, got {_shape(given[name])}"
+            for name, tensor in wanted.items()
+            if name in given and given[name].shape != tensor.shape
+        ],
+    )
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a scalar"
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join([*names[:SHOWN], *(["..."] if len(names) > SHOWN else [])])

@@ -1,0 +1,75 @@
+"""Any architecture of timm, by name."""
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import timm
+from pydantic import Field, model_validator
+from torch import nn
+
+from harness.errors import ModelError
+from harness.models.base import MODELS, Architecture
+from harness.models.classifier import Classifier
+from harness.models.fitting import load_into
+from harness.models.h5 import read_h5
+
+OWN_ARGUMENTS = frozenset({"model_name", "pretrained", "num_classes", "in_chans", "checkpoint_path"})
+"""Arguments of `timm.create_model` that have a field of their own here, or are fixed."""
+
+
+@MODELS.register
+class Timm(Architecture):
+    """An architecture of timm; `harness list models` does not list the thousands of them, `timm.list_models()` does."""
+
+    name: Literal["timm"] = "timm"
+    arch: str
+    """timm's name of the architecture, with or without the tag of its weights: "efficientnet_b0", "resnet18.a1_in1k"."""
+    pretrained: bool = False
+    """Start from the weights that timm downloads for this name; the head is new."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """Further arguments of `timm.create_model`, e.g. drop_rate, drop_path_rate, img_size."""
+
+    @model_validator(mode="after")
+    def _one_source_of_weights(self) -> Self:
+        if self.pretrained and self.weights is not None:
+            raise ValueError("pretrained and weights: expected one of them, got both")
+        if taken := sorted(OWN_ARGUMENTS & self.arguments.keys()):
+            raise ValueError(f"arguments: expected none of {', '.join(sorted(OWN_ARGUMENTS))}, got {', '.join(taken)}")
+        return self
+
+    def backbone(self, num_classes: int) -> nn.Module:
+        """See `Architecture.backbone`."""
+        if not timm.is_model(self.arch):
+            nearest = difflib.get_close_matches(self.arch, timm.list_models(), n=3, cutoff=0.5)
+            hint = f"; did you mean {' or '.join(nearest)}?" if nearest else ""
+            raise ModelError(f"arch: timm has no model {self.arch!r}{hint}")
+        try:
+            return timm.create_model(self.arch, pretrained=self.pretrained, num_classes=num_classes, **self.arguments)
+        except OSError as error:
+            first = str(error).strip().splitlines()[0]
+            hint = "name a file of weights instead of pretrained: true"
+            raise ModelError(f"{self.arch}: the pretrained weights cannot be downloaded ({first}); {hint}") from error
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ModelError(f"{self.arch}: timm cannot build it: {error}") from error
+
+
+def load_h5(path: Path) -> Classifier:
+    """Reads a classifier of one of timm's architectures back from HDF5, in eval mode; its weights are bit-equal.
+
+    Only timm's own architectures are built from a name found in a file: a factory named there could be any code.
+
+    Raises:
+        ModelError: if the file is missing, damaged or of another layout, or its architecture is not timm's.
+    """
+    saved = read_h5(path)
+    if not timm.is_model(saved.arch):
+        raise ModelError(f"{path}: expected one of timm's architectures, got {saved.arch!r}; load its weights into yours")
+    classifier = Timm(arch=saved.arch, mean=saved.mean, std=saved.std).build(
+        saved.class_names, resolution=saved.resolution, seed=0
+    )
+    try:
+        load_into(classifier, saved.weights, allow_new_head=False)
+    except ModelError as error:
+        raise ModelError(f"{path}: the weights do not fit {saved.arch}: {error}") from error
+    return classifier

@@ -1,0 +1,90 @@
+"""Files of weights: .safetensors, .pth and .h5 to named tensors and back; no file is ever unpickled as code."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from harness.errors import ModelError
+from harness.models.classifier import Classifier
+from harness.models.h5 import read_h5
+from harness.models.state import replacing, state_of
+
+NESTED = ("state_dict", "model", "state_dict_ema", "model_ema")
+"""Keys under which trainers keep the state dict in a .pth file."""
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Reads the named tensors of a file of weights, on the CPU.
+
+    A .pth file is read with torch's restricted unpickler, which runs no code.
+
+    Args:
+        path: A .safetensors, .pth, .pt or .h5 file. The last gives the buffers "mean" and "std" too.
+
+    Raises:
+        ModelError: if the file is missing, truncated, of another format, or is a pickle that wants to run code.
+    """
+    path = path.expanduser()
+    if path.suffix not in READERS:
+        raise ModelError(f"{path}: expected a file of weights ending in {', '.join(READERS)}, got {path.suffix or 'none'!r}")
+    if not path.is_file():
+        raise ModelError(f"{path}: expected a file of weights, found none")
+    return READERS[path.suffix](path)
+
+
+def save_safetensors(classifier: Classifier, path: Path) -> None:
+    """Writes the whole classifier, its normalisation included, in one move."""
+    with replacing(path) as temporary:
+        save_file(state_of(classifier), temporary)
+
+
+def save_pth(classifier: Classifier, path: Path) -> None:
+    """Writes the backbone's state dict in one move, under the backbone's own names.
+
+    `timm.create_model(arch, num_classes=K).load_state_dict(torch.load(path, weights_only=True))` reads it. The
+    normalisation is not in it: that is what the .h5 and .safetensors files carry.
+    """
+    with replacing(path) as temporary:
+        torch.save(state_of(classifier.backbone), temporary)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: expected a complete safetensors file, found {error}") from error
+
+
+def _read_pth(path: Path) -> dict[str, Tensor]:
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found_instead = str(error).strip().splitlines()[0]
+        raise ModelError(f"{path}: expected tensors only; nothing was run of what it holds: {found_instead}") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        first = str(error).strip().splitlines()[:1]
+        raise ModelError(f"{path}: expected a complete .pth file, found {' '.join(first) or type(error).__name__}") from error
+    for key in NESTED:
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+    if not isinstance(found, Mapping) or not found or not all(isinstance(tensor, Tensor) for tensor in found.values()):
+        raise ModelError(f"{path}: expected a state dict of named tensors, found {type(found).__name__}")
+    return dict(found)
+
+
+def _read_h5(path: Path) -> dict[str, Tensor]:
+    saved = read_h5(path)
+    return {"mean": torch.tensor(saved.mean), "std": torch.tensor(saved.std), **saved.weights}
+
+
+READERS = {
+    ".safetensors": _read_safetensors,
+    ".pth": _read_pth,
+    ".pt": _read_pth,
+    ".h5": _read_h5,
+}
