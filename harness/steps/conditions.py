@@ -92,10 +92,7 @@ class Corrupted(Judgement):
     def run(self, context: Context, folder: Path) -> None:
         """See `Step.run`."""
         clean = self.judged(context)
-        seed = seed_of(self.seed, "corruption")
-        damaged = [
-            CorruptedSplit(self.corruption, clean, severity=severity, seed=seed) for severity in self.corruption.severities
-        ]
+        damaged = [self._damaged(clean, severity) for severity in self.corruption.severities]
         save_outcome(_judge(self.model, clean, damaged, context), folder / OUTCOME)
 
     def _damaged(self, clean: ImageSplit, severity: int) -> ImageSplit:
