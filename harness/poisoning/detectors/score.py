@@ -1,0 +1,70 @@
+"""How good a detection is against the truth, and its control arm: the alarms on data that nobody poisoned."""
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import auc, roc_curve
+
+from harness.errors import HarnessError
+from harness.poisoning.detectors.base import Detection
+from harness.spec import Spec
+
+
+class DetectorScore(Spec):
+    """A detection against the truth. A rate without a denominator is None; in the control arm nothing is poisoned."""
+
+    examples: int
+    """Number of examples judged."""
+    poisoned: int
+    """How many of them are poisoned."""
+    suspected: int
+    """How many the detector's own rule suspects."""
+    threshold: float | None
+    """The score from which an example is suspected, or None where the rule goes class by class."""
+    precision: float | None
+    """Share of the suspected examples that are poisoned."""
+    recall: float | None
+    """Share of the poisoned examples that are suspected."""
+    false_alarm_rate: float | None
+    """Share of the clean examples that are suspected."""
+    auc: float | None
+    """Area under the ROC curve of the scores."""
+    roc: tuple[tuple[float, float], ...]
+    """The ROC curve's points: false positive rate and true positive rate, rising; empty where AUC is None."""
+
+
+def score_detector(detection: Detection, is_poisoned: NDArray[np.bool_]) -> DetectorScore:
+    """Scores a detection.
+
+    Args:
+        detection: What the detector says about N examples.
+        is_poisoned: The truth (N,): `Manifest.is_poisoned`, or nothing but False in the control arm.
+
+    Raises:
+        HarnessError: if the two differ in length, or a score is not finite.
+    """
+    if detection.scores.shape != is_poisoned.shape:
+        raise HarnessError(f"detector: expected {len(is_poisoned)} scores, got {len(detection.scores)}")
+    if not np.isfinite(detection.scores).all():
+        raise HarnessError(f"detector: expected finite scores, got {int((~np.isfinite(detection.scores)).sum())} that are not")
+    suspicious, poisoned = detection.suspicious, int(is_poisoned.sum())
+    points: tuple[tuple[float, float], ...] = ()
+    area = None
+    if 0 < poisoned < len(is_poisoned):
+        false_positive_rate, true_positive_rate, _ = roc_curve(is_poisoned, detection.scores)
+        points = tuple(zip(false_positive_rate.tolist(), true_positive_rate.tolist(), strict=True))
+        area = float(auc(false_positive_rate, true_positive_rate))
+    return DetectorScore(
+        examples=len(is_poisoned),
+        poisoned=poisoned,
+        suspected=int(suspicious.sum()),
+        threshold=detection.threshold,
+        precision=_share(is_poisoned[suspicious]),
+        recall=_share(suspicious[is_poisoned]),
+        false_alarm_rate=_share(suspicious[~is_poisoned]),
+        auc=area,
+        roc=points,
+    )
+
+
+def _share(flags: NDArray[np.bool_]) -> float | None:
+    return float(flags.mean()) if flags.size else None

@@ -1,0 +1,55 @@
+"""Spectral signatures: poisoned examples stand out along the main direction of their class's features."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import nn
+
+from harness.images import ImageSplit
+from harness.poisoning import art
+from harness.poisoning.detectors.base import Detection, Detector
+from harness.poisoning.features import penultimate_features
+
+
+class SpectralSignatures(Detector):
+    """Scores examples by their part in the first singular vector of their class's centred penultimate features.
+
+    The rule suspects the same share of every class, poisoned or not. Through ART.
+
+    Source: Tran et al. 2018, https://arxiv.org/abs/1811.00636, algorithm 1.
+    """
+
+    name: Literal["spectral_signatures"] = "spectral_signatures"
+    """Name of the detector."""
+    expected_rate: float = Field(default=0.05, gt=0, le=1)
+    """Share of a class that the defender expects to be poisoned."""
+    multiplier: float = Field(default=1.5, gt=0)
+    """How many times that share is suspected; 1.5 in the paper."""
+
+    def detect(
+        self,
+        model: nn.Module,
+        split: ImageSplit,
+        *,
+        reference: ImageSplit,
+        device: torch.device | str,
+        batch_size: int,
+        seed: int,
+    ) -> Detection:
+        """See `Detector.detect`."""
+        features = penultimate_features(model, split, device=device, batch_size=batch_size)
+        return self.judge(features, split.labels)
+
+    def judge(self, features: NDArray[np.float32], labels: NDArray[np.int64]) -> Detection:
+        """Judges features (N, D) with their labels (N,)."""
+        _, numbers = np.unique(labels, return_inverse=True)
+        centred = features.copy()
+        for number in range(numbers.max() + 1):
+            centred[numbers == number] -= features[numbers == number].mean(axis=0)
+        scores, suspicious = art.spectral_signatures(
+            centred, numbers, expected_rate=self.expected_rate, multiplier=self.multiplier
+        )
+        return Detection(scores.astype(np.float64), suspicious, threshold=None)

@@ -1,0 +1,89 @@
+"""STRIP: a backdoored network is sure of a triggered image whatever picture is laid over it."""
+
+from functools import partial
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from harness.images import ImageSplit
+from harness.modes import evaluating
+from harness.poisoning.detectors.base import Detection, Detector
+from harness.poisoning.features import batches
+from harness.poisoning.splits import images_at
+from harness.seeds import seed_of
+
+POOL_SIZE = 100
+"""Clean images held in memory to draw overlays from."""
+
+SMALLEST_SPREAD = 1e-9
+"""Stands in for the standard deviation of equal scores, which no normal distribution has."""
+
+
+class Strip(Detector):
+    """Scores an image by how low the entropy of predictions stays when clean images are blended into it.
+
+    A run-time detector: it needs no labels. The threshold is where a normal distribution, fitted to the scores of the
+    reference images, leaves `false_alarm_rate` above it. Own code, as ART's takes the entropy over the blends
+    of each class instead of over the classes, and of logits.
+
+    Source: Gao et al. 2019, https://arxiv.org/abs/1902.06531, section 4, equations 2 to 4.
+    """
+
+    name: Literal["strip"] = "strip"
+    """Name of the detector."""
+    overlays: int = Field(default=20, ge=1)
+    """Clean images that are blended into each image, one at a time; 100 in the paper."""
+    opacity: float = Field(default=0.5, gt=0, lt=1)
+    """Weight of the clean image."""
+    false_alarm_rate: float = Field(default=0.01, gt=0, lt=1)
+    """Share of clean images that the threshold is set to suspect."""
+
+    def detect(
+        self,
+        model: nn.Module,
+        split: ImageSplit,
+        *,
+        reference: ImageSplit,
+        device: torch.device | str,
+        batch_size: int,
+        seed: int,
+    ) -> Detection:
+        """See `Detector.detect`."""
+        score = partial(self.scores, model, reference=reference, device=device, batch_size=batch_size)
+        scores = score(split, seed=seed_of(seed, self.name, "split"))
+        clean_scores = score(reference, seed=seed_of(seed, self.name, "reference"))
+        fit = NormalDist(float(clean_scores.mean()), max(float(clean_scores.std()), SMALLEST_SPREAD))
+        threshold = fit.inv_cdf(1 - self.false_alarm_rate)
+        return Detection(scores, scores >= threshold, threshold)
+
+    def scores(
+        self,
+        model: nn.Module,
+        split: ImageSplit,
+        *,
+        reference: ImageSplit,
+        device: torch.device | str,
+        batch_size: int,
+        seed: int,
+    ) -> NDArray[np.float64]:
+        """Returns minus the mean entropy, in bits, of each image's blends, (N,)."""
+        rng = np.random.default_rng(seed)
+        pool = torch.from_numpy(images_at(reference, rng.permutation(len(reference))[:POOL_SIZE])).to(device)
+        rows: list[Tensor] = []
+        with evaluating(model), torch.no_grad():
+            for x in batches(split, batch_size):
+                picks = torch.from_numpy(rng.integers(0, len(pool), (len(x), self.overlays)).T)
+                blends = (torch.lerp(x.to(device), pool[pick.to(device)], self.opacity) for pick in picks)
+                rows.append(torch.stack([_entropy(model(blend)) for blend in blends]).mean(dim=0))
+        return -torch.cat(rows).cpu().numpy()
+
+
+def _entropy(logits: Tensor) -> Tensor:
+    """Returns the Shannon entropy in bits of the predicted distribution, (N, K) -> (N,)."""
+    log_probabilities = logits.double().log_softmax(dim=1)
+    return -(log_probabilities.exp() * log_probabilities).sum(dim=1) / np.log(2)

@@ -1,0 +1,56 @@
+"""Poison Frogs: images of the target class with the features of a certain test image."""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+
+from harness.poisoning import art
+from harness.poisoning.base import Crafted, Victims
+from harness.poisoning.families import TargetedPoison
+
+
+class FeatureCollision(TargetedPoison):
+    """Moves images of the target class onto a target's features while they go on looking like themselves.
+
+    Labels stay true; several targets share the poisoned images evenly. There is no hard budget: `similarity` pulls
+    towards the original, and the manifest says how far each image went. Through ART.
+
+    Source: Shafahi et al. 2018, https://arxiv.org/abs/1804.00792, algorithm 1.
+    """
+
+    NEEDS_MODEL: ClassVar[bool] = True
+    CRAFTS: ClassVar[bool] = True
+
+    name: Literal["feature_collision"] = "feature_collision"
+    """Name of the poison."""
+    learning_rate: float = Field(default=0.03, gt=0)
+    """Size of the first step; halved when the objective rises."""
+    similarity: float = Field(default=32.0, gt=0)
+    """Weight of looking like the original, scaled by ART with (features / pixel values) squared."""
+    steps: int = Field(default=120, ge=1)
+    """Most steps of an image."""
+    watermark: float = Field(default=0.0, ge=0, lt=1)
+    """Opacity with which the target is laid over the poison; 0.3 in the paper's end-to-end attack."""
+
+    @property
+    def largest_crafted_change(self) -> float:
+        """See `Poison.largest_crafted_change`."""
+        return 1.0
+
+    def craft(self, victims: Victims) -> Crafted:
+        """See `Poison.craft`."""
+        images = victims.images()
+        for number, x_target in enumerate(victims.target_images()):
+            share = slice(number, None, self.n_targets)
+            images[share] = art.feature_collided(
+                victims.model,
+                images[share],
+                x_target[None],
+                classes=victims.classes,
+                learning_rate=self.learning_rate,
+                similarity=self.similarity,
+                steps=self.steps,
+                watermark=self.watermark,
+            )
+        return Crafted(victims.labels, torch.from_numpy(images))

@@ -1,0 +1,62 @@
+"""Wrong labels on clean images."""
+
+from collections.abc import Sequence
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import model_validator
+
+from harness.poisoning.base import ClassName, Crafted, Poison, Victims
+from harness.poisoning.choice import check_has_examples, class_index
+
+
+class LabelFlip(Poison):
+    """Relabels examples of a source class as a target class; without the two, any example as any other class.
+
+    Source: Biggio et al. 2011, "Support vector machines under adversarial label noise", ACML.
+    """
+
+    name: Literal["label_flip"] = "label_flip"
+    """Name of the poison."""
+    source_class: ClassName | None = None
+    """The class that loses examples; given together with `target_class`, or not at all."""
+    target_class: ClassName | None = None
+    """The class that they are labelled as."""
+
+    @model_validator(mode="after")
+    def _both_classes_or_none(self) -> Self:
+        if (self.source_class is None) != (self.target_class is None):
+            raise ValueError("expected source_class and target_class together, or neither for random labels, got one of them")
+        if self.source_class is not None and self.source_class == self.target_class:
+            raise ValueError(f"target_class: expected another class than the source class, got {self.target_class!r} as both")
+        return self
+
+    def target_index(self, class_names: Sequence[str]) -> int | None:
+        """See `Poison.target_index`."""
+        return self._index("target_class", class_names)
+
+    def check_classes(self, class_names: Sequence[str], labels: NDArray[np.int64]) -> None:
+        """See `Poison.check_classes`."""
+        for field in ("source_class", "target_class"):
+            index = self._index(field, class_names)
+            if index is not None:
+                check_has_examples(index, labels, name=class_names[index], where=f"{self.where}.{field}")
+
+    def eligible(self, class_names: Sequence[str], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Training examples of the source class; all of them for random labels."""
+        source = self._index("source_class", class_names)
+        return np.ones(len(labels), dtype=bool) if source is None else labels == source
+
+    def craft(self, victims: Victims) -> Crafted:
+        """See `Poison.craft`."""
+        target = self.target_index(victims.data.class_names)
+        if target is not None:
+            return Crafted(np.full_like(victims.labels, target))
+        examples = len(victims.data.splits["train"])
+        shifts = np.random.default_rng(victims.seed).integers(1, victims.classes, examples)
+        return Crafted((victims.labels + shifts[victims.indices]) % victims.classes)
+
+    def _index(self, field: str, class_names: Sequence[str]) -> int | None:
+        name = getattr(self, field)
+        return None if name is None else class_index(name, class_names, where=f"{self.where}.{field}")

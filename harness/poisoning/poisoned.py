@@ -1,0 +1,87 @@
+"""A poisoned data set: the clean one, its manifest and what was crafted, put together, saved and read again."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from harness.errors import StoreError
+from harness.images import ImageData
+from harness.poisoning.manifest import Manifest, PoisonedExample
+from harness.poisoning.splits import Overlay
+from harness.poisoning.triggers import Stamp
+from harness.spec import digest_of
+
+MANIFEST, IMAGES = "manifest.json", "images.safetensors"
+
+
+@dataclass(frozen=True)
+class PoisonedData:
+    """A data set whose training split is poisoned; validation and test split are the clean ones."""
+
+    data: ImageData
+    manifest: Manifest
+    images: Tensor | None
+    """Crafted images (n, 3, R, R) before any stamp, in the manifest's order, or None where originals stay."""
+
+    def save(self, folder: Path) -> None:
+        """Writes manifest.json, and images.safetensors where images were crafted."""
+        self.manifest.save(folder / MANIFEST)
+        if self.images is not None:
+            save_file({"images": self.images.contiguous()}, folder / IMAGES)
+
+
+class ExamplePair(NamedTuple):
+    """A poisoned training example beside its clean self, to look at."""
+
+    example: PoisonedExample
+    clean: Tensor
+    """Image (3, R, R) before."""
+    poisoned: Tensor
+    """Image (3, R, R) after."""
+
+
+def example_pairs(clean: ImageData, poisoned: PoisonedData, count: int) -> tuple[ExamplePair, ...]:
+    """Returns up to `count` poisoned examples, spread evenly over the manifest."""
+    examples = poisoned.manifest.examples
+    before, after = clean.splits["train"], poisoned.data.splits["train"]
+    chosen = [examples[position * len(examples) // count] for position in range(count)] if len(examples) > count else examples
+    return tuple(ExamplePair(example, before[example.index][0], after[example.index][0]) for example in chosen)
+
+
+def assemble(clean: ImageData, manifest: Manifest, *, images: Tensor | None, stamp: Stamp | None) -> PoisonedData:
+    """Puts a poisoned data set together; its content hash covers the clean data, the labels and the poisoned pixels.
+
+    Args:
+        clean: The data set that was poisoned.
+        manifest: What was poisoned.
+        images: Crafted images, see `PoisonedData`.
+        stamp: The trigger that poisoned training images carry, or None.
+    """
+    train = Overlay(
+        clean.splits["train"],
+        manifest.indices,
+        labels=np.array([example.label_after for example in manifest.examples], dtype=np.int64),
+        hashes=[example.sha256 for example in manifest.examples],
+        images=images,
+        stamp=stamp,
+    )
+    changes = [[example.index, example.label_after, example.sha256] for example in manifest.examples]
+    content_hash = digest_of([clean.content_hash, changes])
+    return PoisonedData(replace(clean, splits={**clean.splits, "train": train}, content_hash=content_hash), manifest, images)
+
+
+def load_parts(folder: Path, clean: ImageData) -> tuple[Manifest, Tensor | None]:
+    """Reads what `PoisonedData.save` wrote.
+
+    Raises:
+        StoreError: if it is missing or damaged, or was made from other data than `clean`.
+    """
+    manifest = Manifest.load(folder / MANIFEST)
+    if manifest.clean_hash != clean.content_hash:
+        raise StoreError(f"{folder}: expected a poison of data {clean.content_hash[:12]}, got one of {manifest.clean_hash[:12]}")
+    path = folder / IMAGES
+    return manifest, load_file(path)["images"] if path.exists() else None

@@ -1,0 +1,96 @@
+"""Views on a split that change some of its images or labels while the rest streams through untouched."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from harness.images import ImageSplit
+from harness.poisoning.triggers import Stamp
+from harness.spec import digest_of
+
+
+def images_at(split: ImageSplit, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Returns the images of some examples, (n, 3, R, R); meant for few of them."""
+    return torch.stack([split[int(index)][0] for index in indices]).numpy()
+
+
+class Overlay:
+    """A training split in which some examples are replaced.
+
+    A replaced example's image is the crafted one if there is one, else the original; then it is stamped, if there
+    is a stamp. Nothing else is held in memory.
+
+    Args:
+        split: The clean split.
+        indices: Positions of the replaced examples (n,).
+        labels: Their new class indices (n,).
+        hashes: sha256 of their new content.
+        images: Crafted images (n, 3, R, R), float32 in [0,1], or None.
+        stamp: The trigger they carry, or None.
+    """
+
+    def __init__(
+        self,
+        split: ImageSplit,
+        indices: NDArray[np.int64],
+        *,
+        labels: NDArray[np.int64],
+        hashes: Sequence[str],
+        images: Tensor | None = None,
+        stamp: Stamp | None = None,
+    ) -> None:
+        """See the class."""
+        self._split, self._images, self._stamp = split, images, stamp
+        self._positions = {int(index): position for position, index in enumerate(indices)}
+        self.ids: Sequence[str] = split.ids
+        self.labels = split.labels.copy()
+        self.labels[indices] = labels
+        self.hashes: Sequence[str] = list(split.hashes)
+        for index, content in zip(indices, hashes, strict=True):
+            self.hashes[index] = content
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Returns one image (3, R, R) and its class index, poisoned or not."""
+        index = range(len(self))[index]
+        position = self._positions.get(index)
+        if position is None:
+            return self._split[index]
+        image = self._split[index][0] if self._images is None else self._images[position]
+        return (image if self._stamp is None else self._stamp(image)), int(self.labels[index])
+
+
+class Selection:
+    """Some examples of a split, in a given order, each stamped with a trigger if there is one.
+
+    Args:
+        split: The split that is looked at.
+        indices: Positions in `split` (M,); kept as an attribute.
+        stamp: The trigger that every example carries, or None.
+    """
+
+    def __init__(self, split: ImageSplit, indices: NDArray[np.int64], *, stamp: Stamp | None = None) -> None:
+        """See the class."""
+        self._split, self._stamp = split, stamp
+        self.indices = indices
+        self.labels: NDArray[np.int64] = split.labels[indices]
+        self.ids: Sequence[str] = [split.ids[index] for index in indices]
+        self.hashes: Sequence[str] = [_stamped_hash(split.hashes[index], stamp) for index in indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Returns one image (3, R, R), stamped, and its class index."""
+        image, label = self._split[int(self.indices[index])]
+        return (image if self._stamp is None else self._stamp(image)), label
+
+
+def _stamped_hash(content: str, stamp: Stamp | None) -> str:
+    """Returns a hash that is the content's own where nothing is stamped on it."""
+    return content if stamp is None else digest_of([content, stamp.sha256])

@@ -1,0 +1,220 @@
+"""The contract of every poison plug-in, on real digits."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from harness.errors import HarnessError, StoreError, SuiteError
+from harness.images import ImageData
+from harness.poisoning.base import POISONS, Crafted, Poison, Victims
+from harness.poisoning.label_flip import LabelFlip
+from harness.poisoning.poisoned import PoisonedData, example_pairs
+from harness.poisoning.splits import images_at
+
+EPS = 0.25
+SPECS: dict[str, dict[str, Any]] = {
+    "backdoor": {"target_class": 3},
+    "clean_label_backdoor": {"target_class": 3, "eps": EPS, "steps": 5},
+    "feature_collision": {"source_class": 7, "target_class": 1, "steps": 5, "n_targets": 2},
+    "gradient_matching": {"source_class": 7, "target_class": 1, "eps": EPS, "steps": 10},
+    "hidden_trigger": {"source_class": 7, "target_class": 1, "eps": EPS, "steps": 5, "trigger": "single_pixel"},
+    "label_flip": {"source_class": 4, "target_class": 9},
+}
+RATE = 0.02
+"""22 of 1,078 training digits."""
+COUNT = 22
+
+
+def poison_named(name: str) -> Poison:
+    return POISONS.parse({"name": name, **SPECS[name]})
+
+
+@pytest.fixture(scope="module", params=sorted(SPECS))
+def poison(request: pytest.FixtureRequest) -> Poison:
+    return poison_named(request.param)
+
+
+@pytest.fixture(scope="module")
+def poisoned(poison: Poison, digits: ImageData, clean_net: nn.Module) -> PoisonedData:
+    return poison.poison(digits, RATE, seed=5, model=clean_net)
+
+
+def test_every_registered_poison_is_under_contract():
+    assert POISONS.names() == sorted(SPECS)
+
+
+def test_exactly_the_rounded_share_is_poisoned(poisoned: PoisonedData):
+    assert len(poisoned.manifest.examples) == COUNT
+    assert poisoned.manifest.requested_rate == RATE
+    assert poisoned.manifest.realised_rate == COUNT / 1078
+
+
+def test_only_the_listed_indices_differ(poisoned: PoisonedData, digits: ImageData):
+    before, after = digits.splits["train"], poisoned.data.splits["train"]
+    differs = [
+        not torch.equal(before[index][0], after[index][0]) or before[index][1] != after[index][1] for index in range(len(before))
+    ]
+    assert np.array_equal(np.flatnonzero(differs), poisoned.manifest.indices)
+
+
+def test_manifest_says_what_the_split_holds(poisoned: PoisonedData, digits: ImageData):
+    before, after = digits.splits["train"], poisoned.data.splits["train"]
+    for example in poisoned.manifest.examples:
+        (clean, label_before), (image, label_after) = before[example.index], after[example.index]
+        assert (example.label_before, example.label_after) == (label_before, label_after)
+        assert label_after == after.labels[example.index]
+        assert example.id == before.ids[example.index]
+        assert example.sha256 == after.hashes[example.index]
+        assert example.changed_pixels == int((image != clean).any(dim=0).sum())
+        assert example.largest_change == pytest.approx(float((image - clean).abs().max()))
+
+
+def test_validation_and_test_split_are_the_clean_ones(poisoned: PoisonedData, digits: ImageData):
+    for name in ("validation", "test"):
+        assert poisoned.data.splits[name] is digits.splits[name]
+    assert poisoned.data.content_hash != digits.content_hash
+
+
+def test_images_keep_shape_type_and_range(poisoned: PoisonedData):
+    images = images_at(poisoned.data.splits["train"], poisoned.manifest.indices)
+    assert images.shape == (COUNT, 3, 8, 8)
+    assert images.dtype == np.float32
+    assert images.min() >= 0
+    assert images.max() <= 1
+
+
+def test_same_seed_gives_the_same_poison(poison: Poison, poisoned: PoisonedData, digits: ImageData, clean_net: nn.Module):
+    again = poison.poison(digits, RATE, seed=5, model=clean_net)
+    assert again.manifest == poisoned.manifest
+    assert again.data.content_hash == poisoned.data.content_hash
+
+
+def test_other_seed_draws_other_examples(poison: Poison, poisoned: PoisonedData, digits: ImageData, clean_net: nn.Module):
+    other = poison.poison(digits, RATE, seed=6, model=clean_net)
+    assert not np.array_equal(other.manifest.indices, poisoned.manifest.indices)
+
+
+def test_network_is_left_as_it_was(poison: Poison, digits: ImageData, clean_net: nn.Module):
+    net = copy.deepcopy(clean_net).train()
+    net[0].eval()
+    next(net.parameters()).requires_grad_(False)
+    before = copy.deepcopy(net)
+    poison.poison(digits, RATE, seed=5, model=net)
+    for module, was in zip(net.modules(), before.modules(), strict=True):
+        assert module.training == was.training
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+    for parameter, old in zip(net.parameters(), before.parameters(), strict=True):
+        assert torch.equal(parameter, old)
+        assert parameter.requires_grad == old.requires_grad
+        assert parameter.grad is None
+
+
+def test_global_random_state_is_left_as_it_was(poison: Poison, digits: ImageData, clean_net: nn.Module):
+    torch.manual_seed(1)
+    np.random.seed(1)
+    expected = torch.rand(3), np.random.rand(3)
+    torch.manual_seed(1)
+    np.random.seed(1)
+    poison.poison(digits, RATE, seed=5, model=clean_net)
+    assert torch.equal(torch.rand(3), expected[0])
+    assert np.array_equal(np.random.rand(3), expected[1])
+
+
+def test_crafting_is_silent(poison: Poison, digits: ImageData, clean_net: nn.Module, capfd: pytest.CaptureFixture[str]):
+    poison.poison(digits, RATE, seed=5, model=clean_net)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_saved_poison_is_the_same_when_loaded(poison: Poison, poisoned: PoisonedData, digits: ImageData, tmp_path: Path):
+    poisoned.save(tmp_path)
+    loaded = poison.load(tmp_path, digits)
+    assert loaded.manifest == poisoned.manifest
+    assert loaded.data.content_hash == poisoned.data.content_hash
+    for index in poisoned.manifest.indices:
+        before, after = poisoned.data.splits["train"][index], loaded.data.splits["train"][index]
+        assert torch.equal(before[0], after[0])
+        assert before[1] == after[1]
+
+
+def test_poison_that_needs_a_network_says_so(poison: Poison, digits: ImageData):
+    reason = poison.supports(digits, RATE, None)
+    assert (reason is not None) == poison.NEEDS_MODEL
+    if reason:
+        with pytest.raises(SuiteError, match="needs a network trained on the clean data"):
+            poison.poison(digits, RATE, seed=0)
+
+
+def test_poison_with_a_trigger_gives_triggered_test_images(poison: Poison, digits: ImageData):
+    assert (poison.triggered(digits) is not None) == poison.HAS_TRIGGER
+    assert (poison.trigger_stamp(8) is not None) == poison.HAS_TRIGGER
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.5, 0.0001])
+def test_rate_is_checked_under_the_poisons_name(poison: Poison, digits: ImageData, rate: float):
+    with pytest.raises(SuiteError, match=rf"poisons\.{poison.name}\.rate: expected a rate"):
+        poison.check(digits.class_names, digits.splits["train"].labels, resolution=8, rate=rate)
+
+
+def test_more_than_can_be_poisoned_is_refused(poison: Poison, digits: ImageData):
+    with pytest.raises(SuiteError, match="too few examples"):
+        poison.check(digits.class_names, digits.splits["train"].labels, resolution=8, rate=0.99)
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [(name, field) for name in SPECS for field in ("source_class", "target_class") if field in SPECS[name]],
+)
+def test_unknown_class_is_named(name: str, field: str, digits: ImageData):
+    unknown = poison_named(name).model_copy(update={field: "kiwi"})
+    with pytest.raises(SuiteError, match=rf"poisons\.{name}\.{field}: expected one of the classes 0, 1, .*, got 'kiwi'"):
+        unknown.check(digits.class_names, digits.splits["train"].labels, resolution=8, rate=RATE)
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [*((name, "target_class") for name in SPECS), ("hidden_trigger", "source_class"), ("label_flip", "source_class")],
+)
+def test_class_without_training_examples_is_named(name: str, field: str, digits: ImageData):
+    labels, index = digits.splits["train"].labels, SPECS[name][field]
+    with pytest.raises(SuiteError, match=rf"{field}: expected a class with training examples, got '{index}' that has none"):
+        poison_named(name).check(digits.class_names, labels[labels != index], resolution=8, rate=RATE)
+
+
+@pytest.mark.parametrize("name", [name for name in SPECS if poison_named(name).CRAFTS])
+def test_crafted_images_beyond_memory_are_refused(name: str):
+    labels = np.arange(1_000_000) % 10
+    with pytest.raises(SuiteError, match="expected crafted images of 2048 MiB at most, got 10000 of 224 x 224 pixels"):
+        poison_named(name).check(tuple("0123456789"), labels, resolution=224, rate=0.01)
+
+
+def test_poison_of_other_data_is_not_loaded(backdoored: PoisonedData, digits: ImageData, tmp_path: Path):
+    backdoored.save(tmp_path)
+    with pytest.raises(StoreError, match="expected a poison of data"):
+        poison_named("backdoor").load(tmp_path, backdoored.data)
+
+
+def test_example_pairs_show_poisoned_images_beside_clean_ones(backdoored: PoisonedData, digits: ImageData):
+    pairs = example_pairs(digits, backdoored, 3)
+    assert len(pairs) == 3
+    for example, clean, poisoned in pairs:
+        assert torch.equal(clean, digits.splits["train"][example.index][0])
+        assert int((clean != poisoned).any(dim=0).sum()) == example.changed_pixels
+    assert len(example_pairs(digits, backdoored, 1000)) == len(backdoored.manifest.examples)
+
+
+class Overreaching(LabelFlip):
+    """Says that it changes labels, and changes pixels."""
+
+    def craft(self, victims: Victims) -> Crafted:
+        return Crafted(victims.labels, torch.from_numpy(1 - victims.images()))
+
+
+def test_frame_refuses_a_plugin_that_changes_more_than_it_may(digits: ImageData):
+    with pytest.raises(HarnessError, match=r"poisons\.label_flip: digits/\d+: expected changes of at most 0 outside the trigger"):
+        Overreaching().poison(digits, RATE, seed=0)
