@@ -29,6 +29,8 @@ class Attack(Plugin, ABC):
     """Whether the attack has a targeted mode."""
     MINIMUM_NORM: ClassVar[bool] = False
     """Whether the attack seeks each example's smallest perturbation and ignores the budget."""
+    RESTARTS_INSIDE: ClassVar[bool] = False
+    """Whether `perturb` itself runs the restarts, so that the frame calls it once."""
 
     restarts: int = Field(default=1, ge=1, le=1000)
     """How often the attack is run, each time from another random state, on the examples that still stand."""

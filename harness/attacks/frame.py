@@ -1,0 +1,250 @@
+"""Runs one attack on one batch and judges what it returns: the plug-in computes, the frame measures.
+
+Source: Carlini et al. 2019, "On evaluating adversarial robustness", https://arxiv.org/abs/1902.06705: keep the best
+    iterate, verify that adversarials are valid, attack only what is classified correctly.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from harness.attacks.base import Attack
+from harness.attacks.evidence import Evidence, evidence_of
+from harness.attacks.watcher import TOLERANCE, AllBroken, Breaker, Goal, Shrinker, Watcher
+from harness.errors import HarnessError
+from harness.modes import evaluating, frozen_parameters
+from harness.seeds import global_seed, seed_of
+from harness.threat import ThreatModel
+
+
+@dataclass(frozen=True, eq=False)
+class AttackResult:
+    """What an attack achieved on one batch, as judged by the real network in float32."""
+
+    x_adv: Tensor
+    """Images (N, C, H, W) inside ball and bounds: the adversarial where there is one, else the attack's last image."""
+    logits: Tensor
+    """Logits (N, K) of the real network on `x_adv`."""
+    fooled: Tensor
+    """(N,) whether `x_adv` is misclassified, or classified as the target."""
+    distance: Tensor
+    """(N,) size of the perturbation in the threat model's norm."""
+    evidence: Evidence
+    """Passes, gradients and violations, for counts and sanity checks."""
+
+    def at(self, rows: Tensor) -> "AttackResult":
+        """Returns the result of the examples `rows`, a mask or positions; the evidence stays that of the whole batch."""
+        return AttackResult(self.x_adv[rows], self.logits[rows], self.fooled[rows], self.distance[rows], self.evidence)
+
+
+@dataclass(frozen=True, eq=False)
+class NearestResult:
+    """The smallest perturbations that a minimum-norm attack found on one batch."""
+
+    x_adv: Tensor
+    """Images (N, C, H, W): the nearest adversarial, else the image that the attack returned."""
+    distance: Tensor
+    """(N,) distance of the nearest adversarial; inf where none was found."""
+    evidence: Evidence
+
+    def at(self, rows: Tensor) -> "NearestResult":
+        """Returns the result of the examples `rows`, a mask or positions; the evidence stays that of the whole batch."""
+        return NearestResult(self.x_adv[rows], self.distance[rows], self.evidence)
+
+
+@dataclass(frozen=True, eq=False)
+class Victim:
+    """A network and the examples of one batch that are to be attacked.
+
+    Raises:
+        HarnessError: if `x` are no images in [0,1], or the labels do not fit them.
+    """
+
+    model: nn.Module
+    """The real network, images (N, C, H, W) in [0,1] to logits (N, K); it alone decides what counts."""
+    x: Tensor
+    """Images (N, C, H, W), float32 in [0,1]."""
+    y: Tensor
+    """True labels (N,), int64, or the wanted classes where the threat model is targeted."""
+    form: nn.Module | None = None
+    """The network in the form that attacks differentiate; the real one if not given."""
+
+    def __post_init__(self) -> None:
+        """Checks the examples."""
+        if self.x.dim() != 4 or self.x.dtype != torch.float32:
+            raise HarnessError(f"attack: expected float32 images (N, C, H, W), got {self.x.dtype} of shape {tuple(self.x.shape)}")
+        if len(self.x) and not (self.x.min() >= 0 and self.x.max() <= 1):
+            low, high = float(self.x.min()), float(self.x.max())
+            raise HarnessError(f"attack: expected images in [0,1], got values from {low:.4g} to {high:.4g}")
+        if self.y.shape != self.x.shape[:1] or self.y.dtype != torch.int64:
+            raise HarnessError(f"attack: expected int64 labels ({len(self.x)},), got {self.y.dtype} {tuple(self.y.shape)}")
+
+    def at(self, rows: Tensor) -> "Victim":
+        """Returns the same network with the examples `rows` (n,) only."""
+        return Victim(self.model, self.x[rows], self.y[rows], self.form)
+
+
+def restart_seed(seed: int, restart: int) -> int:
+    """Returns the seed that the global generators and the attack's own one get for one restart."""
+    return seed_of(seed, "restart", restart)
+
+
+def run_attack(
+    attack: Attack, victim: Victim, *, threat_model: ThreatModel, seed: int, best_of_iterates: bool = True
+) -> AttackResult:
+    """Attacks a batch and judges the outcome.
+
+    The network, its modes and gradients, the images and all random state stay as they were.
+
+    Args:
+        attack: The plug-in.
+        victim: The network and the batch.
+        threat_model: Norm and budget.
+        seed: Seeds every random choice of the attack.
+        best_of_iterates: Count any iterate that is inside the ball and misclassified, and stop what is broken; else
+            the result is what the library itself returns, bit for bit.
+
+    Raises:
+        HarnessError: if the attack cannot run under this threat model, or returns something of another shape or type.
+    """
+    _check_support(attack, threat_model)
+    if attack.MINIMUM_NORM and best_of_iterates:
+        return within(find_nearest(attack, victim, threat_model=threat_model, seed=seed), victim, threat_model=threat_model)
+    state = _State(victim.x)
+    with _guarded(victim):
+        for restart in range(1 if attack.RESTARTS_INSIDE else attack.restarts):
+            rows = (~state.fooled).nonzero().flatten()
+            if len(rows):
+                watched = _watch(victim.at(rows), threat_model, best_of_iterates=best_of_iterates)
+                returned = _perturb(attack, watched, threat_model=threat_model, seed=restart_seed(seed, restart))
+                state.take(rows, watched, returned, model=victim.model)
+    distance = threat_model.distance(state.x_adv, victim.x)
+    return AttackResult(state.x_adv, state.known_logits(victim), state.fooled, distance, state.evidence)
+
+
+def find_nearest(attack: Attack, victim: Victim, *, threat_model: ThreatModel, seed: int) -> NearestResult:
+    """Runs a minimum-norm attack and returns the nearest adversarial of each example, whatever its distance.
+
+    Args:
+        attack: The plug-in; every iterate that it shows the network is considered.
+        victim: The network and the batch.
+        threat_model: The norm, and the largest budget of interest (a hint for the attack).
+        seed: Seeds every random choice of the attack.
+
+    Raises:
+        HarnessError: as `run_attack`.
+    """
+    _check_support(attack, threat_model)
+    x_adv, evidence = victim.x.clone(), Evidence()
+    nearest = torch.full((len(x_adv),), torch.inf, device=x_adv.device)
+    rows = torch.arange(len(x_adv), device=x_adv.device)
+    with _guarded(victim):
+        for restart in range(1 if attack.RESTARTS_INSIDE else attack.restarts) if len(x_adv) else ():
+            goal = Goal(victim.y, targeted=threat_model.targeted)
+            watched = Shrinker(victim.form or victim.model, victim.x, goal, threat_model=threat_model, judge=victim.model)
+            returned = _perturb(attack, watched, threat_model=threat_model, seed=restart_seed(seed, restart))
+            last = victim.x if returned is None else returned
+            with torch.no_grad():
+                watched.forwards += len(last)
+                watched.consider(last, rows, victim.model(last))
+            better = watched.distance < nearest
+            nearest = torch.where(better, watched.distance, nearest)
+            unknown = nearest.isinf()
+            x_adv[better], x_adv[unknown] = watched.best[better], last[unknown]
+            evidence += evidence_of(watched, silent=unknown[:0], violation=nearest[:0])
+    return NearestResult(x_adv, nearest, evidence)
+
+
+def within(nearest: NearestResult, victim: Victim, *, threat_model: ThreatModel) -> AttackResult:
+    """Judges the findings of a minimum-norm attack at one budget: what lies further off is projected into the ball."""
+    outside = nearest.distance > float(threat_model.eps) + TOLERANCE
+    x_adv = torch.where(outside.view(-1, 1, 1, 1), threat_model.project(nearest.x_adv, victim.x), nearest.x_adv)
+    with _guarded(victim), torch.no_grad():
+        logits = victim.model(x_adv).float()
+    goal = Goal(victim.y, targeted=threat_model.targeted)
+    fooled = goal.reached(logits, torch.arange(len(x_adv), device=x_adv.device))
+    return AttackResult(x_adv, logits, fooled, threat_model.distance(x_adv, victim.x), nearest.evidence)
+
+
+class _State:
+    """The findings so far, over the restarts of an attack on one batch."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x, self.x_adv = x, x.clone()
+        self.fooled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        self.logits: Tensor | None = None
+        self.evidence = Evidence()
+
+    def take(self, rows: Tensor, watched: Watcher, returned: Tensor | None, *, model: nn.Module) -> None:
+        """Judges what one restart made of the examples `rows`."""
+        kept = watched.found if isinstance(watched, Breaker) else torch.zeros_like(watched.found)
+        if isinstance(watched, Breaker) and watched.logits is not None:
+            self._store(rows[kept], watched.best[kept], watched.logits[kept])
+            self.fooled[rows[kept]] = True
+        rest = (~kept).nonzero().flatten()
+        silent, violation = kept[:0], self.x.new_zeros(0)
+        if returned is not None and len(rest):
+            violation = watched.threat_model.violation(returned[rest], watched.x[rest])
+            inside = _into_the_ball(returned[rest], watched.x[rest], violation, watched.threat_model)
+            with torch.no_grad():
+                watched.forwards += len(rest)
+                logits = model(inside).float()
+            success = watched.goal.reached(logits, rest)
+            silent = watched.found[rest] & ~success
+            self._store(rows[rest], inside, logits)
+            self.fooled[rows[rest]] = success
+        self.evidence += evidence_of(watched, silent=silent, violation=violation)
+
+    def known_logits(self, victim: Victim) -> Tensor:
+        """Returns the logits of all images; those of an empty batch have no classes."""
+        return self.x.new_zeros(0, 0) if self.logits is None else self.logits
+
+    def _store(self, rows: Tensor, x_adv: Tensor, logits: Tensor) -> None:
+        if self.logits is None:
+            self.logits = logits.new_zeros(len(self.x), logits.shape[1])
+        self.x_adv[rows], self.logits[rows] = x_adv, logits
+
+
+def _into_the_ball(x_adv: Tensor, x: Tensor, violation: Tensor, threat_model: ThreatModel) -> Tensor:
+    """Projects what lies outside; what is inside up to rounding keeps its exact values."""
+    outside = (violation > TOLERANCE).view(-1, 1, 1, 1)
+    return torch.where(outside, threat_model.project(x_adv, x), x_adv)
+
+
+def _watch(victim: Victim, threat_model: ThreatModel, *, best_of_iterates: bool) -> Watcher:
+    goal = Goal(victim.y, targeted=threat_model.targeted)
+    form = victim.form or victim.model
+    if best_of_iterates:
+        return Breaker(form, victim.x, goal, threat_model=threat_model, judge=victim.model)
+    return Watcher(form, victim.x, goal, threat_model=threat_model)
+
+
+def _perturb(attack: Attack, watched: Watcher, *, threat_model: ThreatModel, seed: int) -> Tensor | None:
+    """Returns what the attack returned, or None where it was stopped because all examples are broken."""
+    x, y = watched.x.clone(), watched.goal.y.clone()
+    generator = torch.Generator(device=x.device).manual_seed(seed)
+    try:
+        with global_seed(seed), torch.enable_grad():
+            x_adv = attack.perturb(watched, x, y, threat_model=threat_model, generator=generator)
+    except AllBroken:
+        return None
+    if not isinstance(x_adv, Tensor) or (x_adv.shape, x_adv.dtype, x_adv.device) != (x.shape, x.dtype, x.device):
+        got = f"{x_adv.dtype} {tuple(x_adv.shape)} on {x_adv.device}" if isinstance(x_adv, Tensor) else type(x_adv).__name__
+        raise HarnessError(f"attacks.{attack.name}: expected {x.dtype} {tuple(x.shape)} on {x.device} from perturb, got {got}")
+    return x_adv.detach()
+
+
+def _check_support(attack: Attack, threat_model: ThreatModel) -> None:
+    if reason := attack.supports(threat_model):
+        raise HarnessError(f"attacks.{attack.name}: {reason}")
+
+
+@contextmanager
+def _guarded(victim: Victim) -> Iterator[None]:
+    """Eval mode and frozen parameters for both forms of the network; both are given back as they were."""
+    form = victim.form or victim.model
+    with evaluating(victim.model), evaluating(form), frozen_parameters(victim.model), frozen_parameters(form):
+        yield

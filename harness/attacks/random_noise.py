@@ -1,0 +1,34 @@
+"""Random noise at the full budget: the control that every attack must beat."""
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from harness.attacks.base import ATTACKS, Access, Attack
+from harness.threat import Norm, ThreatModel
+
+
+@ATTACKS.register
+class RandomNoise(Attack):
+    """Noise that does not look at the model.
+
+    Linf: uniform in [-eps, eps] for every pixel and channel. L2 and L1: a Gaussian direction of length eps.
+    """
+
+    NORMS: ClassVar[frozenset[Norm]] = frozenset(Norm)
+    ACCESS: ClassVar[Access] = "none"
+
+    name: Literal["random_noise"] = "random_noise"
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
+        """See `Attack.perturb`."""
+        eps = float(threat_model.eps)
+        if threat_model.norm is Norm.LINF:
+            noise = (torch.rand(x.shape, generator=generator, device=x.device) * 2 - 1) * eps
+        else:
+            noise = torch.randn(x.shape, generator=generator, device=x.device)
+            order = 2 if threat_model.norm is Norm.L2 else 1
+            length = torch.linalg.vector_norm(noise.flatten(1), ord=order, dim=1)
+            noise *= (eps / length).view(-1, 1, 1, 1)
+        return (x + noise).clamp(0, 1)

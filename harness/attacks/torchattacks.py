@@ -1,0 +1,113 @@
+"""Gradient attacks of the library torchattacks: fgsm, bim, pgd, mifgsm."""
+
+from fractions import Fraction
+from typing import Any, ClassVar, Literal, cast
+
+import torch
+import torchattacks
+from pydantic import Field
+from torch import Tensor, nn
+
+from harness.attacks.base import ATTACKS, Access, Attack
+from harness.spec import Eps
+from harness.threat import Norm, ThreatModel
+
+
+def run_library(attack: Any, x: Tensor, y: Tensor, *, targeted: bool) -> Tensor:
+    """Runs a torchattacks attack; `y` are the wanted classes where `targeted`."""
+    if targeted:
+        attack.set_mode_targeted_by_label(quiet=True)
+    return cast(Tensor, attack(x, y)).detach()
+
+
+@ATTACKS.register
+class FGSM(Attack):
+    """One step of the size of the budget along the sign of the gradient.
+
+    Source: Goodfellow et al. 2015, https://arxiv.org/abs/1412.6572, section 4.
+    """
+
+    ACCESS: ClassVar[Access] = "single_step"
+    TARGETED: ClassVar[bool] = True
+
+    name: Literal["fgsm"] = "fgsm"
+
+    def step_size(self, threat_model: ThreatModel) -> float:
+        """Returns the budget."""
+        return float(threat_model.eps)
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
+        """See `Attack.perturb`."""
+        return run_library(torchattacks.FGSM(model, eps=float(threat_model.eps)), x, y, targeted=threat_model.targeted)
+
+
+class Stepwise(Attack):
+    """Base of the attacks that take a number of gradient steps of a fixed size."""
+
+    TARGETED: ClassVar[bool] = True
+
+    steps: int = Field(default=10, ge=1)
+    """Number of gradient steps."""
+    alpha: Eps | None = Field(default=None, gt=0)
+    """Step size in pixel units; by default a share of the budget, see `alpha_relative`."""
+    alpha_relative: Eps = Field(default=Fraction(1, 4), gt=0)
+    """Step size as a share of the budget; not used where `alpha` is given."""
+
+    def step_size(self, threat_model: ThreatModel) -> float:
+        """Returns `alpha`, or the share `alpha_relative` of the budget."""
+        return float(self.alpha if self.alpha is not None else self.alpha_relative * threat_model.eps)
+
+
+@ATTACKS.register
+class PGD(Stepwise):
+    """Projected gradient ascent of the cross-entropy.
+
+    Source: Madry et al. 2018, https://arxiv.org/abs/1706.06083, section 2.1.
+    """
+
+    NORMS: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF, Norm.L2})
+
+    name: Literal["pgd"] = "pgd"
+    random_start: bool = True
+    """Start at a random point of the ball instead of the image itself."""
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
+        """See `Attack.perturb`."""
+        library = torchattacks.PGD if threat_model.norm is Norm.LINF else torchattacks.PGDL2
+        alpha = self.step_size(threat_model)
+        attack = library(model, eps=float(threat_model.eps), alpha=alpha, steps=self.steps, random_start=self.random_start)
+        return run_library(attack, x, y, targeted=threat_model.targeted)
+
+
+@ATTACKS.register
+class BIM(Stepwise):
+    """The basic iterative method: repeated FGSM steps from the image itself.
+
+    Source: Kurakin et al. 2017, https://arxiv.org/abs/1607.02533, section 2.2.
+    """
+
+    name: Literal["bim"] = "bim"
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
+        """See `Attack.perturb`."""
+        alpha = self.step_size(threat_model)
+        attack = torchattacks.BIM(model, eps=float(threat_model.eps), alpha=alpha, steps=self.steps)
+        return run_library(attack, x, y, targeted=threat_model.targeted)
+
+
+@ATTACKS.register
+class MIFGSM(Stepwise):
+    """Iterative FGSM with momentum on the gradient.
+
+    Source: Dong et al. 2018, https://arxiv.org/abs/1710.06081, algorithm 1.
+    """
+
+    name: Literal["mifgsm"] = "mifgsm"
+    decay: float = Field(default=1.0, ge=0)
+    """Decay factor of the momentum."""
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
+        """See `Attack.perturb`."""
+        alpha = self.step_size(threat_model)
+        attack = torchattacks.MIFGSM(model, eps=float(threat_model.eps), alpha=alpha, steps=self.steps, decay=self.decay)
+        return run_library(attack, x, y, targeted=threat_model.targeted)

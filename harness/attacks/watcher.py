@@ -1,0 +1,208 @@
+"""Modules that stand between an attack and the network: they count, measure gradients and keep what was found."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from harness.attacks.origins import Origins
+from harness.threat import ThreatModel
+
+TOLERANCE = 1e-6
+"""How far outside ball and bounds a float32 image may lie and still count as inside: rounding of `x + delta`."""
+
+
+class AllBroken(BaseException):
+    """Ends an attack early: every example of the batch has its adversarial.
+
+    No Exception, so that a library's own `except Exception` cannot swallow it.
+    """
+
+
+class Goal:
+    """What the attack is after, for each example of a batch.
+
+    Args:
+        y: Classes (N,): the true ones, which must be left, or the wanted ones where `targeted`.
+        targeted: Whether `y` are the wanted classes.
+    """
+
+    def __init__(self, y: Tensor, *, targeted: bool) -> None:
+        """See the class."""
+        self.y, self.targeted = y, targeted
+
+    def reached(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """Returns (n,) whether the predictions meet the goal of the examples `rows` (n,)."""
+        hit = logits.argmax(dim=1) == self.y[rows]
+        return hit if self.targeted else ~hit
+
+
+class Watcher(nn.Module):
+    """Passes every forward on to the network, counts it, and measures the gradients that flow back.
+
+    Nothing that the attack sees is changed, so its output is that of the bare network, bit for bit.
+
+    Args:
+        model: The network that the attack differentiates.
+        x: The original images (N, C, H, W).
+        goal: When an iterate is a success.
+        threat_model: Where an iterate must lie.
+    """
+
+    def __init__(self, model: nn.Module, x: Tensor, goal: Goal, *, threat_model: ThreatModel) -> None:
+        """See the class."""
+        super().__init__()
+        self.model, self.x, self.goal, self.threat_model = model, x, goal, threat_model
+        self.origins = Origins(x, threat_model)
+        self.anchor = nn.Parameter(x.new_empty(0), requires_grad=False)  # libraries ask the first parameter for the device
+        self.forwards = self.backwards = 0
+        self.found = self._flags()
+        self.gradients, self.zero_gradients = self._counts(), self._counts()
+        self.nonfinite_gradients = self._flags()
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the network's logits for (n, C, H, W), n not necessarily N."""
+        rows, _ = self.origins.match(x)
+        logits = self._pass(x, rows)
+        with torch.no_grad():
+            self._see(x.detach(), rows, logits.detach())
+        return logits
+
+    def _pass(self, x: Tensor, rows: Tensor) -> Tensor:
+        self.forwards += len(x)
+        if not (torch.is_grad_enabled() and x.requires_grad):
+            return cast(Tensor, self.model(x))
+        entry = x.view_as(x)
+        entry.register_hook(lambda gradient: self._measure(gradient, rows))
+        logits = cast(Tensor, self.model(entry))
+        return logits if logits.requires_grad else logits + _nothing(entry)
+
+    def _measure(self, gradient: Tensor, rows: Tensor) -> None:
+        self.backwards += len(rows)
+        largest = gradient.detach().abs().amax(dim=(1, 2, 3))
+        self.gradients.index_add_(0, rows, torch.ones_like(rows))
+        self.zero_gradients.index_add_(0, rows, (largest == 0).long())
+        self.nonfinite_gradients[rows] |= ~largest.isfinite()
+
+    def _see(self, x: Tensor, rows: Tensor, logits: Tensor) -> None:
+        wrong = self.goal.reached(logits, rows).nonzero().flatten()
+        if len(wrong):
+            inside = self.threat_model.violation(x[wrong], self.x[rows[wrong]]) <= TOLERANCE
+            self.found[rows[wrong[inside]]] = True
+
+    def _flags(self) -> Tensor:
+        return torch.zeros(len(self.x), dtype=torch.bool, device=self.x.device)
+
+    def _counts(self) -> Tensor:
+        return torch.zeros(len(self.x), dtype=torch.long, device=self.x.device)
+
+
+class Collector(Watcher):
+    """A watcher that keeps an adversarial image of each example; `judge` confirms it before it counts.
+
+    Args:
+        model: The network that the attack differentiates, perhaps in a faster form.
+        x: The original images (N, C, H, W).
+        goal: When an iterate is a success.
+        threat_model: Where an iterate must lie.
+        judge: The real network.
+    """
+
+    def __init__(self, model: nn.Module, x: Tensor, goal: Goal, *, threat_model: ThreatModel, judge: nn.Module) -> None:
+        """See the class."""
+        super().__init__(model, x, goal, threat_model=threat_model)
+        self.judge = judge
+        self.best = x.clone()
+        self.logits: Tensor | None = None
+
+    def _confirmed(self, x: Tensor, logits: Tensor, candidates: Tensor, rows: Tensor) -> Tensor:
+        """Keeps the candidates (indices into `x`) that the judge agrees on, and returns their indices."""
+        candidates = candidates[_first_of_each(rows[candidates])]
+        if not len(candidates):
+            return candidates
+        kept = logits[candidates].float()
+        if self.judge is not self.model:
+            self.forwards += len(candidates)
+            kept = self.judge(x[candidates]).float()
+        sure = self.goal.reached(kept, rows[candidates])
+        candidates, kept = candidates[sure], kept[sure]
+        if self.logits is None:
+            self.logits = kept.new_zeros(len(self.x), kept.shape[1])
+        self.best[rows[candidates]] = x[candidates]
+        self.logits[rows[candidates]] = kept
+        self.found[rows[candidates]] = True
+        return candidates
+
+
+class Breaker(Collector):
+    """Keeps the first adversarial of each example inside the ball, and spares the network what is broken.
+
+    An example that is broken is no longer passed through the network: the attack gets the logits of its
+    adversarial back, with a gradient of zero. Once all are broken the attack is stopped by `AllBroken`.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns logits for (n, C, H, W); those of broken examples are remembered ones."""
+        rows, certain = self.origins.match(x)
+        rest = self._unbroken(x.detach(), rows, certain)
+        if rest is None:
+            logits = self._pass(x, rows)
+        elif len(rest):
+            fresh = self._pass(x[rest], rows[rest])
+            logits = cast(Tensor, self.logits)[rows].to(fresh.dtype).index_copy(0, rest, fresh)
+        else:
+            logits = cast(Tensor, self.logits)[rows] + _nothing(x)
+        with torch.no_grad():
+            self._see(x.detach(), rows, logits.detach())
+        return logits
+
+    def _unbroken(self, x: Tensor, rows: Tensor, certain: Tensor) -> Tensor | None:
+        """Returns the indices of the rows that need the network, or None where all do."""
+        broken = (self.found[rows] & certain).nonzero().flatten()
+        if not len(broken):
+            return None
+        inside = self.threat_model.violation(x[broken], self.x[rows[broken]]) <= TOLERANCE
+        spared = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        spared[broken] = inside | ~x[broken].flatten(1).isfinite().all(dim=1)
+        return (~spared).nonzero().flatten()
+
+    def _see(self, x: Tensor, rows: Tensor, logits: Tensor) -> None:
+        wrong = (self.goal.reached(logits, rows) & ~self.found[rows]).nonzero().flatten()
+        if not len(wrong):
+            return
+        inside = self.threat_model.violation(x[wrong], self.x[rows[wrong]]) <= TOLERANCE
+        if len(self._confirmed(x, logits, wrong[inside], rows)) and bool(self.found.all()):
+            raise AllBroken
+
+
+class Shrinker(Collector):
+    """Keeps the nearest adversarial of each example, however far, for attacks that seek the smallest distance."""
+
+    def __init__(self, model: nn.Module, x: Tensor, goal: Goal, *, threat_model: ThreatModel, judge: nn.Module) -> None:
+        """See `Collector`."""
+        super().__init__(model, x, goal, threat_model=threat_model, judge=judge)
+        self.distance = torch.full((len(x),), torch.inf, device=x.device)
+
+    def consider(self, x: Tensor, rows: Tensor, logits: Tensor) -> None:
+        """Keeps those of the images (n, C, H, W) that are adversarial, in bounds and nearer than the ones so far."""
+        distance = self.threat_model.distance(x, self.x[rows])
+        in_bounds = ((x >= -TOLERANCE) & (x <= 1 + TOLERANCE)).flatten(1).all(dim=1)
+        nearer = self.goal.reached(logits, rows) & in_bounds & (distance < self.distance[rows])
+        sure = self._confirmed(x, logits, nearer.nonzero().flatten(), rows)
+        self.distance[rows[sure]] = distance[sure]
+
+    def _see(self, x: Tensor, rows: Tensor, logits: Tensor) -> None:
+        self.consider(x, rows, logits)
+
+
+def _first_of_each(rows: Tensor) -> Tensor:
+    """Returns the position of the first occurrence of every distinct value: an attack may pass an example twice."""
+    values, inverse = rows.unique(return_inverse=True)
+    positions = torch.arange(len(rows), device=rows.device)
+    return positions.new_full((len(values),), len(rows)).scatter_reduce(0, inverse, positions, "amin")
+
+
+def _nothing(x: Tensor) -> Tensor:
+    """Returns zeros (n, 1) that depend on `x`, so that a gradient of zero reaches it instead of an error."""
+    return x.flatten(1)[:, :1].nan_to_num() * 0

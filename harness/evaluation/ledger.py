@@ -1,0 +1,140 @@
+"""Keeps what a sweep finds, example by example, and turns it into an `Outcome`."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from harness.attacks.evidence import Evidence
+from harness.attacks.frame import AttackResult
+from harness.evaluation.batches import Batch
+from harness.evaluation.findings import findings_of
+from harness.records import ConditionResult, Outcome
+from harness.threat import ThreatModel
+
+Keep = Callable[[Fraction, NDArray[np.int64], Tensor], None]
+"""Called with a budget, positions in the split (n,) and their final images (n, C, H, W), once an example and budget."""
+
+
+class Account:
+    """What one condition found and cost so far."""
+
+    def __init__(self, count: int) -> None:
+        """See the class."""
+        self.logits: NDArray[np.float32] | None = None
+        self.fooled = np.zeros(count, dtype=bool)
+        self.distance = np.zeros(count, dtype=np.float32)
+        self.violation = self.seconds = self.peak_memory_mb = 0.0
+        self.evidence = Evidence()
+
+    def write(self, indices: NDArray[np.int64], logits: NDArray[np.float32], *, fooled: Tensor, distance: Tensor) -> None:
+        """Notes the results of some examples."""
+        if self.logits is None:
+            self.logits = np.zeros((len(self.fooled), logits.shape[1]), dtype=np.float32)
+        self.logits[indices] = logits
+        self.fooled[indices] = fooled.cpu().numpy()
+        self.distance[indices] = distance.cpu().numpy()
+
+
+class Ledger:
+    """The accounts of all budgets of a sweep.
+
+    Args:
+        labels: True labels (N,).
+        threat_models: The budgets, rising.
+        device: Where the network runs, for the memory it takes.
+        keep: Receives the final images; they are not kept here.
+    """
+
+    def __init__(
+        self, labels: NDArray[np.int64], threat_models: Sequence[ThreatModel], *, device: torch.device, keep: Keep | None = None
+    ) -> None:
+        """See the class."""
+        self.labels, self.threat_models, self.device, self.keep = labels, tuple(threat_models), device, keep
+        self.accounts = [Account(len(labels)) for _ in threat_models]
+        self.clean_logits: NDArray[np.float32] | None = None
+        self.smallest = np.full(len(labels), np.inf, dtype=np.float32)
+
+    def clean(self, batch: Batch, logits: Tensor) -> None:
+        """Notes the logits (n, K) of unperturbed images."""
+        if self.clean_logits is None:
+            self.clean_logits = np.zeros((len(self.labels), logits.shape[1]), dtype=np.float32)
+        self.clean_logits[batch.indices.numpy()] = logits.cpu().numpy()
+
+    def spare(self, batch: Batch) -> None:
+        """Notes examples that are not attacked: their image stays the clean one at every budget."""
+        if self.clean_logits is None or not len(batch):
+            return
+        logits = self.clean_logits[batch.indices.numpy()]
+        nothing = torch.zeros(len(batch))
+        for level in range(len(self.threat_models)):
+            self._write(level, batch, batch.x, logits, fooled=nothing.bool(), distance=nothing)
+
+    def settle(self, levels: Sequence[int], batch: Batch, result: AttackResult) -> None:
+        """Notes the outcome of an attack on a batch for one budget, or for that one and all larger ones."""
+        if not len(batch):
+            return
+        logits = result.logits.cpu().numpy()
+        for level in levels:
+            self._write(level, batch, result.x_adv, logits, fooled=result.fooled, distance=result.distance)
+        account, threat_model = self.accounts[levels[0]], self.threat_models[levels[0]]
+        account.violation = max(account.violation, float(threat_model.violation(result.x_adv, batch.x).max()))
+        self.note_smallest(batch, torch.where(result.fooled, float(threat_model.eps), torch.inf))
+
+    def note_smallest(self, batch: Batch, eps: Tensor) -> None:
+        """Notes budgets (n,) that suffice to fool the network on a batch; inf says nothing."""
+        indices = batch.indices.numpy()
+        self.smallest[indices] = np.minimum(self.smallest[indices], eps.float().cpu().numpy())
+
+    def _write(
+        self, level: int, batch: Batch, x: Tensor, logits: NDArray[np.float32], *, fooled: Tensor, distance: Tensor
+    ) -> None:
+        indices = batch.indices.numpy()
+        self.accounts[level].write(indices, logits, fooled=fooled, distance=distance)
+        if self.keep is not None and len(indices):
+            self.keep(self.threat_models[level].eps, indices, x)
+
+    @contextmanager
+    def timed(self, level: int) -> Iterator[Account]:
+        """Charges the time and memory of what runs inside to a budget."""
+        account, started = self.accounts[level], time.perf_counter()
+        yield account
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        account.seconds += time.perf_counter() - started
+        account.peak_memory_mb = peak_memory_mb(self.device)
+
+    def outcome(self) -> Outcome:
+        """Returns all findings."""
+        clean = np.zeros((len(self.labels), 0), dtype=np.float32) if self.clean_logits is None else self.clean_logits
+        conditions = (
+            ConditionResult(
+                eps=threat_model.eps,
+                logits=clean if account.logits is None else account.logits,
+                fooled=account.fooled,
+                distance=account.distance,
+                max_violation=account.violation,
+                forwards=account.evidence.forwards,
+                backwards=account.evidence.backwards,
+                seconds=account.seconds,
+                peak_memory_mb=account.peak_memory_mb,
+                findings=findings_of(account.evidence),
+            )
+            for threat_model, account in zip(self.threat_models, self.accounts, strict=True)
+        )
+        return Outcome(labels=self.labels, clean_logits=clean, conditions=tuple(conditions), smallest_eps=self.smallest)
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Returns the largest memory so far, in MiB: of the device for a GPU, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 1 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

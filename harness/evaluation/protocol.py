@@ -1,0 +1,166 @@
+"""Evaluates a network on a split: on clean images, and under one attack over rising budgets."""
+
+import copy
+import itertools
+import time
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from harness.attacks.base import Attack
+from harness.errors import HarnessError
+from harness.evaluation.batches import batch_size_for, batches, load
+from harness.evaluation.flows import Setting, independent, minimum_norm, nested
+from harness.evaluation.ledger import Keep, Ledger, peak_memory_mb
+from harness.images import ImageSplit
+from harness.models.inference import AS_GIVEN, Inference, inference_form
+from harness.modes import evaluating, frozen_parameters
+from harness.progress import Progress, Silent
+from harness.records import ConditionResult, Outcome
+from harness.threat import ThreatModel
+
+PROBES = 2
+"""Images on which the faster form of a network is compared with the network itself."""
+
+
+def evaluate_clean(
+    model: nn.Module,
+    split: ImageSplit,
+    *,
+    batch_size: int | None = None,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> Outcome:
+    """Predicts on the unperturbed images of a split.
+
+    Args:
+        model: Images (N, C, H, W) in [0,1] to logits (N, K); judged in eval mode, given back as it was.
+        split: The examples; must not be empty.
+        batch_size: Images of a forward pass; chosen by the device if not given.
+        device: Where to run.
+        progress: Where to show progress, by default nowhere.
+
+    Returns:
+        An outcome with one condition without a budget.
+
+    Raises:
+        HarnessError: if the split is empty.
+    """
+    device, model, size = _prepare(model, split, device, batch_size)
+    started, logits = time.perf_counter(), []
+    with evaluating(model), torch.no_grad(), (progress or Silent()).task("clean", len(split)) as advance:
+        for batch in batches(split, size, device):
+            logits.append(model(batch.x).float().cpu().numpy())
+            advance(len(batch), "")
+    clean = np.concatenate(logits)
+    labels = np.asarray(split.labels, dtype=np.int64)
+    condition = ConditionResult(
+        eps=None,
+        logits=clean,
+        fooled=np.zeros(len(labels), dtype=bool),
+        distance=np.zeros(len(labels), dtype=np.float32),
+        forwards=len(labels),
+        seconds=time.perf_counter() - started,
+        peak_memory_mb=peak_memory_mb(device),
+    )
+    return Outcome(labels, clean, (condition,), np.full(len(labels), np.inf, dtype=np.float32))
+
+
+def sweep(
+    model: nn.Module,
+    split: ImageSplit,
+    attack: Attack,
+    *,
+    threat_models: Sequence[ThreatModel],
+    protocol: Literal["nested", "independent"] = "nested",
+    watch: bool = True,
+    seed: int = 0,
+    batch_size: int | None = None,
+    device: torch.device | str = "cpu",
+    inference: Inference = Inference(),  # noqa: B008 - frozen
+    target_class: int | None = None,
+    clean_logits: NDArray[np.float32] | None = None,
+    keep: Keep | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Attacks a network at rising budgets; the protocol is described in docs/architecture.md.
+
+    Args:
+        model: Images (N, C, H, W) in [0,1] to logits (N, K); attacked and judged in eval mode, given back as it was.
+        split: The examples; must not be empty.
+        attack: The attack; where it seeks minimum norms it runs once and is judged at every budget.
+        threat_models: The budgets, rising, of one norm.
+        protocol: "nested": only survivors go on to the next budget. "independent": every budget from scratch.
+        watch: Count the best of an attack's iterates and stop what is broken. Without it the attack's returned image
+            is judged; with the independent protocol that is what the library itself gives, bit for bit.
+        seed: Seeds every random choice.
+        batch_size: Images of a forward pass; chosen by the device if not given.
+        device: Where to run.
+        inference: The form of the network that attacks differentiate; without `watch` always the network as given.
+        target_class: The wanted class, required where the threat models are targeted; its own examples are spared.
+        clean_logits: Logits (N, K) on the unperturbed images, if known.
+        keep: Receives the final images of every example and budget.
+        progress: Where to show progress, by default nowhere.
+
+    Raises:
+        HarnessError: if the budgets do not rise or differ in norm, the target class is missing, the split is empty,
+            or the attack cannot run under these threat models.
+    """
+    threats = _checked(attack, threat_models, target_class)
+    device, model, size = _prepare(model, split, device, batch_size)
+    with (
+        evaluating(model),
+        frozen_parameters(model),
+        (progress or Silent()).task(attack.name, len(split) * len(threats)) as advance,
+    ):
+        probe = load(split, range(min(PROBES, len(split))), device).x
+        ledger = Ledger(np.asarray(split.labels, dtype=np.int64), threats, device=device, keep=keep)
+        setting = Setting(
+            attack=attack,
+            threat_models=threats,
+            model=model,
+            form=inference_form(model, probe, inference if watch else AS_GIVEN),
+            ledger=ledger,
+            seed=seed,
+            batch_size=size,
+            best_of_iterates=watch,
+            target_class=target_class,
+            clean_logits=clean_logits,
+            settled=lambda count: advance(count, ""),
+        )
+        searching = attack.MINIMUM_NORM and watch
+        flow = minimum_norm if searching else {"nested": nested, "independent": independent}[protocol]
+        flow(setting, batches(split, size, device))
+    return ledger.outcome()
+
+
+def _checked(attack: Attack, threat_models: Sequence[ThreatModel], target_class: int | None) -> tuple[ThreatModel, ...]:
+    threats = tuple(threat_models)
+    if len({(threat.norm, threat.targeted) for threat in threats}) != 1:
+        raise HarnessError("threat_models: expected one or more budgets of the same norm, all targeted or none")
+    budgets = [threat.eps for threat in threats]
+    if any(left >= right for left, right in itertools.pairwise(budgets)):
+        raise HarnessError(f"threat_models: expected rising budgets, got {', '.join(map(str, budgets))}")
+    if threats[0].targeted != (target_class is not None):
+        raise HarnessError(f"target_class: expected one where the threat model is targeted, none else; got {target_class}")
+    for threat in threats:
+        if reason := attack.supports(threat):
+            raise HarnessError(f"attacks.{attack.name}: {reason}")
+    return threats
+
+
+def _prepare(
+    model: nn.Module, split: ImageSplit, device: torch.device | str, batch_size: int | None
+) -> tuple[torch.device, nn.Module, int]:
+    """Returns the device, the network on it (a copy if it lies elsewhere), and the batch size."""
+    if not len(split):
+        raise HarnessError("evaluation: expected at least one example, got an empty split")
+    device = torch.device(device)
+    elsewhere = any(tensor.device.type != device.type for tensor in [*model.parameters(), *model.buffers()])
+    model = copy.deepcopy(model).to(device) if elsewhere else model
+    with evaluating(model):
+        return device, model, batch_size_for(model, split, device, batch_size)

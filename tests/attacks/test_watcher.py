@@ -1,0 +1,153 @@
+import pytest
+import torch
+from torch import nn
+
+from harness.attacks.watcher import AllBroken, Breaker, Goal, Shrinker, Watcher
+from tests.attacks.nets import CLASSES, LinearNet, conv_net, images, threat
+
+
+def _breaker(net: nn.Module, x: torch.Tensor, y: torch.Tensor, eps: str = "8/255") -> Breaker:
+    return Breaker(net, x, Goal(y, targeted=False), threat_model=threat(eps), judge=net)
+
+
+@pytest.fixture
+def net() -> LinearNet:
+    return LinearNet().requires_grad_(False)
+
+
+@pytest.fixture
+def x() -> torch.Tensor:
+    return images(6)
+
+
+def _broken(net: LinearNet, x: torch.Tensor, eps: float) -> torch.Tensor:
+    """The strongest Linf perturbation of a linear net for its runner-up class."""
+    top = net(x).topk(2).indices
+    direction = net.head.weight[top[:, 1]] - net.head.weight[top[:, 0]]
+    return (x + eps * direction.sign().view_as(x)).clamp(0, 1)
+
+
+def test_plain_watcher_changes_no_bit_of_logits_and_gradients() -> None:
+    net, x, y = conv_net(), images(5), torch.arange(5) % CLASSES
+    watched = Watcher(net, x, Goal(y, targeted=False), threat_model=threat())
+    results = []
+    for model in (net, watched):
+        leaf = x.clone().requires_grad_()
+        logits = model(leaf)
+        results.append((logits, torch.autograd.grad(nn.functional.cross_entropy(logits, y), leaf)[0]))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+
+
+def test_passes_are_counted_in_examples(net: LinearNet, x: torch.Tensor) -> None:
+    watched = Watcher(net, x, Goal(net(x).argmax(1), targeted=False), threat_model=threat())
+    watched(x)
+    leaf = x[:4].clone().requires_grad_()
+    watched(leaf).sum().backward()
+    assert (watched.forwards, watched.backwards) == (10, 4)
+    assert watched.gradients.tolist() == [1, 1, 1, 1, 0, 0]
+
+
+def test_iterate_outside_the_ball_is_no_success(net: LinearNet, x: torch.Tensor) -> None:
+    watched = _breaker(net, x, net(x).argmax(1), "1/255")
+    watched(_broken(net, x, 0.3))
+    assert not watched.found.any()
+
+
+def test_iterate_outside_the_bounds_is_no_success(net: LinearNet, x: torch.Tensor) -> None:
+    watched = _breaker(net, x, net(x).argmax(1), "1")
+    watched(_broken(net, x, 0.3) - 0.65)
+    assert not watched.found.any()
+
+
+def test_every_recorded_success_holds_on_the_judge(x: torch.Tensor) -> None:
+    net, other = LinearNet(0).requires_grad_(False), LinearNet(1).requires_grad_(False)
+    y = net(x).argmax(1)
+    watched = Breaker(other, x, Goal(y, targeted=False), threat_model=threat("0.2"), judge=net)
+    watched(_broken(net, x, 0.005))
+    watched(_broken(other, x, 0.2))
+    kept = watched.found
+    assert torch.equal(net(watched.best[kept]).argmax(1) != y[kept], torch.ones_like(y[kept], dtype=torch.bool))
+
+
+def test_batch_that_is_fully_broken_stops_the_attack(net: LinearNet, x: torch.Tensor) -> None:
+    watched = _breaker(net, x, net(x).argmax(1), "0.25")
+    with pytest.raises(AllBroken):
+        watched(_broken(net, x, 0.25))
+    assert watched.found.all()
+
+
+def test_broken_examples_cost_no_more_passes_and_get_no_gradient(net: LinearNet, x: torch.Tensor) -> None:
+    watched = _breaker(net, x, net(x).argmax(1), "0.25")
+    iterate = x.clone()
+    iterate[:3] = _broken(net, x, 0.25)[:3]
+    watched(iterate)
+    assert watched.found.tolist() == [True] * 3 + [False] * 3
+    leaf = iterate.clone().requires_grad_()
+    logits = watched(leaf)
+    assert watched.forwards == len(x) + 3
+    assert torch.allclose(logits, net(iterate), atol=1e-5)
+    assert (torch.autograd.grad(logits.pow(2).sum(), leaf)[0].flatten(1).abs().amax(1) > 0).tolist() == [False] * 3 + [True] * 3
+
+
+def test_shorter_batches_are_matched_to_their_originals(net: LinearNet, x: torch.Tensor) -> None:
+    watched = _breaker(net, x, net(x).argmax(1), "0.1")
+    rows = torch.tensor([5, 1, 3])
+    adversarial = _broken(net, x, 0.1)
+    watched(adversarial[rows])
+    expected = torch.zeros(6, dtype=torch.bool)
+    expected[rows] = net(adversarial[rows]).argmax(1) != net(x[rows]).argmax(1)
+    assert expected.any()
+    assert torch.equal(watched.found, expected)
+    assert torch.equal(watched.best[watched.found], adversarial[watched.found])
+
+
+def test_label_of_another_example_makes_no_success() -> None:
+    """Two images of different classes inside one ball: a row that could belong to either must not break the wrong one."""
+    net = LinearNet().requires_grad_(False)
+    x = images(3)
+    y = net(x).argmax(1)
+    watched = _breaker(net, x, y, "1")
+    watched(x[1:2] + 1e-3)
+    assert not watched.found.any()
+
+
+def test_detached_network_gets_zero_gradients_instead_of_an_error(x: torch.Tensor) -> None:
+    class Detached(LinearNet):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x.detach())
+
+    net = Detached().requires_grad_(False)
+    watched = Watcher(net, x, Goal(net(x).argmax(1), targeted=False), threat_model=threat())
+    leaf = x.clone().requires_grad_()
+    gradient = torch.autograd.grad(watched(leaf).sum(), leaf)[0]
+    assert not gradient.any()
+    assert torch.equal(watched.zero_gradients, watched.gradients)
+    assert watched.gradients.sum() == len(x)
+
+
+def test_non_finite_gradients_are_noted(x: torch.Tensor) -> None:
+    class Infinite(LinearNet):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) + (x - x.detach()).abs().sqrt().sum(dim=(1, 2, 3))[:, None]
+
+    watched = Watcher(Infinite().requires_grad_(False), x, Goal(torch.zeros(6).long(), targeted=False), threat_model=threat())
+    leaf = x.clone().requires_grad_()
+    torch.autograd.grad(watched(leaf).sum(), leaf)
+    assert watched.nonfinite_gradients.all()
+
+
+def test_shrinker_keeps_the_nearest_adversarial(net: LinearNet, x: torch.Tensor) -> None:
+    watched = Shrinker(net, x, Goal(net(x).argmax(1), targeted=False), threat_model=threat("1"), judge=net)
+    for eps in (0.3, 0.2, 0.25):
+        watched(_broken(net, x, eps))
+    assert torch.allclose(watched.distance, torch.full((6,), 0.2), atol=1e-5)
+    assert torch.equal(watched.best, _broken(net, x, 0.2))
+
+
+def test_passing_an_example_twice_keeps_image_and_logits_together(net: LinearNet, x: torch.Tensor) -> None:
+    watched = _breaker(net, x, net(x).argmax(1), "0.2")
+    near, far = _broken(net, x, 0.15)[:1], _broken(net, x, 0.2)[:1]
+    watched(torch.cat([near, far]))
+    assert watched.found[0]
+    assert torch.allclose(net(watched.best[:1]), watched.logits[:1], atol=1e-5)
