@@ -1,32 +1,14 @@
 """Applies a corruption: random state by example, the result checked, whole splits streamed."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.corruptions.base import Corruption
 from harness.errors import DataError
+from harness.images import ImageSplit
 from harness.seeds import generator_of
-
-
-class Split(Protocol):
-    """The part of a data set's split that is needed here; see `harness.datasets.base.ImageSplit`."""
-
-    labels: NDArray[np.int64]
-    ids: Sequence[str]
-    hashes: Sequence[str]
-
-    def __len__(self) -> int:
-        """Returns the number of examples N."""
-        ...
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Returns one image (3, H, W), float32 in [0,1], and its class index."""
-        ...
 
 
 def corrupt(corruption: Corruption, x: Tensor, *, severity: int, seed: int, key: str) -> Tensor:
@@ -75,7 +57,7 @@ class CorruptedSplit:
         seed: The suite's seed.
     """
 
-    def __init__(self, corruption: Corruption, split: Split, *, severity: int, seed: int) -> None:
+    def __init__(self, corruption: Corruption, split: ImageSplit, *, severity: int, seed: int) -> None:
         """See the class."""
         self.labels, self.ids, self.hashes = split.labels, split.ids, split.hashes
         self._corruption, self._split, self._severity, self._seed = corruption, split, severity, seed

@@ -12,8 +12,8 @@ KEYS = ("a", "b", "c", "d")
 
 @pytest.mark.parametrize("name", COMPUTED)
 @pytest.mark.parametrize("side", [8, 32, 224])
-def test_corruption_keeps_the_contract_at_every_severity(name, side, photographs):
-    corruption, x = CORRUPTIONS.parse(name), photographs(side)
+def test_corruption_keeps_the_contract_at_every_severity(name, side, scenes):
+    corruption, x = CORRUPTIONS.parse(name), scenes(side)
     before = x.clone()
     for severity in corruption.severities:
         result = corrupt_batch(corruption, x, KEYS, severity=severity, seed=0)
@@ -24,8 +24,8 @@ def test_corruption_keeps_the_contract_at_every_severity(name, side, photographs
 
 
 @pytest.mark.parametrize("name", [name for name in COMPUTED if name != "rounding"])
-def test_distortion_of_photographs_rises_with_severity(name, photographs):
-    corruption, x = CORRUPTIONS.parse(name), photographs(128)
+def test_distortion_of_photographs_rises_with_severity(name, scenes):
+    corruption, x = CORRUPTIONS.parse(name), scenes(128)
     distortions = [
         float((corrupt_batch(corruption, x, KEYS, severity=severity, seed=0) - x).abs().mean()) for severity in range(1, 6)
     ]
@@ -38,8 +38,8 @@ RANDOM = ("gaussian_noise", "impulse_noise", "glass_blur", "motion_blur", "fog",
 
 
 @pytest.mark.parametrize("name", RANDOM)
-def test_random_corruption_depends_on_seed_and_example(name, photographs):
-    corruption, x = CORRUPTIONS.parse(name), photographs(32)[:1]
+def test_random_corruption_depends_on_seed_and_example(name, scenes):
+    corruption, x = CORRUPTIONS.parse(name), scenes(32)[:1]
     first = corrupt_batch(corruption, x, ["a"], severity=3, seed=0)
     assert not torch.equal(first, corrupt_batch(corruption, x, ["a"], severity=3, seed=1))
     assert not torch.equal(first, corrupt_batch(corruption, x, ["b"], severity=3, seed=0))

@@ -24,15 +24,15 @@ def test_rounding_keeps_whole_levels_of_a_budget():
     assert float((stored("rounding", x_adv, 1) - x).abs().max()) == pytest.approx(8 / 255, abs=1e-6)
 
 
-def test_mildest_jpeg_is_nearly_invisible_and_the_paper_s_is_not(photographs):
-    x = photographs(224)[0]
+def test_mildest_jpeg_is_nearly_invisible_and_the_paper_s_is_not(scenes):
+    x = scenes(224)[0]
     camera, paper = (float((stored(name, x, 1) - x).abs().mean()) * 255 for name in ("jpeg", "jpeg_compression"))
     assert camera < 4
     assert paper > 2 * camera
 
 
-def test_jpeg_qualities_may_be_chosen(photographs):
-    x = photographs(32)[0]
+def test_jpeg_qualities_may_be_chosen(scenes):
+    x = scenes(32)[0]
     same = CORRUPTIONS.parse({"name": "jpeg", "qualities": [25, 18, 15, 10, 7]})
     assert torch.equal(corrupt(same, x, severity=2, seed=0, key="a"), stored("jpeg_compression", x, 2))
 

@@ -1,0 +1,63 @@
+"""Whether an exported file computes what the PyTorch network computes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from harness.errors import ModelError
+from harness.spec import Spec
+
+
+class Tolerance(Spec):
+    """The rule of agreement: classes may differ only where the network itself can't tell them apart."""
+
+    margin: float = Field(default=1e-3, ge=0)
+    """A flip is excused where the reference's two largest outputs are no further apart than this."""
+    quantile: float = Field(default=1e-3, ge=0)
+    """Largest allowed 99th percentile of the absolute difference of outputs."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far the outputs of two runtimes lie apart on the same images."""
+
+    n: int
+    """Number of images."""
+    flips: int
+    """Images with another class."""
+    flips_outside_margin: int
+    """Flips that the margin does not excuse."""
+    max_difference: float
+    """Largest absolute difference of an output."""
+    p99_difference: float
+    """99th percentile of the absolute differences."""
+
+
+def measure(reference: NDArray[np.float32], found: NDArray[np.float32], tolerance: Tolerance) -> Parity:
+    """Compares outputs (N, K), K >= 2, of a reference and of another runtime; NaN counts as an infinite difference."""
+    difference = np.nan_to_num(np.abs(reference.astype(np.float64) - found), nan=np.inf, posinf=np.inf)
+    second, first = np.sort(reference, axis=1)[:, -2:].T
+    flipped = reference.argmax(axis=1) != found.argmax(axis=1)
+    return Parity(
+        n=len(reference),
+        flips=int(flipped.sum()),
+        flips_outside_margin=int((flipped & (first - second > tolerance.margin)).sum()),
+        max_difference=float(difference.max(initial=0)),
+        p99_difference=float(np.quantile(difference, 0.99, method="higher")) if difference.size else 0.0,
+    )
+
+
+def require(parity: Parity, tolerance: Tolerance, where: str) -> None:
+    """Checks a comparison against the rule.
+
+    Raises:
+        ModelError: if it is broken; the message names `where` and what was found.
+    """
+    if parity.flips_outside_margin or not parity.p99_difference <= tolerance.quantile:
+        raise ModelError(
+            f"{where}: expected the outputs of PyTorch (no flips beyond a margin of {tolerance.margin:g}, 99th percentile of the "
+            f"differences <= {tolerance.quantile:g}), got {parity.flips_outside_margin} flips in {parity.n} images, "
+            f"99th percentile {parity.p99_difference:.3g}, largest {parity.max_difference:.3g}"
+        )

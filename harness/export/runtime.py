@@ -1,0 +1,138 @@
+"""An ONNX file run by ONNX Runtime: the harness's own, or a user's with no PyTorch model at hand."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from torch import Tensor
+
+from harness.errors import ModelError
+from harness.export.metadata import Metadata
+
+CPU = "CPUExecutionProvider"
+IMAGE_TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
+"""What the input may be: float NCHW in [0,1], or the uint8 NHWC of a deployment graph."""
+
+
+class OnnxModel:
+    """A session on one file; its single input is a batch of images, its single output (N, K).
+
+    Args:
+        path: The ONNX file.
+        threads: Threads inside an operator, or None for the runtime's choice.
+        provider: ONNX Runtime's name of the execution provider.
+        num_classes: The number of classes that the file must have, or None for any.
+
+    Raises:
+        ModelError: if the file is missing or damaged, the provider is not in this build, the input or the output has
+            another form, or the class count differs.
+    """
+
+    def __init__(self, path: Path, *, threads: int | None = None, provider: str = CPU, num_classes: int | None = None) -> None:
+        """See the class."""
+        self.path = path
+        self._session = _open(self.path, threads=threads, provider=provider)
+        self._input = self._image_input()
+        self.metadata = Metadata.from_props(self._session.get_modelmeta().custom_metadata_map, str(path))
+        """What the file says of itself; None for a foreign file."""
+        self.num_classes = self._count_classes()
+        """The number of classes K."""
+        if num_classes is not None and self.num_classes != num_classes:
+            raise ModelError(f"{path}: expected {num_classes} classes, got {self.num_classes}")
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether the input is uint8 NHWC of any size, as in a deployment graph, instead of float NCHW."""
+        return self._input.type == "tensor(uint8)"
+
+    @property
+    def resolution(self) -> int | None:
+        """Side length of the images in pixels, or None where the file takes any."""
+        side = self._input.shape[2]
+        return side if isinstance(side, int) and not self.takes_pixels else None
+
+    @property
+    def input_name(self) -> str:
+        """Name of the input in the graph."""
+        return str(self._input.name)
+
+    def logits(self, x: Tensor | NDArray[np.generic]) -> NDArray[np.float32]:
+        """Returns the outputs (N, K) for a batch: logits, or probabilities of a deployment graph.
+
+        Args:
+            x: float32 (N, 3, H, W) in [0,1]; for a deployment graph uint8 (N, H, W, 3).
+
+        Raises:
+            ModelError: if type or shape do not fit the file.
+        """
+        batch = x.detach().cpu().numpy() if isinstance(x, Tensor) else x
+        expected = IMAGE_TYPES[self._input.type]
+        fits = batch.ndim == 4 and all(
+            not isinstance(want, int) or want == got for want, got in zip(self._input.shape[1:], batch.shape[1:], strict=False)
+        )
+        if batch.dtype != expected or not fits:
+            wanted = f"{np.dtype(expected)} {_shown(self._input.shape)}"
+            raise ModelError(f"{self.path}: expected images of {wanted}, got {batch.dtype} {batch.shape}")
+        size = self._input.shape[0] if isinstance(self._input.shape[0], int) else max(len(batch), 1)
+        outputs = [self._run(batch[start : start + size], size) for start in range(0, len(batch), size)]
+        return np.concatenate(outputs) if outputs else np.empty((0, self.num_classes), np.float32)
+
+    def _run(self, batch: NDArray[np.generic], size: int) -> NDArray[np.float32]:
+        """Runs one batch; a file of fixed batch size gets a short batch filled up."""
+        filled = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
+        try:
+            output: NDArray[np.float32] = self._session.run(None, {self._input.name: np.ascontiguousarray(filled)})[0]
+        except Exception as error:  # ONNX Runtime raises a class of its own for each status
+            raise ModelError(f"{self.path}: cannot run on images {filled.shape}: {_first_line(error)}") from error
+        return output[: len(batch)].astype(np.float32, copy=False)
+
+    def _image_input(self) -> onnxruntime.NodeArg:
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise ModelError(f"{self.path}: expected one input and one output, got {len(inputs)} and {len(outputs)}")
+        image = inputs[0]
+        channel = {"tensor(float)": 1, "tensor(uint8)": 3}.get(image.type)
+        if channel is None or len(image.shape) != 4 or image.shape[channel] != 3:
+            raise ModelError(
+                f"{self.path}: expected the input float NCHW or uint8 NHWC with 3 channels, "
+                f"got {image.type} {_shown(image.shape)}"
+            )
+        return image
+
+    def _count_classes(self) -> int:
+        output = self._session.get_outputs()[0]
+        if output.type != "tensor(float)" or len(output.shape) != 2:
+            raise ModelError(f"{self.path}: expected the output float (N, K), got {output.type} {_shown(output.shape)}")
+        classes = output.shape[1]
+        if not isinstance(classes, int):
+            raise ModelError(f"{self.path}: expected a fixed number of classes in the output, got {_shown(output.shape)}")
+        if self.metadata is not None and len(self.metadata.class_names) != classes:
+            raise ModelError(
+                f"{self.path}: expected {len(self.metadata.class_names)} classes by its names, got {classes} outputs"
+            )
+        return classes
+
+
+def _open(path: Path, *, threads: int | None, provider: str) -> onnxruntime.InferenceSession:
+    if not path.is_file():
+        raise ModelError(f"{path}: expected an ONNX file, found none")
+    if provider not in (available := onnxruntime.get_available_providers()):
+        raise ModelError(f"{path}: expected a provider of {', '.join(available)}, got {provider!r}")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only: they arrive as exceptions, warnings are about shapes of constants
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=[provider])
+    except Exception as error:  # ONNX Runtime raises a class of its own for each status
+        raise ModelError(f"{path}: expected a readable ONNX model, got: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _shown(shape: Sequence[int | str | None]) -> str:
+    return f"({', '.join('any' if side is None else str(side) for side in shape)})"

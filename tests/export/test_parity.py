@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+
+from harness.errors import ModelError
+from harness.export.parity import Tolerance, measure, require
+
+REFERENCE = np.array([[2.0, 1.0, 0.0], [1.0, 1.0005, 0.0], [0.0, 0.0, 3.0]], np.float32)
+
+
+def test_equal_outputs_agree():
+    parity = measure(REFERENCE, REFERENCE, Tolerance())
+    assert (parity.n, parity.flips, parity.flips_outside_margin, parity.max_difference) == (3, 0, 0, 0)
+    require(parity, Tolerance(), "model")
+
+
+def test_flip_between_nearly_equal_outputs_is_excused():
+    found = REFERENCE.copy()
+    found[1] = [1.0006, 1.0004, 0]
+    parity = measure(REFERENCE, found, Tolerance())
+    assert (parity.flips, parity.flips_outside_margin) == (1, 0)
+    require(parity, Tolerance(), "model")
+
+
+def test_flip_outside_the_margin_is_an_error():
+    found = REFERENCE.copy()
+    found[0] = [1.0, 2.0, 0.0]
+    with pytest.raises(ModelError, match=r"model\.onnx, clean: .*got 1 flips in 3 images"):
+        require(measure(REFERENCE, found, Tolerance(quantile=9)), Tolerance(quantile=9), "model.onnx, clean")
+
+
+@pytest.mark.parametrize("shift", [0.01, np.nan, np.inf])
+def test_shifted_or_missing_outputs_are_an_error(shift):
+    parity = measure(REFERENCE, REFERENCE + np.float32(shift), Tolerance())
+    with pytest.raises(ModelError, match="99th percentile"):
+        require(parity, Tolerance(), "model")
