@@ -175,8 +175,21 @@ def test_rows_that_are_not_the_same_examples_are_refused(tmp_path: Path, rows: l
             with bundle.condition(PGD) as condition:
                 condition.append(x, y, logits, rows=np.array(rows))
 
-    with pytest.raises(DataError, match=r"expected 3 int64 rows below 3|expected the examples of 'clean'"):
+    with pytest.raises(DataError, match=r"expected 3 int64 rows below 3|expected the labels of 'clean'"):
         unpaired()
+
+
+def test_images_of_two_sizes_are_refused(tmp_path: Path) -> None:
+    x, y, logits = examples(3)
+
+    def mixed() -> None:
+        with writer(tmp_path / "bundle.h5") as bundle:
+            for name, images in (("clean", x), ("cropped", x[..., 1:])):
+                with bundle.condition(BundleCondition(name=name, kind="clean")) as condition:
+                    condition.append(images, y, logits)
+
+    with pytest.raises(DataError, match=r"/conditions/cropped/x: expected images of \(3, 5, 4\), got \(3, 5, 3\)"):
+        mixed()
 
 
 @pytest.mark.parametrize("name", ["a/b", "", ".", " x"])

@@ -1,0 +1,100 @@
+#!/bin/sh
+# Makes a machine ready to build cpp_eval: Debian's packages, ONNX Runtime's headers, and links to the library that the
+# Python package onnxruntime carries. Does only what is missing; says in one line what it cannot do.
+#
+# Usage: cpp_eval/setup.sh [PYTHON]     PYTHON: the interpreter that has onnxruntime (default: .venv/bin/python)
+#        ONNXRUNTIME_ROOT=DIR cpp_eval/setup.sh     use a release archive of ONNX Runtime instead (include/, lib/)
+set -eu
+
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+python=${1:-$here/../.venv/bin/python}
+ort=$here/build/ort
+packages="cmake ninja-build g++ libhdf5-dev nlohmann-json3-dev libcli11-dev catch2 libturbojpeg0-dev libjpeg-dev libpng-dev
+clang clang-format"
+
+say() { echo "cpp_eval: $*" >&2; }
+fail() { say "$@"; exit 1; }
+
+missing_packages() {
+    for package in $packages; do
+        dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || printf '%s ' "$package"
+    done
+}
+
+install_packages() {
+    command -v apt-get >/dev/null && command -v dpkg-query >/dev/null ||
+        { say "no apt-get here; install what corresponds to:" $packages; return; }
+    missing=$(missing_packages)
+    [ -z "$missing" ] && return
+    [ "$(id -u)" = 0 ] || fail "missing packages; run as root: apt-get install $missing"
+    say "installing $missing"
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null ||
+        fail "apt-get could not install $missing"
+}
+
+# Downloads libonnxruntime-dev from this release, or from the next one that has it, and takes only the headers.
+# Nothing is installed: mixing releases would pull in another C library.
+headers_from_debian() {
+    command -v apt-get >/dev/null || return 1
+    (
+        cd "$work"
+        mkdir -p apt/lists/partial apt/cache/archives/partial apt/sources
+        options=""
+        if [ -z "$(apt-cache policy libonnxruntime-dev 2>/dev/null | sed -n 's/ *Candidate: *//p')" ]; then
+            # shellcheck disable=SC1091
+            codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+            [ "$codename" = bookworm ] || exit 1
+            for list in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
+                [ -f "$list" ] && sed 's/bookworm/trixie/g' "$list" >"apt/sources/$(basename "$list")"
+            done
+            options="-o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts=$work/apt/sources
+                -o Dir::State::Lists=$work/apt/lists -o Dir::Cache=$work/apt/cache"
+            # shellcheck disable=SC2086
+            apt-get $options update -qq
+        fi
+        # shellcheck disable=SC2086
+        apt-get $options download -qq libonnxruntime-dev
+        dpkg-deb -x libonnxruntime-dev*.deb unpacked
+    ) >/dev/null 2>&1 && take_headers "$work/unpacked"
+}
+
+headers_from_npm() {
+    command -v npm >/dev/null || return 1
+    (cd "$work" && npm pack --silent com.github.asus4.onnxruntime@0.4.9 && mkdir -p npm &&
+        tar -xzf com.github.asus4.onnxruntime-0.4.9.tgz -C npm --wildcards '*/ios-arm64/onnxruntime.framework/Headers/*') \
+        >/dev/null 2>&1 && take_headers "$work/npm"
+}
+
+take_headers() {
+    found=$(find "$1" -name onnxruntime_cxx_api.h | head -n 1)
+    [ -n "$found" ] && mkdir -p "$ort/include" && cp "$(dirname "$found")"/*.h "$ort/include/"
+}
+
+fetch_headers() {
+    [ -f "$ort/include/onnxruntime_cxx_api.h" ] && return
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    say "fetching the headers of ONNX Runtime"
+    headers_from_debian || headers_from_npm ||
+        fail "no headers of ONNX Runtime: neither apt-get nor npm has them; set ONNXRUNTIME_ROOT to a release archive's folder"
+}
+
+link_library() {
+    capi=$("$python" -c 'import importlib.util as u, pathlib; print(pathlib.Path(u.find_spec("onnxruntime").origin).parent / "capi")' \
+        2>/dev/null) || fail "$python has no onnxruntime; give its interpreter as the first argument, or set ONNXRUNTIME_ROOT"
+    mkdir -p "$ort/lib"
+    rm -f "$ort"/lib/libonnxruntime*
+    ln -s "$capi"/libonnxruntime* "$ort/lib/"
+    library=$(find "$capi" -name 'libonnxruntime.so.*' | head -n 1)
+    [ -n "$library" ] || fail "$capi: expected libonnxruntime.so.*, found none"
+    ln -sf "$library" "$ort/lib/libonnxruntime.so.1"
+    ln -sf "$library" "$ort/lib/libonnxruntime.so"
+}
+
+install_packages
+if [ -n "${ONNXRUNTIME_ROOT:-}" ]; then
+    [ -d "$ONNXRUNTIME_ROOT/include" ] || fail "ONNXRUNTIME_ROOT=$ONNXRUNTIME_ROOT: expected a folder with include/ and lib/"
+else
+    fetch_headers
+    link_library
+fi

@@ -1,0 +1,45 @@
+#include "image.hpp"
+
+#include <algorithm>
+#include <array>
+#include <fstream>
+#include <iterator>
+
+#include "error.hpp"
+#include "jpeg.hpp"
+#include "orientation.hpp"
+#include "png.hpp"
+
+namespace harness {
+
+namespace {
+
+constexpr std::array<std::uint8_t, 3> kJpegStart = {0xff, 0xd8, 0xff};
+constexpr std::array<std::uint8_t, 8> kPngStart = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
+
+bool starts_with(Bytes bytes, Bytes start) {
+    return bytes.size() >= start.size() && std::equal(start.begin(), start.end(), bytes.begin());
+}
+
+}  // namespace
+
+Image decode_image(Bytes encoded, std::size_t max_pixels) {
+    if (starts_with(encoded, kJpegStart)) {
+        auto [image, orientation] = decode_jpeg(encoded, max_pixels);
+        return upright(std::move(image), orientation);
+    }
+    if (starts_with(encoded, kPngStart)) {
+        auto [image, orientation] = decode_png(encoded, max_pixels);
+        return upright(std::move(image), orientation);
+    }
+    throw BadInput("expected a JPEG or PNG, got another format");
+}
+
+Image read_image(const std::filesystem::path& path) {
+    std::ifstream file(path, std::ios::binary);
+    std::vector<std::uint8_t> encoded{std::istreambuf_iterator<char>(file), {}};
+    if (!file.is_open() || file.bad()) throw BadInput("expected a readable file");
+    return decode_image(encoded);
+}
+
+}  // namespace harness

@@ -1,0 +1,31 @@
+// Image files to RGB pixels, the same that Pillow's ImageOps.exif_transpose(Image.open(f)).convert("RGB")
+// gives.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <vector>
+
+namespace harness {
+
+/// Pixels (height, width, 3), uint8 RGB.
+struct Image {
+    std::size_t width = 0;
+    std::size_t height = 0;
+    std::vector<std::uint8_t> pixels;
+};
+
+using Bytes = std::span<const std::uint8_t>;
+
+/// Pillow refuses more pixels than this as a decompression bomb.
+inline constexpr std::size_t kMaxPixels = 178'956'970;
+
+/// Decodes a JPEG or PNG, upright. Throws BadInput where it is neither, damaged, truncated or too large.
+[[nodiscard]] Image decode_image(Bytes encoded, std::size_t max_pixels = kMaxPixels);
+
+/// Reads and decodes a file.
+[[nodiscard]] Image read_image(const std::filesystem::path& path);
+
+}  // namespace harness

@@ -1,0 +1,132 @@
+// Parses, validates, calls, prints.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+#include <fstream>
+#include <iostream>
+
+#include "classify.hpp"
+#include "error.hpp"
+#include "report.hpp"
+#include "score.hpp"
+
+namespace {
+
+constexpr int kAgree = 0;
+constexpr int kDisagree = 1;
+constexpr int kBadInput = 2;
+
+void add_runtime_options(CLI::App& command, harness::RuntimeOptions& options) {
+    command.add_option("--provider", options.provider, "Execution provider: cpu, cuda, or its own name")
+        ->capture_default_str();
+    command.add_option_function<std::vector<std::string>>(
+        "--provider-option",
+        [&options](const std::vector<std::string>& pairs) {
+            for (const std::string& pair : pairs) {
+                const auto equals = pair.find('=');
+                if (equals == std::string::npos)
+                    throw CLI::ValidationError("--provider-option", "expected KEY=VALUE, got " + pair);
+                options.provider_options[pair.substr(0, equals)] = pair.substr(equals + 1);
+            }
+        },
+        "KEY=VALUE for the provider; may be repeated");
+    command
+        .add_option("--threads", options.threads, "Threads inside an operator; 0: as many as the machine has")
+        ->check(CLI::Range(0, 1024))
+        ->capture_default_str();
+    command.add_option("--optimization-level", options.optimization_level, "Graph optimisation")
+        ->check(CLI::IsMember(harness::optimization_levels()))
+        ->capture_default_str();
+}
+
+CLI::App* add_score(CLI::App& app, harness::ScoreConfig& config) {
+    CLI::App* command = app.add_subcommand("score", "Score the stored inputs of a bundle on an ONNX model");
+    command->add_option("--model", config.model, "ONNX file: float (N, C, H, W) in [0,1] to logits (N, K)")
+        ->required();
+    command->add_option("--bundle", config.bundle, "HDF5 file of stored inputs, labels and reference logits")
+        ->required();
+    command->add_option("--out", config.out, "Write the JSON report here instead of to stdout");
+    command->add_option("--csv", config.csv, "Write a table with one row a condition here");
+    command
+        ->add_option("--batch", config.batch, "Images a pass; a model with a fixed batch size keeps its own")
+        ->check(CLI::Range(1, 65536))
+        ->capture_default_str();
+    command
+        ->add_option("--margin", config.rule.margin,
+                     "Excuse flips where the reference preferred its class by at most this")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    command
+        ->add_option("--quantile-bound", config.rule.quantile_bound,
+                     "Bound of the 99th percentile of the logit difference")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    command->add_flag("--quiet", config.quiet, "No progress on stderr");
+    add_runtime_options(*command, config.runtime);
+    return command;
+}
+
+CLI::App* add_classify(CLI::App& app, harness::ClassifyConfig& config) {
+    CLI::App* command =
+        app.add_subcommand("classify", "Classify JPEG and PNG files with a deployment graph; JSON lines");
+    command
+        ->add_option("--model", config.model,
+                     "ONNX file: uint8 (1, height, width, 3) to probabilities (1, K)")
+        ->required();
+    command->add_option("images", config.images, "Image files, or folders to search for .jpg, .jpeg and .png")
+        ->required();
+    command->add_option("--top", config.top, "Print only this many of the likeliest classes; 0: all")
+        ->capture_default_str();
+    command->add_flag("--quiet", config.quiet, "No progress on stderr");
+    add_runtime_options(*command, config.runtime);
+    return command;
+}
+
+void write_file(const std::filesystem::path& path, const std::string& text) {
+    std::ofstream file(path, std::ios::binary);
+    file << text;
+    file.close();
+    if (!file) throw harness::BadInput(path.string() + ": expected a file that can be written");
+}
+
+int run_score(const harness::ScoreConfig& config) {
+    const auto bundle = harness::Bundle::open(config.bundle);
+    const auto scores = harness::score(config, bundle);
+    const auto report = harness::to_json(scores, bundle, config);
+    const std::string text =
+        report.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n';
+    if (config.csv) write_file(*config.csv, harness::to_csv(report));
+    if (config.out) {
+        write_file(*config.out, text);
+    } else {
+        std::cout << text;
+    }
+    return harness::agrees(scores, config.rule) ? kAgree : kDisagree;
+}
+
+int run_classify(const harness::ClassifyConfig& config) {
+    return harness::classify(config, std::cout).unreadable == 0 ? kAgree : kBadInput;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    CLI::App app(
+        "Scores stored inputs, and classifies images, on ONNX models.\n"
+        "Exit codes: 0 fine, 1 the runtimes disagree, 2 bad input.");
+    app.set_version_flag("--version", HARNESS_EVAL_VERSION);
+    app.require_subcommand(1);
+    harness::ScoreConfig score_config;
+    harness::ClassifyConfig classify_config;
+    const CLI::App* score = add_score(app, score_config);
+    add_classify(app, classify_config);
+    try {
+        app.parse(argc, argv);
+        return score->parsed() ? run_score(score_config) : run_classify(classify_config);
+    } catch (const CLI::ParseError& error) {
+        return app.exit(error) == 0 ? kAgree : kBadInput;
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "harness_eval: %s\n", error.what());
+        return kBadInput;
+    }
+}

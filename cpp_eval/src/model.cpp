@@ -1,0 +1,174 @@
+#include "model.hpp"
+
+#include <algorithm>
+#include <array>
+#include <thread>
+#include <utility>
+
+#include "error.hpp"
+
+namespace harness {
+
+namespace {
+
+constexpr std::array kLevels = {std::pair{"disable", ORT_DISABLE_ALL}, std::pair{"basic", ORT_ENABLE_BASIC},
+                                std::pair{"extended", ORT_ENABLE_EXTENDED}, std::pair{"all", ORT_ENABLE_ALL}};
+
+// The runtime's messages may have several lines.
+std::string one_line(std::string text) {
+    std::ranges::replace(text, '\n', ' ');
+    while (!text.empty() && text.back() == ' ') text.pop_back();
+    return text;
+}
+
+// Asks the library for the interface of the headers. A library older than the headers has none to give.
+void connect() {
+    const OrtApi* api = OrtGetApiBase()->GetApi(ORT_API_VERSION);
+    if (api == nullptr) {
+        throw BadInput("ONNX Runtime " + runtime_version() +
+                       " is older than the headers this program was built with: expected 1." +
+                       std::to_string(ORT_API_VERSION) + " or newer");
+    }
+    Ort::InitApi(api);
+}
+
+std::string provider_name(const std::string& option) {
+    if (option == "cpu") return "CPUExecutionProvider";
+    if (option == "cuda") return "CUDAExecutionProvider";
+    return option;
+}
+
+void append_cuda(Ort::SessionOptions& session_options, const std::map<std::string, std::string>& options) {
+    OrtCUDAProviderOptionsV2* created = nullptr;
+    Ort::ThrowOnError(Ort::GetApi().CreateCUDAProviderOptions(&created));
+    const auto release = [](OrtCUDAProviderOptionsV2* cuda) {
+        Ort::GetApi().ReleaseCUDAProviderOptions(cuda);
+    };
+    const std::unique_ptr<OrtCUDAProviderOptionsV2, decltype(release)> cuda(created, release);
+    std::vector<const char*> keys;
+    std::vector<const char*> values;
+    for (const auto& [key, value] : options) {
+        keys.push_back(key.c_str());
+        values.push_back(value.c_str());
+    }
+    Ort::ThrowOnError(
+        Ort::GetApi().UpdateCUDAProviderOptions(cuda.get(), keys.data(), values.data(), keys.size()));
+    session_options.AppendExecutionProvider_CUDA_V2(*cuda);
+}
+
+void append_provider(Ort::SessionOptions& session_options, const std::string& provider,
+                     const std::map<std::string, std::string>& options) {
+    const auto available = Ort::GetAvailableProviders();
+    if (std::ranges::find(available, provider) == available.end()) {
+        std::string known;
+        for (const std::string& name : available) known += (known.empty() ? "" : ", ") + name;
+        throw BadInput("--provider: expected one of this library's " + known + ", got " + provider);
+    }
+    if (provider == "CPUExecutionProvider") {
+        if (!options.empty()) throw BadInput("--provider-option: the CPU provider has no options");
+    } else if (provider == "CUDAExecutionProvider") {
+        append_cuda(session_options, options);
+    } else {
+        session_options.AppendExecutionProvider(
+            provider.substr(0, provider.find("ExecutionProvider")),
+            std::unordered_map<std::string, std::string>(options.begin(), options.end()));
+    }
+}
+
+TensorInfo tensor_info(std::string name, const Ort::TypeInfo& type, const std::string& place) {
+    if (type.GetONNXType() != ONNX_TYPE_TENSOR)
+        throw BadInput(place + ": " + name + ": expected a tensor, got another type");
+    const auto tensor = type.GetTensorTypeAndShapeInfo();
+    return {std::move(name), tensor.GetElementType(), tensor.GetShape()};
+}
+
+std::string type_name(ONNXTensorElementDataType type) {
+    switch (type) {
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT:
+            return "float32";
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16:
+            return "float16";
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_DOUBLE:
+            return "float64";
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8:
+            return "uint8";
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8:
+            return "int8";
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64:
+            return "int64";
+        default:
+            return "type " + std::to_string(type);
+    }
+}
+
+}  // namespace
+
+std::vector<std::string> optimization_levels() {
+    std::vector<std::string> names;
+    for (const auto& [name, level] : kLevels) names.emplace_back(name);
+    return names;
+}
+
+std::string runtime_version() {
+    return OrtGetApiBase()->GetVersionString();
+}
+
+std::string to_string(const TensorInfo& tensor) {
+    std::string extents;
+    for (const std::int64_t extent : tensor.shape) {
+        extents += (extents.empty() ? "" : ", ") + (extent < 0 ? "*" : std::to_string(extent));
+    }
+    return type_name(tensor.type) + " (" + extents + ")";
+}
+
+Model::Model(std::filesystem::path path, const RuntimeOptions& options)
+    : path_(std::move(path)),
+      provider_(provider_name(options.provider)),
+      threads_(options.threads > 0 ? options.threads
+                                   : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))) {
+    if (!std::filesystem::is_regular_file(path_))
+        throw BadInput(place() + ": expected an ONNX file, found none");
+    connect();
+    try {
+        env_ = Ort::Env(ORT_LOGGING_LEVEL_FATAL, "harness_eval");
+        Ort::SessionOptions session_options;
+        session_options.SetIntraOpNumThreads(threads_);
+        const auto level = std::ranges::find(kLevels, options.optimization_level,
+                                             [](const auto& entry) { return entry.first; });
+        session_options.SetGraphOptimizationLevel(level->second);
+        append_provider(session_options, provider_, options.provider_options);
+        session_ = Ort::Session(env_, path_.c_str(), session_options);
+
+        Ort::AllocatorWithDefaultOptions allocator;
+        if (session_.GetInputCount() != 1 || session_.GetOutputCount() == 0) {
+            throw BadInput(place() + ": expected one input and an output, got " +
+                           std::to_string(session_.GetInputCount()) + " and " +
+                           std::to_string(session_.GetOutputCount()));
+        }
+        input_ = tensor_info(session_.GetInputNameAllocated(0, allocator).get(), session_.GetInputTypeInfo(0),
+                             place());
+        output_ = tensor_info(session_.GetOutputNameAllocated(0, allocator).get(),
+                              session_.GetOutputTypeInfo(0), place());
+    } catch (const Ort::Exception& error) {
+        throw BadInput(place() + ": " + one_line(error.what()));
+    }
+}
+
+std::optional<std::string> Model::metadata(const std::string& key) {
+    Ort::AllocatorWithDefaultOptions allocator;
+    const auto value = session_.GetModelMetadata().LookupCustomMetadataMapAllocated(key.c_str(), allocator);
+    return value ? std::optional<std::string>(value.get()) : std::nullopt;
+}
+
+Ort::Value Model::run(const Ort::Value& input) {
+    const char* input_name = input_.name.c_str();
+    const char* output_name = output_.name.c_str();
+    try {
+        auto outputs = session_.Run(Ort::RunOptions{nullptr}, &input_name, &input, 1, &output_name, 1);
+        return std::move(outputs.front());
+    } catch (const Ort::Exception& error) {
+        throw BadInput(place() + ": " + one_line(error.what()));
+    }
+}
+
+}  // namespace harness

@@ -1,0 +1,12 @@
+// PNG through libpng, with the conversions to RGB that Pillow makes.
+#pragma once
+
+#include "orientation.hpp"
+
+namespace harness {
+
+/// Decodes a PNG: palette, grey, RGB, of any depth; alpha is dropped. Grey of 16 bits is clipped at 255,
+/// colour of 16 bits keeps the upper byte, as in Pillow. Throws BadInput.
+[[nodiscard]] Decoded decode_png(Bytes encoded, std::size_t max_pixels);
+
+}  // namespace harness

@@ -1,0 +1,27 @@
+// Progress on stderr: a line that is redrawn on a terminal, a line for each finished task elsewhere.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <string>
+
+namespace harness {
+
+class Progress {
+  public:
+    explicit Progress(bool shown);
+
+    /// Tells that `done` of `total` items of a task are done, and by the way that they all are.
+    void update(const std::string& task, std::size_t done, std::size_t total);
+
+  private:
+    using Clock = std::chrono::steady_clock;
+
+    bool shown_;
+    bool terminal_;
+    std::string task_;
+    Clock::time_point started_;
+    Clock::time_point drawn_;
+};
+
+}  // namespace harness

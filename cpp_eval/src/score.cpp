@@ -1,0 +1,93 @@
+#include "score.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+
+#include "classifier.hpp"
+#include "condition_reader.hpp"
+#include "prefetch.hpp"
+#include "progress.hpp"
+
+namespace harness {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::size_t kBatchesAhead = 2;
+
+double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Clean conditions come first: what they find is needed to count an attack's successes.
+std::vector<std::size_t> scoring_order(const std::vector<Condition>& conditions) {
+    std::vector<std::size_t> order(conditions.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::ranges::stable_partition(order,
+                                  [&](std::size_t index) { return conditions[index].kind == Kind::clean; });
+    return order;
+}
+
+// Produces the batches of all conditions, one condition after the other.
+class BatchSource {
+  public:
+    BatchSource(const Bundle& bundle, std::vector<std::size_t> order, std::size_t size)
+        : bundle_(bundle), order_(std::move(order)), size_(size) {}
+
+    bool next(Batch& batch) {
+        while (!reader_ || !reader_->read(batch, size_)) {
+            if (next_ == order_.size()) return false;
+            reader_.emplace(bundle_, order_[next_++]);
+        }
+        return true;
+    }
+
+  private:
+    const Bundle& bundle_;
+    std::vector<std::size_t> order_;
+    std::size_t size_;
+    std::size_t next_ = 0;
+    std::optional<ConditionReader> reader_;
+};
+
+// The first pass allocates and tunes; it is not timed.
+void warm_up(Classifier& classifier, const ImageShape& shape, std::size_t batch) {
+    const std::vector<float> grey(batch * shape.size(), 0.5f);
+    static_cast<void>(classifier.logits(grey, batch));
+}
+
+}  // namespace
+
+Scores score(const ScoreConfig& config, const Bundle& bundle) {
+    const auto started = Clock::now();
+    Model model(config.model, config.runtime);
+    Classifier classifier(model, bundle.shape(), bundle.class_names().size());
+    const std::size_t size = classifier.batch_size(config.batch);
+    warm_up(classifier, bundle.shape(), size);
+
+    const auto& conditions = bundle.conditions();
+    std::vector<Outcome> outcomes;
+    for (const Condition& condition : conditions)
+        outcomes.emplace_back(condition, bundle.class_names().size());
+    Progress progress(!config.quiet);
+    BatchSource source(bundle, scoring_order(conditions), size);
+    Prefetcher<Batch> batches([&source](Batch& batch) { return source.next(batch); }, kBatchesAhead);
+    auto asked = Clock::now();
+    while (const Batch* batch = batches.next()) {
+        const auto began = Clock::now();
+        const auto logits = classifier.logits(batch->x, batch->count);
+        const double taken = seconds_since(began);
+        Outcome& outcome = outcomes[batch->condition];
+        const auto clean = outcome.condition().clean;
+        outcome.add(*batch, logits, clean ? &outcomes[*clean].correct() : nullptr, taken);
+        outcome.seconds += seconds_since(asked);
+        asked = Clock::now();
+        progress.update(outcome.condition().name, batch->first + batch->count, outcome.condition().size());
+    }
+    return {model.provider(),    model.threads(),       size, model.metadata("model_sha256"),
+            std::move(outcomes), seconds_since(started)};
+}
+
+}  // namespace harness

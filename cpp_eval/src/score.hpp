@@ -1,0 +1,44 @@
+// `harness_eval score`: every condition of a bundle on an ONNX model.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bundle.hpp"
+#include "model.hpp"
+#include "outcome.hpp"
+
+namespace harness {
+
+struct ScoreConfig {
+    std::filesystem::path model;
+    std::filesystem::path bundle;
+    /// Where the report goes; stdout if none.
+    std::optional<std::filesystem::path> out;
+    /// Where a table with one row a condition goes.
+    std::optional<std::filesystem::path> csv;
+    RuntimeOptions runtime;
+    std::size_t batch = 32;
+    Rule rule;
+    bool quiet = false;
+};
+
+/// All that a report says.
+struct Scores {
+    /// What the scores were made with, for the report.
+    std::string provider;
+    int threads;
+    std::size_t batch;
+    /// The model's hash by its own metadata, if it has any.
+    std::optional<std::string> model_sha256;
+    /// One outcome a condition, in the bundle's order.
+    std::vector<Outcome> outcomes;
+    double seconds;
+};
+
+/// Scores the bundle. Throws BadInput.
+[[nodiscard]] Scores score(const ScoreConfig& config, const Bundle& bundle);
+
+}  // namespace harness
