@@ -188,27 +188,25 @@ def feature_collided(
 
 
 class Clusters(NamedTuple):
-    """What ART's activation defence finds."""
+    """What ART's activation clustering makes of one class."""
 
-    suspicious: NDArray[np.bool_]
-    """Flags (N,)."""
-    numbers: list[NDArray[np.int64]]
-    """For each class the cluster, 0 or 1, of its examples in their order."""
-    reduced: list[NDArray[np.float32]]
-    """For each class the features that were clustered (n, components)."""
+    numbers: NDArray[np.int64]
+    """The cluster, 0 or 1, of every example (n,)."""
+    reduced: Features
+    """The features that were clustered (n, components)."""
 
 
-def activation_clusters(features: Features, labels: Labels, *, analysis: str, components: int, seed: int) -> Clusters:
-    """Clusters the features of each class in two, by ART's activation defence.
+def activation_clusters(features: Features, *, components: int, seed: int) -> Clusters:
+    """Clusters the features of one class in two, by principal components and k-means.
 
-    Labels are consecutive from 0; every class has `components` examples or more, and two different ones.
+    Of ART's rules for which cluster is poisoned, "relative-size" and "silhouette-scores" fail with NumPy 2.4 wherever
+    a class has no suspicious cluster; so the rule is the detector's own.
     """
-    from art.defences.detector.poison import ActivationDefence
+    from art.defences.detector.poison.activation_defence import cluster_activations
 
-    defence = ActivationDefence(_reader(features, labels), features, labels)
     with global_seed(seed):
-        _, is_clean = defence.detect_poison(nb_clusters=2, nb_dims=components, reduce="PCA", cluster_analysis=analysis)
-    return Clusters(np.array(is_clean) == 0, defence.clusters_by_class, defence.red_activations_by_class)
+        [numbers], [reduced] = cluster_activations([features], nb_clusters=2, nb_dims=components, reduce="PCA")
+    return Clusters(numbers, reduced)
 
 
 def spectral_signatures(

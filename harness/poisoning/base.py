@@ -140,7 +140,11 @@ class Poison(Plugin, ABC):
         return None
 
     def targets(self, data: ImageData, seed: int) -> tuple[Target, ...]:
-        """Returns the test examples that a targeted poison aims at; none for the others."""
+        """Returns the test examples that a targeted poison aims at; none for the others.
+
+        Raises:
+            SuiteError: if the test split has too few that fit.
+        """
         return ()
 
     def supports(self, data: ImageData, rate: float, model: nn.Module | None) -> str | None:
@@ -172,6 +176,15 @@ class Poison(Plugin, ABC):
                 f"got {count} of {resolution} x {resolution} pixels, {size >> 20} MiB"
             )
 
+    def check_data(self, data: ImageData, rate: float) -> None:
+        """Refuses bad input like `check`, and a test split that a targeted poison finds too few examples in.
+
+        Raises:
+            SuiteError: see `check` and `targets`.
+        """
+        self.check(data.class_names, data.splits["train"].labels, resolution=_resolution(data), rate=rate)
+        self.targets(data, seed=0)
+
     def poison(self, data: ImageData, rate: float, *, seed: int, model: nn.Module | None = None) -> PoisonedData:
         """Poisons a share of the training split.
 
@@ -182,14 +195,13 @@ class Poison(Plugin, ABC):
             model: A network trained on the clean data, logits (N, K); left as it was found.
 
         Raises:
-            SuiteError: for bad input, see `check`, and where `supports` gives a reason.
+            SuiteError: for bad input, see `check_data`, and where `supports` gives a reason.
             HarnessError: if an image was changed where, or more than, the poison may.
         """
-        labels = data.splits["train"].labels
-        resolution = int(data.splits["train"][0][0].shape[-1])
-        self.check(data.class_names, labels, resolution=resolution, rate=rate)
+        self.check_data(data, rate)
         if reason := self.supports(data, rate, model):
             raise SuiteError(f"{self.where}: {reason}")
+        labels, resolution = data.splits["train"].labels, _resolution(data)
         indices = draw(self.eligible(data.class_names, labels), round(rate * len(labels)), seed)
         targets = self.targets(data, seed)
         victims = Victims(data, indices, targets, seed_of(seed, "poison", self.name), model)
@@ -242,8 +254,11 @@ class Poison(Plugin, ABC):
             StoreError: if it is missing or damaged, or was made from other data.
         """
         manifest, images = load_parts(folder, clean)
-        resolution = int(clean.splits["train"][0][0].shape[-1])
-        return assemble(clean, manifest, images=images, stamp=self.training_stamp(resolution))
+        return assemble(clean, manifest, images=images, stamp=self.training_stamp(_resolution(clean)))
+
+
+def _resolution(data: ImageData) -> int:
+    return int(data.splits["train"][0][0].shape[-1])
 
 
 POISONS: Registry[Poison] = Registry(

@@ -1,10 +1,14 @@
 """Poison Frogs: images of the target class with the features of a certain test image."""
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 
+from harness.errors import SuiteError
 from harness.poisoning import art
 from harness.poisoning.base import Crafted, Victims
 from harness.poisoning.families import TargetedPoison
@@ -37,6 +41,15 @@ class FeatureCollision(TargetedPoison):
     def largest_crafted_change(self) -> float:
         """See `Poison.largest_crafted_change`."""
         return 1.0
+
+    def check(self, class_names: Sequence[str], labels: NDArray[np.int64], *, resolution: int, rate: float) -> None:
+        """See `Poison.check`; every target also needs a poisoned image of its own."""
+        super().check(class_names, labels, resolution=resolution, rate=rate)
+        if (count := round(rate * len(labels))) < self.n_targets:
+            raise SuiteError(
+                f"{self.where}.rate: too few examples for the rate: expected one for each of "
+                f"{self.n_targets} targets, got {count}"
+            )
 
     def craft(self, victims: Victims) -> Crafted:
         """See `Poison.craft`."""

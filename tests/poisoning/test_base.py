@@ -2,7 +2,7 @@
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from harness.poisoning.base import POISONS, Crafted, Poison, Victims
 from harness.poisoning.label_flip import LabelFlip
 from harness.poisoning.poisoned import PoisonedData, example_pairs
 from harness.poisoning.splits import images_at
+from harness.seeds import global_seed
 
 EPS = 0.25
 SPECS: dict[str, dict[str, Any]] = {
@@ -88,42 +89,49 @@ def test_images_keep_shape_type_and_range(poisoned: PoisonedData):
     assert images.max() <= 1
 
 
-def test_same_seed_gives_the_same_poison(poison: Poison, poisoned: PoisonedData, digits: ImageData, clean_net: nn.Module):
-    again = poison.poison(digits, RATE, seed=5, model=clean_net)
-    assert again.manifest == poisoned.manifest
-    assert again.data.content_hash == poisoned.data.content_hash
+class Rerun(NamedTuple):
+    """The same poison made once more, on a network in mixed modes, with what it left behind."""
+
+    poisoned: PoisonedData
+    net: nn.Module
+    before: nn.Module
+    draws: tuple[float, float]
 
 
-def test_other_seed_draws_other_examples(poison: Poison, poisoned: PoisonedData, digits: ImageData, clean_net: nn.Module):
-    other = poison.poison(digits, RATE, seed=6, model=clean_net)
-    assert not np.array_equal(other.manifest.indices, poisoned.manifest.indices)
+def next_draws() -> tuple[float, float]:
+    return float(torch.rand(())), float(np.random.rand())
 
 
-def test_network_is_left_as_it_was(poison: Poison, digits: ImageData, clean_net: nn.Module):
+@pytest.fixture(scope="module")
+def rerun(poison: Poison, digits: ImageData, clean_net: nn.Module) -> Rerun:
     net = copy.deepcopy(clean_net).train()
     net[0].eval()
     next(net.parameters()).requires_grad_(False)
     before = copy.deepcopy(net)
-    poison.poison(digits, RATE, seed=5, model=net)
-    for module, was in zip(net.modules(), before.modules(), strict=True):
+    with global_seed(1):
+        poisoned = poison.poison(digits, RATE, seed=5, model=net)
+        return Rerun(poisoned, net, before, next_draws())
+
+
+def test_same_seed_gives_the_same_poison(rerun: Rerun, poisoned: PoisonedData):
+    assert rerun.poisoned.manifest == poisoned.manifest
+    assert rerun.poisoned.data.content_hash == poisoned.data.content_hash
+
+
+def test_network_is_left_as_it_was(rerun: Rerun):
+    for module, was in zip(rerun.net.modules(), rerun.before.modules(), strict=True):
         assert module.training == was.training
         assert not module._forward_hooks
         assert not module._forward_pre_hooks
-    for parameter, old in zip(net.parameters(), before.parameters(), strict=True):
+    for parameter, old in zip(rerun.net.parameters(), rerun.before.parameters(), strict=True):
         assert torch.equal(parameter, old)
         assert parameter.requires_grad == old.requires_grad
         assert parameter.grad is None
 
 
-def test_global_random_state_is_left_as_it_was(poison: Poison, digits: ImageData, clean_net: nn.Module):
-    torch.manual_seed(1)
-    np.random.seed(1)
-    expected = torch.rand(3), np.random.rand(3)
-    torch.manual_seed(1)
-    np.random.seed(1)
-    poison.poison(digits, RATE, seed=5, model=clean_net)
-    assert torch.equal(torch.rand(3), expected[0])
-    assert np.array_equal(np.random.rand(3), expected[1])
+def test_global_random_state_is_left_as_it_was(rerun: Rerun):
+    with global_seed(1):
+        assert rerun.draws == next_draws()
 
 
 def test_crafting_is_silent(poison: Poison, digits: ImageData, clean_net: nn.Module, capfd: pytest.CaptureFixture[str]):

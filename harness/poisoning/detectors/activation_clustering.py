@@ -16,18 +16,18 @@ from harness.seeds import seed_of
 
 
 class ActivationClustering(Detector):
-    """Clusters the penultimate features of each class in two, and suspects one of the two. Through ART.
+    """Clusters the penultimate features of each class in two by ART, and suspects a cluster that is small enough.
 
     An example's score is how much closer it lies to the centre of its class's smaller cluster than to the other
-    centre. A class with too few or identical features to cluster gets the score 0 and no suspicion.
+    centre. A class whose features are all alike gets the score 0 and no suspicion.
 
-    Source: Chen et al. 2018, https://arxiv.org/abs/1811.03728, algorithm 1.
+    Source: Chen et al. 2018, https://arxiv.org/abs/1811.03728, algorithm 1 and section 5.2 (relative size).
     """
 
     name: Literal["activation_clustering"] = "activation_clustering"
     """Name of the detector."""
-    analysis: Literal["smaller", "relative-size", "silhouette-scores", "distance"] = "relative-size"
-    """Which cluster ART suspects: always the smaller one, or only one that is small, or far, enough."""
+    size_threshold: float = Field(default=0.35, gt=0, le=1)
+    """The smaller cluster is suspected if it has less than this share of its class; 1 suspects it always."""
     components: int = Field(default=10, ge=1)
     """Principal components to cluster in; fewer where a class has fewer examples."""
 
@@ -48,32 +48,22 @@ class ActivationClustering(Detector):
     def judge(self, features: NDArray[np.float32], labels: NDArray[np.int64], *, seed: int) -> Detection:
         """Judges features (N, D) with their labels (N,)."""
         scores, suspicious = np.zeros(len(labels)), np.zeros(len(labels), dtype=bool)
-        classes = [
-            members for label in np.unique(labels) if _can_be_clustered(features[members := np.flatnonzero(labels == label)])
-        ]
-        if not classes:
-            return Detection(scores, suspicious, threshold=None)
-        kept = np.concatenate(classes)
-        clusters = art.activation_clusters(
-            features[kept],
-            np.repeat(np.arange(len(classes)), [len(members) for members in classes]),
-            analysis=self.analysis,
-            components=min(self.components, features.shape[1], *(len(members) for members in classes)),
-            seed=seed_of(seed, self.name),
-        )
-        suspicious[kept] = clusters.suspicious
-        for members, numbers, reduced in zip(classes, clusters.numbers, clusters.reduced, strict=True):
-            scores[members] = _margins(reduced, numbers)
+        for label in np.unique(labels):
+            members = np.flatnonzero(labels == label)
+            of_class = features[members]
+            if (of_class == of_class[0]).all():
+                continue
+            components = min(self.components, *of_class.shape)
+            numbers, reduced = art.activation_clusters(of_class, components=components, seed=seed_of(seed, self.name))
+            in_smaller = numbers == np.bincount(numbers, minlength=2).argmin()
+            scores[members] = _margins(reduced, in_smaller)
+            suspicious[members] = in_smaller & (in_smaller.mean() < self.size_threshold)
         return Detection(scores, suspicious, threshold=None)
 
 
-def _can_be_clustered(features: NDArray[np.float32]) -> bool:
-    """Tells whether there are two different rows."""
-    return bool((features != features[0]).any())
-
-
-def _margins(reduced: NDArray[np.float32], numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+def _margins(reduced: NDArray[np.float32], in_smaller: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Returns how much closer each row (n, D) is to the centre of the smaller of two clusters than to the other."""
-    smaller = int(np.bincount(numbers, minlength=2).argmin())
-    distances = [np.linalg.norm(reduced - reduced[numbers == cluster].mean(axis=0), axis=1) for cluster in (smaller, 1 - smaller)]
-    return (distances[1] - distances[0]).astype(np.float64)
+    to_smaller, to_larger = (
+        np.linalg.norm(reduced - reduced[cluster].mean(axis=0), axis=1) for cluster in (in_smaller, ~in_smaller)
+    )
+    return (to_larger - to_smaller).astype(np.float64)
