@@ -26,6 +26,8 @@ STYLE: Any = {
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9.5,
     "axes.titlesize": 11,
+    "figure.titlesize": 11,
+    "figure.titleweight": "bold",
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlepad": 10,
@@ -40,15 +42,13 @@ STYLE: Any = {
     "ytick.color": "#444444",
     "legend.frameon": False,
     "savefig.dpi": 160,
-    "savefig.bbox": "tight",
-    "savefig.pad_inches": 0.12,
     "svg.hashsalt": "harness",
     "svg.fonttype": "path",
 }
 LARGEST_ANNOTATED = 12
 """Number of classes up to which a confusion matrix carries its counts."""
-MOST_PANELS = 3
-"""Confusion matrices in a row."""
+LETTER = 0.078
+"""Width in inches of a letter of a tick label; margins are set, as searching for them takes as long as drawing."""
 OWNED = {"curves": (".png", ".svg")}
 
 
@@ -85,10 +85,17 @@ def _model_figures(results: Results, view: ModelView) -> dict[str, Figure]:
 
 
 def _line_figure(charts: Sequence[Chart]) -> Figure:
-    figure = Figure(figsize=(6.4 * len(charts), 4.2), layout="constrained")
+    figure = Figure(figsize=(6.4 * len(charts), 4.2))
+    _set_margins(figure, left=0.7, right=0.25, bottom=0.6, top=0.9 if charts[0].second_axis else 0.45)
     for axes, chart in zip(figure.subplots(1, len(charts), squeeze=False)[0], charts, strict=True):
         _draw_chart(axes, chart)
     return figure
+
+
+def _set_margins(figure: Figure, *, left: float, right: float, bottom: float, top: float) -> None:
+    """Sets the margins in inches."""
+    width, height = figure.get_size_inches()
+    figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height)
 
 
 def _draw_chart(axes: Axes, chart: Chart) -> None:
@@ -133,21 +140,15 @@ def _draw_series(axes: Axes, series: Series) -> None:
 def _confusion_figure(results: Results, view: ModelView) -> Figure:
     """Draws the shares of predicted classes in each true class, condition by condition."""
     tables = [results.matrix("confusion", condition.file).set_index("true_class") for condition in view.conditions]
-    columns = min(len(tables), MOST_PANELS)
-    rows = -(-len(tables) // columns)
-    side = max(3.0, 1.4 + 0.26 * len(tables[0]))
-    figure = Figure(figsize=(side * columns + 0.8, side * rows + 0.5), layout="constrained")
-    figure.suptitle(f"{view.label}: predicted classes", x=0.01, y=1.03, ha="left", fontsize=11, fontweight="bold")
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flatten()
-    for axes, condition, table in zip(grid, view.conditions, tables, strict=False):
+    label = 0.2 + LETTER * max(map(len, tables[0].index))
+    side = max(2.4, 0.24 * len(tables[0]))
+    figure = Figure(figsize=(label + 0.35 + (side + 0.2) * len(tables), label + 1.0 + side))
+    _set_margins(figure, left=label + 0.25, right=0.1, bottom=label + 0.25, top=0.65)
+    figure.suptitle(f"{view.label}: predicted classes, darker where a larger share of the true class", x=0.01, y=0.98, ha="left")
+    grid = figure.subplots(1, len(tables), squeeze=False, sharey=True, gridspec_kw={"wspace": 0.08})[0]
+    grid[0].set_ylabel("true class")
+    for axes, condition, table in zip(grid, view.conditions, tables, strict=True):
         _draw_confusion(axes, table, condition.label)
-    for axes in grid[len(tables) :]:
-        axes.set_axis_off()
-    for axes in grid[::columns]:
-        axes.set_ylabel("true class")
-    for axes in grid[-columns:]:
-        axes.set_xlabel("predicted class")
-    figure.colorbar(grid[0].images[0], ax=list(grid), shrink=0.7, label="share of the true class")
     return figure
 
 
@@ -157,6 +158,7 @@ def _draw_confusion(axes: Axes, table: pd.DataFrame, label: str) -> None:
     axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
     axes.grid(visible=False)
     axes.set_title(label, fontsize=10, fontweight="normal")
+    axes.set_xlabel("predicted class")
     axes.set_xticks(range(len(table)), list(table.columns), rotation=90, fontsize=8)
     axes.set_yticks(range(len(table)), list(table.index), fontsize=8)
     if len(table) <= LARGEST_ANNOTATED:
@@ -166,19 +168,20 @@ def _draw_confusion(axes: Axes, table: pd.DataFrame, label: str) -> None:
 
 
 def _per_class_figure(view: ModelView) -> Figure:
-    """Draws the recall of each class under each condition."""
+    """Draws the recall of each class: a row a class, a mark a condition."""
     table = view.recall
-    thickness = 0.8 / len(table.columns)
-    figure = Figure(figsize=(6.4, 1.4 + 0.2 * len(table) * max(2, len(table.columns))), layout="constrained")
+    figure = Figure(figsize=(6.4, 1.5 + 0.27 * len(table)))
+    _set_margins(figure, left=0.3 + LETTER * max(map(len, table.index)), right=0.25, bottom=0.9, top=0.45)
     axes = figure.subplots()
+    places = np.arange(len(table))
+    axes.hlines(places, table.min(axis=1), table.max(axis=1), color="#C8C8C8", linewidth=2.5, zorder=1)
     for number, condition in enumerate(table.columns):
-        places = np.arange(len(table)) + (number - (len(table.columns) - 1) / 2) * thickness
-        axes.barh(places, table[condition], height=0.92 * thickness, color=PALETTE[number % len(PALETTE)], label=condition)
+        colour, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
+        axes.scatter(table[condition], places, s=38, color=colour, marker=marker, label=condition, clip_on=False, zorder=2)
     axes.set_title(f"{view.label}: recall of each class")
-    axes.set_yticks(range(len(table)), list(table.index))
-    axes.invert_yaxis()
+    axes.set_yticks(places, list(table.index))
+    axes.set_ylim(len(table) - 0.4, -0.6)
     axes.set_xlim(0, 1)
     axes.set_xlabel("recall")
-    axes.grid(visible=False, axis="y")
-    figure.legend(loc="outside lower left", ncols=3, fontsize=9)
+    figure.legend(loc="lower left", ncols=4, fontsize=9)
     return figure

@@ -55,11 +55,11 @@ def summary(results: Results) -> str:
         sentences.append(f"Unattacked, {model_label(clean)} is right most often: on {_with_interval(clean, 'clean_accuracy')}.")
     if best is not None:
         sentences.append(
-            f"At {best['norm']} eps {eps_text(best['eps'])}, {model_label(best)} withstands most: on "
-            f"{_with_interval(best, 'robust_accuracy')} it is right, and no attack that was tried changes that."
+            f"At {best['norm']} eps {eps_text(best['eps'])}, {model_label(best)} withstands most: whatever attack was tried, it "
+            f"stays right on {_with_interval(best, 'robust_accuracy')}"
         )
-        if clean is not None and model_label(clean) != model_label(best):
-            sentences.append(f"{model_label(clean)} is left with {percent(clean['robust_accuracy'])} there.")
+        rival = clean is not None and model_label(clean) != model_label(best)
+        sentences[-1] += f"; {model_label(clean)} on {percent(clean['robust_accuracy'])}." if rival and clean else "."
     doubted = [
         f"{model_label(row)} ({row['verdict']})" for row in board.to_dict("records") if row["verdict"] in ("SUSPECT", "INVALID")
     ]
@@ -74,7 +74,7 @@ def percent(value: Any) -> str:
 
 
 def _with_interval(row: dict[Any, Any], name: str) -> str:
-    return f"{percent(row[name])} (95 % interval {100 * row[f'{name}_low']:.1f}–{100 * row[f'{name}_high']:.1f})"
+    return f"{percent(row[name])} of them (95 % interval {100 * row[f'{name}_low']:.1f}–{100 * row[f'{name}_high']:.1f})"
 
 
 def _best(board: pd.DataFrame, column: str) -> dict[Any, Any] | None:

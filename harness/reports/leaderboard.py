@@ -61,11 +61,14 @@ def merge(folders: Sequence[Path], eps: float | None = None) -> pd.DataFrame:
 
 
 def ranked(board: pd.DataFrame) -> pd.DataFrame:
-    """Returns the rows in order, with a rank within each data set, norm and reference budget; equals share a rank."""
+    """Returns the rows in order, with a rank within each data set, norm and reference budget; equals share a rank.
+
+    Where some models were attacked, those that were not come last and have no rank.
+    """
     board = board.drop(columns="rank", errors="ignore")
     keys = [board["verdict"].eq(Verdict.INVALID), -board["robust_accuracy"].fillna(-1), -board["clean_accuracy"].fillna(-1)]
     order = pd.Series(list(zip(*keys, strict=True)), index=board.index)
-    contest = board[CONTEST].astype(str).agg("|".join, axis=1)
+    contest = board[CONTEST].map(str).agg("|".join, axis=1)
     rank = [int((order[contest == group] < place).sum()) + 1 for group, place in zip(contest, order, strict=True)]
     board.insert(0, "rank", pd.Series(rank, index=board.index).where(board["clean_accuracy"].notna()).astype("Int64"))
     return (

@@ -113,7 +113,9 @@ class Results:
     def _table(self, name: str, required: tuple[str, ...]) -> pd.DataFrame:
         path = self.folder / name
         try:
-            table = pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False, na_values=[""])
+            table = pd.read_csv(
+                path, dtype=dict.fromkeys(TEXT_COLUMNS, str), keep_default_na=False, na_values=[""], float_precision="round_trip"
+            )
         except (OSError, ValueError) as error:
             raise HarnessError(f"{path}: expected a table of a run, found {error}") from error
         if absent := [column for column in required if column not in table]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.records import CellResult
+from harness.records import Cell
 
 WORST_CASE = "worst_case"
 """Stands in the column `attack` for the pointwise worst case over all attacks."""
@@ -95,7 +95,7 @@ def unique_cell_names(rows: Iterable[Mapping[Any, Any]]) -> dict[str, str]:
     return {digest: name if uses[name.lower()] == 1 else f"{name}__{digest[:12]}" for digest, name in names.items()}
 
 
-def cell_fields(result: CellResult) -> dict[str, Any]:
+def cell_fields(cell: Cell) -> dict[str, Any]:
     """Returns the fields of a cell as table entries: the budget as a decimal in pixel units."""
-    fields = {name: getattr(result.cell, name) for name in type(result.cell).model_fields}
-    return {**fields, "eps": None if result.cell.eps is None else float(result.cell.eps)}
+    fields = {name: getattr(cell, name) for name in type(cell).model_fields}
+    return {**fields, "eps": None if cell.eps is None else float(cell.eps)}

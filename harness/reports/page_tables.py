@@ -81,11 +81,10 @@ def leaderboard_table(results: Results) -> PageTable:
         "backdoor_success_rate": "Backdoor success",
     }
     extra = [name for name in optional if board[name].notna().any()]
-    columns = ["Model", "Rank", "Clean accuracy", at_budget, "Mean over budgets", *(optional[name] for name in extra)]
+    columns = ["Model", "Clean accuracy", at_budget, "Mean over budgets", *(optional[name] for name in extra)]
     rows = [
         (
-            text(model_label(row), f"{row['arch']}, {row['recipe']}"),
-            number(row["rank"]),
+            text(_ranked_label(row), f"{row['arch']}, {row['recipe']}"),
             rate(row["clean_accuracy"], row["clean_accuracy_low"], row["clean_accuracy_high"], bar=True),
             rate(row["robust_accuracy"], row["robust_accuracy_low"], row["robust_accuracy_high"], bar=True),
             rate(row["mean_robust_accuracy"]),
@@ -98,8 +97,12 @@ def leaderboard_table(results: Results) -> PageTable:
         for row in board.to_dict("records")
     ]
     columns += ["Strongest attack", "Passes an example", "Attack seconds", "Verdict"]
-    right = frozenset(range(1, 5 + len(extra))) | {6 + len(extra), 7 + len(extra)}
+    right = frozenset(range(1, 4 + len(extra))) | {5 + len(extra), 6 + len(extra)}
     return PageTable("Models by robust accuracy", tuple(columns), tuple(rows), right)
+
+
+def _ranked_label(row: Mapping[Any, Any]) -> str:
+    return model_label(row) if is_missing(row["rank"]) else f"{row['rank']}. {model_label(row)}"
 
 
 def _passes(row: Mapping[Any, Any]) -> Entry:

@@ -109,7 +109,7 @@ def _class_index(result: CellResult, class_names: tuple[str, ...]) -> int:
 def cell_row(result: CellResult, cell: ScoredCell | None) -> dict[str, Any]:
     """Returns a row of cells.csv; one without numbers where the cell has none."""
     fields = {
-        **cell_fields(result),
+        **cell_fields(result.cell),
         "verdict": result.verdict,
         "verdict_reasons": "; ".join(result.verdict_reasons),
         "status": result.status,

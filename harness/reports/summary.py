@@ -1,7 +1,8 @@
 """A results folder in the few lines that a terminal shows."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Hashable
+from typing import Any, NamedTuple
 
 from harness.reports.load import Results
 from harness.reports.names import eps_text, is_missing, model_label
@@ -18,7 +19,7 @@ class ShortTable(NamedTuple):
 def leaderboard_table(results: Results) -> ShortTable:
     """Returns the leaderboard: clean and robust accuracy with intervals, cost and verdict."""
     board = results.leaderboard
-    budget = next((f"{row.norm} {eps_text(row.eps)}" for row in board.itertuples() if not is_missing(row.eps)), "")
+    budget = next((f"{row['norm']} {eps_text(row['eps'])}" for row in board.to_dict("records") if not is_missing(row["eps"])), "")
     columns = [
         "rank",
         "model",
@@ -48,24 +49,27 @@ def leaderboard_table(results: Results) -> ShortTable:
 def expectations_table(results: Results) -> ShortTable:
     """Returns the suite's expectations with whether they hold."""
     words = {True: "holds", False: "does not hold"}
-    rows = [[words.get(row.holds, "no number"), row.text, row.found] for row in results.expectations.itertuples()]
+    rows = [[words.get(row["holds"], "no number"), row["text"], row["found"]] for row in results.expectations.to_dict("records")]
     return ShortTable("Expectations", ["", "expectation", "found"], rows)
 
 
 def trouble_table(results: Results) -> ShortTable:
-    """Returns the cells without numbers, with their reasons."""
+    """Returns the cells without numbers, those of the same model and reason in one row."""
     without = results.cells[~results.cells["status"].isin(["done", "cached"])]
-    columns = ["model", "condition", "attack", "eps", "status", "reason"]
-    return ShortTable("Cells without numbers", columns, without[columns].fillna("").astype(str).to_numpy().tolist())
+    rows = [
+        [str(part) for part in (*key, len(group), ", ".join(dict.fromkeys(group["attack"])))]
+        for key, group in without.fillna("").groupby(["model", "status", "reason"], sort=False)
+    ]
+    return ShortTable("Cells without numbers", ["model", "status", "reason", "cells", "attacks"], rows)
 
 
-def _rate(row: dict[str, float], name: str) -> str:
+def _rate(row: dict[Hashable, Any], name: str) -> str:
     if is_missing(row[name]):
         return ""
     return f"{_percent(row[name])} [{_percent(row[f'{name}_low'])}, {_percent(row[f'{name}_high'])}]"
 
 
-def _passes(row: dict[str, float]) -> str:
+def _passes(row: dict[Hashable, Any]) -> str:
     """Returns forward plus backward passes for each example."""
     total = row["forwards_per_example"] + row["backwards_per_example"]
     return "" if math.isnan(total) else f"{total:.0f}"

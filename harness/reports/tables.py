@@ -54,7 +54,7 @@ def write_tables(record: RunRecord, folder: Path) -> None:
             write_csv(table, staging / f"{name}.csv")
         samples.to_parquet(staging / "samples.parquet", index=False, compression="zstd")
         write_json(staging / "provenance.json", _provenance(record))
-        names = unique_cell_names([cell_fields(cell.result) | {"digest": cell.result.digest} for cell in with_numbers])
+        names = unique_cell_names([cell_fields(cell.result.cell) | {"digest": cell.result.digest} for cell in with_numbers])
         for subfolder in OWNED:
             (staging / subfolder).mkdir()
         for cell in with_numbers:
@@ -88,7 +88,7 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
 
 
 def _identity(cell: ScoredCell) -> dict[str, Any]:
-    fields = {**cell_fields(cell.result), "digest": cell.result.digest}
+    fields = {**cell_fields(cell.result.cell), "digest": cell.result.digest}
     return {name: fields[name] for name in IDENTITY}
 
 

@@ -1,0 +1,91 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.reports.load import Results, compare, load_results
+from tests.reports.conftest import Write
+from tests.reports.planted import attack_results, clean_result, corruption_result
+
+
+def test_a_folder_is_read_back_without_its_record(published: Path) -> None:
+    results = load_results(str(published))
+    assert results.suite_name == "synthetic"
+    assert results.provenance["class_names"] == ["beet", "carrot", "null"]
+    assert results.expectations["holds"].isna().sum() == 1
+    assert results.crossruntime.empty
+    assert results.transfer.empty
+
+
+def test_text_that_looks_like_something_else_stays_text(results: Results) -> None:
+    assert results.cells.loc[results.cells["condition"] == "clean", "attack"].tolist() == ["none", "none"]
+    assert results.cells["digest"].map(type).eq(str).all()
+    assert str(results.cells["n_examples"].dtype) == "Int64"
+
+
+def test_a_folder_without_cells_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match=r"expected a results folder with a cells.csv, found none; `harness run` writes one"):
+        load_results(tmp_path)
+
+
+def test_another_schema_version_is_refused(written: Write) -> None:
+    results = written([clean_result("pgd")])
+    path = results.folder / "provenance.json"
+    path.write_text(json.dumps({**results.provenance, "schema_version": 99}))
+    with pytest.raises(HarnessError, match=r"provenance.json: expected schema_version 1, found 99; run the suite again"):
+        load_results(results.folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("cells.csv", "", r"cells.csv: expected a table of a run, found No columns"),
+        ("cells.csv", "model\npgd\n", r"cells.csv: expected the columns dataset, arch, .* found none of that name"),
+        ("samples.parquet", "no parquet", r"samples.parquet: expected a parquet file of a run"),
+    ],
+)
+def test_a_damaged_file_is_named(written: Write, name: str, content: str, message: str) -> None:
+    folder = written([clean_result("pgd")]).folder
+    (folder / name).write_text(content)
+    results = load_results(folder)
+    with pytest.raises(HarnessError, match=message):
+        _ = results.cells if name == "cells.csv" else results.samples
+
+
+def test_a_run_equals_itself(published: Path) -> None:
+    table = compare(published, published)
+    assert len(table) == 16
+    assert set(table["present"]) == {"both"}
+    assert table["accuracy_difference"].dropna().eq(0).all()
+    assert table["overlap"].dropna().all()
+    assert table["overlap"].isna().sum() == 2
+    assert set(table["changed_settings"]) == {""}
+
+
+def test_differences_are_b_minus_a_and_intervals_are_judged(written: Write) -> None:
+    a = written([clean_result("pgd"), corruption_result("pgd", "fog", 1, 0)], "a")
+    b = written([clean_result("pgd"), corruption_result("pgd", "fog", 1, 30)], "b")
+    fog = compare(a.folder, b.folder).set_index("condition").loc["corruption"]
+    assert fog["accuracy_difference"] == pytest.approx(-0.75)
+    assert not fog["overlap"]
+
+
+def test_cells_of_one_run_only_are_shown_as_such(written: Write) -> None:
+    a = written([clean_result("baseline"), clean_result("pgd")], "a")
+    b = written([clean_result("pgd"), *attack_results("pgd", "fgsm")[:1]], "b")
+    table = compare(a.folder, b.folder)
+    assert dict(zip(zip(table["model"], table["attack"], strict=True), table["present"], strict=True)) == {
+        ("baseline", "none"): "a",
+        ("pgd", "none"): "both",
+        ("pgd", "fgsm"): "b",
+    }
+    assert table.loc[table["present"] != "both", "overlap"].isna().all()
+
+
+def test_changed_settings_are_named(written: Write, tmp_path: Path) -> None:
+    cell = attack_results("pgd", "pgd")[0]
+    written([cell], "a")
+    stronger = cell.cell.model_copy(update={"steps": 20, "alpha": 0.5})
+    written([type(cell)(**{**vars(cell), "cell": stronger})], "b")
+    assert "steps: 10 -> 20" in compare(tmp_path / "a", tmp_path / "b")["changed_settings"].iloc[0]
