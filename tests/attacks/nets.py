@@ -13,7 +13,10 @@ SIDE = 8
 
 
 class LinearNet(nn.Module):
-    """Logits are linear in the pixels: the nearest decision boundary has a closed form."""
+    """Logits are linear in the pixels: the nearest decision boundary has a closed form.
+
+    The last two classes are never likely, so the cross-entropy too points to the nearest boundary.
+    """
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
@@ -21,7 +24,7 @@ class LinearNet(nn.Module):
         self.head = nn.Linear(3 * SIDE * SIDE, CLASSES)
         with torch.no_grad():
             self.head.weight.copy_(torch.randn(self.head.weight.shape, generator=generator) * 0.1)
-            self.head.bias.copy_(-self.head.weight.sum(dim=1) * 0.5)
+            self.head.bias.copy_(-self.head.weight.sum(dim=1) * 0.5 - torch.tensor([0.0, 0.0, 20.0, 21.0]))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(x.flatten(1))
@@ -39,6 +42,12 @@ class LinearNet(nn.Module):
 def images(count: int, seed: int = 0, low: float = 0.3, high: float = 0.7) -> Tensor:
     """Random images, far enough from 0 and 1 that small perturbations are not clipped."""
     return torch.rand(count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)) * (high - low) + low
+
+
+def clear_images(net: LinearNet, count: int) -> Tensor:
+    """Images that lie far from the decision boundary, compared with the steps of attacks."""
+    pool = images(count * 20)
+    return pool[net.smallest_distance(pool, Norm.L2).topk(count).indices]
 
 
 def conv_net(seed: int = 0) -> nn.Module:

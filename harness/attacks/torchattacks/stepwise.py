@@ -1,7 +1,6 @@
-"""Gradient attacks of the library torchattacks: fgsm, bim, pgd, mifgsm."""
+"""Attacks that take gradient steps of a fixed size: fgsm, bim, pgd, mifgsm."""
 
-from fractions import Fraction
-from typing import Any, ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
 import torch
 import torchattacks
@@ -9,15 +8,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness.attacks.base import ATTACKS, Access, Attack
-from harness.spec import Eps
+from harness.attacks.stepwise import Stepwise
+from harness.attacks.torchattacks.library import run_library
 from harness.threat import Norm, ThreatModel
-
-
-def run_library(attack: Any, x: Tensor, y: Tensor, *, targeted: bool) -> Tensor:
-    """Runs a torchattacks attack; `y` are the wanted classes where `targeted`."""
-    if targeted:
-        attack.set_mode_targeted_by_label(quiet=True)
-    return cast(Tensor, attack(x, y)).detach()
 
 
 @ATTACKS.register
@@ -39,23 +32,6 @@ class FGSM(Attack):
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
         return run_library(torchattacks.FGSM(model, eps=float(threat_model.eps)), x, y, targeted=threat_model.targeted)
-
-
-class Stepwise(Attack):
-    """Base of the attacks that take a number of gradient steps of a fixed size."""
-
-    TARGETED: ClassVar[bool] = True
-
-    steps: int = Field(default=10, ge=1)
-    """Number of gradient steps."""
-    alpha: Eps | None = Field(default=None, gt=0)
-    """Step size in pixel units; by default a share of the budget, see `alpha_relative`."""
-    alpha_relative: Eps = Field(default=Fraction(1, 4), gt=0)
-    """Step size as a share of the budget; not used where `alpha` is given."""
-
-    def step_size(self, threat_model: ThreatModel) -> float:
-        """Returns `alpha`, or the share `alpha_relative` of the budget."""
-        return float(self.alpha if self.alpha is not None else self.alpha_relative * threat_model.eps)
 
 
 @ATTACKS.register

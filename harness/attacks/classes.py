@@ -1,0 +1,19 @@
+"""How many classes a network tells apart, for attacks that need to know."""
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import HarnessError
+
+
+def count_classes(model: nn.Module, x: Tensor, *, attack: str, least: int = 2) -> int:
+    """Returns the number of classes K, by one forward pass of one image.
+
+    Raises:
+        HarnessError: if it is less than the attack's loss needs.
+    """
+    with torch.no_grad():
+        classes = int(model(x[:1]).shape[1])
+    if classes < least:
+        raise HarnessError(f"attacks.{attack}: expected a model with at least {least} classes, got {classes}")
+    return classes

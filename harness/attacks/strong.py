@@ -1,0 +1,67 @@
+"""The strong attack: AutoAttack's standard ensemble with the original's budgets, on survivors only."""
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from harness.attacks.base import ATTACKS, Access, Attack
+from harness.attacks.classes import count_classes
+from harness.attacks.torchattacks.auto import APGDCE, APGDT, LINF_AND_L2, Square
+from harness.attacks.torchattacks.minimum import FAB
+from harness.threat import Norm, ThreatModel
+
+STANDARD = {"steps": 100, "targets": 9, "fab_steps": 100, "queries": 5000}
+"""Budgets of AutoAttack standard. Source: Croce and Hein 2020, https://arxiv.org/abs/2003.01690, section 6."""
+FEWEST_CLASSES = 4
+"""The targeted loss of APGD-T needs four logits; with fewer classes that stage is left out, as its authors advise."""
+
+
+@ATTACKS.register
+class Strong(Attack):
+    """APGD-CE, APGD-T, FAB-T and Square, cheapest first, each on the examples that the ones before did not break.
+
+    With its default budgets it is AutoAttack standard.
+    """
+
+    NORMS: ClassVar[frozenset[Norm]] = LINF_AND_L2
+    ACCESS: ClassVar[Access] = "ensemble"
+
+    name: Literal["strong"] = "strong"
+    steps: int = Field(default=STANDARD["steps"], ge=1)
+    """Gradient steps of APGD-CE, and of APGD-T for each target class."""
+    targets: int = Field(default=STANDARD["targets"], ge=1)
+    """Wrong classes that APGD-T and FAB-T try, most likely first."""
+    fab_steps: int = Field(default=STANDARD["fab_steps"], ge=1)
+    """Steps of FAB-T for each target class."""
+    queries: int = Field(default=STANDARD["queries"], ge=1)
+    """Queries of Square."""
+
+    @property
+    def title(self) -> str:
+        """What the ensemble may be called: AutoAttack only where it is AutoAttack."""
+        standard = all(getattr(self, name) >= budget for name, budget in STANDARD.items())
+        return "AutoAttack standard" if standard else "parts of AutoAttack with smaller budgets"
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
+        """See `Attack.perturb`."""
+        best, standing = x.clone(), torch.arange(len(x), device=x.device)
+        for stage in self._stages(count_classes(model, x, attack=self.name)):
+            found = stage.perturb(model, x[standing], y[standing], threat_model=threat_model, generator=generator)
+            inside = threat_model.project(found, x[standing])
+            with torch.no_grad():
+                broken = model(inside).argmax(dim=1) != y[standing]
+            best[standing[broken]] = inside[broken]
+            standing = standing[~broken]
+            if not len(standing):
+                break
+        return best
+
+    def _stages(self, classes: int) -> Iterator[Attack]:
+        yield APGDCE(steps=self.steps)
+        if classes >= FEWEST_CLASSES:
+            yield APGDT(steps=self.steps, targets=self.targets)
+        yield FAB(steps=self.fab_steps, targets=self.targets)
+        yield Square(queries=self.queries)

@@ -1,0 +1,1 @@
+"""Adapters to the attacks of the library torchattacks."""

@@ -1,0 +1,112 @@
+"""The attacks that AutoAttack is made of, as far as they stay inside a budget: apgd-ce, apgd-t, square.
+
+Source: Croce and Hein 2020, https://arxiv.org/abs/2003.01690; Andriushchenko et al. 2020, https://arxiv.org/abs/1912.00049.
+"""
+
+from typing import ClassVar, Literal
+
+import torch
+import torchattacks
+from pydantic import Field
+from torch import Tensor, nn
+
+from harness.attacks.base import ATTACKS, Access, Attack
+from harness.attacks.classes import count_classes
+from harness.attacks.torchattacks.library import draw_seed, run_library
+from harness.threat import Norm, ThreatModel
+
+LINF_AND_L2 = frozenset({Norm.LINF, Norm.L2})
+
+
+class _AutoPGD(Attack):
+    """Projected gradient ascent with momentum that halves its own step size when progress stalls."""
+
+    NORMS: ClassVar[frozenset[Norm]] = LINF_AND_L2
+
+    steps: int = Field(default=100, ge=1)
+    """Number of gradient steps."""
+    rho: float = Field(default=0.75, gt=0, le=1)
+    """Share of steps that must raise the loss, else the step size is halved."""
+    eot_iter: int = Field(default=1, ge=1)
+    """Gradients averaged in each step, for networks with random outputs."""
+
+
+@ATTACKS.register
+class APGDCE(_AutoPGD):
+    """APGD on the cross-entropy."""
+
+    name: Literal["apgd-ce"] = "apgd-ce"
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
+        """See `Attack.perturb`."""
+        attack = torchattacks.APGD(
+            model,
+            norm=threat_model.norm.value,
+            eps=float(threat_model.eps),
+            steps=self.steps,
+            seed=draw_seed(generator),
+            loss="ce",
+            eot_iter=self.eot_iter,
+            rho=self.rho,
+        )
+        return run_library(attack, x, y)
+
+
+@ATTACKS.register
+class APGDT(_AutoPGD):
+    """APGD on the targeted difference-of-logits ratio, for each of the most likely wrong classes in turn.
+
+    The ratio is taken between four logits: the model must have at least four classes.
+    """
+
+    name: Literal["apgd-t"] = "apgd-t"
+    targets: int = Field(default=9, ge=1)
+    """Number of wrong classes that are tried, most likely first; all where the model has fewer."""
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
+        """See `Attack.perturb`."""
+        classes = count_classes(model, x, attack=self.name, least=4)
+        attack = torchattacks.APGDT(
+            model,
+            norm=threat_model.norm.value,
+            eps=float(threat_model.eps),
+            steps=self.steps,
+            seed=draw_seed(generator),
+            eot_iter=self.eot_iter,
+            rho=self.rho,
+            n_classes=min(self.targets + 1, classes),
+        )
+        return run_library(attack, x, y)
+
+
+@ATTACKS.register
+class Square(Attack):
+    """Random search with square patches; uses the logits only, so masked gradients do not help against it."""
+
+    NORMS: ClassVar[frozenset[Norm]] = LINF_AND_L2
+    ACCESS: ClassVar[Access] = "black_box"
+    TARGETED: ClassVar[bool] = True
+
+    name: Literal["square"] = "square"
+    queries: int = Field(default=5000, ge=1)
+    """Forward passes of each example."""
+    p_init: float = Field(default=0.8, gt=0, le=1)
+    """Share of the image that the first patch covers."""
+    rescale_schedule: bool = False
+    """Shrink the patches over the given number of queries instead of over 10,000 as in the paper."""
+    loss: Literal["margin", "ce"] = "margin"
+    """What is minimised."""
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
+        """See `Attack.perturb`."""
+        attack = torchattacks.Square(
+            model,
+            norm=threat_model.norm.value,
+            eps=float(threat_model.eps),
+            n_queries=self.queries,
+            p_init=self.p_init,
+            loss=self.loss,
+            resc_schedule=self.rescale_schedule,
+            seed=draw_seed(generator),
+        )
+        return run_library(attack, x, y, targeted=threat_model.targeted)
