@@ -23,8 +23,6 @@ class Condition(Plugin):
     """What happens to the image."""
     LEVELS: ClassVar[int] = 5
     """The number of severities that the condition knows."""
-    PATH_FIELDS: ClassVar[frozenset[str]] = frozenset()
-    """Fields that say where data lies: out of the digest, the content hash stands for them."""
 
     severities: tuple[int, ...] = (1, 2, 3, 4, 5)
     """The severities to score: whole numbers from 1, mildest first."""

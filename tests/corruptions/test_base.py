@@ -13,13 +13,13 @@ KEYS = ("a", "b", "c", "d")
 @pytest.mark.parametrize("name", COMPUTED)
 @pytest.mark.parametrize("side", [8, 32, 224])
 def test_corruption_keeps_the_contract_at_every_severity(name, side, scenes):
-    corruption, x = CORRUPTIONS.parse(name), scenes(side)
+    corruption, x = CORRUPTIONS.parse(name), scenes(side)[:2]
     before = x.clone()
     for severity in corruption.severities:
-        result = corrupt_batch(corruption, x, KEYS, severity=severity, seed=0)
+        result = corrupt_batch(corruption, x, KEYS[:2], severity=severity, seed=0)
         assert (result.shape, result.dtype) == (x.shape, torch.float32)
         assert 0 <= result.min() <= result.max() <= 1
-        assert torch.equal(result, corrupt_batch(corruption, x, KEYS, severity=severity, seed=0))
+        assert torch.equal(result, corrupt_batch(corruption, x, KEYS[:2], severity=severity, seed=0))
     assert torch.equal(x, before)
 
 
