@@ -1,12 +1,19 @@
-"""What a training recipe writes: a specification, the loss of one batch, and how a checkpoint is chosen."""
+"""What a training recipe writes: a specification, and the loss of one batch. `harness.training.loop` does the rest."""
 
-from typing import Literal
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from harness.datasets.augment import Augment
 from harness.registry import Plugin, Registry
 from harness.spec import Spec
+
+Network = Callable[[Tensor], Tensor]
+"""Images (N, 3, H, W) in [0,1] to float32 logits (N, K), whatever the precision inside."""
 
 
 class Optimiser(Spec):
@@ -16,9 +23,10 @@ class Optimiser(Spec):
     """AdamW, or SGD with Nesterov momentum."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """The largest learning rate of the schedule."""
-    weight_decay: float = Field(default=0.05, ge=0)
-    """Decoupled weight decay; not applied to biases and normalisation layers."""
-    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float | None = Field(default=None, ge=0)
+    """Weight decay, decoupled in AdamW; not applied to biases and normalisation layers. Left out, it is 0.05 for AdamW
+    and 0.0005 for SGD."""
+    momentum: float = Field(default=0.9, gt=0, lt=1)
     """Momentum of SGD."""
     schedule: Literal["one_cycle", "cosine", "constant"] = "one_cycle"
     """How the learning rate moves over the whole training."""
@@ -26,25 +34,76 @@ class Optimiser(Spec):
     """Largest gradient norm of a step, or none."""
 
 
-RECIPES: Registry["Recipe"] = Registry(
-    "recipes",
-    {
-        "standard": "harness.training.standard:Standard",
-        "pgd": "harness.training.pgd:PGDTraining",
-    },
-)
+class Batch(NamedTuple):
+    """Examples of one update."""
+
+    x: Tensor
+    """Images (N, 3, H, W) in [0,1]."""
+    x_adv: Tensor
+    """The images as the recipe's attack leaves them; `x` itself where the recipe has none."""
+    y: Tensor
+    """Labels (N,)."""
 
 
-class Recipe(Plugin):
+class Objective(NamedTuple):
+    """What a recipe makes of a batch."""
+
+    loss: Tensor
+    """The mean over the batch, a scalar."""
+    logits: Tensor
+    """Logits (N, K) on `Batch.x_adv`, which the training accuracy is counted on."""
+
+
+class Recipe(Plugin, ABC):
     """Base of the training recipes."""
 
     epochs: int = Field(default=10, ge=1)
     """Passes over the training split."""
     batch_size: int = Field(default=32, ge=1)
-    """Examples of one update."""
+    """Examples of one update, over all devices."""
+    micro_batch: int | None = Field(default=None, ge=1)
+    """Largest number of examples in memory at a time; gradients are accumulated to `batch_size`. Batch norm then sees
+    the smaller batches."""
     optimiser: Optimiser = Optimiser()
     """Optimiser and schedule."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the label's probability that is spread over all classes."""
     augment: Augment = Augment()
     """Random changes of the training images."""
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    """Decay of an exponential moving average of the weights, a step; the averaged weights are then the ones that are
+    validated and kept."""
+    awp: float | None = Field(default=None, gt=0, le=0.1)
+    """Size gamma of an adversarial weight perturbation, relative to each weight tensor's norm; 0.005 in the paper."""
+    freeze_batchnorm: bool = False
+    """Keep the running statistics of every batch norm as they are; its scale and shift still learn."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop after that many epochs without a better one, or never."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 computes the network in mixed precision: faster on a GPU, slower on most CPUs."""
+    compile: bool = False
+    """Compile the network with torch.compile, which takes minutes at the start."""
+
+    @abstractmethod
+    def loss(self, network: Network, batch: Batch) -> Objective:
+        """Returns the loss that the weights are to minimise.
+
+        Args:
+            network: The network in train mode.
+            batch: The examples.
+        """
+
+    def cross_entropy(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Returns the mean cross-entropy with the recipe's label smoothing."""
+        return cross_entropy(logits, y, label_smoothing=self.label_smoothing)
+
+
+RECIPES: Registry[Recipe] = Registry(
+    "recipes",
+    {
+        "standard": "harness.training.standard:Standard",
+        "pgd": "harness.training.pgd:PGDTraining",
+        "trades": "harness.training.trades:Trades",
+        "fast": "harness.training.fast:Fast",
+    },
+)

@@ -1,0 +1,91 @@
+"""What a training run tells of itself: one row an epoch, the choice of an epoch, and the warnings in words."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, float]
+"""One epoch: column -> value. The columns are `COLUMNS`, and for adversarial recipes `ROBUST_COLUMNS` too."""
+
+COLUMNS = (
+    "epoch",
+    "learning_rate",
+    "train_loss",
+    "train_accuracy",
+    "validation_accuracy",
+    "validation_loss",
+    "predicted_classes",
+    "seconds",
+    "attack_share",
+)
+ROBUST_COLUMNS = (
+    "eps",
+    "train_clean_accuracy",
+    "validation_robust_accuracy",
+    "validation_robust_loss",
+    "catastrophic_overfitting",
+)
+
+COLLAPSE = 0.5
+"""Robust accuracy has collapsed when it is below this share of the best one before."""
+STILL_HIGH = 0.9
+"""Accuracy under the training attack is still high when it is above this share of the one in the best epoch."""
+NOTABLE = 0.05
+"""Loss of robust accuracy between the best and the last epoch that is worth a warning."""
+
+
+def choosing_column(history: Sequence[Row]) -> str:
+    """Returns the column that the kept epoch is chosen by."""
+    robust = "validation_robust_accuracy"
+    return robust if robust in history[0] else "validation_accuracy"
+
+
+def catastrophic_overfitting(history: Sequence[Row]) -> bool:
+    """Returns whether the last epoch is fooled by PGD although it withstands the attack that it was trained on.
+
+    Source: Wong et al. 2020, https://arxiv.org/abs/2001.03994, section 5.4.
+    """
+    *before, last = history
+    if not before:
+        return False
+    best = max(before, key=lambda row: row["validation_robust_accuracy"])
+    collapsed = last["validation_robust_accuracy"] < COLLAPSE * best["validation_robust_accuracy"]
+    return collapsed and last["train_accuracy"] > STILL_HIGH * best["train_accuracy"]
+
+
+def summarise(history: Sequence[Row], best_epoch: int, planned_epochs: int) -> dict[str, Any]:
+    """Returns the summary of a training run, in plain JSON values.
+
+    Args:
+        history: One row an epoch.
+        best_epoch: The epoch whose weights are kept, counted from 1.
+        planned_epochs: The recipe's epochs.
+    """
+    column = choosing_column(history)
+    best, last = history[best_epoch - 1], history[-1]
+    adversarial = column in ROBUST_COLUMNS
+    overfitted = [int(row["epoch"]) for row in history if row.get("catastrophic_overfitting")]
+    summary = {
+        "epochs": len(history),
+        "stopped_early": len(history) < planned_epochs,
+        "chosen_by": column,
+        "validation_accuracy": best["validation_accuracy"],
+        "validation_robust_accuracy": best.get("validation_robust_accuracy"),
+        "robust_overfitting": best[column] - last[column] if adversarial else None,
+        "collapsed": best["predicted_classes"] == 1,
+        "catastrophic_overfitting": overfitted[0] if overfitted else None,
+        "seconds": sum(row["seconds"] for row in history),
+        "attack_share": sum(row["attack_share"] * row["seconds"] for row in history) / sum(row["seconds"] for row in history),
+    }
+    return {**summary, "warnings": _warnings(summary, best_epoch)}
+
+
+def _warnings(summary: Mapping[str, Any], best_epoch: int) -> list[str]:
+    found = []
+    if summary["collapsed"]:
+        found.append("collapsed: it predicts one class for every validation image")
+    if (epoch := summary["catastrophic_overfitting"]) is not None:
+        text = "from then on PGD breaks what the training attack does not"
+        found.append(f"catastrophic overfitting in epoch {epoch}: {text}; the weights of epoch {best_epoch} are kept")
+    if (loss := summary["robust_overfitting"] or 0) > NOTABLE:
+        found.append(f"robust overfitting: the last epoch is {100 * loss:.1f} points less robust than epoch {best_epoch}")
+    return found

@@ -1,0 +1,175 @@
+"""The moving parts of a training run: network, twin, optimiser, average; and what one update does with a batch."""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import clip_grad_norm_
+
+from harness.models.classifier import Classifier
+from harness.training.adversarial import AdversarialRecipe
+from harness.training.averaging import Average
+from harness.training.awp import adversarial_weights
+from harness.training.base import Batch, Network, Recipe
+from harness.training.compiling import compiled
+from harness.training.optimising import learning_rate, make_optimiser, optimiser_tensors, restore_optimiser
+from harness.training.processes import Processes
+from harness.training.totals import Update
+from harness.training.twin import Twin
+
+
+class Learner:
+    """A network that learns by a recipe.
+
+    Args:
+        model: The network, trained in place.
+        recipe: The recipe.
+        total: Number of updates of the whole training.
+        processes: The processes that share each batch.
+        example: Images (N, 3, H, W) of the shape that it will see.
+    """
+
+    def __init__(self, model: Classifier, recipe: Recipe, total: int, *, processes: Processes, example: Tensor) -> None:
+        """See the class."""
+        self.model, self.recipe, self.total, self.processes = model, recipe, total, processes
+        self.optimiser = make_optimiser(recipe.optimiser, model)
+        self.average = None if recipe.ema is None else Average(model, recipe.ema)
+        self.steps = 0
+        self.begin_epoch()
+        self._twin = Twin(model, example)
+        self._validated = self._twin if self.average is None else Twin(self.average.network, example)
+        self._live = self._network(model, example)
+        self._attacked = self._network(self._twin.network, example)
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that an epoch is judged by: the averaged one where there is an average."""
+        return self.model if self.average is None else self.average.network
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the last update."""
+        return float(self.optimiser.param_groups[0]["lr"])
+
+    def begin_epoch(self) -> None:
+        """Puts the network into train mode, and its batch norms into eval mode where the recipe freezes them."""
+        self.model.train()
+        if self.recipe.freeze_batchnorm:
+            for module in self.model.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+
+    def update(self, x: Tensor, y: Tensor, *, epoch: int, generator: torch.Generator) -> Update:
+        """Attacks this process's share of a batch and makes one step of the optimiser.
+
+        Args:
+            x: Images (N, 3, H, W) in [0,1].
+            y: Labels (N,).
+            epoch: The epoch, counted from 1, which decides the budget.
+            generator: Source of the attack's random choices.
+        """
+        examples = int(self.processes.total(torch.tensor(len(y), device=y.device)))
+        started = self._now()
+        batches = [self._attack(*part, epoch=epoch, generator=generator) for part in self._parts(x, y)]
+        attack_seconds = self._now() - started
+        sums = torch.zeros(2, dtype=torch.float64, device=y.device)
+        with self._moved_weights(batches, examples):
+            for batch in batches:
+                loss, logits = self.recipe.loss(self._live, batch)
+                (loss * (len(batch.y) / examples)).backward()
+                sums += torch.stack([loss.detach() * len(batch.y), (logits.argmax(1) == batch.y).sum()]).double()
+        self._step()
+        loss_sum, correct = self.processes.total(sums).tolist()
+        return Update(examples, loss_sum, int(correct), attack_seconds)
+
+    @torch.no_grad()
+    def clean_correct(self, x: Tensor, y: Tensor) -> int:
+        """Returns how many images the network as the attack sees it classifies correctly."""
+        return sum(int((self._attacked(x_part).argmax(1) == y_part).sum()) for x_part, y_part in self._parts(x, y))
+
+    def network_to_validate(self) -> Network:
+        """Returns `judged` in eval mode, its parameters frozen."""
+        self._validated.refresh()
+        return self._precise(self._validated.network)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Returns all tensors that training goes on from."""
+        found = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        if self.average is not None:
+            found |= {f"average.{name}": tensor for name, tensor in self.average.network.state_dict().items()}
+        return found | {f"optimiser.{name}": tensor for name, tensor in optimiser_tensors(self.optimiser).items()}
+
+    def restore(self, tensors: Mapping[str, Tensor], steps: int) -> None:
+        """Goes back to what `tensors` gave after `steps` updates."""
+        self.steps = steps
+        self.model.load_state_dict(below("model.", tensors))
+        if self.average is not None:
+            self.average.network.load_state_dict(below("average.", tensors))
+            self.average.steps = steps
+        restore_optimiser(self.optimiser, below("optimiser.", tensors))
+        self._twin.refresh()
+
+    def _attack(self, x: Tensor, y: Tensor, *, epoch: int, generator: torch.Generator) -> Batch:
+        if not isinstance(self.recipe, AdversarialRecipe):
+            return Batch(x, x, y)
+        threat_model = self.recipe.threat_model_at(epoch)
+        x_adv = self.recipe.perturb(self._attacked, x, y, threat_model=threat_model, generator=generator)
+        return Batch(x, x_adv.detach(), y)
+
+    def _moved_weights(self, batches: Sequence[Batch], examples: int) -> AbstractContextManager[None]:
+        """Returns a block in which the weights are where the recipe wants the gradient taken."""
+
+        def ascent(weights: list[nn.Parameter]) -> list[Tensor]:
+            sums = [torch.zeros_like(weight) for weight in weights]
+            for batch in batches:
+                loss = self.recipe.loss(self._live, batch).loss * (len(batch.y) / examples)
+                gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
+                sums = [known + new for known, new in zip(sums, gradients, strict=True)]
+            return [self.processes.total(gradient) for gradient in sums]
+
+        return nullcontext() if self.recipe.awp is None else adversarial_weights(self.model, ascent, self.recipe.awp)
+
+    def _step(self) -> None:
+        """Makes the optimiser's step; twin and average follow."""
+        self.processes.add_gradients(self.model)
+        if self.recipe.optimiser.clip_norm is not None:
+            clip_grad_norm_(self.model.parameters(), self.recipe.optimiser.clip_norm)
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.recipe.optimiser, self.steps, self.total)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.steps += 1
+        if isinstance(self.recipe, AdversarialRecipe):
+            self._twin.refresh()
+        if self.average is not None:
+            self.average.update(self.model)
+
+    def _parts(self, x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
+        size = self.recipe.micro_batch or len(y)
+        return list(zip(x.split(size), y.split(size), strict=True))
+
+    def _network(self, module: nn.Module, example: Tensor) -> Network:
+        return self._precise(compiled(module, example) if self.recipe.compile else module)
+
+    def _precise(self, network: Network) -> Network:
+        """Wraps a network so that it computes in the recipe's precision and returns float32 logits."""
+
+        def forward(x: Tensor) -> Tensor:
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+                return network(x).float()
+
+        return forward
+
+    def _now(self) -> float:
+        """Returns the time at which all work given to the device so far is done."""
+        if self.processes.device.type == "cuda":
+            torch.cuda.synchronize(self.processes.device)
+        return time.perf_counter()
+
+
+def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the tensors whose name begins with a prefix, under the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

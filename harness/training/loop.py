@@ -1,0 +1,112 @@
+"""Training: epochs of updates with a validation after each, and the best epoch's weights in the end."""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.errors import HarnessError
+from harness.images import ImageData
+from harness.models.classifier import Classifier
+from harness.models.state import state_of
+from harness.progress import Progress
+from harness.spec import digest_of
+from harness.training.base import Recipe
+from harness.training.checkpoint import load_snapshot, save_snapshot
+from harness.training.history import Row, summarise
+from harness.training.processes import OneProcess, Processes
+from harness.training.run import Run
+from harness.training.twin import without_copying_activations
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What became of a training run; the weights are in the model."""
+
+    history: tuple[Row, ...]
+    """One row an epoch, see `harness.training.history`."""
+    best_epoch: int
+    """The epoch whose weights are kept, counted from 1."""
+    summary: Mapping[str, Any]
+    """Plain JSON values: what the epoch was chosen by and its accuracies, the flags robust_overfitting, collapsed and
+    catastrophic_overfitting, and "warnings" in words."""
+
+
+def train(
+    model: Classifier,
+    data: ImageData,
+    recipe: Recipe,
+    *,
+    seed: int,
+    device: torch.device,
+    workers: int,
+    checkpoint: Path | None,
+    progress: Progress,
+    processes: Processes | None = None,
+) -> TrainingResult:
+    """Trains a classifier from the weights that it has.
+
+    After each epoch the network is validated: by its accuracy, or by its accuracy under PGD at the recipe's own eps
+    where the recipe is adversarial (Rice et al. 2020, https://arxiv.org/abs/2002.11569). The best epoch's weights are
+    kept; of epochs with the same accuracy the one of lower loss, of the same loss the later. The test split is not read.
+
+    Args:
+        model: The classifier; left with the kept weights, on `device`, in eval mode.
+        data: Its splits "train" and "validation".
+        recipe: The recipe.
+        seed: Decides the order of the images, their augmentation, dropout and the attack's random starts.
+        device: Where to compute.
+        workers: Processes that load images; does not change the result.
+        checkpoint: A folder for the state after each epoch. If it holds one, training goes on from there and ends with
+            the weights of an uninterrupted run. The caller removes it.
+        progress: Where to show progress.
+        processes: The processes that share each batch; this one alone by default.
+
+    Raises:
+        HarnessError: if a split is empty, the class counts differ, a loss is not finite, or the checkpoint is not one of
+            this training.
+    """
+    _check(model, data)
+    processes = processes or OneProcess(device)
+    fingerprint = _fingerprint(model, data, recipe, seed)
+    model.to(device).to(memory_format=torch.channels_last)
+    run = Run(model, data, recipe, seed=seed, workers=workers, processes=processes)
+    if checkpoint is not None and (snapshot := load_snapshot(checkpoint, fingerprint=fingerprint)):
+        run.restore(snapshot)
+    with without_copying_activations(model), progress.task(f"train {recipe.name}", run.learner.total) as advance:
+        advance(run.learner.steps, f"epoch {len(run.history)} of {recipe.epochs}")
+        while not run.finished:
+            run.epoch(advance)
+            if checkpoint is not None and processes.rank == 0:
+                save_snapshot(run.snapshot(), checkpoint, fingerprint=fingerprint)
+    model.load_state_dict(run.best_weights)
+    model.to(memory_format=torch.contiguous_format).eval()
+    summary = summarise(run.history, run.best_epoch, recipe.epochs)
+    for warning in summary["warnings"]:
+        logger.warning("%s: %s", recipe.name, warning)
+    return TrainingResult(tuple(run.history), run.best_epoch, summary)
+
+
+def _check(model: Classifier, data: ImageData) -> None:
+    for name in ("train", "validation"):
+        if not len(data.splits[name]):
+            raise HarnessError(f"{data.name}: expected images in the split {name!r}, found none")
+    if model.num_classes != len(data.class_names):
+        raise HarnessError(f"{data.name}: expected a model of {len(data.class_names)} classes, got one of {model.num_classes}")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise HarnessError("expected a model with parameters to train, got one that has none or all frozen")
+
+
+def _fingerprint(model: Classifier, data: ImageData, recipe: Recipe, seed: int) -> str:
+    """Returns what identifies a training: recipe, seed, data and the first weights."""
+    weights = hashlib.sha256()
+    for name, tensor in sorted(state_of(model).items()):
+        weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        weights.update(tensor.view(-1).view(torch.uint8).numpy().tobytes())
+    return digest_of([recipe.identity(), seed, data.content_hash, weights.hexdigest()])

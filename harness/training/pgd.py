@@ -1,0 +1,44 @@
+"""Adversarial training with projected gradient descent."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from harness.threat import ThreatModel
+from harness.training.adversarial import REACH, AdversarialRecipe
+from harness.training.base import RECIPES, Network
+from harness.training.inner import maximise, random_start, summed_cross_entropy
+
+
+@RECIPES.register
+class PGDTraining(AdversarialRecipe):
+    """Minimises the loss of images that PGD has maximised it on; the epoch of the best robust accuracy is kept.
+
+    Source: Madry et al. 2018, https://arxiv.org/abs/1706.06083, equation 2.1.
+    """
+
+    name: Literal["pgd"] = "pgd"
+    steps: int = Field(default=7, ge=1, le=1000)
+    """Steps of the attack; alpha is 2.5 eps / steps where it is left out."""
+    random_start: bool = True
+    """Start the attack at a random place in the ball instead of at the image."""
+    clean_share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of each batch that is not attacked."""
+
+    def perturb(self, network: Network, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
+        """See `AdversarialRecipe.perturb`."""
+        clean = int(self.clean_share * len(x))
+        attacked = x[clean:]
+        x_adv = maximise(
+            network,
+            attacked,
+            y[clean:],
+            threat_model=threat_model,
+            alpha=self.step_size(threat_model, REACH / self.steps),
+            steps=self.steps,
+            loss=summed_cross_entropy,
+            start=random_start(attacked, threat_model, generator) if self.random_start else attacked,
+        )
+        return torch.cat([x[:clean], x_adv])

@@ -1,0 +1,95 @@
+"""One process or several that train one network together: shares of the batches, sums over all."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Sampler
+
+
+class Processes(ABC):
+    """The processes that train together; each works on its share of every batch.
+
+    Gradients are added up explicitly after the backward pass instead of by a wrapper around the network: the attack,
+    several forward passes a batch and weight perturbations then see the plain network.
+    """
+
+    rank: int
+    """This process's number, from 0."""
+    count: int
+    """The number of processes."""
+    device: torch.device
+    """This process's device."""
+
+    @abstractmethod
+    def total(self, tensor: Tensor) -> Tensor:
+        """Returns the sum of a tensor over all processes."""
+
+    def share(self, loader: DataLoader[tuple[Tensor, int]]) -> DataLoader[tuple[Tensor, int]]:
+        """Returns a loader of this process's share of each batch."""
+        if self.count == 1:
+            return loader
+        return DataLoader(
+            loader.dataset,
+            batch_sampler=Share(loader.batch_sampler, self.rank, self.count),
+            num_workers=loader.num_workers,
+            persistent_workers=loader.persistent_workers,
+            pin_memory=loader.pin_memory,
+            generator=loader.generator,
+        )
+
+    def add_gradients(self, model: nn.Module) -> None:
+        """Replaces every gradient by its sum over all processes."""
+        if self.count == 1:
+            return
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        sums = self.total(torch.cat([gradient.flatten() for gradient in gradients]))
+        for gradient, values in zip(gradients, sums.split([gradient.numel() for gradient in gradients]), strict=True):
+            gradient.copy_(values.view(gradient.shape))
+
+    def average_buffers(self, model: nn.Module) -> None:
+        """Replaces batch-norm statistics, which each process gathered on its share, by their mean."""
+        if self.count == 1:
+            return
+        for buffer in model.buffers():
+            if buffer.is_floating_point():
+                buffer.copy_(self.total(buffer) / self.count)
+
+
+class OneProcess(Processes):
+    """Training in this process alone."""
+
+    def __init__(self, device: torch.device) -> None:
+        """See the class."""
+        self.rank, self.count, self.device = 0, 1, device
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """See `Processes.total`."""
+        return tensor
+
+
+class Share(Sampler[list[Any]]):
+    """Every `count`-th example of each batch; the whole batch where there are fewer examples than processes.
+
+    Args:
+        batches: The sampler of whole batches.
+        rank: This process's number, from 0.
+        count: The number of processes.
+    """
+
+    def __init__(self, batches: Any, rank: int, count: int) -> None:
+        """See the class."""
+        self.batches, self.rank, self.count = batches, rank, count
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch of the next iteration."""
+        self.batches.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        for batch in self.batches:
+            yield batch[self.rank :: self.count] if len(batch) >= self.count else batch

@@ -1,0 +1,141 @@
+"""The state of a training run between epochs, and what one epoch does."""
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from harness.datasets.loading import ShuffledBatches, evaluation_batches, training_batches
+from harness.errors import HarnessError
+from harness.images import ImageData
+from harness.models.classifier import Classifier
+from harness.models.state import state_of
+from harness.progress import Advance
+from harness.seeds import generator_of, global_seed, seed_of
+from harness.training.adversarial import AdversarialRecipe
+from harness.training.base import Recipe
+from harness.training.checkpoint import Snapshot
+from harness.training.history import Row, catastrophic_overfitting
+from harness.training.learner import Learner, below
+from harness.training.processes import Processes
+from harness.training.totals import Totals
+from harness.training.validation import Probe, Validation, validate
+
+CLEAN_EVERY = 8
+"""The accuracy on clean training images is measured on every eighth batch, as it costs a forward pass."""
+
+
+class Run:
+    """A training run that is somewhere between its first and its last epoch.
+
+    Args: see `harness.training.loop.train`.
+    """
+
+    def __init__(
+        self, model: Classifier, data: ImageData, recipe: Recipe, *, seed: int, workers: int, processes: Processes
+    ) -> None:
+        """See the class."""
+        self.recipe, self.seed, self.processes = recipe, seed, processes
+        self.history: list[Row] = []
+        self.best_epoch, self.best_rank = 0, (-math.inf, -math.inf)
+        self.best_weights: Mapping[str, Tensor] = {}
+        train_split, validation_split = data.splits["train"], data.splits["validation"]
+        size = min(recipe.micro_batch or recipe.batch_size, recipe.batch_size)
+        self._training = processes.share(
+            training_batches(
+                train_split, augment=recipe.augment, batch_size=recipe.batch_size, seed=seed, epoch=1, workers=workers
+            )
+        )
+        self._validation = processes.share(evaluation_batches(validation_split, batch_size=size, workers=workers))
+        total = recipe.epochs * len(self._training)
+        example = self._here(train_split[0][0].expand(size, -1, -1, -1))
+        self.learner = Learner(model, recipe, total, processes=processes, example=example)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last epoch is reached, or too many epochs have passed without a better one."""
+        waited = len(self.history) - self.best_epoch
+        return len(self.history) == self.recipe.epochs or (self.recipe.patience is not None and waited >= self.recipe.patience)
+
+    def epoch(self, advance: Advance) -> None:
+        """Makes one more pass over the training split, validates, and keeps the weights if they are the best."""
+        number, started = len(self.history) + 1, time.perf_counter()
+        with global_seed(seed_of(self.seed, "epoch", number, self.processes.rank)):
+            totals = self._pass(number, advance)
+        self.processes.average_buffers(self.learner.model)
+        validation = self._validate()
+        row = {
+            "epoch": float(number),
+            "learning_rate": self.learner.learning_rate,
+            **totals.columns(),
+            **validation.columns(),
+            "seconds": (seconds := time.perf_counter() - started),
+            "attack_share": totals.attack_seconds / seconds,
+        }
+        if isinstance(self.recipe, AdversarialRecipe):
+            row["eps"] = float(self.recipe.threat_model_at(number).eps)
+            row["catastrophic_overfitting"] = float(catastrophic_overfitting([*self.history, row]))
+        self.history.append(row)
+        if validation.rank >= self.best_rank:
+            self.best_epoch, self.best_rank = number, validation.rank
+            self.best_weights = state_of(self.learner.judged)
+
+    def snapshot(self) -> Snapshot:
+        """Returns all that is needed to go on from here."""
+        tensors = {**self.learner.tensors(), **{f"best.{name}": tensor for name, tensor in self.best_weights.items()}}
+        notes = {
+            "history": self.history,
+            "steps": self.learner.steps,
+            "best_epoch": self.best_epoch,
+            "best_rank": self.best_rank,
+        }
+        return Snapshot(tensors, notes)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Goes on from where the snapshot was taken."""
+        notes = snapshot.notes
+        self.history = notes["history"]
+        self.best_epoch, self.best_rank = notes["best_epoch"], tuple(notes["best_rank"])
+        self.best_weights = below("best.", snapshot.tensors)
+        self.learner.restore(snapshot.tensors, notes["steps"])
+
+    def _pass(self, epoch: int, advance: Advance) -> Totals:
+        """Trains on every example once."""
+        self.learner.begin_epoch()
+        cast(ShuffledBatches, self._training.batch_sampler).set_epoch(epoch)
+        generator = generator_of(self.seed, "attack", epoch, self.processes.rank, device=self.processes.device)
+        totals = Totals(self.processes)
+        for number, (x, y) in enumerate(self._batches(self._training)):
+            if isinstance(self.recipe, AdversarialRecipe) and number % CLEAN_EVERY == 0:
+                totals.add_clean(self.learner.clean_correct(x, y), len(y))
+            update = self.learner.update(x, y, epoch=epoch, generator=generator)
+            if not math.isfinite(update.loss):
+                place = f"{self.recipe.name}: epoch {epoch}, batch {number + 1} of {len(self._training)}"
+                raise HarnessError(f"{place}: expected a finite loss, got {update.loss}; try a lower learning rate")
+            totals.add(update)
+            advance(1, f"epoch {epoch} of {self.recipe.epochs}, loss {update.loss / update.examples:.3f}")
+        return totals
+
+    def _validate(self) -> Validation:
+        probe = None
+        if isinstance(self.recipe, AdversarialRecipe):
+            probe = Probe(self.recipe.threat_model, self.recipe.validation_steps)
+        return validate(
+            self.learner.network_to_validate(),
+            self._batches(self._validation),
+            num_classes=self.learner.model.num_classes,
+            probe=probe,
+            processes=self.processes,
+            generator=generator_of(self.seed, "validation", self.processes.rank, device=self.processes.device),
+        )
+
+    def _batches(self, loader: DataLoader[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, Tensor]]:
+        for x, y in loader:
+            yield self._here(x), y.to(self.processes.device, non_blocking=True)
+
+    def _here(self, x: Tensor) -> Tensor:
+        return x.to(self.processes.device, memory_format=torch.channels_last, non_blocking=True)
