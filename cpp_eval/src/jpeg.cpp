@@ -161,10 +161,12 @@ Decoded decode_jpeg(Bytes encoded, std::size_t max_pixels) {
         throw BadInput("expected at most " + std::to_string(max_pixels) + " pixels, got " +
                        std::to_string(width) + " x " + std::to_string(height));
     }
+    const int orientation =
+        orientation_of(decompressor);  // before the last row: then libjpeg forgets the segments
     std::vector<std::uint8_t> samples(width * height * components);
     if (!decompressor.read_rows(samples.data())) throw BadInput("damaged JPEG: " + decompressor.message());
 
-    Decoded decoded{{width, height, {}}, orientation_of(decompressor)};
+    Decoded decoded{{width, height, {}}, orientation};
     if (components == 3) {
         decoded.image.pixels = std::move(samples);
         return decoded;

@@ -70,10 +70,9 @@ class Reader {
     [[nodiscard]] int depth() const { return png_get_bit_depth(png_, info_); }
     [[nodiscard]] std::string message() const { return message_.data(); }
 
-    // The palette's entries. An index without an entry is that grey, as in Pillow.
+    // The palette's entries. An index without an entry is black, as in Pillow.
     [[nodiscard]] std::array<std::array<std::uint8_t, 3>, 256> palette() const {
         std::array<std::array<std::uint8_t, 3>, 256> colours{};
-        for (std::size_t i = 0; i < colours.size(); ++i) colours[i].fill(static_cast<std::uint8_t>(i));
         png_colorp entries = nullptr;
         int count = 0;
         png_get_PLTE(png_, info_, &entries, &count);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "statistics.hpp"
 
@@ -49,6 +50,11 @@ Json or_null(const std::optional<Value>& value) {
     return value ? Json(*value) : Json(nullptr);
 }
 
+// An undefined number is null.
+Json or_null(double number) {
+    return std::isnan(number) ? Json(nullptr) : Json(number);
+}
+
 std::string hdf5_version() {
     unsigned major = 0;
     unsigned minor = 0;
@@ -67,9 +73,9 @@ Json per_class(const std::vector<ClassScores>& report, const std::vector<std::st
     Json rows = Json::array();
     for (std::size_t k = 0; k < report.size(); ++k) {
         rows.push_back({{"class", class_names[k]},
-                        {"precision", report[k].precision},
-                        {"recall", report[k].recall},
-                        {"f1", report[k].f1},
+                        {"precision", or_null(report[k].precision)},
+                        {"recall", or_null(report[k].recall)},
+                        {"f1", or_null(report[k].f1)},
                         {"support", report[k].support}});
     }
     return rows;
@@ -108,12 +114,12 @@ void add_identity(Json& row, const Condition& condition) {
 void add_metrics(Json& row, const Outcome& outcome, const std::vector<std::string>& class_names) {
     const auto report = class_report(outcome.confusion());
     const MacroScores macro = macro_scores(report);
-    row["accuracy"] = outcome.accuracy();
-    row["robust_accuracy"] = outcome.robust_accuracy();
-    row["attack_success_rate"] = outcome.attack_success_rate();
-    row["precision_macro"] = macro.precision;
-    row["recall_macro"] = macro.recall;
-    row["f1_macro"] = macro.f1;
+    row["accuracy"] = or_null(outcome.accuracy());
+    row["robust_accuracy"] = or_null(outcome.robust_accuracy());
+    row["attack_success_rate"] = or_null(outcome.attack_success_rate());
+    row["precision_macro"] = or_null(macro.precision);
+    row["recall_macro"] = or_null(macro.recall);
+    row["f1_macro"] = or_null(macro.f1);
     row["max_violation"] = outcome.max_violation();
     row["violations"] = outcome.violations();
     row["nan_count"] = outcome.nan_count();
@@ -121,16 +127,19 @@ void add_metrics(Json& row, const Outcome& outcome, const std::vector<std::strin
     row["confusion"] = confusion_rows(outcome.confusion());
 }
 
+Json difference_json(const LogitDifference& difference) {
+    return {{"max", or_null(difference.max)},
+            {"mean", or_null(difference.mean)},
+            {"p99", or_null(difference.p99)}};
+}
+
 void add_agreement(Json& row, const Outcome& outcome, const Rule& rule) {
     const auto& agreement = outcome.agreement();
     const auto reasons = outcome.disagreements(rule);
-    const LogitDifference difference = agreement ? agreement->difference() : LogitDifference{};
     row["top1_agreement"] = agreement ? Json(agreement->top1()) : Json(nullptr);
     row["flips"] = agreement ? flips(agreement->flips()) : Json(nullptr);
     row["flips_outside_margin"] = agreement ? Json(agreement->flips_outside(rule.margin)) : Json(nullptr);
-    row["logit_diff"] =
-        agreement ? Json({{"max", difference.max}, {"mean", difference.mean}, {"p99", difference.p99}})
-                  : Json(nullptr);
+    row["logit_diff"] = agreement ? difference_json(agreement->difference()) : Json(nullptr);
     row["agrees"] = agreement || !reasons.empty() ? Json(reasons.empty()) : Json(nullptr);
     row["reasons"] = reasons;
 }
@@ -144,13 +153,11 @@ void add_timing(Json& row, const Outcome& outcome) {
     row["seconds"] = outcome.seconds;
 }
 
-// A cell of the table: lists as their length, text quoted where it must be, nothing for what is missing.
+// A cell of the table: lists as their length, text quoted where it must be, nothing for null.
 std::string csv_cell(const Json& value) {
+    if (value.is_null()) return "";
     if (value.is_array()) return std::to_string(value.size());
-    if (!value.is_string()) {
-        const std::string number = value.dump();
-        return number == "null" ? "" : number;  // an undefined number is written as null, too
-    }
+    if (!value.is_string()) return value.dump();
     std::string text = value.get<std::string>();
     if (text.find_first_of(",\"\n\r") == std::string::npos) return text;
     std::string quoted = "\"";

@@ -1,0 +1,80 @@
+#include <sstream>
+
+#include "classify.hpp"
+#include "testing.hpp"
+
+using namespace harness;
+
+namespace {
+
+const std::filesystem::path kFixtures = HARNESS_EVAL_FIXTURES;
+
+struct Run {
+    ClassifyCounts counts;
+    std::vector<nlohmann::json> lines;
+};
+
+ClassifyConfig config_for(std::vector<std::filesystem::path> images) {
+    ClassifyConfig config;
+    config.model = kFixtures / "models" / "deploy.onnx";
+    config.images = std::move(images);
+    config.runtime.threads = 1;
+    config.quiet = true;
+    return config;
+}
+
+Run run(const ClassifyConfig& config) {
+    std::stringstream out;
+    Run made{classify(config, out), {}};
+    for (std::string line; std::getline(out, line);) made.lines.push_back(nlohmann::json::parse(line));
+    return made;
+}
+
+}  // namespace
+
+TEST_CASE("a red image is called red, the names come from the model") {
+    const auto made = run(config_for({kFixtures / "images" / "red.png"}));
+    REQUIRE(made.lines.size() == 1);
+    CHECK(made.lines[0]["class"] == "red");
+    CHECK(made.lines[0]["index"] == 0);
+    CHECK(made.lines[0]["probability"].get<double>() > 0.9);
+    CHECK(made.lines[0]["probabilities"].size() == 3);
+    CHECK(made.counts.classified == 1);
+}
+
+TEST_CASE("an unreadable image among good ones is reported, the rest goes on") {
+    const auto images = kFixtures / "images";
+    const auto made = run(config_for(
+        {images / "red.png", images / "broken" / "text.jpg", images / "missing.png", images / "grey.jpg"}));
+    REQUIRE(made.lines.size() == 4);
+    CHECK(made.lines[0].contains("class"));
+    CHECK(made.lines[1]["error"] == "expected a JPEG or PNG, got another format");
+    CHECK(made.lines[2]["error"] == "expected a readable file");
+    CHECK(made.lines[3].contains("class"));
+    CHECK(made.counts.unreadable == 2);
+}
+
+TEST_CASE("only the likeliest classes are listed where that is asked for") {
+    auto config = config_for({kFixtures / "images" / "red.png"});
+    config.top = 1;
+    CHECK(run(config).lines[0]["probabilities"].size() == 1);
+}
+
+TEST_CASE("folders are searched, sorted, for images only") {
+    const auto found = find_images({kFixtures / "images"});
+    CHECK(std::is_sorted(found.begin(), found.end()));
+    CHECK(std::ranges::find(found, kFixtures / "images" / "red.png") != found.end());
+    CHECK(std::ranges::find(found, kFixtures / "images" / "index.json") == found.end());
+}
+
+TEST_CASE("folders without images are an error") {
+    const auto message = error_of([] { run(config_for({kFixtures / "bundles"})); });
+    CHECK(contains(message, "found none"));
+}
+
+TEST_CASE("a model of logits is no deployment graph") {
+    auto config = config_for({kFixtures / "images" / "red.png"});
+    config.model = kFixtures / "models" / "flatten.onnx";
+    CHECK(contains(error_of([&config] { run(config); }),
+                   "expected a deployment graph's uint8 (*, *, *, 3), got float32"));
+}

@@ -1,0 +1,53 @@
+#include <cstddef>
+#include <string>
+
+#include "lzf.hpp"
+#include "testing.hpp"
+
+using namespace harness;
+
+namespace {
+
+std::vector<std::byte> bytes(std::initializer_list<int> values) {
+    std::vector<std::byte> out;
+    for (const int value : values) out.push_back(static_cast<std::byte>(value));
+    return out;
+}
+
+std::optional<std::vector<std::byte>> decompressed(const std::vector<std::byte>& input, std::size_t room) {
+    std::vector<std::byte> output(room);
+    const auto written = lzf_decompress(input, output);
+    if (!written) return std::nullopt;
+    output.resize(*written);
+    return output;
+}
+
+}  // namespace
+
+TEST_CASE("literals are copied") {
+    CHECK(decompressed(bytes({2, 'a', 'b', 'c'}), 3) == bytes({'a', 'b', 'c'}));
+}
+
+TEST_CASE("a match repeats what lies behind it, overlapping itself if it must") {
+    CHECK(decompressed(bytes({1, 'a', 'b', 0x20, 1}), 8) == bytes({'a', 'b', 'a', 'b', 'a'}));
+    CHECK(decompressed(bytes({0, 'x', 0xe0, 1, 0}), 32) == std::vector<std::byte>(11, std::byte{'x'}));
+}
+
+TEST_CASE("a match that begins before the output is refused") {
+    CHECK_FALSE(decompressed(bytes({0, 'x', 0x20, 1}), 32));
+}
+
+TEST_CASE("a block that ends in the middle is refused") {
+    CHECK_FALSE(decompressed(bytes({3, 'a', 'b'}), 32));
+    CHECK_FALSE(decompressed(bytes({0, 'x', 0x20}), 32));
+    CHECK_FALSE(decompressed(bytes({0, 'x', 0xe0}), 32));
+}
+
+TEST_CASE("a block that does not fit the output is refused") {
+    CHECK_FALSE(decompressed(bytes({2, 'a', 'b', 'c'}), 2));
+    CHECK_FALSE(decompressed(bytes({0, 'x', 0x20, 0}), 3));
+}
+
+TEST_CASE("nothing decompresses to nothing") {
+    CHECK(decompressed({}, 4) == bytes({}));
+}

@@ -1,0 +1,103 @@
+#include <cmath>
+
+#include "outcome.hpp"
+#include "testing.hpp"
+
+using namespace harness;
+
+namespace {
+
+Condition condition(Kind kind, std::vector<std::int64_t> labels) {
+    Condition made{};
+    made.name = "made";
+    made.kind = kind;
+    made.labels = std::move(labels);
+    if (kind != Kind::clean) made.clean = 0;
+    return made;
+}
+
+// The outcome of one batch whose violations are all `violation`.
+Outcome outcome_of(const Condition& made, const std::vector<float>& logits,
+                   const std::vector<bool>* clean_correct, double violation = 0,
+                   const std::vector<float>& reference = {}) {
+    Batch batch;
+    batch.count = made.size();
+    batch.logits = reference;
+    batch.violations.assign(batch.count, violation);
+    Outcome outcome(made, logits.size() / made.size());
+    outcome.add(batch, logits, clean_correct, 0.001);
+    return outcome;
+}
+
+}  // namespace
+
+TEST_CASE("accuracy counts correct predictions") {
+    const auto made = condition(Kind::clean, {0, 1, 1});
+    const auto outcome = outcome_of(made, {1, 0, 0, 1, 1, 0}, nullptr);
+    CHECK(outcome.accuracy() == Approx(2.0 / 3));
+    CHECK(outcome.correct() == std::vector<bool>{true, true, false});
+    CHECK(std::isnan(outcome.robust_accuracy()));
+    CHECK(std::isnan(outcome.attack_success_rate()));
+}
+
+TEST_CASE("an example that was wrong from the start is no success of the attack") {
+    const auto made = condition(Kind::attack, {0, 0, 0, 0});
+    const std::vector<bool> clean_correct = {true, true, true, false};
+    const auto outcome = outcome_of(made, {1, 0, 0, 1, 1, 0, 0, 1}, &clean_correct);
+    CHECK(outcome.attack_success_rate() == Approx(1.0 / 3));
+    CHECK(outcome.robust_accuracy() == Approx(0.5));
+}
+
+TEST_CASE("a backdoor succeeds by its target class, never on examples of that class") {
+    auto made = condition(Kind::trigger, {1, 0, 2, 1});
+    made.target_class = 0;
+    const std::vector<bool> clean_correct = {true, true, true, true};
+    const auto outcome = outcome_of(made, {1, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 1}, &clean_correct);
+    CHECK(outcome.attack_success_rate() == Approx(2.0 / 3));  // the last is wrong, but not the target
+    CHECK(outcome.robust_accuracy() == Approx(0.5));
+}
+
+TEST_CASE("a subset finds its clean predictions by row") {
+    auto made = condition(Kind::attack, {0, 0});
+    made.rows = {3, 1};
+    const std::vector<bool> clean_correct = {false, true, false, false};
+    const auto outcome = outcome_of(made, {0, 1, 0, 1}, &clean_correct);
+    CHECK(outcome.attack_success_rate() == 1);
+    CHECK(outcome.robust_accuracy() == 0);
+}
+
+TEST_CASE("corruptions have no success rate") {
+    const auto made = condition(Kind::corruption, {0});
+    const std::vector<bool> clean_correct = {true};
+    CHECK(std::isnan(outcome_of(made, {0, 1}, &clean_correct).attack_success_rate()));
+}
+
+TEST_CASE("a logit that is not finite is counted, is wrong, and speaks against agreement") {
+    const auto made = condition(Kind::clean, {0, 0});
+    const auto outcome = outcome_of(made, {1, NAN, 1, 0}, nullptr);
+    CHECK(outcome.nan_count() == 1);
+    CHECK(outcome.accuracy() == 0.5);
+    CHECK(outcome.disagreements({}) == std::vector<std::string>{"1 example with a logit that is not finite"});
+}
+
+TEST_CASE("leaving the ball speaks against an attack, not against rounding to 8 bits") {
+    const std::vector<bool> clean_correct = {true};
+    for (const Kind kind : {Kind::attack, Kind::rounded8bit}) {
+        auto made = condition(kind, {0});
+        made.budget = Budget{Norm::linf, 8.0 / 255, "8/255"};
+        const auto outcome = outcome_of(made, {1, 0}, &clean_correct, 0.002);
+        CHECK(outcome.violations() == 1);
+        CHECK(outcome.max_violation() == 0.002);
+        CHECK(outcome.disagreements({}).size() == (kind == Kind::attack ? 1 : 0));
+    }
+}
+
+TEST_CASE("the rule: flips outside the margin, and the percentile of the difference") {
+    auto made = condition(Kind::clean, {0});
+    made.has_logits = true;
+    const auto outcome = outcome_of(made, {0.5f, 0.6f}, nullptr, 0, {0.55f, 0.5f});
+    CHECK(outcome.disagreements({.margin = 0.01, .quantile_bound = 0.01}) ==
+          std::vector<std::string>{"1 flip outside the margin of 0.01",
+                                   "99th percentile of the logit difference 0.1, above 0.01"});
+    CHECK(outcome.disagreements({.margin = 0.06, .quantile_bound = 0.2}).empty());
+}

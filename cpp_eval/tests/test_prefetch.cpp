@@ -1,0 +1,64 @@
+#include <atomic>
+#include <set>
+
+#include "prefetch.hpp"
+#include "testing.hpp"
+
+using namespace harness;
+
+namespace {
+
+struct Numbered {
+    int number = 0;
+    std::vector<int> buffer;
+};
+
+}  // namespace
+
+TEST_CASE("items come in order, each once") {
+    int next = 0;
+    Prefetcher<Numbered> items([&next](Numbered& item) { return (item.number = next++) < 100; }, 3);
+    for (int expected = 0; expected < 100; ++expected) {
+        const Numbered* item = items.next();
+        REQUIRE(item != nullptr);
+        CHECK(item->number == expected);
+    }
+    CHECK(items.next() == nullptr);
+    CHECK(items.next() == nullptr);
+}
+
+TEST_CASE("buffers are recycled: memory does not grow with the number of items") {
+    std::set<const int*> seen;
+    int next = 0;
+    const auto produce = [&next](Numbered& item) {
+        item.buffer.resize(10);
+        return ++next <= 50;
+    };
+    Prefetcher<Numbered> items(produce, 2);
+    while (const Numbered* item = items.next()) seen.insert(item->buffer.data());
+    CHECK(seen.size() <= 3);
+}
+
+TEST_CASE("items made before an error are handed out, then the error is thrown") {
+    int next = 0;
+    const auto produce = [&next](Numbered& item) {
+        if (next == 2) throw BadInput("broken");
+        item.number = next++;
+        return true;
+    };
+    Prefetcher<Numbered> items(produce, 4);
+    CHECK(items.next()->number == 0);
+    CHECK(items.next()->number == 1);
+    CHECK(error_of([&items] { static_cast<void>(items.next()); }) == "broken");
+}
+
+TEST_CASE("leaving early ends the thread") {
+    std::atomic<int> made = 0;
+    {
+        Prefetcher<Numbered> items([&made](Numbered&) { return ++made > 0; }, 2);
+        CHECK(items.next() != nullptr);
+    }
+    const int at_the_end = made;
+    CHECK(made == at_the_end);
+    CHECK(made <= 4);
+}

@@ -1,0 +1,20 @@
+#include <cmath>
+
+#include "statistics.hpp"
+#include "testing.hpp"
+
+using namespace harness;
+
+TEST_CASE("a quantile interpolates between neighbours as numpy does") {
+    const std::vector<double> values = {4, 1, 3, 2};
+    CHECK(quantile(values, 0) == 1);
+    CHECK(quantile(values, 1) == 4);
+    CHECK(quantile(values, 0.5) == Approx(2.5));
+    CHECK(quantile(values, 0.99) == Approx(3.97));
+    CHECK(quantile({7}, 0.9) == 7);
+}
+
+TEST_CASE("a summary of nothing is undefined, not 0") {
+    CHECK(std::isnan(quantile({}, 0.5)));
+    CHECK(std::isnan(largest({})));
+}
