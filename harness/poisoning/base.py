@@ -201,28 +201,33 @@ class Poison(Plugin, ABC):
         self.check_data(data, rate)
         if reason := self.supports(data, rate, model):
             raise SuiteError(f"{self.where}: {reason}")
-        labels, resolution = data.splits["train"].labels, _resolution(data)
+        labels = data.splits["train"].labels
         indices = draw(self.eligible(data.class_names, labels), round(rate * len(labels)), seed)
-        targets = self.targets(data, seed)
-        victims = Victims(data, indices, targets, seed_of(seed, "poison", self.name), model)
+        victims = Victims(data, indices, self.targets(data, seed), seed_of(seed, "poison", self.name), model)
         with global_seed(victims.seed):
             crafted = self.craft(victims)
-        stamp, trigger = self.training_stamp(resolution), self.trigger_stamp(resolution)
-        target = self.target_index(data.class_names)
-        manifest = Manifest(
+        stamp = self.training_stamp(_resolution(data))
+        examples = self._judged(data.splits["train"], indices, crafted, stamp)
+        manifest = self._manifest(victims, examples, rate=rate, seed=seed)
+        return assemble(data, manifest, images=crafted.images, stamp=stamp)
+
+    def _manifest(self, victims: Victims, examples: tuple[PoisonedExample, ...], *, rate: float, seed: int) -> Manifest:
+        data, names = victims.data, victims.data.class_names
+        target, trigger = self.target_index(names), self.trigger_stamp(_resolution(data))
+        total = len(data.splits["train"])
+        return Manifest(
             poison=self.identity(),
             seed=seed,
             clean_hash=data.content_hash,
-            training_examples=len(labels),
+            training_examples=total,
             requested_rate=rate,
-            realised_rate=len(indices) / len(labels),
-            source_classes=tuple(data.class_names[label] for label in np.unique(labels[indices])),
-            target_class=None if target is None else data.class_names[target],
+            realised_rate=len(examples) / total,
+            source_classes=tuple(names[label] for label in np.unique(victims.labels)),
+            target_class=None if target is None else names[target],
             trigger_sha256=None if trigger is None else trigger.sha256,
-            targets=targets,
-            examples=self._judged(data.splits["train"], indices, crafted, stamp),
+            targets=victims.targets,
+            examples=examples,
         )
-        return assemble(data, manifest, images=crafted.images, stamp=stamp)
 
     def _judged(
         self, split: ImageSplit, indices: NDArray[np.int64], crafted: Crafted, stamp: Stamp | None
