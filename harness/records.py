@@ -76,8 +76,8 @@ class Cell(Spec):
     """Share of the training set that is poisoned, as asked for."""
     target_class: str | None = None
     """The class that a poison or a targeted attack aims at."""
-    condition: Literal["clean", "attack", "corruption", "trigger"] = "clean"
-    """What kind of images the model is scored on."""
+    condition: Literal["clean", "attack", "corruption", "trigger", "target"] = "clean"
+    """What kind of images the model is scored on; target: the test images that its poison aims at, as they are."""
     attack: str = "none"
     """The attack's label in the suite, or none."""
     norm: str | None = None
@@ -97,7 +97,7 @@ class Cell(Spec):
     protocol: Literal["nested", "independent"] | None = None
     """How the budgets of a sweep relate."""
     seed: int = 0
-    """The suite's seed."""
+    """The seed of the model's training and of its poison."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,10 @@ class CellResult:
     """What the sanity checks make of the number."""
     verdict_reasons: tuple[str, ...] = ()
     """One short reason a finding."""
+    example_ids: tuple[str, ...] | None = None
+    """Names of the examples (N,) where they are others than those of the run."""
+    example_hashes: tuple[str, ...] | None = None
+    """Content hashes of these examples (N,)."""
 
 
 @dataclass(frozen=True)

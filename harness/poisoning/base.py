@@ -89,6 +89,8 @@ class Poison(Plugin, ABC):
 
     HAS_TRIGGER: ClassVar[bool] = False
     """Whether test images can carry a trigger: whether `trigger_stamp` and `triggered` give one."""
+    HAS_TARGETS: ClassVar[bool] = False
+    """Whether it aims at certain test images: whether `targets` names any."""
     NEEDS_MODEL: ClassVar[bool] = False
     """Whether crafting uses a network: one trained on the clean data."""
     CRAFTS: ClassVar[bool] = False

@@ -73,6 +73,8 @@ class TriggerPoison(ClassPoison, ABC):
 class TargetedPoison(ClassPoison, ABC):
     """Base of the poisons that have certain test images misclassified, by changing images of the target class."""
 
+    HAS_TARGETS: ClassVar[bool] = True
+
     source_class: ClassName | None = None
     """The class that the aimed-at test images belong to; any but the target class if none is given."""
     n_targets: int = Field(default=1, ge=1)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -26,6 +27,9 @@ class Detection:
 
 class Detector(Plugin, ABC):
     """Base of the detector plug-ins. None of them sees a manifest."""
+
+    RUN_TIME: ClassVar[bool] = False
+    """Whether it judges the images that come in at run time; the others judge the training split."""
 
     @abstractmethod
     def detect(

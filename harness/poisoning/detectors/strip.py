@@ -2,7 +2,7 @@
 
 from functools import partial
 from statistics import NormalDist
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -33,6 +33,8 @@ class Strip(Detector):
 
     Source: Gao et al. 2019, https://arxiv.org/abs/1902.06531, section 4, equations 2 to 4.
     """
+
+    RUN_TIME: ClassVar[bool] = True
 
     name: Literal["strip"] = "strip"
     """Name of the detector."""
