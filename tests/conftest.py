@@ -19,7 +19,7 @@ def _caches_of_the_test(tmp_path_factory: pytest.TempPathFactory, monkeypatch: p
 @pytest.fixture(autouse=True, scope="session")
 def _few_threads() -> None:
     """Small nets run faster without a thread pool, and test runs stay kind to the machine."""
-    torch.set_num_threads(min(2, torch.get_num_threads()))
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """A tiny suite, run end to end in-process: resume, failure, interruption, digests."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -142,12 +141,12 @@ def test_what_depends_on_a_failed_step_is_not_run(folder: Path, monkeypatch: pyt
 
 
 @pytest.fixture
-def interrupting(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+def interrupting(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     def stopped(self: Sweep, *_: object) -> None:
         raise KeyboardInterrupt(self.label)
 
     monkeypatch.setattr(Sweep, "run", stopped)
-    yield monkeypatch
+    return monkeypatch
 
 
 def test_interrupted_run_keeps_what_is_finished_and_goes_on_later(folder: Path, interrupting: pytest.MonkeyPatch) -> None:
@@ -161,5 +160,3 @@ def test_interrupted_run_keeps_what_is_finished_and_goes_on_later(folder: Path, 
     assert resumed.ok
     trained = [cell.status for cell in resumed.record.cells if cell.cell.condition == "clean" and cell.cell.model == "baseline"]
     assert trained == [Status.CACHED]
-
-

@@ -1,0 +1,151 @@
+"""The command line, in-process and on a tiny suite: exit codes, one-line errors, readable output."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from harness.cli import main
+from tests.test_runner import TINY
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with a suite and its finished run."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "tiny.yaml").write_text(TINY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert call("run", "tiny.yaml", "--device", "cpu") == 0
+    return folder
+
+
+@pytest.fixture
+def there(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(place)
+    return place
+
+
+def call(*arguments: str) -> int:
+    """Runs a verb and returns its exit code."""
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    return int(stop.value.code or 0)
+
+
+def test_run_writes_results_below_the_working_directory(there: Path) -> None:
+    assert (there / "results" / "tiny" / "report.html").is_file()
+    assert (there / "results" / ".store").is_dir()
+
+
+def test_list_names_suites_and_plugins(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("list") == 0
+    rows = [line.split("\t")[:2] for line in capsys.readouterr().out.splitlines()]
+    assert ["suites", "quickstart"] in rows
+    assert ["attacks", "pgd"] in rows
+    assert ["recipes", "standard"] in rows
+
+
+def test_list_of_one_family_has_only_that_family(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("list", "datasets") == 0
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert {row.split("\t")[0] for row in rows} == {"datasets"}
+
+
+def test_validate_counts_cells(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("validate", "tiny.yaml") == 0
+    assert "2 models, 10 cells, 0 skipped" in capsys.readouterr().out
+
+
+def test_plan_tells_finished_steps_from_missing_ones(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("plan", "tiny.yaml", "--set", "attacks.pgd.steps=5") == 0
+    states = [
+        line.split("\t")[-1]
+        for line in capsys.readouterr().out.splitlines()
+        if line.split("\t")[0] in ("train", "clean", "attack")
+    ]
+    assert states.count("missing") == 2
+    assert states.count("finished") == 6
+
+
+def test_verify_finds_no_damage_then_damage(there: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert call("verify", "tiny.yaml") == 0
+    payload = next((there / "results" / ".store" / "clean").glob("*/outcome.safetensors"))
+    content = payload.read_bytes()
+    payload.write_bytes(content[:-1])
+    assert call("verify", "tiny.yaml") == 1
+    payload.write_bytes(content)
+    assert "1 damaged files" in capsys.readouterr().out
+    assert tmp_path.is_dir()
+
+
+def test_show_prints_what_a_digest_was_taken_over(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    digest = next((there / "results" / ".store" / "train").iterdir()).name
+    assert call("show", digest[:10]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["digest"] == digest
+    assert shown["spec"]["identity"]["recipe"]["name"] in ("standard", "pgd")
+
+
+def test_show_finds_a_cell_by_its_digest(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cell = pd.read_csv(there / "results" / "tiny" / "cells.csv").iloc[0]
+    assert call("show", cell["digest"][:12]) == 0
+    assert json.loads(capsys.readouterr().out)["model"] == cell["model"]
+
+
+def test_report_is_written_anew_from_the_tables(there: Path) -> None:
+    page = there / "results" / "tiny" / "report.html"
+    page.unlink()
+    assert call("report", "tiny.yaml") == 0
+    assert page.is_file()
+
+
+def test_leaderboard_merges_runs(there: Path) -> None:
+    assert call("leaderboard", "results/tiny", "results/tiny", "--out", "board.csv") == 0
+    assert len(pd.read_csv(there / "board.csv")) == 4
+
+
+def test_compare_of_a_run_with_itself_agrees(there: Path) -> None:
+    assert call("compare", "results/tiny", "results/tiny") == 0
+
+
+def test_expectation_that_does_not_hold_exits_with_one(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expectation = "expectations=[{model: baseline, metric: clean_accuracy, at_most: 0.0}]"
+    assert call("run", "tiny.yaml", "--device", "cpu", "--out", "other", "--set", expectation) == 1
+    assert "does not hold" in capsys.readouterr().out
+
+
+def test_doctor_finds_this_installation_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("doctor") == 0
+    assert "torch\tok" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "quikstart"], "expected one of"),
+        (["run", "none.yaml"], "nothing there"),
+        (["validate", "tiny.yaml", "--set", "attacks.pgd.steps=0"], "attacks.pgd.steps: expected a number >= 1, got 0"),
+        (["run", "tiny.yaml", "--device", "quantum"], "device: expected auto"),
+        (["show", "ab"], "at least 4 digits"),
+        (["show", "ffffffffffff"], "found nothing"),
+        (["list", "attack"], "family: expected one of"),
+        (["leaderboard", "nowhere", "--out", "x.csv"], "nowhere"),
+        (["compare", "results/tiny", "nowhere"], "nowhere"),
+        (["report", "nowhere.yaml"], "nothing there"),
+    ],
+)
+def test_bad_input_is_one_or_two_lines_and_exit_code_two(
+    there: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert call(*arguments) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert len(printed.err.strip().splitlines()) <= 2
+    assert "Traceback" not in printed.err
+
+
+def test_debug_shows_the_traceback(there: Path) -> None:
+    with pytest.raises(Exception, match="expected one of"):
+        main(["run", "quikstart", "--debug"])
