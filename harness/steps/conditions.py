@@ -92,10 +92,15 @@ class Corrupted(Judgement):
     def run(self, context: Context, folder: Path) -> None:
         """See `Step.run`."""
         clean = self.judged(context)
-        damaged = [self._damaged(clean, severity) for severity in self.corruption.severities]
+        damaged = [self.damaged(clean, severity) for severity in self.corruption.severities]
         save_outcome(_judge(self.model, clean, damaged, context), folder / OUTCOME)
 
-    def _damaged(self, clean: ImageSplit, severity: int) -> ImageSplit:
+    def damaged(self, clean: ImageSplit, severity: int) -> ImageSplit:
+        """Returns the corrupted images of some examples.
+
+        Raises:
+            StepFailed: if the condition is not computed from images.
+        """
         if not isinstance(self.corruption, Corruption):
             raise StepFailed(f"{self.title}: expected a corruption that is computed from images, got {self.corruption.name}")
         return CorruptedSplit(self.corruption, clean, severity=severity, seed=seed_of(self.seed, "corruption"))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from harness.attacks.base import Attack
+from harness.evaluation.ledger import Keep
 from harness.evaluation.protocol import evaluate_clean, sweep
 from harness.images import ImageSplit
 from harness.records import Outcome, load_outcome, save_outcome
@@ -112,7 +113,11 @@ class Sweep(Judgement):
 
     def run(self, context: Context, folder: Path) -> None:
         """See `Step.run`."""
-        outcome = sweep(
+        save_outcome(self.attacked(context), folder / OUTCOME)
+
+    def attacked(self, context: Context, keep: Keep | None = None) -> Outcome:
+        """Attacks the model; `keep` receives the final images of every example and budget."""
+        return sweep(
             self.model.classifier(context),
             self.judged(context),
             self.attack,
@@ -122,6 +127,6 @@ class Sweep(Judgement):
             seed=seed_of(self.seed, "attack"),
             batch_size=context.batch_size,
             device=context.device,
+            keep=keep,
             progress=context.progress,
         )
-        save_outcome(outcome, folder / OUTCOME)
