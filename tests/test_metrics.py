@@ -46,6 +46,17 @@ def test_roc_auc_equals_scikit_learns_one_vs_rest(seed: int) -> None:
     assert [curve.class_index for curve in curves] == list(range(CLASSES))
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(2, 40))
+def test_roc_curves_equal_scikit_learns_point_by_point(seed: int, examples: int) -> None:
+    logits, labels = random_case(seed, examples)
+    logits = logits.round(0)  # many equal scores
+    for curve in metrics.roc_curves(logits, labels):
+        scores = metrics.softmax(logits)[:, curve.class_index]
+        expected = reference.roc_curve(labels == curve.class_index, scores)
+        for found, wanted in zip(curve[1:4], expected, strict=True):
+            np.testing.assert_allclose(found, wanted)
+
+
 def test_a_class_without_labels_has_no_roc_curve_and_does_not_count_in_the_mean() -> None:
     logits, labels = random_case(0)
     labels[labels == 2] = 1

@@ -50,11 +50,21 @@ class Chart:
     x_label: str
     y_label: str
     series: tuple[Series, ...]
-    x_ticks: tuple[tuple[float, str], ...]
-    """Positions and labels."""
+    x_names: tuple[tuple[float, str], ...]
+    """Positions on the axis, rising, and what they are called."""
     y_range: Point = (0.0, 1.0)
     second_axis: tuple[float, str] | None = None
     """Factor and label of a second scale of the same axis."""
+
+    @property
+    def x_ticks(self) -> tuple[tuple[float, str], ...]:
+        """The positions whose names do not touch the next one's."""
+        span = self.x_names[-1][0] - self.x_names[0][0] or 1
+        kept: list[tuple[float, str]] = []
+        for position, text in reversed(self.x_names):
+            if not kept or (kept[-1][0] - position) / span >= MINIMUM_TICK_GAP:
+                kept.append((position, text))
+        return tuple(reversed(kept))
 
 
 def palette_of(results: Results) -> dict[str, int]:
@@ -102,29 +112,19 @@ def _robustness_chart(rows: pd.DataFrame, norm: str, palette: dict[str, int], *,
             )
         )
     title = f"{attack_title(str(rows['attack'].iloc[0]))}, {norm}"
-    ticks, label, second_axis = _eps_axis(sorted(rows["eps"].unique()), norm)
-    return Chart(name, title, label, "robust accuracy", tuple(series), ticks, second_axis=second_axis)
+    names, label, second_axis = _eps_axis(sorted(rows["eps"].unique()), norm)
+    return Chart(name, title, label, "robust accuracy", tuple(series), names, second_axis=second_axis)
 
 
 def _eps_axis(budgets: Sequence[float], norm: str) -> tuple[tuple[tuple[float, str], ...], str, tuple[float, str] | None]:
-    """Returns ticks, label and second scale: Linf budgets are read in 255ths and in decimals, others in decimals."""
+    """Returns names, label and second scale: Linf budgets are read in 255ths and in decimals, others in decimals."""
     in_255ths = norm == "Linf" and any(eps_text(eps).endswith("/255") for eps in budgets)
     scale = 255 if in_255ths else 1
-    ticks = _spaced([(0.0, "0"), *((eps, f"{round(eps * scale, 3):g}") for eps in budgets)])
-    names = ("eps in 255ths of the pixel range", "eps in units of the pixel range")
+    names = ((0.0, "0"), *((float(eps), f"{round(eps * scale, 3):g}") for eps in budgets))
+    labels = ("eps in 255ths of the pixel range", "eps in units of the pixel range")
     if norm != "Linf":
-        return ticks, f"eps ({norm}, pixels in [0,1])", None
-    return (ticks, names[0], (1.0, names[1])) if in_255ths else (ticks, names[1], (255.0, names[0]))
-
-
-def _spaced(ticks: Sequence[tuple[float, str]]) -> tuple[tuple[float, str], ...]:
-    """Drops labels that would touch their right neighbour."""
-    span = ticks[-1][0] - ticks[0][0] or 1
-    kept: list[tuple[float, str]] = []
-    for position, text in reversed(ticks):
-        if not kept or (kept[-1][0] - position) / span >= MINIMUM_TICK_GAP:
-            kept.append((position, text))
-    return tuple(reversed(kept))
+        return names, f"eps ({norm}, pixels in [0,1])", None
+    return (names, labels[0], (1.0, labels[1])) if in_255ths else (names, labels[1], (255.0, labels[0]))
 
 
 def corruption_charts(results: Results) -> list[Chart]:
@@ -133,7 +133,8 @@ def corruption_charts(results: Results) -> list[Chart]:
     if rows.empty:
         return []
     palette, label = palette_of(results), rows.apply(model_label, axis=1)
-    means = rows.assign(label=label).groupby(["label", "severity"], sort=False)["accuracy"].mean().reset_index()
+    grouped = rows.assign(label=label).groupby(["label", "severity"], sort=False)["accuracy"]
+    means = grouped.mean()[grouped.size() == rows["corruption"].nunique()].reset_index()
     charts = [_corruption_chart(means, palette, name="corruption__mean", title="Mean over corruptions")]
     for corruption, group in rows.assign(label=label).groupby("corruption", sort=False):
         charts.append(_corruption_chart(group, palette, name=f"corruption__{slug(str(corruption))}", title=str(corruption)))
@@ -148,22 +149,23 @@ def _corruption_chart(rows: pd.DataFrame, palette: dict[str, int], *, name: str,
         n = tuple(ordered.get("n_examples", ()))
         x, y = tuple(float(severity) for severity in ordered["severity"]), tuple(ordered["accuracy"])
         series.append(Series(str(label), palette[str(label)], x, y, low, high, n))
-    ticks = tuple((float(severity), str(severity)) for severity in sorted(rows["severity"].unique()))
-    return Chart(name, title, "severity", "accuracy", tuple(series), ticks)
+    names = tuple((float(severity), str(severity)) for severity in sorted(rows["severity"].unique()))
+    return Chart(name, title, "severity", "accuracy", tuple(series), names)
 
 
 def backdoor_charts(results: Results) -> list[Chart]:
     """Returns, for each poison, the success rate of its trigger against the share of poisoned training examples."""
     rows = results.cells[(results.cells["condition"] == "trigger") & results.cells["attack_success_rate"].notna()]
+    palette = {model: place for place, model in enumerate(results.cells["model"].unique())}
     charts = []
     for poison, group in rows.groupby("poison", sort=False):
         series = tuple(
-            _backdoor_series(results, str(model), colour, runs.sort_values("poison_rate"))
-            for colour, (model, runs) in enumerate(group.groupby("model", sort=False))
+            _backdoor_series(results, str(model), palette[str(model)], runs.sort_values("poison_rate"))
+            for model, runs in group.groupby("model", sort=False)
         )
-        ticks = _spaced([(float(rate), f"{100 * rate:g}") for rate in sorted(group["poison_rate"].unique())])
+        names = tuple((100 * float(rate), f"{100 * rate:g}") for rate in sorted(group["poison_rate"].unique()))
         x_label = "poisoned share of the training set in %"
-        charts.append(Chart(f"backdoor__{slug(str(poison))}", str(poison), x_label, "attack success rate", series, ticks))
+        charts.append(Chart(f"backdoor__{slug(str(poison))}", str(poison), x_label, "attack success rate", series, names))
     return charts
 
 
@@ -174,7 +176,7 @@ def _backdoor_series(results: Results, model: str, colour: int, runs: pd.DataFra
     return Series(
         label=model,
         colour=colour,
-        x=tuple(runs["poison_rate"]),
+        x=tuple(100 * runs["poison_rate"]),
         y=rates,
         low=tuple(bound.low for bound in bounds),
         high=tuple(bound.high for bound in bounds),
@@ -206,18 +208,10 @@ def _history_chart(rows: pd.DataFrame, columns: list[str], *, model: str, quanti
         known = rows[rows[name].notna()]
         label = name.replace("_", " ").removesuffix(f" {quantity}") or quantity
         series.append(Series(label, colour, tuple(known["epoch"].astype(float)), tuple(known[name])))
-    epochs = sorted(rows["epoch"].unique())
-    ticks = _spaced([(float(epoch), str(epoch)) for epoch in epochs[:: max(1, len(epochs) // 10)]])
-    largest = float(rows[columns].max().max())
-    return Chart(
-        f"history__{slug(model)}",
-        f"{model}: {quantity}",
-        "epoch",
-        quantity,
-        tuple(series),
-        ticks,
-        y_range or (0.0, 1.05 * largest),
-    )
+    epochs = tuple((float(epoch), str(epoch)) for epoch in rows["epoch"])
+    finite = rows[columns].where(np.isfinite(rows[columns])).max().max()
+    y_range = y_range or (0.0, 1.0 if pd.isna(finite) else 1.05 * float(finite))
+    return Chart(f"history__{slug(model)}", f"{model}: {quantity}", "epoch", quantity, tuple(series), epochs, y_range)
 
 
 def roc_chart(results: Results, view: ModelView) -> Chart | None:
@@ -225,10 +219,10 @@ def roc_chart(results: Results, view: ModelView) -> Chart | None:
     series = [line for colour, condition in enumerate(view.conditions) for line in _roc_series(results, condition, colour)]
     if not series:
         return None
-    ticks = tuple((tick / 5, f"{tick / 5:g}") for tick in range(6))
+    names = tuple((tick / 5, f"{tick / 5:g}") for tick in range(6))
     ordered = tuple(sorted(series, key=lambda line: line.weight != "faint"))
     title = f"{view.label}: each class against the rest"
-    return Chart(f"roc__{slug(view.label)}", title, "false positive rate", "true positive rate", ordered, ticks)
+    return Chart(f"roc__{slug(view.label)}", title, "false positive rate", "true positive rate", ordered, names)
 
 
 def _roc_series(results: Results, condition: Condition, colour: int) -> Iterator[Series]:

@@ -74,7 +74,7 @@ def draw_curves(results: Results) -> list[Path]:
 
 def _model_figures(results: Results, view: ModelView) -> dict[str, Figure]:
     figures = {}
-    if histories := history_charts(results, view.model):
+    if histories := history_charts(results, view.label):
         figures[histories[0].name] = _line_figure(histories)
     if roc := roc_chart(results, view):
         figures[roc.name] = _line_figure([roc])

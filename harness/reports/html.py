@@ -119,7 +119,7 @@ def _model_sections(results: Results) -> Iterator[ModelSection]:
             confusions=tuple(_confusions(results, view)),
             roc=Figure(drawing_of(roc), None) if roc else None,
             per_class=page_tables.per_class_table(view.classes, [condition.label for condition in view.conditions], "Each class"),
-            histories=tuple(_figure(chart) for chart in history_charts(results, view.model)),
+            histories=tuple(_figure(chart) for chart in history_charts(results, view.label)),
         )
 
 

@@ -29,9 +29,7 @@ class ModelView:
     """A model with the conditions it is looked at under: clean, triggered, and the attacks at the reference budget."""
 
     label: str
-    """Label with the poison, as in charts."""
-    model: str
-    """The model's label in the suite."""
+    """The model's label in the suite, with its poison."""
     cells: pd.DataFrame
     """Its rows of cells.csv."""
     conditions: tuple[Condition, ...]
@@ -58,7 +56,6 @@ def model_views(results: Results) -> Iterator[ModelView]:
         classes = results.per_class[results.per_class["digest"].isin(list(shown))]
         yield ModelView(
             label=str(label),
-            model=str(group["model"].iloc[0]),
             cells=group,
             conditions=tuple(Condition(shown[row["digest"]], names[row["digest"]], float(row["roc_auc_macro"])) for row in rows),
             classes=classes.assign(shown=classes["digest"].map(shown)),

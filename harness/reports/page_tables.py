@@ -149,13 +149,11 @@ def _change(row: Mapping[Any, Any], score: str) -> Entry:
 
 def numbers_table(chart: Chart) -> PageTable:
     """Returns the numbers behind a chart: one row a line, one column a position."""
-    positions = sorted({x for series in chart.series for x in series.x})
-    names = {x: eps_text(x) if "eps" in chart.x_label else f"{x:g}" for x in positions}
     rows = []
     for series in chart.series:
         values = {x: value_text(chart, series, place) for place, x in enumerate(series.x)}
-        rows.append((Entry(series.label), *(Entry(values.get(x, MISSING)) for x in positions)))
-    columns = ("", *(names[x] for x in positions))
+        rows.append((Entry(series.label), *(Entry(values.get(x, MISSING)) for x, _ in chart.x_names)))
+    columns = ("", *(name for _, name in chart.x_names))
     return PageTable(
         f"{chart.title}: {chart.y_label} by {chart.x_label}", columns, tuple(rows), frozenset(range(1, len(columns)))
     )

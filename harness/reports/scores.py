@@ -9,7 +9,7 @@ import numpy as np
 from harness import metrics
 from harness.errors import HarnessError
 from harness.metrics import ClassReport, Flags, Floats, Indices, RocCurve
-from harness.records import CELL_COLUMNS, CellResult, ConditionResult
+from harness.records import CELL_COLUMNS, CellResult, ConditionResult, RunRecord
 from harness.reports.names import cell_fields
 
 SCORES = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "roc_auc_macro")
@@ -75,8 +75,31 @@ class ScoredCell:
         return self.before.correct & ~self.condition.fooled
 
 
-def scored(result: CellResult, class_names: tuple[str, ...]) -> ScoredCell | None:
+def scored_cells(record: RunRecord) -> list[tuple[CellResult, ScoredCell | None]]:
+    """Returns every cell of a run with its scores, or None where it has no numbers.
+
+    The conditions of one step share the array of their clean logits, and so the scores of it.
+
+    Raises:
+        HarnessError: if the arrays of a cell do not fit each other, or its target class does not exist.
+    """
+    pairs: list[tuple[CellResult, ScoredCell | None]] = []
+    clean: dict[int, Scores] = {}
+    for result in record.cells:
+        cell = scored(result, record.class_names, clean.get(id(result.clean_logits)))
+        if cell is not None:
+            clean[id(result.clean_logits)] = cell.before
+        pairs.append((result, cell))
+    return pairs
+
+
+def scored(result: CellResult, class_names: tuple[str, ...], before: Scores | None = None) -> ScoredCell | None:
     """Returns a cell with its scores, or None where it has no numbers.
+
+    Args:
+        result: The cell.
+        class_names: The K class names.
+        before: The scores of its clean logits, where they are known.
 
     Raises:
         HarnessError: if the arrays of the cell do not fit each other, or its target class does not exist.
@@ -88,7 +111,7 @@ def scored(result: CellResult, class_names: tuple[str, ...]) -> ScoredCell | Non
     for name, shape in (("logits", condition.logits.shape), ("clean_logits", clean_logits.shape)):
         if shape != expected:
             raise HarnessError(f"cell {result.digest[:12]}.{name}: expected the shape {expected}, got {shape}")
-    before, after = Scores(clean_logits, labels), Scores(condition.logits, labels)
+    before, after = before or Scores(clean_logits, labels), Scores(condition.logits, labels)
     succeeded, eligible = None, before.correct
     if result.cell.condition == "attack":
         succeeded = condition.fooled

@@ -95,10 +95,8 @@ def drawing_of(chart: Chart) -> Drawing:
 
 
 def _line(chart: Chart, series: Series, scale: _Scale) -> Line:
-    band = ""
-    if series.low:
-        band = scale.path((*series.x, *reversed(series.x)), (*series.high, *reversed(series.low))) + "z"
-    marks = tuple(Mark(scale.x(x), scale.y(y), tip_of(chart, series, place)) for place, (x, y) in enumerate(_points(series)))
+    band = scale.path((*series.x, *reversed(series.x)), (*series.high, *reversed(series.low))) + "z" if series.low else ""
+    places = [place for place, y in enumerate(series.y) if math.isfinite(y)] if series.weight == "line" else []
     return Line(
         label=series.label,
         colour=series.colour % COLOURS,
@@ -107,12 +105,8 @@ def _line(chart: Chart, series: Series, scale: _Scale) -> Line:
         shape=_shape(series.colour),
         path=scale.path(series.x, series.y),
         band=band,
-        marks=marks if series.weight == "line" else (),
+        marks=tuple(Mark(scale.x(series.x[place]), scale.y(series.y[place]), tip_of(chart, series, place)) for place in places),
     )
-
-
-def _points(series: Series) -> list[tuple[float, float]]:
-    return [(x, y) for x, y in zip(series.x, series.y, strict=True) if math.isfinite(y)]
 
 
 def _shape(colour: int) -> str:
@@ -123,7 +117,7 @@ def _shape(colour: int) -> str:
 
 def tip_of(chart: Chart, series: Series, place: int) -> str:
     """Returns what is said of one point: series, place on the axis, value, interval and number of examples."""
-    where = series.notes[place] if series.notes else f"{chart.x_label} {series.x[place]:g}"
+    where = series.notes[place] if series.notes else f"{chart.x_label} {dict(chart.x_names)[series.x[place]]}"
     lines = [series.label, where, f"{chart.y_label} {value_text(chart, series, place)}"]
     return "\n".join([*lines, f"n = {series.n[place]}"] if series.n else lines)
 
@@ -146,7 +140,7 @@ def _y_ticks(chart: Chart) -> list[tuple[float, str]]:
 
 
 def _in_words(chart: Chart, series: Series) -> str:
-    points = _points(series)
+    points = [(x, y) for x, y in zip(series.x, series.y, strict=True) if math.isfinite(y)]
     if not points:
         return f"{series.label}: no value"
     (first_x, first), (last_x, last) = points[0], points[-1]

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from harness.errors import HarnessError
 from harness.records import CELL_COLUMNS, SCHEMA_VERSION, CellResult, RunRecord
 from harness.reports.files import staged, write_text
 from harness.reports.leaderboard import leaderboard
 from harness.reports.names import MODEL_COLUMNS, TEXT_COLUMNS, WHOLE_NUMBERS, cell_fields, unique_cell_names, with_whole_numbers
-from harness.reports.scores import SCORES, ScoredCell, before_after_row, cell_row, per_class_rows, scored
+from harness.reports.scores import SCORES, ScoredCell, before_after_row, cell_row, per_class_rows, scored_cells
 from harness.reports.sweep import sweep_table
 from harness.store import write_json
 
@@ -35,7 +36,7 @@ def write_tables(record: RunRecord, folder: Path) -> None:
     Raises:
         HarnessError: if arrays of the record do not fit each other, or the folder cannot be written.
     """
-    found = [(result, scored(result, record.class_names)) for result in record.cells]
+    found = scored_cells(record)
     with_numbers = [cell for _, cell in found if cell is not None]
     cells = _table_of(found)
     samples = samples_table(record, with_numbers)
@@ -69,7 +70,7 @@ def cells_table(record: RunRecord) -> pd.DataFrame:
     Raises:
         HarnessError: if arrays of the record do not fit each other.
     """
-    return _table_of([(result, scored(result, record.class_names)) for result in record.cells])
+    return _table_of(scored_cells(record))
 
 
 def _table_of(found: list[tuple[CellResult, ScoredCell | None]]) -> pd.DataFrame:
@@ -100,34 +101,34 @@ def samples_table(record: RunRecord, cells: list[ScoredCell]) -> pd.DataFrame:
     Raises:
         HarnessError: if a cell was scored on another number of examples than the record names.
     """
-    tables = [pd.DataFrame(_samples(record, cell)) for cell in cells]
-    if not tables:
-        return pd.DataFrame(columns=[*IDENTITY, "example_id", "content_hash"])
-    table = with_whole_numbers(pd.concat(tables, ignore_index=True))
-    texts = ("digest", "dataset", "model", "arch", "recipe", "poison", "example_id", "content_hash", *CONDITION_COLUMNS)
-    return table.astype({name: "category" for name in texts if name not in ("eps", "severity")})
+    identity = with_whole_numbers(pd.DataFrame([_identity(cell) for cell in cells], columns=list(IDENTITY)))
+    identity = identity.astype({name: "category" for name in IDENTITY if name in TEXT_COLUMNS})
+    outcomes = [_outcomes(record, cell) for cell in cells]
+    columns = {name: np.concatenate([outcome[name] for outcome in outcomes]) for name in (outcomes[0] if outcomes else ())}
+    names = {"example_id": record.example_ids, "content_hash": record.example_hashes}
+    examples = {name: pd.Categorical(list(values) * len(cells)) for name, values in names.items()}
+    rows = identity.loc[identity.index.repeat(len(record.example_ids))].reset_index(drop=True)
+    return pd.concat([rows, pd.DataFrame(examples), pd.DataFrame(columns)], axis=1)
 
 
-def _samples(record: RunRecord, cell: ScoredCell) -> dict[str, Any]:
+def _outcomes(record: RunRecord, cell: ScoredCell) -> dict[str, NDArray[np.generic]]:
+    """Returns what became of each example of a cell, arrays (N,)."""
     result, n = cell.result, len(cell.after.labels)
     if not n == len(record.example_ids) == len(record.example_hashes):
         raise HarnessError(
             f"cell {result.digest[:12]}: expected {len(record.example_ids)} examples, as the record names, got {n}"
         )
-    attacked = result.cell.condition == "attack" and result.smallest_eps is not None
-    columns = {
-        "example_id": record.example_ids,
-        "content_hash": record.example_hashes,
+    smallest_eps = result.smallest_eps if result.cell.condition == "attack" else None
+    return {
         "label": cell.after.labels,
         "clean_prediction": cell.before.predicted,
         "prediction": cell.after.predicted,
         "clean_correct": cell.before.correct,
         "correct": cell.after.correct,
         "fooled": np.zeros(n, bool) if cell.succeeded is None else cell.succeeded,
-        "smallest_eps": result.smallest_eps if attacked else np.full(n, np.nan, np.float32),
+        "smallest_eps": np.full(n, np.nan, np.float32) if smallest_eps is None else smallest_eps,
         "distance": cell.condition.distance,
     }
-    return {**{name: pd.Series([value] * n) for name, value in _identity(cell).items()}, **columns}
 
 
 def per_class_table(cells: list[ScoredCell], class_names: tuple[str, ...]) -> pd.DataFrame:
@@ -163,12 +164,14 @@ def confusion_table(cell: ScoredCell, class_names: tuple[str, ...]) -> pd.DataFr
 
 def roc_table(cell: ScoredCell, class_names: tuple[str, ...]) -> pd.DataFrame:
     """Returns the points of the one-vs-rest ROC curves, class by class."""
-    columns = ["class", "false_positive_rate", "true_positive_rate", "threshold"]
-    curves = [
-        pd.DataFrame(dict(zip(columns, (class_names[curve.class_index], *curve[1:4]), strict=True)))
-        for curve in cell.after.curves
-    ]
-    return pd.concat(curves, ignore_index=True).round(6) if curves else pd.DataFrame(columns=columns)
+    curves = cell.after.curves
+    columns = {
+        "class": np.repeat([class_names[curve.class_index] for curve in curves], [len(curve.thresholds) for curve in curves]),
+        "false_positive_rate": np.concatenate([[], *(curve.false_positive_rate for curve in curves)]),
+        "true_positive_rate": np.concatenate([[], *(curve.true_positive_rate for curve in curves)]),
+        "threshold": np.concatenate([[], *(curve.thresholds for curve in curves)]),
+    }
+    return pd.DataFrame(columns).round(6)
 
 
 def _provenance(record: RunRecord) -> dict[str, Any]:

@@ -20,17 +20,20 @@ def record() -> RunRecord:
 
 
 @pytest.fixture(scope="session")
+def results(record: RunRecord, tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """The tables of the planted run, read back; not to be changed by a test."""
+    folder = tmp_path_factory.mktemp("tables") / "synthetic"
+    write_tables(record, folder)
+    return load_results(folder)
+
+
+@pytest.fixture(scope="session")
 def published(record: RunRecord, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A results folder with every table, curve and page; not to be changed by a test."""
+    """A folder with every table, figure and page of the planted run; not to be changed by a test."""
     folder = tmp_path_factory.mktemp("published") / "synthetic"
     write_tables(record, folder)
     write_report(folder)
     return folder
-
-
-@pytest.fixture(scope="session")
-def results(published: Path) -> Results:
-    return load_results(published)
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ from tests.reports.conftest import Write
 from tests.reports.planted import attack_results, clean_result, corruption_result
 
 
-def test_a_folder_is_read_back_without_its_record(published: Path) -> None:
-    results = load_results(str(published))
+def test_a_folder_is_read_back_without_its_record(results: Results) -> None:
     assert results.suite_name == "synthetic"
     assert results.provenance["class_names"] == ["beet", "carrot", "null"]
     assert results.expectations["holds"].isna().sum() == 1
@@ -53,8 +52,8 @@ def test_a_damaged_file_is_named(written: Write, name: str, content: str, messag
         _ = results.cells if name == "cells.csv" else results.samples
 
 
-def test_a_run_equals_itself(published: Path) -> None:
-    table = compare(published, published)
+def test_a_run_equals_itself(results: Results) -> None:
+    table = compare(results.folder, results.folder)
     assert len(table) == 16
     assert set(table["present"]) == {"both"}
     assert table["accuracy_difference"].dropna().eq(0).all()

@@ -1,0 +1,56 @@
+from pathlib import Path
+
+from PIL import Image
+
+from harness.records import Status
+from harness.reports.curves import draw_curves
+from harness.reports.load import load_results
+from harness.reports.tables import write_tables
+from tests.reports.conftest import Write
+from tests.reports.planted import attack_results, clean_result, lost_result, record_of
+
+NAMES = {
+    *("robust_accuracy__worst_case", "robust_accuracy__fgsm", "robust_accuracy__pgd"),
+    *(f"{kind}__{model}" for kind in ("confusion", "roc", "per_class", "history") for model in ("baseline", "pgd")),
+}
+
+
+def test_every_figure_is_a_png_and_an_svg(published: Path) -> None:
+    files = {path.name for path in (published / "curves").iterdir()}
+    assert files == {f"{name}.{ending}" for name in NAMES for ending in ("png", "svg")}
+
+
+def test_figures_are_pictures_with_ink(published: Path) -> None:
+    for path in (published / "curves").glob("*.png"):
+        with Image.open(path) as picture:
+            assert picture.width > 600
+            darkest, lightest = picture.convert("L").getextrema()
+            assert darkest < 100
+            assert lightest == 255
+
+
+def test_figures_carry_no_date(published: Path) -> None:
+    assert "<dc:date>" not in (published / "curves" / "robust_accuracy__pgd.svg").read_text()
+
+
+def test_the_same_run_draws_the_same_bytes(tmp_path: Path) -> None:
+    write_tables(record_of(attack_results("pgd", "pgd")), tmp_path / "a")
+    write_tables(record_of(attack_results("pgd", "pgd")), tmp_path / "b")
+    first, second = (draw_curves(load_results(tmp_path / name)) for name in ("a", "b"))
+    assert [path.name for path in first] == [path.name for path in second]
+    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second, strict=True))
+
+
+def test_figures_of_models_that_are_gone_are_removed(written: Write) -> None:
+    cells = [clean_result("baseline")]
+    folder = written([*cells, clean_result("pgd")], histories={}).folder
+    draw_curves(load_results(folder))
+    assert (folder / "curves" / "roc__pgd.png").is_file()
+    draw_curves(written(cells, histories={}))
+    assert not (folder / "curves" / "roc__pgd.png").exists()
+
+
+def test_a_run_without_attacks_can_be_drawn(written: Write) -> None:
+    cells = [clean_result("pgd"), lost_result("broken", Status.FAILED, "diverged")]
+    names = {path.stem for path in draw_curves(written(cells, histories={}))}
+    assert names == {"confusion__pgd", "roc__pgd", "per_class__pgd"}
