@@ -5,14 +5,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.attacks.base import ATTACKS
+from harness.corruptions.base import CORRUPTIONS
 from harness.datasets.base import DATASETS
 from harness.errors import SuiteError
 from harness.models.base import MODELS
+from harness.poisoning.base import POISONS
+from harness.poisoning.detectors.base import DETECTORS
 from harness.registry import Registry
 from harness.suite_files import shipped_suites, suite_title
 from harness.training.base import RECIPES
 
-FAMILIES: Mapping[str, Registry[Any]] = {registry.family: registry for registry in (DATASETS, MODELS, RECIPES, ATTACKS)}
+FAMILIES: Mapping[str, Registry[Any]] = {
+    registry.family: registry for registry in (DATASETS, MODELS, RECIPES, ATTACKS, POISONS, DETECTORS, CORRUPTIONS)
+}
 
 
 def catalogue(family: str | None) -> list[tuple[str, str, str]]:

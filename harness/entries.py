@@ -1,4 +1,4 @@
-"""The parts of a suite file: models, poisons, attacks, budgets, examples and expectations."""
+"""The parts of a suite file: models, poisons, detectors, attacks, budgets, examples and expectations."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from harness.attacks.base import ATTACKS, Attack
 from harness.models.base import MODELS, Architecture
 from harness.poisoning.base import POISONS, Poison
+from harness.poisoning.detectors.base import DETECTORS, Detector
 from harness.spec import Eps, Spec
 from harness.threat import Norm
 from harness.training.base import RECIPES, Recipe
@@ -15,7 +16,10 @@ from harness.training.base import RECIPES, Recipe
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
 """A name in a suite file: letters, digits, "_" and "-"."""
 Protocol = Literal["nested", "independent"]
-Metric = Literal["accuracy", "clean_accuracy", "robust_accuracy", "attack_success_rate", "f1_macro", "roc_auc_macro"]
+Precision = Literal["float32", "int8", "fp16"]
+Metric = Literal[
+    "accuracy", "clean_accuracy", "clean_accuracy_drop", "robust_accuracy", "attack_success_rate", "f1_macro", "roc_auc_macro"
+]
 
 
 def parse_architecture(value: object) -> Architecture:
@@ -75,12 +79,25 @@ class PoisonEntry(PluginEntry):
     """The poison."""
     rates: Annotated[tuple[float, ...], Field(min_length=1)]
     """Shares of the training split, in (0, 1]."""
+    seeds: int = Field(default=1, ge=1)
+    """Number of repetitions at each rate; the first has the suite's seed, each further one the next seed."""
 
     @model_validator(mode="after")
     def _rates_are_shares(self) -> Self:
         if any(not 0 < rate <= 1 for rate in self.rates) or len(set(self.rates)) != len(self.rates):
             raise ValueError(f"rates: expected shares in (0, 1], each once, got {list(self.rates)}")
         return self
+
+
+class DetectorEntry(PluginEntry):
+    """One detector of the grid, tried on every poisoned training of some models."""
+
+    plugin: Annotated[SerializeAsAny[Detector], BeforeValidator(DETECTORS.parse)]
+    """The detector."""
+    models: Annotated[tuple[Label, ...], Field(min_length=1)] | None = None
+    """Labels of the models whose poisoned trainings it looks at; the suite's first model where they are left out."""
+    retrain: bool = True
+    """Whether the model is trained anew on what a detector of training examples leaves."""
 
 
 class Evaluation(Spec):
@@ -98,6 +115,29 @@ class Evaluation(Spec):
     """Images of a forward pass; chosen by the device where it is left out. Not part of any digest."""
 
 
+class CrosscheckEntry(Spec):
+    """Which stored images the exported models are scored on, and when they count as the measured ones."""
+
+    models: Annotated[tuple[Label, ...], Field(min_length=1)] | None = None
+    """Labels of the models, each with its poisoned trainings; all where they are left out."""
+    attacks: tuple[Label, ...] | None = None
+    """Labels of the attacks; every one that steps along gradients where they are left out."""
+    eps: Annotated[tuple[Eps, ...], Field(min_length=1)] | None = None
+    """Which of the attacks' budgets; the middle one of each attack where they are left out."""
+    corruptions: tuple[Label, ...] = ()
+    """Labels of the corruptions, each taken at its middle severity."""
+    limit: int = Field(default=200, ge=1)
+    """Number of examples, drawn from those that the suite evaluates."""
+    formats: Annotated[tuple[Precision, ...], Field(min_length=1)] = ("float32", "int8", "fp16")
+    """Precisions of the model files that are scored."""
+    calibration: int = Field(default=128, ge=1)
+    """Number of training images that the ranges of INT8 are taken from."""
+    margin: float = Field(default=1e-3, ge=0)
+    """Another class is excused where PyTorch preferred its own by no more than this, in logits."""
+    quantile_bound: float = Field(default=1e-3, ge=0)
+    """Largest 99th percentile, over examples, of the largest absolute difference of a logit."""
+
+
 class ThreatGrid(Spec):
     """The norm and the budgets of every attack that names none of its own."""
 
@@ -113,9 +153,15 @@ class ExpectationEntry(Spec):
     model: Label
     """The model's label."""
     metric: Metric
-    """The column of cells.csv."""
+    """The column of cells.csv, or clean_accuracy_drop: what the poison costs against the same model on clean data."""
+    poison: Label | None = None
+    """Label of the poison, for a model trained on it; the model on clean data where it is left out."""
+    rate: float | None = None
+    """The poison's rate, one of its rates. Where it is repeated, the mean over the repetitions counts."""
+    condition: Literal["clean", "trigger", "target"] = "clean"
+    """The row that is meant where no attack is named; trigger and target are those of the poison."""
     attack: Label | None = None
-    """The attack's label; the clean row where it is left out."""
+    """The attack's label; the row of `condition` where it is left out."""
     eps: Eps | None = None
     """The budget, one of the attack's."""
     at_least: float | None = None
@@ -133,4 +179,10 @@ class ExpectationEntry(Spec):
             raise ValueError("expected at_least, at_most or above, got none of them")
         if (self.attack is None) != (self.eps is None):
             raise ValueError("expected attack and eps together, or neither for the clean row")
+        if (self.poison is None) != (self.rate is None):
+            raise ValueError("expected poison and rate together, or neither for the model on clean data")
+        if self.condition != "clean" and (self.poison is None or self.attack is not None):
+            raise ValueError(f"condition: expected a poison and no attack beside {self.condition!r}")
+        if self.metric == "clean_accuracy_drop" and self.poison is None:
+            raise ValueError("metric: expected a poison beside 'clean_accuracy_drop', got none")
         return self

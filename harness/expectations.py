@@ -37,22 +37,35 @@ def _judge(entry: ExpectationEntry, cells: pd.DataFrame) -> Expectation:
 
 
 def _number(cells: pd.DataFrame, entry: ExpectationEntry, model: str) -> float:
-    rows = cells[(cells["model"] == model) & cells["poison"].isna()]
+    """Returns the number of one model; of repetitions the mean, and none where one of them has none."""
+    of_model = cells[cells["model"] == model]
+    unpoisoned = of_model["poison"].isna()
+    wanted = (
+        unpoisoned if entry.poison is None else (of_model["poison"] == entry.poison) & (of_model["poison_rate"] == entry.rate)
+    )
+    rows = _rows(of_model[wanted], entry)
+    if entry.metric != "clean_accuracy_drop":
+        return float(rows[entry.metric].astype(float).mean(skipna=False))
+    twin = _rows(of_model[unpoisoned], entry)
+    return float(twin["clean_accuracy"].mean(skipna=False) - rows["clean_accuracy"].mean(skipna=False))
+
+
+def _rows(cells: pd.DataFrame, entry: ExpectationEntry) -> pd.DataFrame:
     if entry.attack is None or entry.eps is None:
-        rows = rows[rows["condition"] == "clean"]
-    else:
-        rows = rows[(rows["attack"] == entry.attack) & ((rows["eps"].astype(float) - float(entry.eps)).abs() < EPS_TOLERANCE)]
-    return float(rows[entry.metric].iloc[0]) if len(rows) else math.nan
+        return cells[cells["condition"] == entry.condition]
+    return cells[(cells["attack"] == entry.attack) & ((cells["eps"].astype(float) - float(entry.eps)).abs() < EPS_TOLERANCE)]
 
 
 def _words(entry: ExpectationEntry) -> str:
-    place = "on clean images" if entry.attack is None else f"under {entry.attack} at eps {entry.eps}"
+    images = {"clean": "on clean images", "trigger": "on triggered images", "target": "on the poison's targets"}
+    place = images[entry.condition] if entry.attack is None else f"under {entry.attack} at eps {entry.eps}"
+    model = entry.model if entry.rate is None else f"{entry.model}, {entry.poison} {100 * entry.rate:g} %,"
     claims = [
         *([f"is at least {entry.at_least:g}"] if entry.at_least is not None else []),
         *([f"is at most {entry.at_most:g}"] if entry.at_most is not None else []),
         *([f"surpasses that of {entry.above} by {entry.by:g} or more"] if entry.above is not None else []),
     ]
-    return f"{entry.metric} of {entry.model} {place} {' and '.join(claims)}"
+    return f"{entry.metric} of {model} {place} {' and '.join(claims)}"
 
 
 def _shown(value: float) -> str:

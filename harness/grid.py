@@ -21,7 +21,7 @@ class GridCell:
 
 
 def cells_of(suite: Suite) -> tuple[GridCell, ...]:
-    """Returns the grid: for each model its clean row, its trigger, every attack at every budget, every corruption."""
+    """Returns the grid, model by model: clean, the poison's trigger or targets, attacks at every budget, corruptions."""
     return tuple(row for variant in suite.variants() for row in _rows_of(suite, variant))
 
 
@@ -52,8 +52,7 @@ def attack_cell(clean: Cell, label: str, attack: Attack, threat_model: ThreatMod
 def _rows_of(suite: Suite, variant: Variant) -> Iterator[GridCell]:
     clean = _clean_cell(suite, variant)
     yield GridCell(clean, variant)
-    if variant.poison is not None and suite.poisons[variant.poison].plugin.trigger_stamp(suite.dataset.resolution) is not None:
-        yield GridCell(clean.model_copy(update={"condition": "trigger"}), variant)
+    yield from _poison_rows(suite, clean, variant)
     for label, entry in suite.attacks.items():
         for threat in suite.threat_models(label):
             cell = attack_cell(clean, label, entry.plugin, threat, protocol=suite.protocol_of(label))
@@ -62,6 +61,16 @@ def _rows_of(suite: Suite, variant: Variant) -> Iterator[GridCell]:
         for severity in corruption.severities:
             update = {"condition": "corruption", "corruption": label, "severity": severity}
             yield GridCell(clean.model_copy(update=update), variant, skip=corruption.supports(severity))
+
+
+def _poison_rows(suite: Suite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
+    if variant.poison is None:
+        return
+    plugin = suite.poisons[variant.poison].plugin
+    if plugin.HAS_TRIGGER:
+        yield GridCell(clean.model_copy(update={"condition": "trigger"}), variant)
+    if plugin.HAS_TARGETS:
+        yield GridCell(clean.model_copy(update={"condition": "target"}), variant)
 
 
 def _clean_cell(suite: Suite, variant: Variant) -> Cell:
@@ -74,5 +83,5 @@ def _clean_cell(suite: Suite, variant: Variant) -> Cell:
         poison=variant.poison,
         poison_rate=variant.rate,
         target_class=getattr(poison, "target_class", None),
-        seed=suite.seed,
+        seed=suite.seed_of(variant),
     )

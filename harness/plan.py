@@ -1,15 +1,17 @@
 """From the cells of a grid to the steps that compute them: deduplicated, in the order of their dependence."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from harness.errors import SuiteError
 from harness.grid import GridCell, cells_of
 from harness.images import ImageData
 from harness.records import Cell
 from harness.spec import digest_of
 from harness.steps.base import DataIdentity, Examples, Step
-from harness.steps.conditions import Corrupted, Trigger
+from harness.steps.conditions import Corrupted, Targeted, Trigger
+from harness.steps.detect import Detect
 from harness.steps.evaluate import Evaluate, Judgement, Sweep
 from harness.steps.poison import Poisoning
 from harness.steps.train import Train
@@ -34,6 +36,26 @@ class PlannedCell:
 
 
 @dataclass(frozen=True)
+class PlannedDetection:
+    """A detector on one poisoned training, its control arm, and what filtering by it and training anew leads to."""
+
+    variant: Variant
+    detector: str
+    step: Detect | None
+    control: Detect | None = None
+    clean: Evaluate | None = None
+    """Scores the model that was trained anew on the clean examples."""
+    success: Trigger | Targeted | None = None
+    """Scores it on the poison's trigger or targets."""
+    skip: str | None = None
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps that its numbers are read from."""
+        return tuple(step for step in (self.step, self.control, self.clean, self.success) if step is not None)
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a run will do."""
 
@@ -43,11 +65,14 @@ class Plan:
     """Every model of the grid -> the step that trains it."""
     examples: Examples
     """Which examples are judged."""
+    detections: tuple[PlannedDetection, ...] = ()
+    """Every detector on every poisoned training that it looks at."""
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """Every step once, after those it depends on."""
-        return _in_order(cell.step for cell in self.cells if cell.step is not None)
+        of_cells = (cell.step for cell in self.cells if cell.step is not None)
+        return _in_order([*of_cells, *(step for detection in self.detections for step in detection.steps)])
 
 
 def plan_of(suite: Suite, data: ImageData) -> Plan:
@@ -57,36 +82,49 @@ def plan_of(suite: Suite, data: ImageData) -> Plan:
         SuiteError: if a poison does not fit the data: unknown class, too few examples for the rate, trigger too large.
         ModelError: if a weights file that is named does not exist.
     """
-    _check_poisons(suite, data)
-    planner = _Planner(suite, data)
+    planner = _Planner(suite, data, unsupported=_unsupported(suite, data))
     cells = tuple(planner.planned(row) for row in cells_of(suite))
-    return Plan(suite, cells, planner.training, planner.examples)
+    return Plan(suite, cells, planner.training, planner.examples, tuple(planner.detections()))
 
 
-def _check_poisons(suite: Suite, data: ImageData) -> None:
-    labels = data.splits["train"].labels
-    for entry in suite.poisons.values():
+def _unsupported(suite: Suite, data: ImageData) -> dict[tuple[str, float], str]:
+    """Checks every poison at every rate before anything is trained; returns the reasons of those that can't be made.
+
+    Where crafting uses a network, the check is given one of the same architecture that is not trained.
+    """
+    reasons: dict[tuple[str, float], str] = {}
+    for label, entry in suite.poisons.items():
+        model = None
+        if entry.plugin.NEEDS_MODEL:
+            architecture = suite.architecture_of(next(iter(suite.models))).without_weights()
+            model = architecture.build(data.class_names, resolution=suite.dataset.resolution, seed=0)
         for rate in entry.rates:
-            entry.plugin.check(data.class_names, labels, resolution=suite.dataset.resolution, rate=rate)
+            try:
+                entry.plugin.check_data(data, rate)
+            except SuiteError as error:
+                raise SuiteError(str(error).replace(entry.plugin.where, f"poisons.{label}", 1)) from error
+            if reason := entry.plugin.supports(data, rate, model):
+                reasons[label, rate] = reason
+    return reasons
 
 
 class _Planner:
     """Turns cells into steps; every training is made once."""
 
-    def __init__(self, suite: Suite, data: ImageData) -> None:
+    def __init__(self, suite: Suite, data: ImageData, *, unsupported: dict[tuple[str, float], str]) -> None:
         self.suite = suite
+        self.unsupported = unsupported
         self.data = DataIdentity.of(suite.dataset, data)
         self.examples = Examples(suite.evaluation.split, suite.evaluation.limit, suite.seed)
         self.training: dict[Variant, Train] = {}
 
     def planned(self, row: GridCell) -> PlannedCell:
         """Returns a cell of the grid with its step."""
-        if row.skip is not None:
-            return PlannedCell(row.cell, None, skip=row.skip)
+        if (skip := row.skip or self._reason(row.variant)) is not None:
+            return PlannedCell(row.cell, None, skip=skip)
         model = self._train(row.variant)
-        if row.cell.condition == "trigger" and row.variant.poison is not None:
-            poison = self.suite.poisons[row.variant.poison].plugin
-            return PlannedCell(row.cell, Trigger(model, row.variant.poison, poison))
+        if row.cell.condition in ("trigger", "target"):
+            return PlannedCell(row.cell, self._success(row.variant, model))
         if row.cell.condition == "corruption":
             return self._corrupted(row, model)
         if row.threat_model is None:
@@ -116,21 +154,27 @@ class _Planner:
         return PlannedCell(row.cell, step, budgets.index(threat_model) if nested else 0)
 
     def _train(self, variant: Variant) -> Train:
-        """Returns the training of a model, planned after that of the model it starts from."""
+        """Returns the training of a model of the grid, planned once."""
         if variant not in self.training:
-            entry = self.suite.models[variant.model]
-            parent = None if entry.warm_start is None else self._train(variant._replace(model=entry.warm_start))
-            self.training[variant] = Train(
-                label=variant.title,
-                architecture=self.suite.architecture_of(variant.model),
-                recipe=entry.recipe,
-                data=self.data,
-                resolution=self.suite.dataset.resolution,
-                seed=self.suite.seed,
-                warm_start=parent,
-                poison=self._poisoning(variant),
-            )
+            self.training[variant] = self._training(variant)
         return self.training[variant]
+
+    def _training(self, variant: Variant, filtered_by: Detect | None = None) -> Train:
+        """Returns a training, after that of the model it starts from; what is filtered is filtered for both."""
+        entry = self.suite.models[variant.model]
+        parent = None if entry.warm_start is None else variant._replace(model=entry.warm_start)
+        start = None if parent is None else self._train(parent) if filtered_by is None else self._training(parent, filtered_by)
+        return Train(
+            label=variant.title if filtered_by is None else f"{variant.title}, filtered by {filtered_by.label}",
+            architecture=self.suite.architecture_of(variant.model),
+            recipe=entry.recipe,
+            data=self.data,
+            resolution=self.suite.dataset.resolution,
+            seed=self.suite.seed_of(variant),
+            warm_start=start,
+            poison=self._poisoning(variant),
+            filtered_by=filtered_by,
+        )
 
     def _poisoning(self, variant: Variant) -> Poisoning | None:
         """Crafting that needs a network uses the suite's first model, trained on the clean data."""
@@ -138,7 +182,45 @@ class _Planner:
             return None
         plugin = self.suite.poisons[variant.poison].plugin
         proxy = self._train(Variant(next(iter(self.suite.models)))) if plugin.NEEDS_MODEL else None
-        return Poisoning(variant.poison, plugin, variant.rate, data=self.data, seed=self.suite.seed, proxy=proxy)
+        seed = self.suite.seed_of(variant)
+        return Poisoning(variant.poison, plugin, variant.rate, data=self.data, seed=seed, proxy=proxy)
+
+    def _reason(self, variant: Variant) -> str | None:
+        """Returns why a poison cannot be made, if it can't."""
+        return self.unsupported.get((variant.poison or "", variant.rate or 0.0))
+
+    def _success(self, variant: Variant, model: Train) -> Trigger | Targeted | None:
+        """Returns the step that tells whether a model's poison works, where it has a trigger or targets."""
+        if variant.poison is None or model.poison is None:
+            return None
+        if model.poison.poison.HAS_TRIGGER:
+            return Trigger(model, variant.poison, model.poison.poison)
+        if model.poison.poison.HAS_TARGETS:
+            return Targeted(model, self._train(Variant(variant.model)), model.poison)
+        return None
+
+    def detections(self) -> Iterator[PlannedDetection]:
+        """Yields every detector on every poisoned training that it looks at."""
+        for variant in self.suite.variants():
+            for label in self.suite.detectors if variant.poison is not None else ():
+                if variant.model in self.suite.models_of(label):
+                    yield self._detection(variant, label)
+
+    def _detection(self, variant: Variant, label: str) -> PlannedDetection:
+        entry, poison = self.suite.detectors[label], self.suite.poisons[str(variant.poison)].plugin
+        skip = self._reason(variant)
+        if entry.plugin.RUN_TIME and not poison.HAS_TRIGGER:
+            skip = skip or f"{entry.plugin.name} judges images as they come in, and {poison.name} changes none of them"
+        if skip is not None:
+            return PlannedDetection(variant, label, None, skip=skip)
+        model, twin = self._train(variant), self._train(Variant(variant.model))
+        step = Detect(model, model.poison, label, entry.plugin, self.suite.seed)
+        control = Detect(twin, None, label, entry.plugin, self.suite.seed)
+        if entry.plugin.RUN_TIME or not entry.retrain:
+            return PlannedDetection(variant, label, step, control)
+        retrained = self._training(variant, filtered_by=step)
+        clean = Evaluate(retrained, self.examples)
+        return PlannedDetection(variant, label, step, control, clean=clean, success=self._success(variant, retrained))
 
 
 def _in_order(wanted: Iterable[Step]) -> tuple[Step, ...]:

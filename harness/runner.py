@@ -17,10 +17,11 @@ from harness.progress import Progress, Silent
 from harness.provenance import describe_host
 from harness.records import CellResult, Outcome, RunRecord, Status
 from harness.reports.html import write_report
+from harness.reports.names import model_label
 from harness.reports.tables import cells_table, write_tables
 from harness.steps.base import Context
 from harness.store import Store
-from harness.suite import Suite, suite_json
+from harness.suite import Suite, Variant, suite_json
 
 DEFAULT_RESULTS = Path("results")
 STORE_FOLDER = ".store"
@@ -112,7 +113,9 @@ def collect(plan: Plan, context: Context, reports: Mapping[str, StepReport], *, 
     cells = judge(tuple(_result_of(cell, context, reports, outcomes) for cell in plan.cells))
     examples = plan.examples.of(context.data)
     histories = {
-        variant.title: step.history(context) for variant, step in plan.training.items() if context.entry(step) is not None
+        _label(plan.suite, variant): step.history(context)
+        for variant, step in plan.training.items()
+        if context.entry(step) is not None
     }
     record = RunRecord(
         suite=suite_json(plan.suite),
@@ -133,6 +136,12 @@ def collect(plan: Plan, context: Context, reports: Mapping[str, StepReport], *, 
     return replace(record, expectations=judge_expectations(plan.suite.expectations, cells_table(record)))
 
 
+def _label(suite: Suite, variant: Variant) -> str:
+    """Returns what tables and pages call a model."""
+    fields = {"model": variant.model, "poison": variant.poison, "poison_rate": variant.rate}
+    return model_label({**fields, "seed": suite.seed_of(variant)})
+
+
 def _execute(plan: Plan, context: Context) -> tuple[dict[str, StepReport], bool]:
     try:
         return execute(plan.steps, context), False
@@ -151,6 +160,7 @@ def _result_of(
     if cell.step.digest not in outcomes:
         outcomes[cell.step.digest] = cell.step.outcome(context)
     outcome = outcomes[cell.step.digest]
+    own = cell.step.judged(context) if cell.cell.condition in ("trigger", "target") else None
     return CellResult(
         cell.cell,
         cell.digest,
@@ -159,6 +169,8 @@ def _result_of(
         clean_logits=outcome.clean_logits,
         condition=outcome.conditions[cell.position],
         smallest_eps=outcome.smallest_eps,
+        example_ids=None if own is None else tuple(own.ids),
+        example_hashes=None if own is None else tuple(own.hashes),
     )
 
 

@@ -5,11 +5,13 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
-from harness.corruptions.base import CORRUPTIONS, Condition
+from harness.corruptions.base import CORRUPTIONS, Condition, Corruption
 from harness.datasets.base import DATASETS, Dataset
 from harness.entries import (
     ArchitectureField,
     AttackEntry,
+    CrosscheckEntry,
+    DetectorEntry,
     Evaluation,
     ExpectationEntry,
     Label,
@@ -18,6 +20,7 @@ from harness.entries import (
     Protocol,
     ThreatGrid,
 )
+from harness.errors import SuiteError
 from harness.models.base import Architecture
 from harness.spec import Spec
 from harness.threat import Norm, ThreatModel
@@ -29,11 +32,20 @@ class Variant(NamedTuple):
     model: str
     poison: str | None = None
     rate: float | None = None
+    repetition: int = 0
+    """Which of the poison's repetitions it is; each has a seed of its own."""
+
+    @property
+    def name(self) -> str:
+        """How a person names it: the label, "baseline@backdoor@0.05", with "@1" behind it for the second repetition."""
+        poisoned = "" if self.rate is None else f"@{self.poison}@{self.rate:g}"
+        return f"{self.model}{poisoned}" + (f"@{self.repetition}" if self.repetition else "")
 
     @property
     def title(self) -> str:
-        """What the model is called where clean and poisoned ones meet, e.g. "baseline, backdoor 5 %"."""
-        return self.model if self.rate is None else f"{self.model}, {self.poison} {100 * self.rate:g} %"
+        """What its training is called, e.g. "baseline, backdoor 5 %, repetition 1"."""
+        poisoned = "" if self.rate is None else f", {self.poison} {100 * self.rate:g} %"
+        return f"{self.model}{poisoned}" + (f", repetition {self.repetition}" if self.repetition else "")
 
 
 class Suite(Spec):
@@ -59,6 +71,8 @@ class Suite(Spec):
     """Norm and budgets of the attacks."""
     poisons: dict[Label, PoisonEntry] = Field(default_factory=dict)
     """Label -> poison: every model is also trained on every poison at each of its rates."""
+    detectors: dict[Label, DetectorEntry] = Field(default_factory=dict)
+    """Label -> detector of poisons."""
     attacks: dict[Label, AttackEntry] = Field(default_factory=dict)
     """Label -> attack."""
     corruptions: dict[Label, Annotated[SerializeAsAny[Condition], BeforeValidator(CORRUPTIONS.parse)]] = Field(
@@ -67,6 +81,8 @@ class Suite(Spec):
     """Label -> real-world condition, scored at each of its severities."""
     evaluation: Evaluation = Evaluation()
     """Which examples are judged, and how."""
+    crosscheck: CrosscheckEntry = CrosscheckEntry()
+    """What the exported models are scored on, in every runtime."""
     expectations: tuple[ExpectationEntry, ...] = ()
     """What a run is expected to find."""
 
@@ -77,6 +93,8 @@ class Suite(Spec):
             self._check_warm_start(label)
             for poison in self.models[label].poisons or ():
                 _expect_one_of(poison, self.poisons, f"models.{label}.poisons")
+        for label in self.detectors:
+            self._check_detector(label)
         seen: dict[str, str] = {}
         for label, entry in self.attacks.items():
             self.threat_models(label)
@@ -85,16 +103,42 @@ class Suite(Spec):
                 raise ValueError(f"attacks.{label}: expected an attack of its own, got the same as attacks.{twin}")
         for number, expectation in enumerate(self.expectations):
             self._check_expectation(number, expectation)
+        self._check_crosscheck()
         return self
 
     def variants(self) -> tuple[Variant, ...]:
         """Returns every model of the grid as it is trained: the clean one first, then poison by poison."""
         found: list[Variant] = []
-        for model, entry in self.models.items():
+        for model in self.models:
             found.append(Variant(model))
-            for poison in self.poisons if entry.poisons is None else entry.poisons:
-                found += [Variant(model, poison, rate) for rate in self.poisons[poison].rates]
+            for poison in self.poisons_of(model):
+                entry = self.poisons[poison]
+                found += [Variant(model, poison, rate, number) for rate in entry.rates for number in range(entry.seeds)]
         return tuple(found)
+
+    def variant(self, name: str) -> Variant:
+        """Returns the model of the grid of that name, as `Variant.name` writes it.
+
+        Raises:
+            SuiteError: if there is none.
+        """
+        known = {variant.name: variant for variant in self.variants()}
+        if name not in known:
+            raise SuiteError(f"model: expected one of {', '.join(known)}, got {name!r}")
+        return known[name]
+
+    def poisons_of(self, model: str) -> tuple[str, ...]:
+        """Returns the labels of the poisons that a model is also trained on."""
+        named = self.models[model].poisons
+        return tuple(self.poisons) if named is None else named
+
+    def models_of(self, detector: str) -> tuple[str, ...]:
+        """Returns the labels of the models whose poisoned trainings a detector looks at."""
+        return self.detectors[detector].models or (next(iter(self.models)),)
+
+    def seed_of(self, variant: Variant) -> int:
+        """Returns the seed that a model of the grid is poisoned and trained with."""
+        return self.seed + variant.repetition
 
     def architecture_of(self, label: str) -> Architecture:
         """Returns the architecture of a model: its own, else the suite's.
@@ -140,6 +184,25 @@ class Suite(Spec):
                 raise ValueError(f"{where}: expected a model of the same architecture, got {self.architecture_of(parent).arch}")
             chain.append(parent)
 
+    def _check_detector(self, label: str) -> None:
+        for model in self.models_of(label):
+            _expect_one_of(model, self.models, f"detectors.{label}.models")
+            if not self.poisons_of(model):
+                raise ValueError(f"detectors.{label}.models: expected models with poisons to detect, got {model!r} without any")
+
+    def _check_crosscheck(self) -> None:
+        entry, where = self.crosscheck, "crosscheck"
+        for label in entry.models or ():
+            _expect_one_of(label, self.models, f"{where}.models")
+        for label in entry.attacks or ():
+            _expect_one_of(label, self.attacks, f"{where}.attacks")
+        for label in entry.corruptions:
+            computed = [name for name, plugin in self.corruptions.items() if isinstance(plugin, Corruption)]
+            _expect_one_of(label, computed, f"{where}.corruptions")
+        budgets = {str(threat.eps) for label in entry.attacks or self.attacks for threat in self.threat_models(label)}
+        for eps in entry.eps or ():
+            _expect_one_of(str(eps), sorted(budgets), f"{where}.eps")
+
     def _check_expectation(self, number: int, expectation: ExpectationEntry) -> None:
         where = f"expectations.{number}"
         _expect_one_of(expectation.model, self.models, f"{where}.model")
@@ -149,6 +212,12 @@ class Suite(Spec):
             _expect_one_of(expectation.attack, self.attacks, f"{where}.attack")
             budgets = [str(threat.eps) for threat in self.threat_models(expectation.attack)]
             _expect_one_of(str(expectation.eps), budgets, f"{where}.eps")
+        if expectation.poison is not None:
+            _expect_one_of(expectation.poison, self.poisons_of(expectation.model), f"{where}.poison")
+            poison = self.poisons[expectation.poison]
+            _expect_one_of(str(expectation.rate), map(str, poison.rates), f"{where}.rate")
+            offered = ["clean", *["trigger"] * poison.plugin.HAS_TRIGGER, *["target"] * poison.plugin.HAS_TARGETS]
+            _expect_one_of(expectation.condition, offered, f"{where}.condition")
 
 
 def _expect_one_of(value: str, known: Iterable[str], where: str) -> None:

@@ -11,12 +11,14 @@ from harness.datasets.splits import take
 from harness.errors import StepFailed
 from harness.evaluation.protocol import evaluate_clean
 from harness.images import ImageSplit
+from harness.models.classifier import Classifier
 from harness.poisoning.base import Poison
 from harness.poisoning.splits import Selection
 from harness.records import Outcome, save_outcome
 from harness.seeds import seed_of
 from harness.steps.base import Context, Examples, ModelStep, Step
 from harness.steps.evaluate import OUTCOME, Judgement
+from harness.steps.poison import Poisoning
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,12 @@ class Trigger(Judgement):
         """See `Step.identity`."""
         return {"poison": self.poison.identity()}
 
-    def judged(self, context: Context) -> Selection:
+    def judged(self, context: Context) -> ImageSplit:
         """See `Judgement.judged`."""
+        return take(context.data.splits["test"], self.stamped(context).indices)
+
+    def stamped(self, context: Context) -> Selection:
+        """Returns the same examples with the trigger."""
         found = self.poison.triggered(context.data)
         if found is None:
             raise StepFailed(f"{self.title}: expected a poison with a trigger, got {self.poison.name}")
@@ -53,9 +59,47 @@ class Trigger(Judgement):
 
     def run(self, context: Context, folder: Path) -> None:
         """See `Step.run`."""
-        stamped = self.judged(context)
-        plain = take(context.data.splits["test"], stamped.indices)
-        save_outcome(_judge(self.model, plain, [stamped], context), folder / OUTCOME)
+        save_outcome(_judge(self.model, self.judged(context), [self.stamped(context)], context), folder / OUTCOME)
+
+
+@dataclass(frozen=True)
+class Targeted(Judgement):
+    """Scores a model on the test images that its poison aims at.
+
+    The images are not changed: what the poison did is seen against the twin, the same model trained on the clean
+    data. Its predictions stand where those on clean images stand for other conditions.
+    """
+
+    KIND: ClassVar[str] = "target"
+    VERSION: ClassVar[int] = 1
+
+    model: ModelStep
+    twin: ModelStep
+    poisoning: Poisoning
+
+    @property
+    def title(self) -> str:
+        """See `Step.title`."""
+        return f"score {self.model.label} on its poison's targets"
+
+    @property
+    def inputs(self) -> Mapping[str, Step]:
+        """The model's training, that of its twin, and the poison."""
+        return {"model": self.model, "twin": self.twin, "poison": self.poisoning}
+
+    def identity(self) -> Mapping[str, Any]:
+        """See `Step.identity`."""
+        return {}
+
+    def judged(self, context: Context) -> ImageSplit:
+        """See `Judgement.judged`."""
+        return take(context.data.splits["test"], [target.index for target in self.poisoning.manifest(context).targets])
+
+    def run(self, context: Context, folder: Path) -> None:
+        """See `Step.run`."""
+        targets = self.judged(context)
+        before, after = (_scored(model.classifier(context), targets, context) for model in (self.twin, self.model))
+        save_outcome(replace(before, conditions=after.conditions), folder / OUTCOME)
 
 
 @dataclass(frozen=True)
@@ -109,8 +153,9 @@ class Corrupted(Judgement):
 def _judge(model: ModelStep, clean: ImageSplit, conditions: Sequence[ImageSplit], context: Context) -> Outcome:
     """Returns the outcome of a model on clean images and, as one condition each, on other versions of them."""
     network = model.classifier(context)
-    before, *after = [
-        evaluate_clean(network, split, batch_size=context.batch_size, device=context.device, progress=context.progress)
-        for split in (clean, *conditions)
-    ]
+    before, *after = [_scored(network, split, context) for split in (clean, *conditions)]
     return replace(before, conditions=tuple(outcome.conditions[0] for outcome in after))
+
+
+def _scored(network: Classifier, split: ImageSplit, context: Context) -> Outcome:
+    return evaluate_clean(network, split, batch_size=context.batch_size, device=context.device, progress=context.progress)

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 from harness.images import ImageData
 from harness.poisoning.base import Poison
+from harness.poisoning.manifest import Manifest
+from harness.poisoning.poisoned import MANIFEST, PoisonedData
 from harness.seeds import seed_of
 from harness.steps.base import Context, DataIdentity, ModelStep, Step
 
@@ -45,6 +47,14 @@ class Poisoning(Step):
         model = None if self.proxy is None else self.proxy.classifier(context)
         self.poison.poison(context.data, self.rate, seed=seed_of(self.seed, "poison"), model=model).save(folder)
 
+    def load(self, context: Context) -> PoisonedData:
+        """Returns what the finished step made of the clean data."""
+        return self.poison.load(context.folder(self), context.data)
+
     def poisoned(self, context: Context) -> ImageData:
-        """Returns the poisoned data of a finished step."""
-        return self.poison.load(context.folder(self), context.data).data
+        """Returns the poisoned data of the finished step."""
+        return self.load(context).data
+
+    def manifest(self, context: Context) -> Manifest:
+        """Returns what the finished step poisoned."""
+        return Manifest.load(context.folder(self) / MANIFEST)

@@ -7,11 +7,14 @@ from typing import Any, ClassVar
 
 from safetensors.torch import load_file
 
+from harness.images import ImageData
 from harness.models.base import Architecture
 from harness.models.classifier import Classifier
 from harness.models.weights import save_safetensors
+from harness.poisoning.detectors.filtering import filtered
 from harness.seeds import seed_of
 from harness.steps.base import Context, DataIdentity, ModelStep, Step
+from harness.steps.detect import Detect
 from harness.steps.poison import Poisoning
 from harness.store import read_json, write_json
 from harness.training.base import Recipe
@@ -37,6 +40,8 @@ class Train(ModelStep):
     seed: int
     warm_start: "Train | None" = None
     poison: Poisoning | None = None
+    filtered_by: Detect | None = None
+    """The detection whose suspects are left out of the training split."""
 
     @property
     def title(self) -> str:
@@ -45,8 +50,8 @@ class Train(ModelStep):
 
     @property
     def inputs(self) -> Mapping[str, Step]:
-        """The model it starts from, and the poison of its training set."""
-        found: dict[str, Step | None] = {"warm_start": self.warm_start, "poison": self.poison}
+        """The model it starts from, and the poison of its training set with what it is filtered by."""
+        found: dict[str, Step | None] = {"warm_start": self.warm_start, "poison": self.poison, "filter": self.filtered_by}
         return {role: step for role, step in found.items() if step is not None}
 
     def identity(self) -> Mapping[str, Any]:
@@ -63,7 +68,7 @@ class Train(ModelStep):
         classifier = self._initial(context)
         result = train(
             classifier,
-            context.data if self.poison is None else self.poison.poisoned(context),
+            self._data(context),
             self.recipe,
             seed=seed_of(self.seed, "train"),
             device=context.device,
@@ -74,6 +79,10 @@ class Train(ModelStep):
         save_safetensors(classifier, folder / WEIGHTS)
         write_json(folder / HISTORY, {"epochs": list(result.history)})
         write_json(folder / SUMMARY, {"best_epoch": result.best_epoch, **result.summary})
+
+    def _data(self, context: Context) -> ImageData:
+        data = context.data if self.poison is None else self.poison.poisoned(context)
+        return data if self.filtered_by is None else filtered(data, self.filtered_by.suspicious(context))
 
     def _initial(self, context: Context) -> Classifier:
         if self.warm_start is not None:
