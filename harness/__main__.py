@@ -1,0 +1,5 @@
+"""Runs the command line as `python -m harness`."""
+
+from harness.cli import main
+
+main()

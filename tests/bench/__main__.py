@@ -1,0 +1,58 @@
+"""`make bench`: the same work by several programs, side by side in one run; ratios are what to quote."""
+
+import argparse
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from statistics import median
+
+import torch
+
+from harness.console import show_table
+from harness.spec import parse_eps
+from tests.bench.contenders import CONTENDERS
+from tests.bench.overhead import own_share
+from tests.bench.subjects import EPS, Subjects, subjects
+
+STARTS = 5
+
+
+def main() -> None:
+    """Parses, measures, prints."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=196, help="test images")
+    parser.add_argument("--only", nargs="*", default=list(CONTENDERS), choices=list(CONTENDERS), help="contenders")
+    options = parser.parse_args()
+    found = subjects(options.count)
+    budgets = [parse_eps(eps) for eps in EPS]
+    for label in found.networks:
+        show_table(f"{label}: {found.title}", *_sweeps(found, label, budgets, options.only))
+    rows = [(label, f"{100 * own_share(network, found, budgets):.1f} %") for label, network in found.networks.items()]
+    show_table("The harness's own share of the sweep, outside model passes", ["network", "share"], rows)
+    show_table("Start-up", ["command", "seconds (median)"], [("harness --help", f"{_start_up():.2f}")])
+
+
+def _sweeps(found: Subjects, label: str, budgets: list[Fraction], names: list[str]) -> tuple[list[str], list[list[str]]]:
+    network, rows, first = found.networks[label], [], 0.0
+    for name in names:
+        torch.manual_seed(0)
+        started = time.perf_counter()
+        robust = CONTENDERS[name](network, found, budgets)
+        seconds = time.perf_counter() - started
+        first = first or seconds
+        rows.append([name, f"{seconds:.1f}", f"{first / seconds:.2f}", *(f"{100 * value:.1f}" for value in robust)])
+    return ["PGD-10 sweep", "seconds", f"times faster than {names[0]}", *(f"robust % at {eps}" for eps in EPS)], rows
+
+
+def _start_up() -> float:
+    seconds = []
+    for _ in range(STARTS):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "harness", "--help"], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - started)
+    return median(seconds)
+
+
+if __name__ == "__main__":
+    main()

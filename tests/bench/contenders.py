@@ -1,0 +1,100 @@
+"""PGD-10 at five budgets by four programs: each gets a network, images and labels, and returns robust accuracies."""
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+
+import foolbox
+import numpy as np
+import torch
+import torchattacks
+from art.attacks.evasion import ProjectedGradientDescentPyTorch
+from art.estimators.classification import PyTorchClassifier
+from torch import Tensor, nn
+
+from harness.attacks.base import ATTACKS
+from harness.evaluation.protocol import sweep
+from harness.threat import ThreatModel
+from tests.bench.subjects import Subjects
+
+STEPS = 10
+RELATIVE_STEP = 0.25
+"""Step size alpha as a share of eps, the same for every contender."""
+BATCH = 64
+Sweep = Callable[[nn.Module, Subjects, Sequence[Fraction]], list[float]]
+
+
+def plain_torchattacks(model: nn.Module, subjects: Subjects, budgets: Sequence[Fraction]) -> list[float]:
+    """The loop that its users write: every example at every budget, contiguous tensors."""
+    return [
+        _robust(
+            model,
+            subjects,
+            torchattacks.PGD(model, eps=float(eps), alpha=float(eps) * RELATIVE_STEP, steps=STEPS, random_start=True),
+        )
+        for eps in budgets
+    ]
+
+
+def art_pgd(model: nn.Module, subjects: Subjects, budgets: Sequence[Fraction]) -> list[float]:
+    """ART's PGD on its PyTorch classifier."""
+    classifier = PyTorchClassifier(
+        model,
+        loss=nn.CrossEntropyLoss(),
+        input_shape=tuple(subjects.x.shape[1:]),
+        nb_classes=int(subjects.y.max()) + 1,
+        clip_values=(0.0, 1.0),
+        device_type="cpu",
+    )
+
+    def attacked(x: Tensor, y: Tensor, eps: float) -> Tensor:
+        attack = ProjectedGradientDescentPyTorch(
+            classifier,
+            eps=eps,
+            eps_step=eps * RELATIVE_STEP,
+            max_iter=STEPS,
+            num_random_init=1,
+            batch_size=BATCH,
+            verbose=False,
+        )
+        return torch.from_numpy(attack.generate(x.numpy(), y.numpy()).astype(np.float32))
+
+    return [_robust(model, subjects, lambda x, y, eps=float(eps): attacked(x, y, eps)) for eps in budgets]
+
+
+def foolbox_pgd(model: nn.Module, subjects: Subjects, budgets: Sequence[Fraction]) -> list[float]:
+    """Foolbox's LinfPGD."""
+    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    attack = foolbox.attacks.LinfPGD(rel_stepsize=RELATIVE_STEP, steps=STEPS, random_start=True)
+    return [
+        _robust(model, subjects, lambda x, y, eps=float(eps): attack(wrapped, x, y, epsilons=eps)[1].detach()) for eps in budgets
+    ]
+
+
+def harness_sweep(model: nn.Module, subjects: Subjects, budgets: Sequence[Fraction]) -> list[float]:
+    """The harness as `harness run` uses it: nested budgets over survivors, watcher, inference form."""
+    outcome = sweep(
+        model,
+        subjects.split,
+        ATTACKS.parse({"name": "pgd", "steps": STEPS, "alpha_relative": str(RELATIVE_STEP)}),
+        threat_models=[ThreatModel(eps=eps) for eps in budgets],
+    )
+    correct = outcome.clean_logits.argmax(axis=1) == outcome.labels
+    return [float((correct & ~condition.fooled).mean()) for condition in outcome.conditions]
+
+
+def _robust(model: nn.Module, subjects: Subjects, attack: Callable[[Tensor, Tensor], Tensor]) -> float:
+    """Returns the share of examples that are correct after the attack."""
+    correct = 0
+    for x, y in zip(subjects.x.split(BATCH), subjects.y.split(BATCH), strict=True):
+        x_adv = attack(x, y)
+        with torch.no_grad():
+            correct += int((model(x_adv).argmax(dim=1) == y).sum())
+    return correct / len(subjects.y)
+
+
+CONTENDERS: dict[str, Sweep] = {
+    "torchattacks, plain loop": plain_torchattacks,
+    "ART": art_pgd,
+    "foolbox": foolbox_pgd,
+    "harness": harness_sweep,
+}
