@@ -35,6 +35,11 @@ class Attack(Plugin, ABC):
     restarts: int = Field(default=1, ge=1, le=1000)
     """How often the attack is run, each time from another random state, on the examples that still stand."""
 
+    @property
+    def conclusive(self) -> bool:
+        """Whether its robust accuracy is more than an upper bound, so that it may stand for a headline number."""
+        return False
+
     def supports(self, threat_model: ThreatModel) -> str | None:
         """Returns None if the attack can run under this threat model, else the reason why not."""
         if threat_model.norm not in self.NORMS:

@@ -17,6 +17,8 @@ class Evidence:
     """Forward passes x examples, those of the frame's own checks included."""
     backwards: int = 0
     """Backward passes x examples."""
+    gradients: int = 0
+    """Gradients of examples that were looked at; equals `backwards`, but is kept where the passes are charged elsewhere."""
     zero_gradients: int = 0
     """Examples all of whose gradients were zero in every pixel."""
     nonfinite_gradients: int = 0
@@ -31,6 +33,7 @@ class Evidence:
             attacked=self.attacked + other.attacked,
             forwards=self.forwards + other.forwards,
             backwards=self.backwards + other.backwards,
+            gradients=self.gradients + other.gradients,
             zero_gradients=self.zero_gradients + other.zero_gradients,
             nonfinite_gradients=self.nonfinite_gradients + other.nonfinite_gradients,
             silent_successes=self.silent_successes + other.silent_successes,
@@ -51,6 +54,7 @@ def evidence_of(watched: Watcher, *, silent: Tensor, violation: Tensor) -> Evide
         attacked=len(watched.x),
         forwards=watched.forwards,
         backwards=watched.backwards,
+        gradients=watched.backwards,
         zero_gradients=int(dead.sum()),
         nonfinite_gradients=int(watched.nonfinite_gradients.sum()),
         silent_successes=int(silent.sum()),

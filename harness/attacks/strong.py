@@ -40,10 +40,15 @@ class Strong(Attack):
     """Queries of Square."""
 
     @property
+    def conclusive(self) -> bool:
+        """Whether no budget is smaller than the original's."""
+        return all(getattr(self, name) >= budget for name, budget in STANDARD.items())
+
+    @property
     def title(self) -> str:
         """What the ensemble may be called: AutoAttack only where it is AutoAttack."""
-        standard = all(getattr(self, name) >= budget for name, budget in STANDARD.items())
-        return "AutoAttack standard" if standard else "parts of AutoAttack with smaller budgets"
+        exact = all(getattr(self, name) == budget for name, budget in STANDARD.items())
+        return "AutoAttack standard" if exact else "AutoAttack's parts with other budgets"
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""

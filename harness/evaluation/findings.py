@@ -1,18 +1,28 @@
-"""Names and meaning of what is measured for the sanity checks while an attack runs; kept in every condition's result."""
+"""Names and meaning of what is measured for the sanity checks while a condition runs; kept in every condition's result."""
 
 from enum import StrEnum
+from typing import get_args
 
+from harness.attacks.base import Access, Attack
 from harness.attacks.evidence import Evidence
 
 FARTHEST = 1e9
 """Written instead of infinity, which JSON has not: the violation of a non-finite image."""
+ACCESS: tuple[Access, ...] = get_args(Access)
+"""`Finding.ACCESS` is a position in this tuple."""
 
 
 class Finding(StrEnum):
     """A measured value of a condition."""
 
+    ACCESS = "access"
+    """What the attack uses of the model: a position in `ACCESS`."""
+    CONCLUSIVE = "conclusive"
+    """1 where the attack is strong enough for a headline number, else 0."""
     ATTACKED = "attacked"
-    """Examples that were attacked at this budget, once a restart."""
+    """Examples that were attacked at this budget, once a restart; missing where there were none."""
+    GRADIENTS = "gradients"
+    """Backward passes of each attacked example, on average."""
     ZERO_GRADIENT = "zero_gradient_share"
     """Share of the attacked examples all of whose gradients were zero."""
     NONFINITE_GRADIENT = "nonfinite_gradient_share"
@@ -21,14 +31,28 @@ class Finding(StrEnum):
     """Share of the attacked examples with an adversarial iterate whose returned image is none."""
     RAW_VIOLATION = "raw_violation"
     """Largest distance outside ball or bounds of what the attack returned, before the frame projected it."""
+    DOUBLED_STEPS_TRIED = "doubled_steps_tried"
+    """Survivors on which the attack was run again with twice the steps."""
+    DOUBLED_STEPS_BROKEN = "doubled_steps_broken"
+    """How many of them that broke."""
+    PROBED = "probed"
+    """Correctly classified examples on which the model was probed."""
+    RANDOM_FORWARD = "random_forward"
+    """Largest difference of logits between two passes of the same images, relative to the largest logit."""
+    PROBABILITIES = "probabilities"
+    """1 where the outputs of every probed example are probabilities: in [0,1], with sum 1; else 0."""
+    UNBOUNDED_SURVIVORS = "unbounded_survivors_share"
+    """Share of the probed examples that stand under gradient attack with a budget of the whole pixel range."""
 
 
-def findings_of(evidence: Evidence) -> dict[str, float]:
-    """Returns the findings of one condition; empty where nothing was attacked."""
+def findings_of(attack: Attack, evidence: Evidence) -> dict[str, float]:
+    """Returns what the passes of an attack at one budget showed."""
+    kind = {Finding.ACCESS.value: float(ACCESS.index(attack.ACCESS)), Finding.CONCLUSIVE.value: float(attack.conclusive)}
     if not evidence.attacked:
-        return {}
-    return {
+        return kind
+    return kind | {
         Finding.ATTACKED.value: float(evidence.attacked),
+        Finding.GRADIENTS.value: evidence.gradients / evidence.attacked,
         Finding.ZERO_GRADIENT.value: evidence.zero_gradients / evidence.attacked,
         Finding.NONFINITE_GRADIENT.value: evidence.nonfinite_gradients / evidence.attacked,
         Finding.SILENT_SUCCESS.value: evidence.silent_successes / evidence.attacked,

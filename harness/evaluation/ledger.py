@@ -3,7 +3,7 @@
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from harness.attacks.base import Attack
 from harness.attacks.evidence import Evidence
 from harness.attacks.frame import AttackResult
 from harness.evaluation.batches import Batch
@@ -33,6 +34,7 @@ class Account:
         self.distance = np.zeros(count, dtype=np.float32)
         self.violation = self.seconds = self.peak_memory_mb = 0.0
         self.evidence = Evidence()
+        self.probes: Mapping[str, float] = {}
 
     def write(self, indices: NDArray[np.int64], logits: NDArray[np.float32], *, fooled: Tensor, distance: Tensor) -> None:
         """Notes the results of some examples."""
@@ -101,6 +103,13 @@ class Ledger:
         if self.keep is not None and len(indices):
             self.keep(self.threat_models[level].eps, indices, x)
 
+    def survivors(self, level: int, *, target_class: int | None) -> NDArray[np.int64]:
+        """Returns the positions of the examples that were attacked at a budget and still stand."""
+        if self.clean_logits is None:
+            return np.zeros(0, dtype=np.int64)
+        standing = (self.clean_logits.argmax(axis=1) == self.labels) & ~self.accounts[level].fooled
+        return (standing & (self.labels != target_class)).nonzero()[0]
+
     @contextmanager
     def timed(self, level: int) -> Iterator[Account]:
         """Charges the time and memory of what runs inside to a budget."""
@@ -111,8 +120,8 @@ class Ledger:
         account.seconds += time.perf_counter() - started
         account.peak_memory_mb = peak_memory_mb(self.device)
 
-    def outcome(self) -> Outcome:
-        """Returns all findings."""
+    def outcome(self, attack: Attack) -> Outcome:
+        """Returns all that was found with an attack."""
         clean = np.zeros((len(self.labels), 0), dtype=np.float32) if self.clean_logits is None else self.clean_logits
         conditions = (
             ConditionResult(
@@ -125,7 +134,7 @@ class Ledger:
                 backwards=account.evidence.backwards,
                 seconds=account.seconds,
                 peak_memory_mb=account.peak_memory_mb,
-                findings=findings_of(account.evidence),
+                findings=findings_of(attack, account.evidence) | dict(account.probes),
             )
             for threat_model, account in zip(self.threat_models, self.accounts, strict=True)
         )

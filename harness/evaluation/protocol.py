@@ -16,6 +16,7 @@ from harness.errors import HarnessError
 from harness.evaluation.batches import batch_size_for, batches, load
 from harness.evaluation.flows import Setting, independent, minimum_norm, nested
 from harness.evaluation.ledger import Keep, Ledger, peak_memory_mb
+from harness.evaluation.probes import can_double, probe_model, probe_steps, spread
 from harness.images import ImageSplit
 from harness.models.inference import AS_GIVEN, Inference, inference_form
 from harness.modes import evaluating, frozen_parameters
@@ -23,6 +24,8 @@ from harness.progress import Progress, Silent
 from harness.records import ConditionResult, Outcome
 from harness.threat import ThreatModel
 
+FAIR_SHARE = 0.05
+"""Share of the examples that must survive a budget for more steps to matter there."""
 PROBES = 2
 """Images on which the faster form of a network is compared with the network itself."""
 
@@ -33,6 +36,7 @@ def evaluate_clean(
     *,
     batch_size: int | None = None,
     device: torch.device | str = "cpu",
+    probes: int = 16,
     progress: Progress | None = None,
 ) -> Outcome:
     """Predicts on the unperturbed images of a split.
@@ -42,6 +46,7 @@ def evaluate_clean(
         split: The examples; must not be empty.
         batch_size: Images of a forward pass; chosen by the device if not given.
         device: Where to run.
+        probes: Number of examples on which `probe_model` looks for reasons to mistrust attacks on this model.
         progress: Where to show progress, by default nowhere.
 
     Returns:
@@ -56,7 +61,9 @@ def evaluate_clean(
         for batch in batches(split, size, device):
             logits.append(model(batch.x).float().cpu().numpy())
             advance(len(batch), "")
-    clean = np.concatenate(logits)
+        seconds = time.perf_counter() - started
+        clean = np.concatenate(logits)
+        findings = probe_model(model, split, clean, probes=probes, device=device)
     labels = np.asarray(split.labels, dtype=np.int64)
     condition = ConditionResult(
         eps=None,
@@ -64,8 +71,9 @@ def evaluate_clean(
         fooled=np.zeros(len(labels), dtype=bool),
         distance=np.zeros(len(labels), dtype=np.float32),
         forwards=len(labels),
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
         peak_memory_mb=peak_memory_mb(device),
+        findings=findings,
     )
     return Outcome(labels, clean, (condition,), np.full(len(labels), np.inf, dtype=np.float32))
 
@@ -85,6 +93,7 @@ def sweep(
     target_class: int | None = None,
     clean_logits: NDArray[np.float32] | None = None,
     keep: Keep | None = None,
+    probes: int = 8,
     progress: Progress | None = None,
 ) -> Outcome:
     """Attacks a network at rising budgets; the protocol is described in docs/architecture.md.
@@ -104,6 +113,7 @@ def sweep(
         target_class: The wanted class, required where the threat models are targeted; its own examples are spared.
         clean_logits: Logits (N, K) on the unperturbed images, if known.
         keep: Receives the final images of every example and budget.
+        probes: Number of survivors on which the attack is run again with twice its steps; none without `watch`.
         progress: Where to show progress, by default nowhere.
 
     Raises:
@@ -135,7 +145,24 @@ def sweep(
         searching = attack.MINIMUM_NORM and watch
         flow = minimum_norm if searching else {"nested": nested, "independent": independent}[protocol]
         flow(setting, batches(split, size, device))
-    return ledger.outcome()
+        if watch and can_double(attack):
+            _double_steps(setting, split, probes)
+    return ledger.outcome(attack)
+
+
+def _double_steps(setting: Setting, split: ImageSplit, probes: int) -> None:
+    """Runs `probe_steps` at the largest budget that a fair share of the examples survive."""
+    survivors = [
+        setting.ledger.survivors(level, target_class=setting.target_class) for level in range(len(setting.threat_models))
+    ]
+    level = max((level for level, rows in enumerate(survivors) if len(rows) >= FAIR_SHARE * len(split)), default=None)
+    chosen = spread(survivors[level], setting.ledger.labels, probes) if level is not None else []
+    if level is None or not chosen:
+        return
+    with setting.ledger.timed(level) as account:
+        victim = setting.victim(load(split, chosen, setting.ledger.device))
+        account.probes, passes = probe_steps(setting.attack, victim, threat_model=setting.threat_models[level], seed=setting.seed)
+        account.evidence += passes
 
 
 def _checked(attack: Attack, threat_models: Sequence[ThreatModel], target_class: int | None) -> tuple[ThreatModel, ...]:

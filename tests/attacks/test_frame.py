@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from harness.attacks.base import Attack
 from harness.attacks.frame import Victim, find_nearest, restart_seed, run_attack, within
+from harness.attacks.torchattacks.stepwise import TINY
 from harness.errors import HarnessError
 from harness.seeds import global_seed
 from harness.threat import ThreatModel
@@ -104,7 +105,10 @@ def test_without_watching_the_result_is_the_librarys_bit_for_bit(norm: str, targ
     ours = run_attack(attack, Victim(net, x, y), threat_model=threat_model, seed=3, best_of_iterates=False)
     with global_seed(restart_seed(3, 0)):
         eps = float(threat_model.eps)
-        library = (torchattacks.PGD if norm == "Linf" else torchattacks.PGDL2)(net, eps=eps, alpha=eps / 4, steps=5)
+        if norm == "Linf":
+            library = torchattacks.PGD(net, eps=eps, alpha=eps / 4, steps=5)
+        else:
+            library = torchattacks.PGDL2(net, eps=eps, alpha=eps / 4, steps=5, eps_for_division=TINY)
         if targeted:
             library.set_mode_targeted_by_label(quiet=True)
         theirs = library(x, y)

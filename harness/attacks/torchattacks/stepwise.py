@@ -12,6 +12,9 @@ from harness.attacks.stepwise import Stepwise
 from harness.attacks.torchattacks.library import run_library
 from harness.threat import Norm, ThreatModel
 
+TINY = torch.finfo(torch.float32).tiny
+"""Keeps a division by the gradient's norm finite; the library's 1e-10 would swallow the gradients of confident nets."""
+
 
 @ATTACKS.register
 class FGSM(Attack):
@@ -49,9 +52,12 @@ class PGD(Stepwise):
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
-        library = torchattacks.PGD if threat_model.norm is Norm.LINF else torchattacks.PGDL2
-        alpha = self.step_size(threat_model)
-        attack = library(model, eps=float(threat_model.eps), alpha=alpha, steps=self.steps, random_start=self.random_start)
+        shared = {"eps": float(threat_model.eps), "alpha": self.step_size(threat_model)}
+        shared |= {"steps": self.steps, "random_start": self.random_start}
+        if threat_model.norm is Norm.LINF:
+            attack = torchattacks.PGD(model, **shared)
+        else:
+            attack = torchattacks.PGDL2(model, **shared, eps_for_division=TINY)
         return run_library(attack, x, y, targeted=threat_model.targeted)
 
 

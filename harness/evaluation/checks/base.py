@@ -1,0 +1,105 @@
+"""What a sanity check says, and what it looks at."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.attacks.base import Access
+from harness.evaluation.findings import ACCESS, Finding
+from harness.records import CellResult, ConditionResult, Verdict
+
+Z = 1.96
+"""Two-sided 95 % of the normal distribution."""
+LEAST_SHARE = 0.01
+"""Smaller differences between two attacks, as a share of the examples, are left alone."""
+
+GRADIENT_ATTACKS: frozenset[Access] = frozenset({"single_step", "iterative", "ensemble"})
+REPEATED_ATTACKS: frozenset[Access] = frozenset({"iterative", "ensemble"})
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One finding against a number."""
+
+    verdict: Verdict
+    """What it makes of the number on its own; PASS for a mere remark."""
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A finished row with what the checks ask of it."""
+
+    result: CellResult
+    condition: ConditionResult
+    labels: NDArray[np.int64]
+    clean_logits: NDArray[np.float32]
+
+    @staticmethod
+    def of(result: CellResult) -> "Row | None":
+        """Returns the row of a result, or None where it has no numbers."""
+        if result.condition is None or result.labels is None or result.clean_logits is None:
+            return None
+        return Row(result, result.condition, result.labels, result.clean_logits)
+
+    def finding(self, name: Finding) -> float | None:
+        """Returns a measured value, or None where it was not measured."""
+        return self.condition.findings.get(name.value)
+
+    @property
+    def is_attack(self) -> bool:
+        """Whether the row is one of an attack."""
+        return self.result.cell.condition == "attack"
+
+    @property
+    def access(self) -> Access | None:
+        """What the attack uses of the model."""
+        position = self.finding(Finding.ACCESS)
+        return None if position is None else ACCESS[int(position)]
+
+    @property
+    def model_key(self) -> tuple[object, ...]:
+        """Equal for all rows of one model on one set of examples."""
+        cell = self.result.cell
+        return cell.dataset, cell.model, cell.poison, cell.seed
+
+    @property
+    def budget_key(self) -> tuple[object, ...]:
+        """Equal for all attacks on one model at one budget."""
+        cell = self.result.cell
+        return *self.model_key, cell.norm, cell.eps, cell.target_class
+
+    @cached_property
+    def correct(self) -> NDArray[np.bool_]:
+        """(N,) which examples are classified correctly without an attack."""
+        return self.clean_logits.argmax(axis=1) == self.labels
+
+    @property
+    def success_rate(self) -> float:
+        """Share of the initially correct examples that the attack breaks."""
+        return float(self.condition.fooled.sum() / max(1, self.correct.sum()))
+
+
+def beats(stronger: NDArray[np.bool_], weaker: NDArray[np.bool_]) -> int:
+    """Returns by how many examples one attack breaks more than another, or 0 where that may be chance.
+
+    Source: McNemar 1947, "Note on the sampling error of the difference between correlated proportions": of the
+        examples that only one of the two breaks, chance gives each half.
+    """
+    only_stronger, only_weaker = int((stronger & ~weaker).sum()), int((weaker & ~stronger).sum())
+    lead = only_stronger - only_weaker
+    return lead if lead > max(LEAST_SHARE * len(stronger), Z * (only_stronger + only_weaker) ** 0.5) else 0
+
+
+def percent(share: float) -> str:
+    """Returns a share as text."""
+    return f"{100 * share:.3g} %"
+
+
+def of_access(rows: Iterable[Row], kinds: Iterable[Access]) -> list[Row]:
+    """Returns the rows whose attack uses the model in one of these ways."""
+    wanted = set(kinds)
+    return [row for row in rows if row.access in wanted]

@@ -1,0 +1,130 @@
+"""Checks that look at one row alone."""
+
+import numpy as np
+
+from harness.attacks.watcher import TOLERANCE
+from harness.evaluation.checks.base import GRADIENT_ATTACKS, Reason, Row, percent
+from harness.evaluation.findings import Finding
+from harness.metrics import wilson_interval
+from harness.records import Verdict
+
+RAW_TOLERANCE = 1e-4
+"""An attack whose own output leaves the ball by more than this is faulty, though the frame projects it."""
+ZERO_GRADIENTS_SUSPECT, ZERO_GRADIENTS_INVALID = 0.05, 0.5
+"""Shares of the attacked examples without any gradient."""
+NONFINITE_INVALID = 0.5
+SILENT_SUCCESS = 0.01
+"""Share of the attacked examples whose adversarial the attack found and lost."""
+
+
+def outside_ball(row: Row) -> Reason | None:
+    """The judged images must lie inside ball and bounds, and the attack's own ones should.
+
+    Source: Carlini et al. 2019, https://arxiv.org/abs/1902.06705, section 5.1: adversarials must be valid.
+    """
+    if row.condition.max_violation > TOLERANCE:
+        return Reason(Verdict.INVALID, f"images outside the ball or [0,1] by {row.condition.max_violation:.2g}")
+    raw = row.finding(Finding.RAW_VIOLATION) or 0.0
+    if raw > RAW_TOLERANCE:
+        return Reason(Verdict.SUSPECT, f"the attack left the ball or [0,1] by {raw:.2g} before it was projected")
+    return None
+
+
+def nonfinite_logits(row: Row) -> Reason | None:
+    """Predictions from NaN are none."""
+    broken = ~np.isfinite(row.condition.logits).all(axis=1)
+    return Reason(Verdict.INVALID, f"logits of {int(broken.sum())} examples are not finite") if broken.any() else None
+
+
+def dead_attack(row: Row) -> Reason | None:
+    """An attack on gradients that never asks for one did not run.
+
+    Source: a public benchmark carries a row with one forward and no backward pass; Carlini et al. 2019, section 5.
+    """
+    if row.access not in GRADIENT_ATTACKS or row.finding(Finding.ATTACKED) is None:
+        return None
+    return Reason(Verdict.INVALID, "dead attack: no backward pass") if row.finding(Finding.GRADIENTS) == 0 else None
+
+
+def zero_gradients(row: Row) -> Reason | None:
+    """Without gradients a gradient attack is blind.
+
+    Source: Athalye et al. 2018, https://arxiv.org/abs/1802.00420, section 3: shattered and vanishing gradients.
+    """
+    share = row.finding(Finding.ZERO_GRADIENT) or 0.0
+    if row.access not in GRADIENT_ATTACKS or share < ZERO_GRADIENTS_SUSPECT:
+        return None
+    verdict = Verdict.INVALID if share >= ZERO_GRADIENTS_INVALID else Verdict.SUSPECT
+    return Reason(verdict, f"all gradients are zero for {percent(share)} of the attacked examples")
+
+
+def nonfinite_gradients(row: Row) -> Reason | None:
+    """NaN or infinite gradients break steps and signs.
+
+    Source: Athalye et al. 2018, https://arxiv.org/abs/1802.00420, section 3.
+    """
+    share = row.finding(Finding.NONFINITE_GRADIENT) or 0.0
+    if not share:
+        return None
+    verdict = Verdict.INVALID if share >= NONFINITE_INVALID else Verdict.SUSPECT
+    return Reason(verdict, f"gradients are not finite for {percent(share)} of the attacked examples")
+
+
+def silent_success(row: Row) -> Reason | None:
+    """An attack that passes an adversarial and returns something else understates itself.
+
+    Source: Pintor et al. 2022, "Indicators of attack failure", https://arxiv.org/abs/2106.09947: silent success.
+    """
+    share = row.finding(Finding.SILENT_SUCCESS) or 0.0
+    if share <= SILENT_SUCCESS:
+        return None
+    return Reason(Verdict.SUSPECT, f"silent success: the attack found and lost adversarials of {percent(share)} of the examples")
+
+
+def unconverged(row: Row) -> Reason | None:
+    """Twice the steps should change the robust accuracy by less than its interval.
+
+    Source: Carlini et al. 2019, https://arxiv.org/abs/1902.06705, section 5.4: attacks must have converged.
+    """
+    tried, broken = row.finding(Finding.DOUBLED_STEPS_TRIED), row.finding(Finding.DOUBLED_STEPS_BROKEN)
+    if not tried or broken is None:
+        return None
+    survivors, count = int((row.correct & ~row.condition.fooled).sum()), len(row.labels)
+    drop = broken / tried * survivors / count
+    interval = wilson_interval(survivors, count)
+    if drop <= (interval.high - interval.low) / 2:
+        return None
+    return Reason(Verdict.SUSPECT, f"twice the steps break {broken:.0f} of {tried:.0f} survivors more: not converged")
+
+
+def constant_prediction(row: Row) -> Reason | None:
+    """A model that gives one answer for everything is not robust but collapsed.
+
+    Source: public tables rank nets with a constant prediction; Tramèr et al. 2020, https://arxiv.org/abs/2002.08347.
+    """
+    if len(np.unique(row.labels)) < 2 or len(np.unique(row.clean_logits.argmax(axis=1))) > 1:
+        return None
+    return Reason(Verdict.INVALID if row.is_attack else Verdict.SUSPECT, "the model predicts one class for every clean image")
+
+
+def chance_level(row: Row) -> Reason | None:
+    """A clean accuracy that guessing the commonest class reaches says nothing of robustness."""
+    counts = np.unique(row.labels, return_counts=True)[1]
+    interval = wilson_interval(int(row.correct.sum()), len(row.labels))
+    if len(counts) < 2 or interval.low > counts.max() / len(row.labels):
+        return None
+    return Reason(Verdict.SUSPECT, f"clean accuracy {percent(float(row.correct.mean()))} is no better than a constant guess")
+
+
+SINGLE = (
+    outside_ball,
+    nonfinite_logits,
+    dead_attack,
+    zero_gradients,
+    nonfinite_gradients,
+    silent_success,
+    unconverged,
+    constant_prediction,
+    chance_level,
+)
+"""All checks of this file."""

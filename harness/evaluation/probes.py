@@ -1,0 +1,102 @@
+"""Cheap experiments on a few examples that tell whether attacks on a network mean anything."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from harness.attacks.base import ATTACKS, Attack
+from harness.attacks.evidence import Evidence
+from harness.attacks.frame import Victim, run_attack
+from harness.evaluation.batches import load
+from harness.evaluation.findings import Finding
+from harness.images import ImageSplit
+from harness.seeds import seed_of
+from harness.threat import Norm, ThreatModel
+
+UNBOUNDED_STEPS = 20
+SUM_TOLERANCE = 1e-3
+"""Rounding that probabilities may show in their sum."""
+
+
+def probe_model(
+    model: nn.Module,
+    split: ImageSplit,
+    clean_logits: NDArray[np.float32],
+    *,
+    probes: int = 16,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+) -> Mapping[str, float]:
+    """Looks for random outputs, probabilities instead of logits, and gradients that lead nowhere.
+
+    Args:
+        model: The network, on the device.
+        split: The examples.
+        clean_logits: Logits (N, K) on them.
+        probes: Number of correctly classified examples to use, spread over the classes.
+        device: Where to run.
+        seed: Seeds the experiments.
+
+    Returns:
+        The findings PROBED, RANDOM_FORWARD, PROBABILITIES and UNBOUNDED_SURVIVORS; nothing if no example is correct.
+
+    Source: Carlini et al. 2019, https://arxiv.org/abs/1902.06705, section 5; Croce et al. 2021,
+        https://arxiv.org/abs/2010.09670, on what makes an evaluation unreliable.
+    """
+    labels = np.asarray(split.labels)
+    chosen = spread((clean_logits.argmax(axis=1) == labels).nonzero()[0], labels, probes)
+    if not len(chosen):
+        return {}
+    batch = load(split, chosen, device)
+    with torch.no_grad():
+        first, second = model(batch.x).float(), model(batch.x).float()
+    attack = ATTACKS.parse({"name": "pgd", "steps": UNBOUNDED_STEPS, "alpha_relative": "1/10", "random_start": False})
+    unbounded = run_attack(
+        attack,
+        Victim(model, batch.x, batch.y),
+        threat_model=ThreatModel(norm=Norm.LINF, eps="1"),
+        seed=seed_of(seed, "unbounded"),
+    )
+    return {
+        Finding.PROBED.value: float(len(chosen)),
+        Finding.RANDOM_FORWARD.value: float((first - second).abs().max() / first.abs().max().clamp(min=1e-6)),
+        Finding.PROBABILITIES.value: float(_are_probabilities(first)),
+        Finding.UNBOUNDED_SURVIVORS.value: 1 - float(unbounded.fooled.float().mean()),
+    }
+
+
+def can_double(attack: Attack) -> bool:
+    """Returns whether an attack has a number of steps whose doubling says something."""
+    return attack.ACCESS == "iterative" and not attack.MINIMUM_NORM and "steps" in type(attack).model_fields
+
+
+def probe_steps(attack: Attack, victim: Victim, *, threat_model: ThreatModel, seed: int) -> tuple[Mapping[str, float], Evidence]:
+    """Attacks survivors again with twice the steps: an attack that has converged breaks few of them.
+
+    Returns:
+        The findings DOUBLED_STEPS_TRIED and DOUBLED_STEPS_BROKEN, and the passes that they cost.
+
+    Source: Carlini et al. 2019, https://arxiv.org/abs/1902.06705, section 5.4: verify that attacks have converged.
+    """
+    doubled = attack.model_copy(update={"steps": 2 * attack.model_dump()["steps"]})
+    result = run_attack(doubled, victim, threat_model=threat_model, seed=seed_of(seed, "doubled steps"))
+    findings = {
+        Finding.DOUBLED_STEPS_TRIED.value: float(len(victim.x)),
+        Finding.DOUBLED_STEPS_BROKEN.value: float(result.fooled.sum()),
+    }
+    return findings, Evidence(forwards=result.evidence.forwards, backwards=result.evidence.backwards)
+
+
+def spread(indices: NDArray[np.int64], labels: NDArray[np.int64], count: int) -> list[int]:
+    """Returns at most `count` of the indices, evenly over the classes."""
+    ordered: Sequence[int] = sorted((int(index) for index in indices), key=lambda index: int(labels[index]))
+    positions = np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int)
+    return [ordered[position] for position in positions]
+
+
+def _are_probabilities(outputs: Tensor) -> bool:
+    in_range = bool((outputs >= 0).all() and (outputs <= 1).all())
+    return in_range and bool(((outputs.sum(dim=1) - 1).abs() <= SUM_TOLERANCE).all())

@@ -1,0 +1,83 @@
+"""The verdict on every number: PASS, SUSPECT or INVALID, with the reasons.
+
+A row's verdict is the worst of its reasons. "Upper bound" is a reason that leaves the verdict as it is: FGSM or PGD
+alone bound robust accuracy from above, which is no fault of the measurement.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.evaluation.checks.base import REPEATED_ATTACKS, Reason, Row, beats
+from harness.evaluation.checks.model import MODEL
+from harness.evaluation.checks.neighbours import SAME_BUDGET, SMALLER_BUDGETS
+from harness.evaluation.checks.single import SINGLE
+from harness.records import Cell, CellResult, Verdict
+
+SEVERITY = (Verdict.PASS, Verdict.SUSPECT, Verdict.INVALID)
+
+
+@dataclass(frozen=True, eq=False)
+class Transferred:
+    """Adversarials of a source model, judged by a target model: (N,) which of them fool it."""
+
+    cell: Cell
+    """The target's own cell under the same attack and budget."""
+    source: str
+    """Label of the model that the adversarials were made on."""
+    fooled: NDArray[np.bool_]
+    """(N,) correct on the target when clean, and fooled by the source's adversarial."""
+
+
+def judge(results: Sequence[CellResult], *, transfers: Sequence[Transferred] = ()) -> tuple[CellResult, ...]:
+    """Returns the results with `verdict` and `verdict_reasons` filled in, in the same order.
+
+    Args:
+        results: All rows of a run; a row is compared with the others of its model.
+        transfers: What adversarials of other models do.
+    """
+    rows = [Row.of(result) for result in results]
+    known = [row for row in rows if row is not None]
+    return tuple(
+        result if row is None else _with_verdict(result, [*reasons_of(row, known), *_transfer_wins(row, transfers)])
+        for result, row in zip(results, rows, strict=True)
+    )
+
+
+def reasons_of(row: Row, rows: Sequence[Row]) -> list[Reason]:
+    """Returns all that the checks have against one row, given all rows of the run."""
+    found = [check(row) for check in SINGLE]
+    if row.is_attack:
+        kin = [other for other in rows if other is not row and other.model_key == row.model_key]
+        clean = next((other for other in kin if other.result.cell.condition == "clean"), None)
+        attacks = [other for other in kin if other.is_attack]
+        rivals = [other for other in attacks if other.budget_key == row.budget_key]
+        smaller = [other for other in attacks if _is_smaller_budget(other.result.cell, row.result.cell)]
+        found += [check(row, clean) for check in MODEL if clean is not None]
+        found += [check(row, rivals) for check in SAME_BUDGET]
+        found += [check(row, smaller) for check in SMALLER_BUDGETS]
+    return [reason for reason in found if reason is not None]
+
+
+def _is_smaller_budget(other: Cell, cell: Cell) -> bool:
+    if other.eps is None or cell.eps is None or other.eps >= cell.eps:
+        return False
+    return (other.attack, other.norm, other.target_class) == (cell.attack, cell.norm, cell.target_class)
+
+
+def _transfer_wins(row: Row, transfers: Sequence[Transferred]) -> list[Reason]:
+    """Adversarials of another model should not do better than an attack on this one.
+
+    Source: Athalye et al. 2018, https://arxiv.org/abs/1802.00420, section 3.1; Papernot et al. 2017.
+    """
+    if row.access not in REPEATED_ATTACKS:
+        return []
+    leads = [(beats(other.fooled, row.condition.fooled), other.source) for other in transfers if other.cell == row.result.cell]
+    return [Reason(Verdict.SUSPECT, f"adversarials of {source} break {lead} examples more") for lead, source in leads if lead]
+
+
+def _with_verdict(result: CellResult, reasons: Sequence[Reason]) -> CellResult:
+    worst = max((reason.verdict for reason in reasons), key=SEVERITY.index, default=Verdict.PASS)
+    return replace(result, verdict=worst, verdict_reasons=tuple(reason.text for reason in reasons))

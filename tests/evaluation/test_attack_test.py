@@ -1,0 +1,132 @@
+from typing import ClassVar, Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from harness.attacks.base import ATTACKS, Access, Attack
+from harness.errors import HarnessError
+from harness.evaluation.attack_test import attack_test
+from harness.evaluation.planted import PLANTS
+from harness.threat import Norm, ThreatModel
+from tests.attacks.nets import attack_of
+
+QUICK = {"steps": 20, "fab_steps": 10, "queries": 200, "search_steps": 2}
+
+
+class Own(Attack):
+    """A user's plug-in: sign steps, with a fault that each test plants."""
+
+    ACCESS: ClassVar[Access] = "iterative"
+    name: Literal["own"] = "own"
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
+        eps, x_adv = float(threat_model.eps), x.clone()
+        for _ in range(8):
+            x_adv.requires_grad_()
+            loss = nn.functional.cross_entropy(model(x_adv), y, reduction="sum")
+            step = self.direction(torch.autograd.grad(loss, x_adv)[0].sign()) * eps / 4
+            x_adv = (x + (x_adv.detach() + step - x).clamp(-eps, eps)).clamp(0, 1)
+        model(x_adv)
+        return self.finish(x_adv, x)
+
+    def direction(self, sign: Tensor) -> Tensor:
+        return sign
+
+    def finish(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        return x_adv
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACKS.names() if name != "random_noise"])
+def test_every_shipped_attack_passes(name: str) -> None:
+    fields = ATTACKS.get(name).model_fields
+    report = attack_test(attack_of(name, **{field: value for field, value in QUICK.items() if field in fields}))
+    report.check()
+    assert report.passed
+    assert set(report.found.values()) == {1.0}
+
+
+def test_sound_plug_in_passes() -> None:
+    assert attack_test(Own()).found == {"Linf hyperplane": 1.0, "Linf needles": 1.0}
+
+
+class Backwards(Own):
+    def direction(self, sign: Tensor) -> Tensor:
+        return -sign
+
+
+class Forgetful(Own):
+    def finish(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        return x.clone()
+
+
+class Escaping(Own):
+    def finish(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        return x + 2 * (x_adv - x)
+
+
+class Gambling(Own):
+    def finish(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        return x_adv.clone() - torch.rand(x.shape, generator=torch.Generator().manual_seed(next(COUNTER))) * 1e-6
+
+
+class Misshapen(Own):
+    def finish(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        return x_adv[:, :1]
+
+
+class Blind(Own):
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
+        return x.clone()
+
+
+COUNTER = iter(range(1000))
+
+
+@pytest.mark.parametrize(
+    ("faulty", "problem"),
+    [
+        (Backwards(), "expected an adversarial for all 8 images, missed 8"),
+        (Forgetful(), "showed the model adversarials of 8 images and returned others"),
+        (Escaping(), "expected images inside ball and"),
+        (Gambling(), "expected the same images for the same seed"),
+        (Misshapen(), "expected torch.float32"),
+        (Blind(), "got no backward pass"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Attack) else "",
+)
+def test_faulty_plug_in_is_caught_and_named(faulty: Attack, problem: str) -> None:
+    report = attack_test(faulty)
+    assert not report.passed
+    assert any(problem in line for line in report.problems)
+    with pytest.raises(HarnessError, match=r"attacks\.own: Linf hyperplane"):
+        report.check()
+
+
+def test_control_attack_cannot_be_tested() -> None:
+    with pytest.raises(HarnessError, match="got a control"):
+        attack_test(attack_of("random_noise"))
+
+
+@pytest.mark.parametrize("norm", list(Norm))
+@pytest.mark.parametrize("plant", PLANTS)
+def test_planted_nets_start_correct_inside_the_pixel_range(plant: str, norm: Norm) -> None:
+    net, x = PLANTS[plant](6, ThreatModel(norm=norm, eps="1/10"), factor=1.25, seed=1)
+    assert x.min() > 0
+    assert x.max() < 1
+    margins = net(x).topk(2).values
+    assert (margins[:, 0] > margins[:, 1]).all()
+
+
+def test_hyperplane_lies_at_the_distance_asked_for() -> None:
+    for norm in Norm:
+        net, x = PLANTS["hyperplane"](6, ThreatModel(norm=norm, eps="1/4"), factor=1.25, seed=1)
+        assert torch.allclose(net.smallest_distance(x, norm), torch.full((6,), 0.2), atol=1e-4)
+
+
+def test_needle_lies_inside_the_ball_and_is_adversarial() -> None:
+    for norm in Norm:
+        threat_model = ThreatModel(norm=norm, eps="1/4")
+        net, x = PLANTS["needles"](6, threat_model, factor=1.25, seed=1)
+        assert threat_model.violation(net.points, x).max() == 0
+        assert (net(net.points).argmax(dim=1) != net(x).argmax(dim=1)).all()

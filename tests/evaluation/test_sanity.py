@@ -1,0 +1,291 @@
+"""Nets with planted faults must be caught; an honest net must stay silent."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from harness.datasets.tensors import TensorSplit
+from harness.evaluation.findings import Finding
+from harness.evaluation.protocol import evaluate_clean, sweep
+from harness.evaluation.sanity import Transferred, judge
+from harness.records import Cell, CellResult, ConditionResult, Status, Verdict
+from tests.attacks.nets import CLASSES, SIDE, attack_of, images, threat
+
+COUNT = 40
+BOUND = ("upper bound: no strong attack at this budget",)
+QUICK = {"pgd": {}, "fgsm": {}, "random_noise": {}, "square": {"queries": 60}}
+
+
+class Honest(nn.Module):
+    """A smooth net of two layers over raw pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        size = 3 * SIDE * SIDE
+        self.first = nn.Parameter(torch.randn(24, size, generator=generator) * 0.3)
+        self.last = nn.Parameter(torch.randn(CLASSES, 24, generator=generator))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh((x - 0.5).flatten(1) @ self.first.T) @ self.last.T
+
+
+class Saturated(Honest):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * 1e4
+
+
+class Noisy(Honest):
+    def forward(self, x: Tensor) -> Tensor:
+        logits = super().forward(x)
+        return logits + 0.3 * torch.randn_like(logits)
+
+
+class Quantised(Honest):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward((x * 255).round() / 255)
+
+
+class Detached(Honest):
+    """Predicts by a branch without a gradient; a faint second branch has one that leads nowhere."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.detach()) + 1e-3 * x.mean(dim=(1, 2, 3))[:, None] * torch.arange(CLASSES)
+
+
+class Softmax(Honest):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).softmax(dim=1)
+
+
+class Constant(Honest):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * 1e-6 + torch.tensor([1.0, 0.0, 0.0, 0.0])
+
+
+def _split(model: nn.Module, *, own_labels: bool = True) -> TensorSplit:
+    x = images(COUNT, low=0.0, high=1.0)
+    with torch.no_grad():
+        labels = (model if own_labels else Honest())(x).argmax(dim=1)
+    return TensorSplit(x, labels)
+
+
+def _results(
+    model: nn.Module,
+    attacks: Sequence[str] = tuple(QUICK),
+    budgets: Sequence[str] = ("2/255", "16/255"),
+    *,
+    own_labels: bool = True,
+) -> tuple[CellResult, ...]:
+    split = _split(model, own_labels=own_labels)
+    cell = Cell(dataset="d", model="m", arch="a", recipe="r")
+    clean = evaluate_clean(model, split)
+    rows = [(cell, clean, 0)]
+    for name in attacks:
+        outcome = sweep(model, split, attack_of(name, **QUICK[name]), threat_models=[threat(eps) for eps in budgets])
+        update = {"condition": "attack", "attack": name, "norm": "Linf"}
+        rows += [
+            (cell.model_copy(update={**update, "eps": Fraction(eps)}), outcome, number) for number, eps in enumerate(budgets)
+        ]
+    return tuple(
+        CellResult(
+            cell,
+            str(number),
+            Status.DONE,
+            labels=outcome.labels,
+            clean_logits=outcome.clean_logits,
+            condition=outcome.conditions[position],
+        )
+        for number, (cell, outcome, position) in enumerate(rows)
+    )
+
+
+def _judged(model: nn.Module, **arguments: object) -> dict[tuple[str, str], CellResult]:
+    return {(row.cell.attack, str(row.cell.eps)): row for row in judge(_results(model, **arguments))}
+
+
+@pytest.fixture(scope="module")
+def honest() -> tuple[CellResult, ...]:
+    return _results(Honest())
+
+
+def test_honest_net_passes_with_upper_bounds_as_the_only_remark(honest: tuple[CellResult, ...]) -> None:
+    for row in judge(honest):
+        assert row.verdict is Verdict.PASS, row.verdict_reasons
+        assert row.verdict_reasons == (BOUND if row.cell.attack not in ("none", "random_noise") else ())
+
+
+def test_remark_goes_once_a_strong_attack_ran(honest: tuple[CellResult, ...]) -> None:
+    pgd = next(row for row in honest if row.cell.attack == "pgd")
+    condition = replace(
+        pgd.condition, findings={**pgd.condition.findings, Finding.CONCLUSIVE.value: 1.0, Finding.ACCESS.value: 4.0}
+    )
+    strong = replace(pgd, cell=pgd.cell.model_copy(update={"attack": "strong"}), condition=condition)
+    judged = {(row.cell.attack, row.cell.eps): row for row in judge((*honest, strong))}
+    assert judged["pgd", pgd.cell.eps].verdict_reasons == ()
+    assert judged["pgd", Fraction(16, 255)].verdict_reasons == BOUND
+
+
+@pytest.mark.parametrize("model", [Saturated(), Quantised()], ids=["saturated", "quantised"])
+def test_masked_gradients_make_gradient_attacks_invalid(model: nn.Module) -> None:
+    judged = _judged(model)
+    for name in ("fgsm", "pgd"):
+        row = judged[name, "2/255"]
+        assert row.verdict is Verdict.INVALID
+        assert any("all gradients are zero" in reason for reason in row.verdict_reasons)
+        assert any("unlimited budget" in reason for reason in row.verdict_reasons)
+    assert judged["square", "16/255"].verdict is Verdict.PASS
+
+
+def test_random_outputs_are_suspect() -> None:
+    row = _judged(Noisy(), attacks=("pgd",), own_labels=False)["pgd", "2/255"]
+    assert row.verdict is Verdict.SUSPECT
+    assert any("random outputs" in reason for reason in row.verdict_reasons)
+
+
+def test_detached_branch_is_caught_by_black_box_and_unlimited_budget() -> None:
+    row = _judged(Detached())["pgd", "16/255"]
+    assert row.verdict is Verdict.SUSPECT
+    assert any("a black-box attack (square) breaks" in reason for reason in row.verdict_reasons)
+    assert any("unlimited budget" in reason for reason in row.verdict_reasons)
+
+
+def test_probabilities_instead_of_logits_are_suspect() -> None:
+    row = _judged(Softmax(), attacks=("pgd",))["pgd", "2/255"]
+    assert row.verdict is Verdict.SUSPECT
+    assert any("probabilities" in reason for reason in row.verdict_reasons)
+
+
+def test_constant_prediction_makes_robustness_invalid_and_accuracy_suspect() -> None:
+    judged = _judged(Constant(), attacks=("pgd",), own_labels=False)
+    assert judged["pgd", "2/255"].verdict is Verdict.INVALID
+    assert judged["none", "None"].verdict is Verdict.SUSPECT
+    assert any("one class" in reason for reason in judged["none", "None"].verdict_reasons)
+
+
+def test_non_finite_logits_are_invalid(honest: tuple[CellResult, ...]) -> None:
+    row = _with_condition(honest, "pgd", logits=np.full((COUNT, CLASSES), np.nan, dtype=np.float32))
+    assert row.verdict is Verdict.INVALID
+    assert f"logits of {COUNT} examples are not finite" in row.verdict_reasons
+
+
+def _with_condition(honest: tuple[CellResult, ...], attack: str, eps: str = "16/255", **changes: object) -> CellResult:
+    """Judges the honest results with one condition changed."""
+    position = next(i for i, row in enumerate(honest) if (row.cell.attack, str(row.cell.eps)) == (attack, eps))
+    findings = {**honest[position].condition.findings, **changes.pop("findings", {})}
+    changed = replace(honest[position], condition=replace(honest[position].condition, findings=findings, **changes))
+    return judge((*honest[:position], changed, *honest[position + 1 :]))[position]
+
+
+@pytest.mark.parametrize(
+    ("findings", "verdict", "text"),
+    [
+        ({Finding.GRADIENTS.value: 0.0}, Verdict.INVALID, "dead attack: no backward pass"),
+        ({Finding.ZERO_GRADIENT.value: 0.1}, Verdict.SUSPECT, "all gradients are zero for 10 % of the attacked examples"),
+        ({Finding.NONFINITE_GRADIENT.value: 0.1}, Verdict.SUSPECT, "gradients are not finite for 10 %"),
+        ({Finding.NONFINITE_GRADIENT.value: 0.9}, Verdict.INVALID, "gradients are not finite for 90 %"),
+        ({Finding.SILENT_SUCCESS.value: 0.25}, Verdict.SUSPECT, "silent success"),
+        ({Finding.RAW_VIOLATION.value: 0.5}, Verdict.SUSPECT, "left the ball or [0,1] by 0.5 before it was projected"),
+    ],
+)
+def test_measured_fault_is_named(honest: tuple[CellResult, ...], findings: dict, verdict: Verdict, text: str) -> None:
+    row = _with_condition(honest, "pgd", findings=findings)
+    assert row.verdict is verdict
+    assert any(text in reason for reason in row.verdict_reasons)
+
+
+def test_images_outside_the_ball_are_invalid(honest: tuple[CellResult, ...]) -> None:
+    row = _with_condition(honest, "pgd", max_violation=0.01)
+    assert row.verdict is Verdict.INVALID
+    assert "images outside the ball or [0,1] by 0.01" in row.verdict_reasons
+
+
+def test_control_that_uses_no_gradients_is_not_called_dead(honest: tuple[CellResult, ...]) -> None:
+    assert _with_condition(honest, "random_noise", findings={Finding.GRADIENTS.value: 0.0}).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    ("rival", "text"), [("fgsm", "a single step"), ("square", "a black-box attack"), ("random_noise", "random noise")]
+)
+def test_weaker_access_that_wins_makes_pgd_suspect(honest: tuple[CellResult, ...], rival: str, text: str) -> None:
+    position = next(i for i, row in enumerate(honest) if (row.cell.attack, str(row.cell.eps)) == ("pgd", "16/255"))
+    nothing = replace(honest[position].condition, fooled=np.zeros(COUNT, dtype=bool))
+    everything = [
+        replace(row, condition=replace(row.condition, fooled=np.ones(COUNT, dtype=bool)))
+        if (row.cell.attack, str(row.cell.eps)) == (rival, "16/255")
+        else row
+        for row in honest
+    ]
+    everything[position] = replace(everything[position], condition=nothing)
+    row = judge(everything)[position]
+    assert row.verdict is Verdict.SUSPECT
+    assert f"{text} ({rival}) breaks {COUNT} examples more" in row.verdict_reasons
+
+
+def test_success_that_shrinks_with_the_budget_is_suspect(honest: tuple[CellResult, ...]) -> None:
+    fooled = next(row for row in honest if (row.cell.attack, str(row.cell.eps)) == ("pgd", "2/255")).condition.fooled
+    assert fooled.sum() > 10
+    row = _with_condition(honest, "pgd", fooled=np.zeros(COUNT, dtype=bool))
+    assert f"breaks {fooled.sum()} examples less than at the smaller budget 2/255" in row.verdict_reasons
+    assert row.verdict is Verdict.SUSPECT
+
+
+def test_success_that_stalls_is_suspect(honest: tuple[CellResult, ...]) -> None:
+    fooled = next(row for row in honest if (row.cell.attack, str(row.cell.eps)) == ("pgd", "2/255")).condition.fooled
+    row = _with_condition(honest, "pgd", fooled=fooled)
+    assert row.verdict is Verdict.SUSPECT
+    assert any("success stays at" in reason for reason in row.verdict_reasons)
+
+
+def test_survivors_that_fall_to_twice_the_steps_make_an_attack_suspect(honest: tuple[CellResult, ...]) -> None:
+    few = {Finding.DOUBLED_STEPS_TRIED.value: 8.0, Finding.DOUBLED_STEPS_BROKEN.value: 7.0}
+    row = _with_condition(honest, "pgd", "2/255", findings=few)
+    assert row.verdict is Verdict.SUSPECT
+    assert any("twice the steps break 7 of 8 survivors more" in reason for reason in row.verdict_reasons)
+    none = {**few, Finding.DOUBLED_STEPS_BROKEN.value: 0.0}
+    assert _with_condition(honest, "pgd", "2/255", findings=none).verdict is Verdict.PASS
+
+
+def test_transfer_that_wins_is_suspect(honest: tuple[CellResult, ...]) -> None:
+    pgd = next(row for row in honest if row.cell.attack == "pgd")
+    weak = replace(pgd, condition=replace(pgd.condition, fooled=np.zeros(COUNT, dtype=bool)))
+    transferred = Transferred(pgd.cell, "other", np.ones(COUNT, dtype=bool))
+    row = judge((honest[0], weak), transfers=[transferred])[1]
+    assert f"adversarials of other break {COUNT} examples more" in row.verdict_reasons
+    assert (
+        judge((honest[0], pgd), transfers=[replace(transferred, fooled=np.zeros(COUNT, dtype=bool))])[1].verdict is Verdict.PASS
+    )
+
+
+def test_chance_level_accuracy_is_suspect(honest: tuple[CellResult, ...]) -> None:
+    rng = np.random.default_rng(0)
+    clean = replace(honest[0], labels=rng.integers(0, CLASSES, COUNT))
+    row = judge((clean,))[0]
+    assert row.verdict is Verdict.SUSPECT
+    assert any("no better than a constant guess" in reason for reason in row.verdict_reasons)
+
+
+def test_rows_without_numbers_get_no_verdict() -> None:
+    cell = Cell(dataset="d", model="m", arch="a", recipe="r")
+    failed = CellResult(cell, "0", Status.FAILED, "out of memory")
+    assert judge((failed,))[0].verdict is None
+
+
+def test_rows_of_other_models_are_not_compared(honest: tuple[CellResult, ...]) -> None:
+    pgd = next(row for row in honest if (row.cell.attack, str(row.cell.eps)) == ("pgd", "16/255"))
+    weak = replace(pgd, condition=replace(pgd.condition, fooled=np.zeros(COUNT, dtype=bool)))
+    others = [replace(row, cell=row.cell.model_copy(update={"model": "other"})) for row in honest]
+    assert judge((honest[0], weak, *others))[1].verdict is Verdict.PASS
+
+
+def test_a_condition_without_attack_is_judged_by_its_own_numbers(honest: tuple[CellResult, ...]) -> None:
+    cell = honest[0].cell.model_copy(update={"condition": "corruption", "corruption": "fog", "severity": 3})
+    condition = ConditionResult(
+        eps=None, logits=honest[0].clean_logits, fooled=np.zeros(COUNT, bool), distance=np.zeros(COUNT, np.float32)
+    )
+    assert judge((replace(honest[0], cell=cell, condition=condition),))[0].verdict is Verdict.PASS
