@@ -7,6 +7,7 @@ from functools import cached_property
 from harness.errors import SuiteError
 from harness.grid import GridCell, cells_of
 from harness.images import ImageData
+from harness.poisoning.detectors.base import Detector
 from harness.records import Cell
 from harness.spec import digest_of
 from harness.steps.base import DataIdentity, Examples, Step
@@ -15,6 +16,7 @@ from harness.steps.detect import Detect
 from harness.steps.evaluate import Evaluate, Judgement, Sweep
 from harness.steps.poison import Poisoning
 from harness.steps.train import Train
+from harness.steps.transfer import Transfer
 from harness.suite import Suite, Variant
 from harness.threat import ThreatModel
 
@@ -39,20 +41,31 @@ class PlannedCell:
 class PlannedDetection:
     """A detector on one poisoned training, its control arm, and what filtering by it and training anew leads to."""
 
-    variant: Variant
-    detector: str
+    cell: Cell
+    """The clean row of the poisoned model."""
+    label: str
+    """The detector's label."""
+    detector: Detector
     step: Detect | None
     control: Detect | None = None
-    clean: Evaluate | None = None
-    """Scores the model that was trained anew on the clean examples."""
-    success: Trigger | Targeted | None = None
-    """Scores it on the poison's trigger or targets."""
+    after: tuple[PlannedCell, ...] = ()
+    """The rows of the model trained anew: clean, and on the poison's trigger or targets."""
     skip: str | None = None
 
     @property
     def steps(self) -> tuple[Step, ...]:
         """The steps that its numbers are read from."""
-        return tuple(step for step in (self.step, self.control, self.clean, self.success) if step is not None)
+        return tuple(step for step in (self.step, self.control, *(cell.step for cell in self.after)) if step is not None)
+
+
+@dataclass(frozen=True)
+class PlannedTransfer:
+    """One attack on one model at one budget, whose images are scored on every model."""
+
+    source: str
+    attack: str
+    threat_model: ThreatModel
+    step: Transfer
 
 
 @dataclass(frozen=True)
@@ -67,12 +80,15 @@ class Plan:
     """Which examples are judged."""
     detections: tuple[PlannedDetection, ...] = ()
     """Every detector on every poisoned training that it looks at."""
+    transfers: tuple[PlannedTransfer, ...] = ()
+    """Every attack whose images go to other models, from every model."""
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """Every step once, after those it depends on."""
         of_cells = (cell.step for cell in self.cells if cell.step is not None)
-        return _in_order([*of_cells, *(step for detection in self.detections for step in detection.steps)])
+        of_detections = (step for detection in self.detections for step in detection.steps)
+        return _in_order([*of_cells, *of_detections, *(transfer.step for transfer in self.transfers)])
 
 
 def plan_of(suite: Suite, data: ImageData) -> Plan:
@@ -83,8 +99,10 @@ def plan_of(suite: Suite, data: ImageData) -> Plan:
         ModelError: if a weights file that is named does not exist.
     """
     planner = _Planner(suite, data, unsupported=_unsupported(suite, data))
-    cells = tuple(planner.planned(row) for row in cells_of(suite))
-    return Plan(suite, cells, planner.training, planner.examples, tuple(planner.detections()))
+    rows = cells_of(suite)
+    cells = tuple(planner.planned(row) for row in rows)
+    detections, transfers = tuple(planner.detections(rows)), tuple(planner.transfers())
+    return Plan(suite, cells, planner.training, planner.examples, detections=detections, transfers=transfers)
 
 
 def _unsupported(suite: Suite, data: ImageData) -> dict[tuple[str, float], str]:
@@ -122,9 +140,11 @@ class _Planner:
         """Returns a cell of the grid with its step."""
         if (skip := row.skip or self._reason(row.variant)) is not None:
             return PlannedCell(row.cell, None, skip=skip)
-        model = self._train(row.variant)
+        return self._judged(row, self._train(row.variant))
+
+    def _judged(self, row: GridCell, model: Train) -> PlannedCell:
         if row.cell.condition in ("trigger", "target"):
-            return PlannedCell(row.cell, self._success(row.variant, model))
+            return PlannedCell(row.cell, self._success(row, model))
         if row.cell.condition == "corruption":
             return self._corrupted(row, model)
         if row.threat_model is None:
@@ -140,18 +160,31 @@ class _Planner:
     def _attacked(self, row: GridCell, threat_model: ThreatModel, model: Train) -> PlannedCell:
         """A nested sweep is one step for all budgets; independent budgets are a step each."""
         budgets = self.suite.threat_models(row.cell.attack)
-        nested = row.cell.protocol == "nested"
-        step = Sweep(
+        if row.cell.protocol != "nested":
+            return PlannedCell(row.cell, self._sweep(model, row.cell.attack, (threat_model,)))
+        return PlannedCell(row.cell, self._sweep(model, row.cell.attack, budgets), budgets.index(threat_model))
+
+    def _sweep(self, model: Train, attack: str, budgets: tuple[ThreatModel, ...]) -> Sweep:
+        return Sweep(
             model=model,
             examples=self.examples,
-            label=row.cell.attack,
-            attack=self.suite.attacks[row.cell.attack].plugin,
-            threat_models=budgets if nested else (threat_model,),
-            protocol="nested" if nested else "independent",
+            label=attack,
+            attack=self.suite.attacks[attack].plugin,
+            threat_models=budgets,
+            protocol=self.suite.protocol_of(attack),
             best_of_iterates=self.suite.evaluation.best_of_iterates,
             seed=self.suite.seed,
         )
-        return PlannedCell(row.cell, step, budgets.index(threat_model) if nested else 0)
+
+    def transfers(self) -> Iterator[PlannedTransfer]:
+        """Yields every attack whose images go to other models, from every model that it can attack."""
+        models = {label: self._train(Variant(label)) for label in self.suite.models}
+        for entry in self.suite.transfer:
+            threat_model = next(threat for threat in self.suite.threat_models(entry.attack) if threat.eps == entry.eps)
+            if self.suite.attacks[entry.attack].plugin.supports(threat_model) is None:
+                for label, model in models.items():
+                    step = Transfer(self._sweep(model, entry.attack, (threat_model,)), models)
+                    yield PlannedTransfer(label, entry.attack, threat_model, step)
 
     def _train(self, variant: Variant) -> Train:
         """Returns the training of a model of the grid, planned once."""
@@ -189,38 +222,40 @@ class _Planner:
         """Returns why a poison cannot be made, if it can't."""
         return self.unsupported.get((variant.poison or "", variant.rate or 0.0))
 
-    def _success(self, variant: Variant, model: Train) -> Trigger | Targeted | None:
-        """Returns the step that tells whether a model's poison works, where it has a trigger or targets."""
-        if variant.poison is None or model.poison is None:
+    def _success(self, row: GridCell, model: Train) -> Trigger | Targeted | None:
+        """Returns the step that tells whether a model's poison works."""
+        if model.poison is None:
             return None
-        if model.poison.poison.HAS_TRIGGER:
-            return Trigger(model, variant.poison, model.poison.poison)
-        if model.poison.poison.HAS_TARGETS:
-            return Targeted(model, self._train(Variant(variant.model)), model.poison)
-        return None
+        if row.cell.condition == "trigger":
+            return Trigger(model, model.poison.label, model.poison.poison)
+        return Targeted(model, self._train(Variant(row.variant.model)), model.poison)
 
-    def detections(self) -> Iterator[PlannedDetection]:
+    def detections(self, rows: Iterable[GridCell]) -> Iterator[PlannedDetection]:
         """Yields every detector on every poisoned training that it looks at."""
-        for variant in self.suite.variants():
-            for label in self.suite.detectors if variant.poison is not None else ():
+        of_model: dict[Variant, list[GridCell]] = {}
+        for row in rows:
+            if row.variant.poison is not None and row.cell.condition in ("clean", "trigger", "target"):
+                of_model.setdefault(row.variant, []).append(row)
+        for variant, own in of_model.items():
+            for label in self.suite.detectors:
                 if variant.model in self.suite.models_of(label):
-                    yield self._detection(variant, label)
+                    yield self._detection(variant, label, own)
 
-    def _detection(self, variant: Variant, label: str) -> PlannedDetection:
+    def _detection(self, variant: Variant, label: str, rows: list[GridCell]) -> PlannedDetection:
         entry, poison = self.suite.detectors[label], self.suite.poisons[str(variant.poison)].plugin
         skip = self._reason(variant)
         if entry.plugin.RUN_TIME and not poison.HAS_TRIGGER:
             skip = skip or f"{entry.plugin.name} judges images as they come in, and {poison.name} changes none of them"
         if skip is not None:
-            return PlannedDetection(variant, label, None, skip=skip)
+            return PlannedDetection(rows[0].cell, label, entry.plugin, None, skip=skip)
         model, twin = self._train(variant), self._train(Variant(variant.model))
         step = Detect(model, model.poison, label, entry.plugin, self.suite.seed)
         control = Detect(twin, None, label, entry.plugin, self.suite.seed)
-        if entry.plugin.RUN_TIME or not entry.retrain:
-            return PlannedDetection(variant, label, step, control)
-        retrained = self._training(variant, filtered_by=step)
-        clean = Evaluate(retrained, self.examples)
-        return PlannedDetection(variant, label, step, control, clean=clean, success=self._success(variant, retrained))
+        after: tuple[PlannedCell, ...] = ()
+        if entry.retrain and not entry.plugin.RUN_TIME:
+            retrained = self._training(variant, filtered_by=step)
+            after = tuple(self._judged(row, retrained) for row in rows)
+        return PlannedDetection(rows[0].cell, label, entry.plugin, step, control, after)
 
 
 def _in_order(wanted: Iterable[Step]) -> tuple[Step, ...]:

@@ -173,6 +173,51 @@ class CellResult:
 
 
 @dataclass(frozen=True)
+class PoisonedSet:
+    """What was poisoned for the training of one model, as its manifest says."""
+
+    cell: Cell
+    """The model's clean row."""
+    manifest: str
+    """Where the manifest lies, relative to the results folder."""
+    digest: str
+    """Digest of the step that poisoned."""
+    training_examples: int
+    poisoned: int
+    """How many of them are poisoned."""
+    largest_change: float
+    """Largest change of a pixel value (Linf), over all examples."""
+    changed_pixels: int
+    """Largest number of changed pixels of an example."""
+    trigger_sha256: str | None
+    targets: int | None
+    """Number of test images aimed at; None where the poison aims at none."""
+
+
+@dataclass(frozen=True)
+class DetectionResult:
+    """What a detector said of one poisoned training, and what came of training anew on what it left."""
+
+    cell: Cell
+    """The clean row of the poisoned model."""
+    detector: str
+    """The detector's label."""
+    images: Literal["training", "run time"]
+    """Which images it judged."""
+    status: Status
+    """The worst of all that it took."""
+    reason: str = ""
+    digest: str | None = None
+    """Digest of the detection's step."""
+    score: Mapping[str, Any] | None = None
+    """The fields of a `DetectorScore`, as plain values."""
+    control: Mapping[str, Any] | None = None
+    """The same of the control arm: on a model and data that nobody poisoned."""
+    after: tuple[CellResult, ...] = ()
+    """The model trained anew: its clean row, and the one on its poison's trigger or targets."""
+
+
+@dataclass(frozen=True)
 class Expectation:
     """An assertion of the suite with what the run found."""
 
@@ -182,6 +227,26 @@ class Expectation:
     """Whether it held; None where a cell it speaks of has no number."""
     found: str
     """The numbers it was judged by."""
+
+
+@dataclass(frozen=True)
+class TransferRow:
+    """A row of transfer.csv: one model on the adversarials that were made on another."""
+
+    source: str
+    """Label of the model that the images were made on."""
+    target: str
+    """Label of the model that judges them."""
+    attack: str
+    """The attack's label."""
+    norm: str
+    """Norm of the budget."""
+    eps: float
+    """Budget in pixel units of [0,1]."""
+    accuracy: float
+    """Share of the images that the target classifies correctly."""
+    attack_success_rate: float
+    """Share of misclassified images among those whose clean versions the target classifies correctly."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +264,11 @@ class RunRecord:
     histories: Mapping[str, tuple[Mapping[str, float], ...]]
     """Model label -> one mapping an epoch: epoch, train_loss, train_accuracy, validation_accuracy, ..."""
     expectations: tuple[Expectation, ...] = ()
+    transfers: tuple[TransferRow, ...] = ()
+    """What the adversarials of every model do to the others."""
+    poisoned: tuple[PoisonedSet, ...] = ()
+    """Of each poisoned model whose data were made."""
+    detections: tuple[DetectionResult, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Versions, git commit, host, device, seeds, data hashes, duplicates across splits, seconds."""
 

@@ -26,6 +26,10 @@ class StepReport:
     """The traceback of a failed step."""
 
 
+STOPPED_BEFORE = StepReport(Status.NOT_RUN, "not run: stopped before")
+"""Of the steps that an interrupted run did not reach."""
+
+
 def execute(steps: Iterable[Step], context: Context) -> dict[str, StepReport]:
     """Runs steps in the given order, each after those it depends on.
 

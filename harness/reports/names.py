@@ -20,10 +20,14 @@ TEXT_COLUMNS = (
     *("dataset", "model", "arch", "recipe", "poison", "target_class", "condition", "attack", "attacks", "norm", "corruption"),
     *("protocol", "verdict", "verdict_reasons", "status", "reason", "digest", "suite", "strongest_attack", "class", "cell"),
     *("source", "target", "runtime", "text", "found", "true_class"),
+    *("detector", "images", "trigger_sha256", "manifest", "manifest_digest"),
 )
 """Columns that hold text whatever it looks like: a digest may be all digits, a class may be called "null"."""
 
-WHOLE_NUMBERS = ("rank", "steps", "restarts", "severity", "seed", "n_examples", "support", "forwards", "backwards", "epoch")
+WHOLE_NUMBERS = (
+    *("rank", "steps", "restarts", "severity", "seed", "n_examples", "support", "forwards", "backwards", "epoch"),
+    *("training_examples", "poisoned", "changed_pixels", "eligible", "targets", "targets_hit", "examples", "suspected"),
+)
 """Columns that hold whole numbers, some of them missing."""
 
 
@@ -50,11 +54,14 @@ def eps_text(eps: float) -> str:
 
 
 def model_label(row: Mapping[Any, Any]) -> str:
-    """Returns what a model is called where rows of poisoned and clean models meet, e.g. "baseline, backdoor 5 %"."""
+    """Returns what a model is called where rows of poisoned and clean models meet, e.g. "baseline, backdoor 5 %".
+
+    Poisons can be repeated with other seeds: of a poisoned model the seed is named where it is not 0.
+    """
     if is_missing(row["poison"]):
         return str(row["model"])
     rate = "" if is_missing(row["poison_rate"]) else f" {100 * row['poison_rate']:g} %"
-    return f"{row['model']}, {row['poison']}{rate}"
+    return f"{row['model']}, {row['poison']}{rate}{_seed(row, ', seed ')}"
 
 
 def condition_label(row: Mapping[Any, Any]) -> str:
@@ -70,13 +77,24 @@ def cell_name(row: Mapping[Any, Any]) -> str:
     """Returns a readable file name for a row of cells.csv, e.g. "baseline__pgd__eps-8-255"."""
     parts = [row["model"]]
     if not is_missing(row["poison"]):
-        parts.append(row["poison"] if is_missing(row["poison_rate"]) else f"{row['poison']}-{row['poison_rate']:g}")
+        parts.append(poison_name(row))
     parts.append({"attack": row["attack"], "corruption": row["corruption"]}.get(row["condition"], row["condition"]))
     if not is_missing(row["eps"]):
         parts.append(f"eps-{eps_text(float(row['eps']))}")
     if not is_missing(row["severity"]):
         parts.append(f"severity-{int(row['severity'])}")
     return "__".join(slug(str(part)) for part in parts)
+
+
+def poison_name(row: Mapping[Any, Any]) -> str:
+    """Returns a readable file name for the poison of a row, e.g. "backdoor-0.05"."""
+    rate = "" if is_missing(row["poison_rate"]) else f"-{row['poison_rate']:g}"
+    return slug(f"{row['poison']}{rate}{_seed(row, '-seed-')}")
+
+
+def _seed(row: Mapping[Any, Any], before: str) -> str:
+    seed = row.get("seed")
+    return "" if is_missing(seed) or seed == 0 else f"{before}{seed}"
 
 
 def slug(text: str) -> str:

@@ -65,9 +65,9 @@ class ScoredCell:
     before: Scores
     after: Scores
     succeeded: Flags | None
-    """(N,) whether the attack or the backdoor succeeded on the example; None where the cell is neither."""
+    """(N,) whether the attack or the poison succeeded on the example; None where the cell is neither."""
     eligible: Flags
-    """(N,) the examples on which a success counts: correct when clean and, for a backdoor, not of the target class."""
+    """(N,) the examples on which a success counts: correct before and, for a poison, not of the target class."""
 
     @property
     def robust(self) -> Flags:
@@ -115,7 +115,7 @@ def scored(result: CellResult, class_names: tuple[str, ...], before: Scores | No
     succeeded, eligible = None, before.correct
     if result.cell.condition == "attack":
         succeeded = condition.fooled
-    elif result.cell.condition == "trigger":
+    elif result.cell.condition in ("trigger", "target"):
         target = _class_index(result, class_names)
         eligible = before.correct & (labels != target)
         succeeded = eligible & (after.predicted == target)

@@ -1,6 +1,7 @@
 """From the record of a run to the tables of its results folder."""
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,10 @@ def write_tables(record: RunRecord, folder: Path) -> None:
         "history": history_table(record.histories),
         "expectations": pd.DataFrame([vars(row) for row in record.expectations], columns=["text", "holds", "found"]),
     }
+    if record.transfers:
+        tables["transfer"] = pd.DataFrame([vars(row) for row in record.transfers])
+    else:
+        (folder / "transfer.csv").unlink(missing_ok=True)
     with staged(folder, owned=OWNED) as staging:
         for name, table in tables.items():
             write_csv(table, staging / f"{name}.csv")
@@ -94,30 +99,38 @@ def _identity(cell: ScoredCell) -> dict[str, Any]:
 
 
 def samples_table(record: RunRecord, cells: list[ScoredCell]) -> pd.DataFrame:
-    """Returns one row for each example and cell, in the order of the evaluated split.
+    """Returns one row for each example and cell, in the order of what the cell was scored on.
 
     `smallest_eps` is inf where no attack succeeded, and empty where the cell is no attack.
 
     Raises:
-        HarnessError: if a cell was scored on another number of examples than the record names.
+        HarnessError: if a cell was scored on another number of examples than are named.
     """
     identity = with_whole_numbers(pd.DataFrame([_identity(cell) for cell in cells], columns=list(IDENTITY)))
     identity = identity.astype({name: "category" for name in IDENTITY if name in TEXT_COLUMNS})
-    outcomes = [_outcomes(record, cell) for cell in cells]
+    outcomes = [_outcomes(cell) for cell in cells]
     columns = {name: np.concatenate([outcome[name] for outcome in outcomes]) for name in (outcomes[0] if outcomes else ())}
-    names = {"example_id": record.example_ids, "content_hash": record.example_hashes}
-    examples = {name: pd.Categorical(list(values) * len(cells)) for name, values in names.items()}
-    rows = identity.loc[identity.index.repeat(len(record.example_ids))].reset_index(drop=True)
+    named = [_named(record, cell) for cell in cells]
+    ids, hashes = (pd.Categorical(list(chain.from_iterable(names[place] for names in named))) for place in (0, 1))
+    examples = {"example_id": ids, "content_hash": hashes}
+    rows = identity.loc[identity.index.repeat([len(names[0]) for names in named])].reset_index(drop=True)
     return pd.concat([rows, pd.DataFrame(examples), pd.DataFrame(columns)], axis=1)
 
 
-def _outcomes(record: RunRecord, cell: ScoredCell) -> dict[str, NDArray[np.generic]]:
+def _named(record: RunRecord, cell: ScoredCell) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns names and content hashes of the examples that a cell was scored on: its own, else the run's."""
+    result, n = cell.result, len(cell.after.labels)
+    own = result.example_ids is not None
+    ids = result.example_ids if own else record.example_ids
+    hashes = result.example_hashes if own else record.example_hashes
+    if ids is None or hashes is None or not n == len(ids) == len(hashes):
+        raise HarnessError(f"cell {result.digest[:12]}: expected {len(ids or ())} examples, as many as are named, got {n}")
+    return ids, hashes
+
+
+def _outcomes(cell: ScoredCell) -> dict[str, NDArray[np.generic]]:
     """Returns what became of each example of a cell, arrays (N,)."""
     result, n = cell.result, len(cell.after.labels)
-    if not n == len(record.example_ids) == len(record.example_hashes):
-        raise HarnessError(
-            f"cell {result.digest[:12]}: expected {len(record.example_ids)} examples, as the record names, got {n}"
-        )
     smallest_eps = result.smallest_eps if result.cell.condition == "attack" else None
     return {
         "label": cell.after.labels,

@@ -96,7 +96,7 @@ def test_the_same_run_writes_the_same_bytes(record: RunRecord, tmp_path: Path) -
 
 
 def test_other_numbers_of_examples_than_named_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(HarnessError, match="expected 2 examples, as the record names, got 40"):
+    with pytest.raises(HarnessError, match="expected 2 examples, as many as are named, got 40"):
         write_tables(record_of(grid(), example_ids=("a", "b"), example_hashes=("c", "d")), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
