@@ -11,7 +11,7 @@ from harness.evaluation.planted import PLANTS
 from harness.threat import Norm, ThreatModel
 from tests.attacks.nets import attack_of
 
-QUICK = {"steps": 20, "fab_steps": 10, "queries": 200, "search_steps": 2}
+QUICK = {"steps": 20, "fab_steps": 10, "queries": 400, "search_steps": 2}
 
 
 class Own(Attack):
