@@ -98,6 +98,21 @@ class Results:
         """One row for each source, target, attack and budget; empty where transfer was not measured."""
         return self._optional("transfer.csv")
 
+    @cached_property
+    def poisons(self) -> pd.DataFrame:
+        """One row for each poisoned model; empty where nothing was poisoned."""
+        return self._optional("poisons.csv")
+
+    @cached_property
+    def detectors(self) -> pd.DataFrame:
+        """One row for each detector and poisoned model; empty where nothing was looked for."""
+        return self._optional("detectors.csv")
+
+    @cached_property
+    def detectors_roc(self) -> pd.DataFrame:
+        """The points of the detectors' ROC curves; empty where nothing was looked for."""
+        return self._optional("detectors_roc.csv")
+
     @property
     def suite_name(self) -> str:
         """The suite's name."""

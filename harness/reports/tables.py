@@ -14,6 +14,7 @@ from harness.records import CELL_COLUMNS, SCHEMA_VERSION, CellResult, RunRecord
 from harness.reports.files import staged, write_text
 from harness.reports.leaderboard import leaderboard
 from harness.reports.names import MODEL_COLUMNS, TEXT_COLUMNS, WHOLE_NUMBERS, cell_fields, unique_cell_names, with_whole_numbers
+from harness.reports.poisons import poison_tables
 from harness.reports.scores import SCORES, ScoredCell, before_after_row, cell_row, per_class_rows, scored_cells
 from harness.reports.sweep import sweep_table
 from harness.store import write_json
@@ -28,7 +29,8 @@ def write_tables(record: RunRecord, folder: Path) -> None:
     """Writes every table of a run; the files of an earlier run in the same folder are replaced one by one.
 
     Writes cells.csv, samples.parquet, per_class.csv, sweep.csv, before_after.csv, leaderboard.csv, history.csv,
-    expectations.csv, provenance.json, confusion/<cell>.csv and roc/<cell>.csv.
+    expectations.csv, provenance.json, confusion/<cell>.csv and roc/<cell>.csv, and where they have rows transfer.csv,
+    poisons.csv, detectors.csv and detectors_roc.csv.
 
     Args:
         record: All that the run found.
@@ -51,10 +53,8 @@ def write_tables(record: RunRecord, folder: Path) -> None:
         "history": history_table(record.histories),
         "expectations": pd.DataFrame([vars(row) for row in record.expectations], columns=["text", "holds", "found"]),
     }
-    if record.transfers:
-        tables["transfer"] = pd.DataFrame([vars(row) for row in record.transfers])
-    else:
-        (folder / "transfer.csv").unlink(missing_ok=True)
+    optional = {"transfer": pd.DataFrame([vars(row) for row in record.transfers]), **poison_tables(record, found)}
+    tables |= {name: table for name, table in optional.items() if len(table)}
     with staged(folder, owned=OWNED) as staging:
         for name, table in tables.items():
             write_csv(table, staging / f"{name}.csv")
@@ -67,6 +67,8 @@ def write_tables(record: RunRecord, folder: Path) -> None:
             name = f"{names[cell.result.digest]}.csv"
             write_csv(confusion_table(cell, record.class_names), staging / "confusion" / name)
             write_csv(roc_table(cell, record.class_names), staging / "roc" / name)
+    for name in optional.keys() - tables.keys():
+        (folder / f"{name}.csv").unlink(missing_ok=True)
 
 
 def cells_table(record: RunRecord) -> pd.DataFrame:
