@@ -3,6 +3,7 @@
 Verbs import what they need when they run, so that `harness --help` answers at once.
 """
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -113,6 +114,68 @@ def leaderboard(
 
 
 @app.command()
+def export(
+    suite: SuiteArgument,
+    model: Annotated[str, typer.Option("--model", metavar="NAME", help="A model's label; poisoned: label@poison@rate.")],
+    file_format: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="pth, h5, safetensors, onnx, deploy, int8 or fp16.")
+    ],
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="[results/<suite>/models/<model>.<ending>]")] = None,
+    overrides: SetOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Write one file of a trained model; ONNX files are first compared with PyTorch. Trains nothing.
+
+    A model trained on poisoned data is named label@poison@rate, for example baseline@backdoor@0.05.
+
+    onnx: float images (N, 3, R, R) in [0,1] to logits. deploy: uint8 pixels (N, H, W, 3) of any size to
+    probabilities, with resize, normalisation and softmax inside. int8, fp16: onnx in smaller numbers.
+    pth: the network's state dict. h5: weights, class names, preprocessing and training summary.
+    """
+    from harness.deployment import export as export_file
+    from harness.suite_files import load_suite
+
+    loaded = load_suite(suite, overrides or ())
+    path = export_file(loaded, model, file_format, out=out, store=store, progress=console.progress_display())
+    console.stdout.print(str(path))
+
+
+@app.command()
+def crosscheck(
+    suite: SuiteArgument,
+    onnx: Annotated[
+        Path | None, typer.Option("--onnx", metavar="FILE", help="Score this file instead of the suite's own models.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="NAME", help="With --onnx: whose images [those of its own model]."),
+    ] = None,
+    overrides: SetOption = None,
+    store: StoreOption = None,
+    out: OutOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Score the same stored images in PyTorch and in ONNX Runtime, Python and C++; exit 1 where they disagree."""
+    from harness.crossruntime.run import crosscheck as check_suite
+    from harness.crossruntime.run import crosscheck_file
+    from harness.crossruntime.table import SUMMARY_COLUMNS, disagreements_of, summary_of
+    from harness.suite_files import load_suite
+
+    if model is not None and onnx is None:
+        raise HarnessError("--model: expected together with --onnx FILE, got it alone")
+    loaded, progress = load_suite(suite, overrides or ()), console.progress_display()
+    if onnx is None:
+        found = check_suite(loaded, out=out, store=store, device=device, progress=progress)
+    else:
+        found = crosscheck_file(loaded, onnx, model=model, out=out, store=store, device=device, progress=progress)
+    console.show_table(f"{loaded.name}: runtimes", SUMMARY_COLUMNS, summary_of(found.table))
+    for line in (*found.failures, *disagreements_of(found.table), *([found.note] if found.note else ()), str(found.path)):
+        console.stdout.print(line, markup=False)
+    if not found.agrees:
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command()
 def compare(
     first: Annotated[Path, typer.Argument(metavar="RESULTS_A")],
     second: Annotated[Path, typer.Argument(metavar="RESULTS_B")],
@@ -173,10 +236,15 @@ def _results_of(suite: str, out: Path | None) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; errors of the harness become one or two lines and exit code 2."""
+    signal.signal(signal.SIGTERM, _stop)
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     code = _exit_code(lambda: app(["--debug", *[word for word in given if word != "--debug"]] if debug else given), debug=debug)
     sys.exit(code)
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _exit_code(call: Callable[[], Any], *, debug: bool) -> int:

@@ -147,6 +147,15 @@ class ThreatGrid(Spec):
     """Budgets in pixel units of [0,1], written "8/255"."""
 
 
+class TransferEntry(Spec):
+    """Which adversarials of every model are also scored on every other model."""
+
+    attack: Label
+    """The attack's label."""
+    eps: Eps
+    """The budget, one of the attack's."""
+
+
 class ExpectationEntry(Spec):
     """An assertion that the run checks and reports: of one number, or of one model's number over another's."""
 

@@ -4,13 +4,15 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from harness.collect_poisons import detection_results, poisoned_sets, write_poisons
 from harness.errors import HarnessError
 from harness.evaluation.sanity import judge
-from harness.executors.local import Interrupted, StepReport, execute
+from harness.executors.local import STOPPED_BEFORE, Interrupted, StepReport, execute
 from harness.expectations import judge_expectations
 from harness.plan import Plan, PlannedCell, plan_of
 from harness.progress import Progress, Silent
@@ -22,6 +24,7 @@ from harness.reports.tables import cells_table, write_tables
 from harness.steps.base import Context
 from harness.store import Store
 from harness.suite import Suite, Variant, suite_json
+from harness.transfers import transfers_of
 
 DEFAULT_RESULTS = Path("results")
 STORE_FOLDER = ".store"
@@ -42,8 +45,9 @@ class RunSummary:
 
     @property
     def ok(self) -> bool:
-        """Whether every cell that can run has its numbers and every expectation holds."""
-        complete = all(cell.status not in (Status.FAILED, Status.NOT_RUN) for cell in self.record.cells)
+        """Whether every cell and detection that can run has its numbers and every expectation holds."""
+        found = {row.status for row in self.record.cells} | {row.status for row in self.record.detections}
+        complete = found.isdisjoint({Status.FAILED, Status.NOT_RUN})
         return complete and all(expectation.holds for expectation in self.record.expectations) and not self.interrupted
 
 
@@ -86,6 +90,7 @@ def run(
     record = collect(plan, context, reports, seconds=seconds)
     folder = out or DEFAULT_RESULTS / suite.name
     write_tables(record, folder)
+    write_poisons(plan, context, folder)
     _write_traces(plan, reports, folder)
     write_report(folder)
     return RunSummary(folder, record, seconds, interrupted)
@@ -109,8 +114,9 @@ def resolve_device(name: str) -> torch.device:
 
 def collect(plan: Plan, context: Context, reports: Mapping[str, StepReport], *, seconds: float) -> RunRecord:
     """Gathers what the steps of a plan left in the store."""
-    outcomes: dict[str, Outcome] = {}
-    cells = judge(tuple(_result_of(cell, context, reports, outcomes) for cell in plan.cells))
+    result_of = partial(_result_of, context=context, reports=reports, outcomes={})
+    results = tuple(map(result_of, plan.cells))
+    transfers, transferred = transfers_of(plan, context, results)
     examples = plan.examples.of(context.data)
     histories = {
         _label(plan.suite, variant): step.history(context)
@@ -119,11 +125,14 @@ def collect(plan: Plan, context: Context, reports: Mapping[str, StepReport], *, 
     }
     record = RunRecord(
         suite=suite_json(plan.suite),
-        cells=cells,
+        cells=judge(results, transfers=transferred),
         class_names=context.data.class_names,
         example_ids=tuple(examples.ids),
         example_hashes=tuple(examples.hashes),
         histories=histories,
+        poisoned=poisoned_sets(plan, context),
+        detections=detection_results(plan, context, reports, result_of),
+        transfers=transfers,
         provenance={
             **describe_host(context.device),
             "seconds": seconds,
@@ -154,7 +163,7 @@ def _result_of(
 ) -> CellResult:
     if cell.step is None:
         return CellResult(cell.cell, cell.digest, Status.SKIPPED, cell.skip or "")
-    report = reports.get(cell.step.digest, StepReport(Status.NOT_RUN, "not run: stopped before"))
+    report = reports.get(cell.step.digest, STOPPED_BEFORE)
     if report.status not in (Status.DONE, Status.CACHED):
         return CellResult(cell.cell, cell.digest, report.status, report.reason)
     if cell.step.digest not in outcomes:
@@ -176,8 +185,8 @@ def _result_of(
 
 def _write_traces(plan: Plan, reports: Mapping[str, StepReport], folder: Path) -> None:
     """Keeps the tracebacks of failed steps beside the tables; removes those of an earlier run."""
-    traces = [f"== {step.title} ({step.digest})\n{reports[step.digest].trace}" for step in plan.steps if step.digest in reports]
-    failed = [trace for step, trace in zip(plan.steps, traces, strict=False) if reports[step.digest].trace]
+    known = [(step, reports[step.digest].trace) for step in plan.steps if step.digest in reports]
+    failed = [f"== {step.title} ({step.digest})\n{trace}" for step, trace in known if trace]
     if failed:
         (folder / TRACES).write_text("\n".join(failed))
     else:

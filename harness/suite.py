@@ -1,6 +1,7 @@
 """Suites: which models, attacks and budgets make up a grid, and what a run is expected to find."""
 
 from collections.abc import Iterable
+from fractions import Fraction
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
@@ -19,6 +20,7 @@ from harness.entries import (
     PoisonEntry,
     Protocol,
     ThreatGrid,
+    TransferEntry,
 )
 from harness.errors import SuiteError
 from harness.models.base import Architecture
@@ -83,6 +85,8 @@ class Suite(Spec):
     """Which examples are judged, and how."""
     crosscheck: CrosscheckEntry = CrosscheckEntry()
     """What the exported models are scored on, in every runtime."""
+    transfer: tuple[TransferEntry, ...] = ()
+    """Attacks whose adversarials, made on each model, are scored on all models: one matrix each."""
     expectations: tuple[ExpectationEntry, ...] = ()
     """What a run is expected to find."""
 
@@ -101,6 +105,8 @@ class Suite(Spec):
             twin = seen.setdefault(entry.model_dump_json(), label)
             if twin != label:
                 raise ValueError(f"attacks.{label}: expected an attack of its own, got the same as attacks.{twin}")
+        for number, transfer in enumerate(self.transfer):
+            self._check_budget(transfer.attack, transfer.eps, f"transfer.{number}")
         for number, expectation in enumerate(self.expectations):
             self._check_expectation(number, expectation)
         self._check_crosscheck()
@@ -209,15 +215,17 @@ class Suite(Spec):
         if expectation.above is not None:
             _expect_one_of(expectation.above, self.models, f"{where}.above")
         if expectation.attack is not None and expectation.eps is not None:
-            _expect_one_of(expectation.attack, self.attacks, f"{where}.attack")
-            budgets = [str(threat.eps) for threat in self.threat_models(expectation.attack)]
-            _expect_one_of(str(expectation.eps), budgets, f"{where}.eps")
+            self._check_budget(expectation.attack, expectation.eps, where)
         if expectation.poison is not None:
             _expect_one_of(expectation.poison, self.poisons_of(expectation.model), f"{where}.poison")
             poison = self.poisons[expectation.poison]
             _expect_one_of(str(expectation.rate), map(str, poison.rates), f"{where}.rate")
             offered = ["clean", *["trigger"] * poison.plugin.HAS_TRIGGER, *["target"] * poison.plugin.HAS_TARGETS]
             _expect_one_of(expectation.condition, offered, f"{where}.condition")
+
+    def _check_budget(self, attack: str, eps: Fraction, where: str) -> None:
+        _expect_one_of(attack, self.attacks, f"{where}.attack")
+        _expect_one_of(str(eps), [str(threat.eps) for threat in self.threat_models(attack)], f"{where}.eps")
 
 
 def _expect_one_of(value: str, known: Iterable[str], where: str) -> None:
