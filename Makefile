@@ -1,6 +1,6 @@
 # Targets that a person, and CI, calls. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-slow check format bench clean
+.PHONY: help install quickstart test test-python test-cpp test-slow cpp check format bench clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -21,11 +21,20 @@ $(INSTALLED): requirements.lock pyproject.toml
 quickstart: $(INSTALLED) ## Install, then train, attack and report on the embedded data set
 	$(BIN)/harness run quickstart
 
-test: $(INSTALLED) ## Run the tests
-	$(BIN)/python -m pytest
+test: test-python test-cpp ## Run all tests but the slow ones
 
-test-slow: $(INSTALLED) ## Run the slow tests too
-	$(BIN)/python -m pytest -m "not gpu and not ray"
+test-python: $(INSTALLED) ## Run the Python tests
+	$(BIN)/python -m pytest -n auto --dist loadfile
+
+test-cpp: cpp ## Run the tests of the C++ evaluator
+	cd cpp_eval && ctest --preset release
+
+test-slow: $(INSTALLED) ## Run the slow tests, and those that need Chromium
+	$(BIN)/python -m pytest -m "slow or browser"
+
+cpp: $(INSTALLED) ## Install what the C++ evaluator needs, and build it
+	cpp_eval/setup.sh $(BIN)/python
+	cd cpp_eval && cmake --preset release && cmake --build --preset release
 
 check: $(INSTALLED) ## Format, lint, types, layers
 	$(BIN)/ruff format --check .
@@ -41,5 +50,5 @@ bench: $(INSTALLED) ## Measure the harness against plain loops and other librari
 	$(BIN)/python -m tests.bench
 
 clean: ## Remove everything that was made, results included
-	rm -rf $(VENV) build dist cpp_eval/build*
+	rm -rf $(VENV) build dist cpp_eval/build
 	find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +
