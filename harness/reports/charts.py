@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -151,44 +150,6 @@ def _corruption_chart(rows: pd.DataFrame, palette: dict[str, int], *, name: str,
         series.append(Series(str(label), palette[str(label)], x, y, low, high, n))
     names = tuple((float(severity), str(severity)) for severity in sorted(rows["severity"].unique()))
     return Chart(name, title, "severity", "accuracy", tuple(series), names)
-
-
-def backdoor_charts(results: Results) -> list[Chart]:
-    """Returns, for each poison, the success rate of its trigger against the share of poisoned training examples."""
-    rows = results.cells[(results.cells["condition"] == "trigger") & results.cells["attack_success_rate"].notna()]
-    palette = {model: place for place, model in enumerate(results.cells["model"].unique())}
-    charts = []
-    for poison, group in rows.groupby("poison", sort=False):
-        series = tuple(
-            _backdoor_series(results, str(model), palette[str(model)], runs.sort_values("poison_rate"))
-            for model, runs in group.groupby("model", sort=False)
-        )
-        names = tuple((100 * float(rate), f"{100 * rate:g}") for rate in sorted(group["poison_rate"].unique()))
-        x_label = "poisoned share of the training set in %"
-        charts.append(Chart(f"backdoor__{slug(str(poison))}", str(poison), x_label, "attack success rate", series, names))
-    return charts
-
-
-def _backdoor_series(results: Results, model: str, colour: int, runs: pd.DataFrame) -> Series:
-    eligible = [_eligible(results, row) for row in runs.to_dict("records")]
-    rates = tuple(runs["attack_success_rate"])
-    bounds = [wilson_interval(round(rate * n), n) for rate, n in zip(rates, eligible, strict=True)]
-    return Series(
-        label=model,
-        colour=colour,
-        x=tuple(100 * runs["poison_rate"]),
-        y=rates,
-        low=tuple(bound.low for bound in bounds),
-        high=tuple(bound.high for bound in bounds),
-        n=tuple(eligible),
-    )
-
-
-def _eligible(results: Results, row: dict[Any, Any]) -> int:
-    """Returns on how many examples a success of the trigger counts: correct when clean, not of the target class."""
-    examples = results.samples[results.samples["digest"] == row["digest"]]
-    target = results.provenance["class_names"].index(row["target_class"])
-    return int((examples["clean_correct"] & (examples["label"] != target)).sum())
 
 
 def history_charts(results: Results, model: str) -> list[Chart]:

@@ -1,6 +1,10 @@
 """The figures in curves/: PNG for slides, SVG for papers; the same run gives the same bytes."""
 
-from collections.abc import Sequence
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.metrics import Floats
-from harness.reports.charts import Chart, Series, backdoor_charts, corruption_charts, history_charts, robustness_charts, roc_chart
+from harness.reports.charts import Chart, Series, corruption_charts, history_charts, robustness_charts, roc_chart
 from harness.reports.files import staged
 from harness.reports.load import Results
-from harness.reports.models import ModelView, model_views
+from harness.reports.models import model_views
 from harness.reports.names import slug
+from harness.reports.poison_page import detector_charts, success_charts
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5B5B5B")
 """Okabe and Ito's colours, which readers with any form of colour blindness can tell apart; without the yellow."""
@@ -49,39 +54,73 @@ LARGEST_ANNOTATED = 12
 """Number of classes up to which a confusion matrix carries its counts."""
 LETTER = 0.078
 """Width in inches of a letter of a tick label; margins are set, as searching for them takes as long as drawing."""
+HEADER = 4096
+"""Bytes at the start of a figure's file in which its fingerprint lies."""
 OWNED = {"curves": (".png", ".svg")}
 
 
+@dataclass(frozen=True)
+class _Planned:
+    """A figure that is drawn only where its files do not show the same already."""
+
+    name: str
+    shows: str
+    draw: Callable[[], Figure]
+
+    @property
+    def fingerprint(self) -> str:
+        """What the files carry in their header: a hash of what they show and of what draws it."""
+        return hashlib.sha256(f"{mpl.__version__}\n{Path(__file__).read_text()}\n{self.shows}".encode()).hexdigest()
+
+
 def draw_curves(results: Results) -> list[Path]:
-    """Draws every figure of a run into its folder curves/, and removes those of cells that are gone.
+    """Draws the figures of a run into its folder curves/, and removes those of cells that are gone.
 
     Raises:
         HarnessError: if a table is missing, or the folder cannot be written.
     """
-    figures: dict[str, Figure] = {}
-    with mpl.rc_context(STYLE):
-        for chart in (*robustness_charts(results), *corruption_charts(results), *backdoor_charts(results)):
-            figures[chart.name] = _line_figure([chart])
-        for view in model_views(results):
-            figures |= _model_figures(results, view)
-        with staged(results.folder, owned=OWNED) as staging:
-            (staging / "curves").mkdir()
-            for name, figure in figures.items():
-                figure.savefig(staging / "curves" / f"{name}.png", metadata={"Software": None})
-                figure.savefig(staging / "curves" / f"{name}.svg", metadata={"Date": None, "Creator": None})
-    return sorted(results.folder / "curves" / f"{name}{ending}" for name in figures for ending in OWNED["curves"])
+    folder, planned = results.folder / "curves", list(_figures(results))
+    with mpl.rc_context(STYLE), staged(results.folder, owned=OWNED) as staging:
+        (staging / "curves").mkdir()
+        for figure in planned:
+            files = [f"{figure.name}{ending}" for ending in OWNED["curves"]]
+            if all(_carries(folder / file, figure.fingerprint) for file in files):
+                for file in files:
+                    shutil.copy2(folder / file, staging / "curves" / file)
+            else:
+                _save(figure, [staging / "curves" / file for file in files])
+    return sorted(folder / f"{figure.name}{ending}" for figure in planned for ending in OWNED["curves"])
 
 
-def _model_figures(results: Results, view: ModelView) -> dict[str, Figure]:
-    figures = {}
-    if histories := history_charts(results, view.label):
-        figures[histories[0].name] = _line_figure(histories)
-    if roc := roc_chart(results, view):
-        figures[roc.name] = _line_figure([roc])
-    if view.conditions:
-        figures[f"confusion__{slug(view.label)}"] = _confusion_figure(results, view)
-        figures[f"per_class__{slug(view.label)}"] = _per_class_figure(view)
-    return figures
+def _carries(path: Path, fingerprint: str) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return fingerprint.encode() in file.read(HEADER)
+
+
+def _save(figure: _Planned, paths: Sequence[Path]) -> None:
+    canvas = figure.draw()
+    for path in paths:
+        other = {"Software": None} if path.suffix == ".png" else {"Date": None, "Creator": None}
+        canvas.savefig(path, metadata={"Description": figure.fingerprint, **other})
+
+
+def _figures(results: Results) -> Iterator[_Planned]:
+    of_poisons = (*success_charts(results), *detector_charts(results))
+    for chart in (*robustness_charts(results), *corruption_charts(results), *of_poisons):
+        yield _Planned(chart.name, repr(chart), partial(_line_figure, [chart]))
+    for view in model_views(results):
+        if histories := history_charts(results, view.label):
+            yield _Planned(histories[0].name, repr(histories), partial(_line_figure, histories))
+        if roc := roc_chart(results, view):
+            yield _Planned(roc.name, repr(roc), partial(_line_figure, [roc]))
+        if view.conditions:
+            counts = {row.label: results.matrix("confusion", row.file).set_index("true_class") for row in view.conditions}
+            shows = "\n".join(f"{label}\n{table.to_csv()}" for label, table in counts.items())
+            yield _Planned(f"confusion__{slug(view.label)}", shows, partial(_confusion_figure, view.label, counts))
+            recall = view.recall
+            yield _Planned(f"per_class__{slug(view.label)}", recall.to_csv(), partial(_per_class_figure, view.label, recall))
 
 
 def _line_figure(charts: Sequence[Chart]) -> Figure:
@@ -137,18 +176,18 @@ def _draw_series(axes: Axes, series: Series) -> None:
         axes.fill_between(series.x, series.low, series.high, color=colour, alpha=0.14, linewidth=0)
 
 
-def _confusion_figure(results: Results, view: ModelView) -> Figure:
+def _confusion_figure(model: str, counts: Mapping[str, pd.DataFrame]) -> Figure:
     """Draws the shares of predicted classes in each true class, condition by condition."""
-    tables = [results.matrix("confusion", condition.file).set_index("true_class") for condition in view.conditions]
-    label = 0.2 + LETTER * max(map(len, tables[0].index))
-    side = max(2.4, 0.24 * len(tables[0]))
-    figure = Figure(figsize=(label + 0.35 + (side + 0.2) * len(tables), label + 1.0 + side))
+    names = list(next(iter(counts.values())).index)
+    label = 0.2 + LETTER * max(map(len, names))
+    side = max(2.4, 0.24 * len(names))
+    figure = Figure(figsize=(label + 0.35 + (side + 0.2) * len(counts), label + 1.0 + side))
     _set_margins(figure, left=label + 0.25, right=0.1, bottom=label + 0.25, top=0.65)
-    figure.suptitle(f"{view.label}: predicted classes, darker where a larger share of the true class", x=0.01, y=0.98, ha="left")
-    grid = figure.subplots(1, len(tables), squeeze=False, sharey=True, gridspec_kw={"wspace": 0.08})[0]
+    figure.suptitle(f"{model}: predicted classes, darker where a larger share of the true class", x=0.01, y=0.98, ha="left")
+    grid = figure.subplots(1, len(counts), squeeze=False, sharey=True, gridspec_kw={"wspace": 0.08})[0]
     grid[0].set_ylabel("true class")
-    for axes, condition, table in zip(grid, view.conditions, tables, strict=True):
-        _draw_confusion(axes, table, condition.label)
+    for axes, (condition, table) in zip(grid, counts.items(), strict=True):
+        _draw_confusion(axes, table, condition)
     return figure
 
 
@@ -167,9 +206,8 @@ def _draw_confusion(axes: Axes, table: pd.DataFrame, label: str) -> None:
             axes.text(column, row, f"{count:.0f}", ha="center", va="center", fontsize=7.5, color=colour)
 
 
-def _per_class_figure(view: ModelView) -> Figure:
+def _per_class_figure(model: str, table: pd.DataFrame) -> Figure:
     """Draws the recall of each class: a row a class, a mark a condition."""
-    table = view.recall
     figure = Figure(figsize=(6.4, 1.5 + 0.27 * len(table)))
     _set_margins(figure, left=0.3 + LETTER * max(map(len, table.index)), right=0.25, bottom=0.9, top=0.45)
     axes = figure.subplots()
@@ -178,7 +216,7 @@ def _per_class_figure(view: ModelView) -> Figure:
     for number, condition in enumerate(table.columns):
         colour, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
         axes.scatter(table[condition], places, s=38, color=colour, marker=marker, label=condition, clip_on=False, zorder=2)
-    axes.set_title(f"{view.label}: recall of each class")
+    axes.set_title(f"{model}: recall of each class")
     axes.set_yticks(places, list(table.index))
     axes.set_ylim(len(table) - 0.4, -0.6)
     axes.set_xlim(0, 1)

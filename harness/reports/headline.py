@@ -58,8 +58,10 @@ def summary(results: Results) -> str:
             f"At {best['norm']} eps {eps_text(best['eps'])}, {model_label(best)} withstands most: whatever attack was tried, it "
             f"stays right on {_with_interval(best, 'robust_accuracy')}"
         )
-        rival = clean is not None and model_label(clean) != model_label(best)
-        sentences[-1] += f"; {model_label(clean)} on {percent(clean['robust_accuracy'])}." if rival and clean else "."
+        last = min(board[board["robust_accuracy"].notna()].to_dict("records"), key=lambda row: float(row["robust_accuracy"]))
+        sentences[-1] += (
+            f"; the weakest, {model_label(last)}, on {percent(last['robust_accuracy'])}." if last["rank"] > 1 else "."
+        )
     doubted = [
         f"{model_label(row)} ({row['verdict']})" for row in board.to_dict("records") if row["verdict"] in ("SUSPECT", "INVALID")
     ]

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from harness.reports import page_tables
-from harness.reports.charts import Chart, backdoor_charts, corruption_charts, history_charts, robustness_charts, roc_chart
+from harness.reports import page_tables, poison_page
+from harness.reports.charts import Chart, corruption_charts, history_charts, robustness_charts, roc_chart
 from harness.reports.curves import draw_curves
 from harness.reports.files import write_text
 from harness.reports.headline import facts, summary
@@ -97,7 +97,11 @@ def _context(results: Results) -> Mapping[str, Any]:
         "models": sections,
         "open_models": len(sections) <= MOST_OPEN,
         "corruptions": [_figure(chart) for chart in corruption_charts(results)],
-        "backdoors": [_figure(chart) for chart in backdoor_charts(results)],
+        "poisons": poison_page.poisons_table(results),
+        "poison_success": [_figure(chart) for chart in poison_page.success_charts(results)],
+        "poison_pictures": list(poison_page.pictures(results)),
+        "detectors": poison_page.detectors_table(results),
+        "detector_curves": [Figure(drawing_of(chart), None) for chart in poison_page.detector_charts(results)],
         "transfer": page_tables.transfer_tables(results),
         "crossruntime": _crossruntime(results),
         "cells": page_tables.cells_table(results),

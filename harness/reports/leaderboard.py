@@ -158,9 +158,14 @@ def _mean_corruption_accuracy(cells: pd.DataFrame) -> float:
 
 
 def _strongest(cells: pd.DataFrame, *, norm: str | None, eps: float | None) -> dict[Hashable, Any] | None:
-    """Returns the cell of the attack that by itself leaves least at the budget; of equals the one with the best verdict."""
-    at_budget = cells[(cells["norm"] == norm) & (cells["eps"] == eps) & cells["robust_accuracy"].notna()].to_dict("records")
-    return min(at_budget, key=lambda cell: (cell["robust_accuracy"], _severity(cell)), default=None)
+    """Returns the cell of the attack that by itself leaves least at the budget.
+
+    Of equals the one with the best verdict, then the one that leaves least over all budgets.
+    """
+    rows = cells[(cells["norm"] == norm) & cells["robust_accuracy"].notna()]
+    overall = rows.groupby("attack")["robust_accuracy"].mean()
+    at_budget = rows[rows["eps"] == eps].to_dict("records")
+    return min(at_budget, key=lambda cell: (cell["robust_accuracy"], _severity(cell), overall[cell["attack"]]), default=None)
 
 
 def _severity(cell: Mapping[Any, Any]) -> int:

@@ -10,7 +10,7 @@ from harness.reports.leaderboard import reference_budget
 from harness.reports.load import Results
 from harness.reports.names import condition_label, model_label, unique_cell_names
 
-MOST_ATTACKS = 3
+MOST_ATTACKS = 2
 """Attacks that are looked at closely; where there are more, the strongest."""
 
 

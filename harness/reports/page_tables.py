@@ -113,11 +113,11 @@ def _passes(row: Mapping[Any, Any]) -> Entry:
 
 
 def before_after_tables(results: Results) -> list[PageTable]:
-    """Returns, for each attack, corruption and trigger, every score before and after it, and the change."""
+    """Returns, for each attack, corruption and trigger, every score before and after it, and the change; strongest first."""
     rows = results.before_after
     kinds = rows["attack"].where(rows["condition"] == "attack", rows["corruption"]).fillna(rows["condition"])
     tables = []
-    for kind, group in rows.groupby(kinds, sort=False):
+    for kind, group in sorted(rows.groupby(kinds, sort=False), key=lambda item: item[1]["accuracy_after"].mean()):
         entries = [
             (text(model_label(row)), _strength(row), *(_change(row, score) for score in SCORES))
             for row in group.to_dict("records")

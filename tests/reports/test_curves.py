@@ -52,6 +52,18 @@ def test_figures_of_models_that_are_gone_are_removed(written: Write) -> None:
     assert (results.folder / "curves" / "notes.txt").exists()
 
 
+def test_a_figure_is_drawn_anew_only_where_it_shows_something_else(written: Write) -> None:
+    cells = [clean_result("pgd")]
+    (folder,) = {path.parent for path in draw_curves(written(cells))}
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    (folder / "roc__pgd.svg").write_text("damaged")
+    history = ({"epoch": 1, "train_loss": 2.0},)
+    draw_curves(written(cells, histories={"pgd": history}))
+    after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    changed = {name for name, moment in after.items() if moment != before[name]}
+    assert changed == {f"{name}__pgd.{ending}" for name in ("roc", "history") for ending in ("png", "svg")}
+
+
 def test_a_run_without_attacks_can_be_drawn(written: Write) -> None:
     cells = [clean_result("pgd"), lost_result("broken", Status.FAILED, "diverged")]
     names = {path.stem for path in draw_curves(written(cells, histories={}))}

@@ -21,7 +21,7 @@ def test_the_summary_names_the_best_models_with_their_intervals(results: Results
     assert text.startswith("2 models were judged on 40 examples of synthetic, as they are and under fgsm and pgd.")
     assert "baseline is right most often: on 90.0 % of them (95 % interval 76.9–96.0)" in text
     assert "pgd withstands most: whatever attack was tried, it stays right on 55.0 % of them (95 % interval 39.8–69.3)" in text
-    assert "baseline on 15.0 %." in text
+    assert "; the weakest, baseline, on 15.0 %." in text
 
 
 def test_doubts_are_named(written: Write) -> None:

@@ -54,6 +54,13 @@ def test_the_verdict_is_that_of_the_deciding_attack(written: Write) -> None:
     assert row(accompanied.leaderboard, "pgd")["verdict"] == "PASS"
 
 
+def test_of_attacks_that_leave_the_same_the_generally_stronger_one_is_named(written: Write) -> None:
+    weak, strong = attack_results("baseline", "fgsm"), attack_results("baseline", "pgd")
+    tied = dataclasses.replace(weak[1], condition=dataclasses.replace(weak[1].condition, fooled=strong[1].condition.fooled))
+    cells = judged([weak[0], tied, weak[2], *strong], Verdict.PASS)
+    assert row(written(cells).leaderboard, "baseline")["strongest_attack"] == "pgd"
+
+
 def test_an_invalid_number_ranks_last_however_good_it_looks(written: Write) -> None:
     invalid = judged(attack_results("pgd", "pgd"), Verdict.INVALID, "dead attack: no backward pass")
     board = written(

@@ -30,9 +30,9 @@ def test_columns_of_corruptions_and_backdoors_appear_with_their_numbers(written:
     assert texts(table, "Backdoor success") == ["–", "100.0 %"]
 
 
-def test_before_and_after_stand_side_by_side_attack_by_attack(results: Results) -> None:
-    fgsm, pgd = page_tables.before_after_tables(results)
-    assert (fgsm.caption, pgd.caption) == ("fgsm: before and after", "pgd: before and after")
+def test_before_and_after_stand_side_by_side_strongest_attack_first(results: Results) -> None:
+    pgd, fgsm = page_tables.before_after_tables(results)
+    assert (pgd.caption, fgsm.caption) == ("pgd: before and after", "fgsm: before and after")
     assert texts(pgd, "Accuracy")[:3] == ["90.0 → 50.0", "90.0 → 15.0", "90.0 → 0.0"]
     assert pgd.rows[2][2].detail == "−90.0"
     assert texts(pgd, "eps")[:3] == ["2/255", "4/255", "8/255"]
