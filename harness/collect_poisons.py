@@ -14,13 +14,12 @@ from harness.poisoning.poisoned import MANIFEST, ExamplePair, example_pairs
 from harness.records import Cell, CellResult, DetectionResult, PoisonedSet, Status
 from harness.reports.files import staged
 from harness.reports.names import poison_name
+from harness.reports.poison_page import EXAMPLES
 from harness.steps.base import Context
 from harness.steps.poison import Poisoning
 
 FOLDER = "poisons"
 """Subfolder of the results that manifests and example images lie in."""
-EXAMPLES = 6
-"""Poisoned examples of a picture."""
 SIDE = 96
 """Least side length of an image in the picture, in pixels; small ones are enlarged by a whole factor."""
 GAP = 4

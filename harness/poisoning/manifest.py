@@ -96,6 +96,11 @@ class Manifest(Spec):
         """Largest change of a pixel value over all examples."""
         return max((example.largest_change for example in self.examples), default=0.0)
 
+    def spread(self, count: int) -> tuple[PoisonedExample, ...]:
+        """Returns up to `count` examples, spread evenly."""
+        size = len(self.examples)
+        return self.examples if size <= count else tuple(self.examples[place * size // count] for place in range(count))
+
     def save(self, path: Path) -> None:
         """Writes the manifest as JSON."""
         path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -46,9 +46,8 @@ class ExamplePair(NamedTuple):
 
 def example_pairs(clean: ImageData, poisoned: PoisonedData, count: int) -> tuple[ExamplePair, ...]:
     """Returns up to `count` poisoned examples, spread evenly over the manifest."""
-    examples = poisoned.manifest.examples
     before, after = clean.splits["train"], poisoned.data.splits["train"]
-    chosen = [examples[position * len(examples) // count] for position in range(count)] if len(examples) > count else examples
+    chosen = poisoned.manifest.spread(count)
     return tuple(ExamplePair(example, before[example.index][0], after[example.index][0]) for example in chosen)
 
 

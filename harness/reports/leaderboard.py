@@ -15,6 +15,8 @@ from harness.reports.names import MODEL_COLUMNS, WORST_CASE, condition_label, ep
 
 SEVERITY = {Verdict.PASS: 1, Verdict.SUSPECT: 2, Verdict.INVALID: 3}
 LOST = (Status.FAILED, Status.NOT_RUN)
+OTHER_EXAMPLES = ("trigger", "target")
+"""Conditions that are scored on examples of their own."""
 NORMS = ("Linf", "L2", "L1")
 CONTEST = ["dataset", "norm", "eps"]
 """Models are ranked against each other where these agree."""
@@ -109,8 +111,9 @@ def _by_model(table: pd.DataFrame) -> Iterator[tuple[tuple[object, ...], pd.Data
 
 def _model_row(cells: pd.DataFrame, sweep: pd.DataFrame, *, norm: str | None, eps: float | None) -> dict[str, Any]:
     done = cells[cells["accuracy"].notna()]
-    n = int(done["n_examples"].max()) if len(done) else None
-    clean = float(done["clean_accuracy"].iloc[0]) if len(done) else math.nan
+    own = done[~done["condition"].isin(OTHER_EXAMPLES)]
+    n = int(own["n_examples"].max()) if len(own) else None
+    clean = float(own["clean_accuracy"].iloc[0]) if len(own) else math.nan
     interval = wilson_interval(round(clean * n), n) if n else (math.nan, math.nan)
     curve = sweep[(sweep["attack"] == WORST_CASE) & (sweep["norm"] == norm)]
     worst = next(iter(curve[curve["eps"] == eps].to_dict("records")), {})
