@@ -4,11 +4,11 @@ from itertools import pairwise
 import pytest
 
 from harness.records import Status
-from harness.reports.charts import Chart, backdoor_charts, corruption_charts, history_charts, robustness_charts, roc_chart
+from harness.reports.charts import Chart, corruption_charts, history_charts, robustness_charts, roc_chart
 from harness.reports.load import Results
 from harness.reports.models import model_views
 from tests.reports.conftest import Write
-from tests.reports.planted import attack_results, clean_result, corruption_result, lost_result, trigger_result
+from tests.reports.planted import attack_results, clean_result, corruption_result, lost_result
 
 
 def named(charts: list[Chart], name: str) -> Chart:
@@ -67,19 +67,8 @@ def test_the_mean_over_corruptions_leaves_out_severities_with_a_lost_cell(writte
     assert charts[1].series[0].y == (0.75, 0.25)
 
 
-def test_backdoor_success_is_drawn_against_the_poison_rate(written: Write) -> None:
-    cells = [trigger_result("baseline", 0.1, range(40)), trigger_result("baseline", 0.05, ())]
-    (chart,) = backdoor_charts(written([clean_result("baseline"), *cells]))
-    (line,) = chart.series
-    assert line.x == pytest.approx((5, 10))
-    assert line.y == (0, 1)
-    assert line.n == (24, 24)
-    assert [name for _, name in chart.x_names] == ["5", "10"]
-
-
-def test_a_run_without_corruptions_and_triggers_has_no_charts_of_them(results: Results) -> None:
+def test_a_run_without_corruptions_has_no_charts_of_them(results: Results) -> None:
     assert corruption_charts(results) == []
-    assert backdoor_charts(results) == []
 
 
 def test_history_is_drawn_by_quantity(results: Results) -> None:

@@ -12,7 +12,7 @@ from harness.records import Status
 from harness.reports.html import render
 from harness.reports.load import Results
 from tests.reports.conftest import Write
-from tests.reports.planted import clean_result, corruption_result, grid, lost_result, trigger_result
+from tests.reports.planted import clean_result, corruption_result, grid, lost_result
 
 VOID = {"meta", "input", "path", "br", "link"}
 PROBE = """
@@ -71,9 +71,8 @@ def page(published: Path) -> str:
 
 
 def everything(written: Write) -> Results:
-    """A run with every section that a page can have."""
-    cells = [*grid(), corruption_result("pgd", "fog", 1, 10), trigger_result("pgd", 0.05, range(40))]
-    results = written(cells)
+    """A run with every section that needs no poison."""
+    results = written([*grid(), corruption_result("pgd", "fog", 1, 10)])
     pd.DataFrame([{"model": "pgd", "runtime": "cpp", "accuracy": 0.8}]).to_csv(results.folder / "crossruntime.csv", index=False)
     transfer = {"source": "pgd", "target": "baseline", "attack": "pgd", "eps": 8 / 255, "accuracy": 0.5}
     pd.DataFrame([transfer]).to_csv(results.folder / "transfer.csv", index=False)
@@ -110,7 +109,7 @@ def test_what_the_suite_says_is_text_not_markup(page: str) -> None:
 
 
 def test_every_section_appears_when_the_run_has_it(written: Write, page: str) -> None:
-    optional = {"corruptions", "backdoors", "transfer", "runtimes"}
+    optional = {"corruptions", "transfer", "runtimes"}
     whole = set(Page(render(everything(written))).ids)
     assert optional <= whole
     assert optional.isdisjoint(Page(page).ids)
