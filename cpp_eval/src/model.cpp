@@ -21,17 +21,6 @@ std::string one_line(std::string text) {
     return text;
 }
 
-// Asks the library for the interface of the headers. A library older than the headers has none to give.
-void connect() {
-    const OrtApi* api = OrtGetApiBase()->GetApi(ORT_API_VERSION);
-    if (api == nullptr) {
-        throw BadInput("ONNX Runtime " + runtime_version() +
-                       " is older than the headers this program was built with: expected 1." +
-                       std::to_string(ORT_API_VERSION) + " or newer");
-    }
-    Ort::InitApi(api);
-}
-
 std::string provider_name(const std::string& option) {
     if (option == "cpu") return "CPUExecutionProvider";
     if (option == "cuda") return "CUDAExecutionProvider";
@@ -121,6 +110,15 @@ std::string to_string(const TensorInfo& tensor) {
     return type_name(tensor.type) + " (" + extents + ")";
 }
 
+RuntimeLibrary::RuntimeLibrary() {
+    const OrtApi* api = OrtGetApiBase()->GetApi(ORT_API_VERSION);
+    if (api == nullptr) {
+        throw BadInput("expected ONNX Runtime 1." + std::to_string(ORT_API_VERSION) +
+                       " or newer, as the headers are, got " + runtime_version());
+    }
+    Ort::InitApi(api);
+}
+
 Model::Model(std::filesystem::path path, const RuntimeOptions& options)
     : path_(std::move(path)),
       provider_(provider_name(options.provider)),
@@ -128,7 +126,6 @@ Model::Model(std::filesystem::path path, const RuntimeOptions& options)
                                    : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))) {
     if (!std::filesystem::is_regular_file(path_))
         throw BadInput(place() + ": expected an ONNX file, found none");
-    connect();
     try {
         env_ = Ort::Env(ORT_LOGGING_LEVEL_FATAL, "harness_eval");
         Ort::SessionOptions session_options;

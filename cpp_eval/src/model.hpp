@@ -40,6 +40,12 @@ struct TensorInfo {
 /// "float32 (*, 3, 224, 224)".
 [[nodiscard]] std::string to_string(const TensorInfo& tensor);
 
+/// The library's interface, which every object of the runtime needs from its making to its end. Throws
+/// BadInput where the library is older than the headers this program was built with.
+struct RuntimeLibrary {
+    RuntimeLibrary();
+};
+
 /// A network with one input; of several outputs the first counts. Throws BadInput.
 class Model {
   public:
@@ -58,6 +64,7 @@ class Model {
     [[nodiscard]] Ort::Value run(const Ort::Value& input);
 
   private:
+    RuntimeLibrary library_;  // first: without it the members below cannot even be destroyed
     std::filesystem::path path_;
     std::string provider_;
     int threads_;

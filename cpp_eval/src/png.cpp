@@ -161,7 +161,8 @@ std::vector<std::uint8_t> to_rgb(const Reader& reader, std::vector<std::uint8_t>
             pixels.insert(pixels.end(), palette[index].begin(), palette[index].end());
     } else if (reader.depth() == 16) {
         for (std::size_t i = 0; i < samples.size(); i += 2) {
-            pixels.insert(pixels.end(), 3, samples[i] != 0 ? std::uint8_t{255} : samples[i + 1]);
+            const unsigned value = samples[i] * 256u + samples[i + 1];
+            pixels.insert(pixels.end(), 3, static_cast<std::uint8_t>((value + 128) / 257));
         }
     } else {
         for (const std::uint8_t value : samples) pixels.insert(pixels.end(), 3, value);

@@ -1,11 +1,13 @@
 #include "report.hpp"
 
 #include <hdf5.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <fstream>
+#include <optional>
+#include <string_view>
 
 #include "statistics.hpp"
 
@@ -63,10 +65,15 @@ std::string hdf5_version() {
     return std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(release);
 }
 
-double peak_memory_mb() {
-    rusage usage{};
-    getrusage(RUSAGE_SELF, &usage);
-    return static_cast<double>(usage.ru_maxrss) / 1024.0;  // Linux counts in KiB
+// The largest resident memory of this program. getrusage would count that of the program it was started from,
+// too.
+std::optional<double> peak_memory_mb() {
+    std::ifstream status("/proc/self/status");
+    constexpr std::string_view key = "VmHWM:";
+    for (std::string line; std::getline(status, line);) {
+        if (line.starts_with(key)) return std::stod(line.substr(key.size())) / 1024.0;  // counted in KiB
+    }
+    return std::nullopt;
 }
 
 Json per_class(const std::vector<ClassScores>& report, const std::vector<std::string>& class_names) {
@@ -210,7 +217,7 @@ Json to_json(const Scores& scores, const Bundle& bundle, const ScoreConfig& conf
         report["conditions"].push_back(std::move(row));
     }
     report["seconds"] = scores.seconds;
-    report["peak_memory_mb"] = peak_memory_mb();
+    report["peak_memory_mb"] = or_null(peak_memory_mb());
     return report;
 }
 

@@ -17,7 +17,7 @@ int largest_difference(const std::vector<std::uint8_t>& a, const std::vector<std
 
 }  // namespace
 
-TEST_CASE("pixels equal Pillow's") {
+TEST_CASE("pixels equal those of the Python package") {
     const auto index = json_of(kImages / "index.json");
     REQUIRE(index.size() >= 40);
     for (const auto& [file, size] : index.items()) {
