@@ -283,6 +283,27 @@ def test_rows_of_other_models_are_not_compared(honest: tuple[CellResult, ...]) -
     assert judge((honest[0], weak, *others))[1].verdict is Verdict.PASS
 
 
+def test_rows_of_other_poison_rates_are_not_compared(honest: tuple[CellResult, ...]) -> None:
+    pgd = next(row for row in honest if (row.cell.attack, str(row.cell.eps)) == ("pgd", "16/255"))
+    weak = replace(pgd, condition=replace(pgd.condition, fooled=np.zeros(COUNT, dtype=bool)))
+    rates = {"poison": "backdoor", "poison_rate": 0.1}
+    others = [replace(row, cell=row.cell.model_copy(update={**rates, "poison_rate": 0.05})) for row in honest]
+    own = [replace(row, cell=row.cell.model_copy(update=rates)) for row in (honest[0], weak)]
+    assert judge((*own, *others))[1].verdict is Verdict.PASS
+
+
+def test_the_few_targets_of_a_poison_say_nothing_of_chance(honest: tuple[CellResult, ...]) -> None:
+    few = replace(
+        honest[0],
+        cell=honest[0].cell.model_copy(update={"condition": "target"}),
+        labels=np.array([0, 1]),
+        clean_logits=np.eye(CLASSES, dtype=np.float32)[:2],
+        condition=ConditionResult(None, np.eye(CLASSES, dtype=np.float32)[:2], np.zeros(2, bool), np.zeros(2, np.float32)),
+    )
+    assert judge((few,))[0].verdict is Verdict.PASS
+    assert judge((replace(few, cell=honest[0].cell),))[0].verdict is Verdict.SUSPECT
+
+
 def test_a_condition_without_attack_is_judged_by_its_own_numbers(honest: tuple[CellResult, ...]) -> None:
     cell = honest[0].cell.model_copy(update={"condition": "corruption", "corruption": "fog", "severity": 3})
     condition = ConditionResult(

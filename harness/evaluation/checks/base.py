@@ -55,6 +55,11 @@ class Row:
         return self.result.cell.condition == "attack"
 
     @property
+    def is_sample(self) -> bool:
+        """Whether the examples stand for the data set; the few that a targeted poison aims at do not."""
+        return self.result.cell.condition != "target"
+
+    @property
     def access(self) -> Access | None:
         """What the attack uses of the model."""
         position = self.finding(Finding.ACCESS)
@@ -64,7 +69,7 @@ class Row:
     def model_key(self) -> tuple[object, ...]:
         """Equal for all rows of one model on one set of examples."""
         cell = self.result.cell
-        return cell.dataset, cell.model, cell.poison, cell.seed
+        return cell.dataset, cell.model, cell.poison, cell.poison_rate, cell.seed
 
     @property
     def budget_key(self) -> tuple[object, ...]:

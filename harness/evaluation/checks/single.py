@@ -102,7 +102,7 @@ def constant_prediction(row: Row) -> Reason | None:
 
     Source: public tables rank nets with a constant prediction; Tramèr et al. 2020, https://arxiv.org/abs/2002.08347.
     """
-    if len(np.unique(row.labels)) < 2 or len(np.unique(row.clean_logits.argmax(axis=1))) > 1:
+    if not row.is_sample or len(np.unique(row.labels)) < 2 or len(np.unique(row.clean_logits.argmax(axis=1))) > 1:
         return None
     return Reason(Verdict.INVALID if row.is_attack else Verdict.SUSPECT, "the model predicts one class for every clean image")
 
@@ -111,7 +111,7 @@ def chance_level(row: Row) -> Reason | None:
     """A clean accuracy that guessing the commonest class reaches says nothing of robustness."""
     counts = np.unique(row.labels, return_counts=True)[1]
     interval = wilson_interval(int(row.correct.sum()), len(row.labels))
-    if len(counts) < 2 or interval.low > counts.max() / len(row.labels):
+    if not row.is_sample or len(counts) < 2 or interval.low > counts.max() / len(row.labels):
         return None
     return Reason(Verdict.SUSPECT, f"clean accuracy {percent(float(row.correct.mean()))} is no better than a constant guess")
 
