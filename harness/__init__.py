@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.crossruntime.run import crosscheck
     from harness.reports.load import load_results
     from harness.runner import run
     from harness.standalone import evaluate
@@ -14,11 +15,12 @@ if TYPE_CHECKING:
     from harness.suite_files import load_suite
     from harness.threat import ThreatModel
 
-__all__ = ["Suite", "ThreatModel", "evaluate", "load_results", "load_suite", "run"]
+__all__ = ["Suite", "ThreatModel", "crosscheck", "evaluate", "load_results", "load_suite", "run"]
 
 _HOMES = {
     "Suite": "harness.suite",
     "ThreatModel": "harness.threat",
+    "crosscheck": "harness.crossruntime.run",
     "evaluate": "harness.standalone",
     "load_results": "harness.reports.load",
     "load_suite": "harness.suite_files",

@@ -1,1 +1,0 @@
-"""Compares runtimes on the same stored inputs."""

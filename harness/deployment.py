@@ -1,0 +1,182 @@
+"""What leaves the harness: files of a suite's trained models. Nothing is trained here."""
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import ModelError, StepFailed
+from harness.executors.local import Interrupted, StepReport, execute
+from harness.export.metadata import Resize
+from harness.models.h5 import save_h5
+from harness.models.state import replacing
+from harness.models.weights import save_pth, save_safetensors
+from harness.plan import Plan, plan_of
+from harness.progress import Progress, Silent
+from harness.runner import DEFAULT_RESULTS, STORE_FOLDER, resolve_device
+from harness.steps.base import Context, Examples, Step
+from harness.steps.export import Deploy, Fp16, Int8, ModelFile, Onnx, ParitySamples
+from harness.steps.train import SUMMARY, Train
+from harness.store import Store, read_json
+from harness.suite import Suite, Variant
+
+PARITY_EXAMPLES = 32
+MODELS_FOLDER = "models"
+"""Below the results folder, where files go unless another place is named."""
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """A suite's plan with the place where its finished steps lie."""
+
+    plan: Plan
+    context: Context
+
+    def training(self, variant: Variant) -> Train:
+        """Returns the finished training of a model.
+
+        Raises:
+            ModelError: if it is not in the store, or can't be made.
+        """
+        step = self.plan.training.get(variant)
+        if step is None or self.context.entry(step) is None:
+            raise ModelError(
+                f"{variant.name}: expected a finished training in {self.context.store.root}, found none; "
+                f"`harness run` of the suite {self.plan.suite.name} makes it"
+            )
+        return step
+
+    def finish(self, steps: Iterable[Step]) -> dict[str, StepReport]:
+        """Runs what is missing of some steps, given after those they depend on.
+
+        Raises:
+            KeyboardInterrupt: on Ctrl-C; what is finished is kept.
+        """
+        try:
+            return execute(steps, self.context)
+        except Interrupted as stopped:
+            raise KeyboardInterrupt from stopped
+
+
+def open_workbench(
+    suite: Suite, *, store: Path | None = None, device: str = "cpu", progress: Progress | None = None
+) -> Workbench:
+    """Loads a suite's data, plans it, and opens its store.
+
+    Raises:
+        HarnessError: if the data is missing, or there is no such device.
+    """
+    data = suite.dataset.load()
+    context = Context(
+        store=Store(store or DEFAULT_RESULTS / STORE_FOLDER),
+        data=data,
+        device=resolve_device(device),
+        batch_size=suite.evaluation.batch_size,
+        progress=progress or Silent(),
+    )
+    return Workbench(plan_of(suite, data), context)
+
+
+def model_files(plan: Plan, model: Train) -> dict[str, ModelFile]:
+    """Returns the steps that write a model's ONNX files, by format; those that others are made from come first."""
+    suite = plan.suite
+    samples = ParitySamples.of(Examples(suite.evaluation.split, PARITY_EXAMPLES, suite.seed))
+    onnx = Onnx(model, model.resolution, samples)
+    calibration = Examples("train", suite.crosscheck.calibration, suite.seed)
+    files: tuple[ModelFile, ...] = (
+        onnx,
+        Deploy(model, model.resolution, samples, resize=_resize(suite)),
+        Int8(onnx, calibration),
+        Fp16(onnx),
+    )
+    return {step.FORMAT: step for step in files}
+
+
+def export(
+    suite: Suite,
+    model: str,
+    file_format: str,
+    *,
+    out: Path | None = None,
+    store: Path | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Writes one file of a trained model.
+
+    Args:
+        suite: The suite, from `load_suite`.
+        model: The model's name: its label, or "label@poison@rate".
+        file_format: pth, h5, safetensors, onnx, deploy, int8 or fp16.
+        out: The file, by default results/<suite>/models/<model>.<ending>; replaced if it exists.
+        store: Folder of the finished steps, by default results/.store.
+        progress: Where to show progress, by default nowhere.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        SuiteError: if there is no such model.
+        ModelError: if the format is unknown, the model is not trained yet, or the file cannot be written.
+        StepFailed: if the model cannot be exported, or the file does not compute what PyTorch computes.
+    """
+    if file_format not in ENDINGS:
+        raise ModelError(f"format: expected one of {', '.join(ENDINGS)}, got {file_format!r}")
+    variant = suite.variant(model)
+    bench = open_workbench(suite, store=store, progress=progress)
+    train = bench.training(variant)
+    path = out or DEFAULT_RESULTS / suite.name / MODELS_FOLDER / f"{variant.name}{ENDINGS[file_format]}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if file_format in WEIGHTS:
+            WEIGHTS[file_format](bench, train, path)
+        else:
+            _copy_step(bench, train, file_format=file_format, path=path)
+    except OSError as error:
+        raise ModelError(f"{path}: the file cannot be written: {error.strerror or error}") from error
+    return path
+
+
+def _copy_step(bench: Workbench, train: Train, *, file_format: str, path: Path) -> None:
+    files = model_files(bench.plan, train)
+    step = files[file_format]
+    reports = bench.finish([train, *step.inputs.values(), step])
+    for report in reports.values():
+        if report.reason:
+            raise StepFailed(report.reason)
+    with replacing(path) as temporary:
+        shutil.copyfile(step.file(bench.context), temporary)
+
+
+def _pth(bench: Workbench, train: Train, path: Path) -> None:
+    save_pth(train.classifier(bench.context), path)
+
+
+def _safetensors(bench: Workbench, train: Train, path: Path) -> None:
+    save_safetensors(train.classifier(bench.context), path)
+
+
+def _h5(bench: Workbench, train: Train, path: Path) -> None:
+    save_h5(
+        train.classifier(bench.context),
+        path,
+        arch=train.architecture.arch,
+        resolution=train.resolution,
+        summary=read_json(bench.context.folder(train) / SUMMARY),
+        resize=_resize(bench.plan.suite),
+    )
+
+
+def _resize(suite: Suite) -> Resize:
+    """Returns how the data set makes images square."""
+    return getattr(suite.dataset, "resize", "squash")
+
+
+WEIGHTS: Mapping[str, Callable[[Workbench, Train, Path], None]] = {"pth": _pth, "h5": _h5, "safetensors": _safetensors}
+ENDINGS: Mapping[str, str] = {
+    **{name: f".{name}" for name in WEIGHTS},
+    "onnx": ".onnx",
+    "deploy": ".deploy.onnx",
+    "int8": ".int8.onnx",
+    "fp16": ".fp16.onnx",
+}
+"""Format -> ending of the file."""

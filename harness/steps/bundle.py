@@ -1,0 +1,175 @@
+"""The step that stores what a model was shown, with labels and PyTorch's logits, for other runtimes to score."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from harness.bundle import BundleCondition, BundleWriter, Kind
+from harness.corruptions.base import Corruption
+from harness.corruptions.encoding import Jpeg, Rounding
+from harness.corruptions.stream import corrupt_batch
+from harness.datasets.splits import take
+from harness.evaluation.batches import batches
+from harness.export.metadata import model_sha256
+from harness.images import ImageSplit
+from harness.models.classifier import Classifier
+from harness.steps.base import Context, Examples, ModelStep, Step
+from harness.steps.conditions import Corrupted, Trigger
+from harness.steps.evaluate import Judgement, Sweep
+
+BUNDLE = "bundle.h5"
+BATCH = 32
+"""Images of a forward pass; what is in memory at a time."""
+ENCODINGS: Mapping[Kind, tuple[Corruption, int]] = {"rounded8bit": (Rounding(), 1), "jpeg": (Jpeg(), 2)}
+"""What storing an adversarial image does to it: rounding to 8 bits, and JPEG of quality 90; plug-in and severity."""
+
+Show = Callable[[BundleCondition, NDArray[np.int64], Tensor], None]
+"""Called with a condition, rows (n,) of the clean examples, and their images (n, 3, R, R) under that condition."""
+
+
+@dataclass(frozen=True)
+class Source(ABC):
+    """Conditions of a bundle whose images come from one step of the grid."""
+
+    step: Judgement
+    """Its digest says which images they are."""
+    conditions: tuple[BundleCondition, ...]
+
+    @abstractmethod
+    def stream(self, clean: ImageSplit, context: Context, show: Show) -> None:
+        """Shows every image once, a batch at a time."""
+
+    def json(self) -> dict[str, Any]:
+        """Returns plain JSON values."""
+        return {"step": self.step.digest, "conditions": [condition.model_dump(mode="json") for condition in self.conditions]}
+
+
+@dataclass(frozen=True)
+class Attacked(Source):
+    """The images of a sweep at some of its budgets, as they are and stored in 8 bits."""
+
+    step: Sweep
+
+    def stream(self, clean: ImageSplit, context: Context, show: Show) -> None:
+        """See `Source.stream`."""
+        wanted = {(condition.eps, condition.kind): condition for condition in self.conditions}
+
+        def keep(eps: Fraction, rows: NDArray[np.int64], x: Tensor) -> None:
+            if (eps, "attack") not in wanted:
+                return
+            show(wanted[eps, "attack"], rows, x)
+            keys = [clean.hashes[row] for row in rows]
+            for kind, (encoding, severity) in ENCODINGS.items():
+                show(wanted[eps, kind], rows, corrupt_batch(encoding, x, keys, severity=severity, seed=self.step.seed))
+
+        self.step.attacked(context, keep)
+
+
+@dataclass(frozen=True)
+class Damaged(Source):
+    """The images of a corruption at one severity."""
+
+    step: Corrupted
+    severity: int
+
+    def stream(self, clean: ImageSplit, context: Context, show: Show) -> None:
+        """See `Source.stream`."""
+        damaged = self.step.damaged(clean, self.severity)
+        for batch in batches(damaged, BATCH, context.device):
+            show(self.conditions[0], batch.indices.numpy(), batch.x)
+
+
+@dataclass(frozen=True)
+class Triggered(Source):
+    """The examples that can carry a poison's trigger, with it."""
+
+    step: Trigger
+
+    def stream(self, clean: ImageSplit, context: Context, show: Show) -> None:
+        """See `Source.stream`."""
+        stamped = self.step.stamped(context)
+        place_of = {name: place for place, name in enumerate(stamped.ids)}
+        rows = np.array([row for row, name in enumerate(clean.ids) if name in place_of], dtype=np.int64)
+        carrying = take(stamped, [place_of[clean.ids[row]] for row in rows])
+        for batch in batches(carrying, BATCH, context.device):
+            show(self.conditions[0], rows[batch.indices.numpy()], batch.x)
+
+
+@dataclass(frozen=True)
+class Bundling(Step):
+    """Writes `bundle.h5`: some examples, clean and under the conditions of the sources."""
+
+    KIND: ClassVar[str] = "bundle"
+    VERSION: ClassVar[int] = 1
+
+    model: ModelStep
+    examples: Examples
+    clean: BundleCondition
+    sources: tuple[Source, ...]
+
+    @property
+    def title(self) -> str:
+        """See `Step.title`."""
+        return f"bundle {self.model.label}"
+
+    @property
+    def inputs(self) -> Mapping[str, Step]:
+        """The model's training."""
+        return {"model": self.model}
+
+    def identity(self) -> Mapping[str, Any]:
+        """See `Step.identity`; names are in the file, so they count too."""
+        return {
+            "model": self.model.label,
+            "examples": self.examples.json(),
+            "clean": self.clean.model_dump(mode="json"),
+            "sources": [source.json() for source in self.sources],
+        }
+
+    def file(self, context: Context) -> Path:
+        """Returns the path of the finished bundle in the store."""
+        return context.folder(self) / BUNDLE
+
+    def run(self, context: Context, folder: Path) -> None:
+        """See `Step.run`."""
+        network, examples = self.model.classifier(context), self.examples.of(context.data)
+        with BundleWriter(
+            folder / BUNDLE,
+            class_names=context.data.class_names,
+            model=self.model.label,
+            model_sha256=model_sha256(network.state_dict()),
+            dataset=context.data.name,
+        ) as bundle:
+            with bundle.condition(self.clean) as condition:
+                for batch in batches(examples, BATCH, context.device):
+                    condition.append(*_arrays(network, batch.x, batch.y))
+            for source in self.sources:
+                _write(source, bundle, network, examples=examples, context=context)
+
+
+def _write(source: Source, bundle: BundleWriter, network: Classifier, *, examples: ImageSplit, context: Context) -> None:
+    """Writes the conditions of one source side by side, in the order in which their images come."""
+    labels = torch.from_numpy(np.asarray(examples.labels, dtype=np.int64))
+    with ExitStack() as stack:
+        writers = {condition: stack.enter_context(bundle.condition(condition)) for condition in source.conditions}
+
+        def show(condition: BundleCondition, rows: NDArray[np.int64], x: Tensor) -> None:
+            writers[condition].append(*_arrays(network, x, labels[rows]), rows=rows)
+
+        source.stream(examples, context, show)
+
+
+def _arrays(network: Classifier, x: Tensor, y: Tensor) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
+    """Returns images, labels and the network's logits as a bundle keeps them; logits in full float32 on a GPU too."""
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        logits = network(x)
+    return x.detach().cpu().numpy(), y.cpu().numpy(), logits.cpu().numpy()
