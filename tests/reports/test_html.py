@@ -74,7 +74,7 @@ def everything(written: Write) -> Results:
     """A run with every section that needs no poison."""
     results = written([*grid(), corruption_result("pgd", "fog", 1, 10)])
     pd.DataFrame([{"model": "pgd", "runtime": "cpp", "accuracy": 0.8}]).to_csv(results.folder / "crossruntime.csv", index=False)
-    transfer = {"source": "pgd", "target": "baseline", "attack": "pgd", "eps": 8 / 255, "accuracy": 0.5}
+    transfer = {"source": "pgd", "target": "baseline", "attack": "pgd", "norm": "Linf", "eps": 8 / 255, "accuracy": 0.5}
     pd.DataFrame([transfer]).to_csv(results.folder / "transfer.csv", index=False)
     return results
 
