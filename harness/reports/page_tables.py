@@ -210,12 +210,14 @@ def transfer_tables(results: Results) -> list[PageTable]:
     if rows.empty:
         return []
     tables = []
-    for (attack, _), group in rows.groupby(["attack", "eps"], sort=False):
+    for _, group in rows.groupby(["attack", "norm", "eps"], sort=False):
+        attack, norm, eps = group.iloc[0][["attack", "norm", "eps"]]
         matrix = group.pivot_table(index="source", columns="target", values="accuracy", sort=False)
-        caption = f"{attack}, eps {eps_text(group['eps'].iloc[0])}: accuracy of the target on images made on the source"
         entries = [(text(source), *(rate(value, bar=True) for value in values)) for source, *values in matrix.itertuples()]
         columns = ("Made on", *(f"judged by {target}" for target in matrix.columns))
-        tables.append(PageTable(caption, columns, tuple(entries), frozenset(range(1, len(columns)))))
+        tables.append(
+            PageTable(f"{attack}, {norm} eps {eps_text(eps)}", columns, tuple(entries), frozenset(range(1, len(columns))))
+        )
     return tables
 
 

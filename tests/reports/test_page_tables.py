@@ -55,12 +55,14 @@ def test_the_numbers_behind_a_chart_can_be_read(results: Results) -> None:
 def test_transfer_is_a_matrix_of_source_and_target(written: Write) -> None:
     results = written([clean_result("pgd")])
     pairs = [("a", "a", 0.1), ("a", "b", 0.6), ("b", "a", 0.7), ("b", "b", 0.2)]
-    rows = [{"source": s, "target": t, "attack": "pgd", "eps": 8 / 255, "accuracy": value} for s, t, value in pairs]
+    rows = [
+        {"source": s, "target": t, "attack": "pgd", "norm": "Linf", "eps": 8 / 255, "accuracy": value} for s, t, value in pairs
+    ]
     pd.DataFrame(rows).to_csv(results.folder / "transfer.csv", index=False)
     (table,) = page_tables.transfer_tables(results)
     assert table.columns == ("Made on", "judged by a", "judged by b")
     assert [[entry.text for entry in row] for row in table.rows] == [["a", "10.0 %", "60.0 %"], ["b", "70.0 %", "20.0 %"]]
-    assert table.caption.startswith("pgd, eps 8/255")
+    assert table.caption == "pgd, Linf eps 8/255"
 
 
 def test_any_table_can_be_shown_as_it_is() -> None:
