@@ -1,0 +1,74 @@
+"""The plan of a known suite: its steps, their order, and digests that must not change by accident."""
+
+import pytest
+
+from harness.images import ImageData
+from harness.plan import Plan, plan_of
+from harness.spec import parse_spec
+from harness.suite import Suite
+
+GOLDEN = {
+    "train baseline": "c3a8e829e1249db6f3c15e04e29bd7c133cdcc94e9244972935bcbf33c985dbe",
+    "score baseline": "1c0d1fe8a5ba19b8da4172564f6ac7c487b02d9f501040da4d6222c7391f66b0",
+    "attack baseline with fgsm": "63b06b2ae15521fcb1071a58dd693723a3b2141f8eeed805706152dc60c479d3",
+    "attack baseline with pgd": "404704d3036c961725befc71ea062255cec3110b4d21ac2fc7696243f3e55065",
+    "train hardened": "4acf3489460acefda76d61976843fd59d23577953ee9124a7a62e450c35763a5",
+}
+"""Digests of schema version 1. A change here recomputes the results of every user: raise a step's VERSION knowingly."""
+
+
+@pytest.fixture(scope="module")
+def suite() -> Suite:
+    recipe = {"name": "standard", "epochs": 2}
+    fields = {
+        "name": "golden",
+        "dataset": {"name": "digits", "resolution": 16},
+        "architecture": {"name": "timm", "arch": "test_efficientnet"},
+        "models": {
+            "baseline": {"recipe": recipe},
+            "hardened": {"recipe": {"name": "pgd", "eps": "8/255", "epochs": 2}, "warm_start": "baseline"},
+        },
+        "threat_model": {"eps": ["8/255", "4/255"]},
+        "attacks": {"fgsm": {"name": "fgsm"}, "pgd": {"name": "pgd", "steps": 3}},
+    }
+    return parse_spec(Suite, fields, where="golden")
+
+
+@pytest.fixture(scope="module")
+def data(suite: Suite) -> ImageData:
+    return suite.dataset.load()
+
+
+@pytest.fixture(scope="module")
+def plan(suite: Suite, data: ImageData) -> Plan:
+    return plan_of(suite, data)
+
+
+@pytest.mark.parametrize("title", GOLDEN)
+def test_digest_of_a_known_step_stays_the_same(plan: Plan, title: str) -> None:
+    assert next(step.digest for step in plan.steps if step.title == title) == GOLDEN[title]
+
+
+def test_every_step_comes_once_and_after_those_it_depends_on(plan: Plan) -> None:
+    digests = [step.digest for step in plan.steps]
+    assert len(set(digests)) == len(digests)
+    for place, step in enumerate(plan.steps):
+        assert all(digests.index(needed.digest) < place for needed in step.inputs.values())
+
+
+def test_nested_sweep_is_one_step_and_independent_budgets_are_a_step_each(suite: Suite, data: ImageData) -> None:
+    independent = suite.model_copy(update={"evaluation": suite.evaluation.model_copy(update={"protocol": "independent"})})
+    kinds = [[step.KIND for step in plan_of(variant, data).steps].count("attack") for variant in (suite, independent)]
+    assert kinds == [4, 8]
+
+
+def test_warm_start_changes_the_digest_of_the_training_only_below_it(suite: Suite, data: ImageData) -> None:
+    cold = suite.models["hardened"].model_copy(update={"warm_start": None})
+    changed = suite.model_copy(update={"models": {**suite.models, "hardened": cold}})
+    before, after = ({step.title: step.digest for step in plan_of(variant, data).steps} for variant in (suite, changed))
+    assert {title for title in before if before[title] != after[title]} == {title for title in before if "hardened" in title}
+
+
+def test_data_of_other_content_changes_every_digest(suite: Suite, data: ImageData, plan: Plan) -> None:
+    other = ImageData(data.name, data.class_names, data.splits, "0" * 64, 0)
+    assert not {step.digest for step in plan.steps} & {step.digest for step in plan_of(suite, other).steps}
