@@ -18,8 +18,9 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
-quickstart: $(INSTALLED) ## Install, then train, attack and report on the embedded data set
+quickstart: $(INSTALLED) ## Install, then train, attack, report and cross-check on the embedded data set
 	$(BIN)/harness run quickstart
+	$(BIN)/harness crosscheck quickstart
 
 test: test-python test-cpp ## Run all tests but the slow ones
 
