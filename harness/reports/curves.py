@@ -201,9 +201,9 @@ def _draw_confusion(axes: Axes, table: pd.DataFrame, label: str) -> None:
     axes.set_xticks(range(len(table)), list(table.columns), rotation=90, fontsize=8)
     axes.set_yticks(range(len(table)), list(table.index), fontsize=8)
     if len(table) <= LARGEST_ANNOTATED:
-        for (row, column), count in np.ndenumerate(counts):
+        for row, column in np.argwhere(counts):
             colour = "white" if shares[row, column] > 0.55 else "#222222"
-            axes.text(column, row, f"{count:.0f}", ha="center", va="center", fontsize=7.5, color=colour)
+            axes.text(column, row, f"{counts[row, column]:.0f}", ha="center", va="center", fontsize=7.5, color=colour)
 
 
 def _per_class_figure(model: str, table: pd.DataFrame) -> Figure:
