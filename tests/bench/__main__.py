@@ -13,7 +13,8 @@ from harness.console import show_table
 from harness.spec import parse_eps
 from tests.bench.contenders import CONTENDERS
 from tests.bench.overhead import own_share
-from tests.bench.subjects import EPS, Subjects, subjects
+from tests.bench.strong import STRONG_EPS, harness_strong, plain_multi_attack
+from tests.bench.subjects import EPS, Subjects, small_subjects, subjects
 
 STARTS = 5
 
@@ -23,6 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=196, help="test images")
     parser.add_argument("--only", nargs="*", default=list(CONTENDERS), choices=list(CONTENDERS), help="contenders")
+    parser.add_argument("--strong", type=int, default=32, help="test images for the strong attack; 0 leaves it out")
     options = parser.parse_args()
     found = subjects(options.count)
     budgets = [parse_eps(eps) for eps in EPS]
@@ -30,6 +32,8 @@ def main() -> None:
         show_table(f"{label}: {found.title}", *_sweeps(found, label, budgets, options.only))
     rows = [(label, f"{100 * own_share(network, found, budgets):.1f} %") for label, network in found.networks.items()]
     show_table("The harness's own share of the sweep, outside model passes", ["network", "share"], rows)
+    if options.strong:
+        show_table(*_strong(small_subjects(options.strong)))
     show_table("Start-up", ["command", "seconds (median)"], [("harness --help", f"{_start_up():.2f}")])
 
 
@@ -43,6 +47,20 @@ def _sweeps(found: Subjects, label: str, budgets: list[Fraction], names: list[st
         first = first or seconds
         rows.append([name, f"{seconds:.1f}", f"{first / seconds:.2f}", *(f"{100 * value:.1f}" for value in robust)])
     return ["PGD-10 sweep", "seconds", f"times faster than {names[0]}", *(f"robust % at {eps}" for eps in EPS)], rows
+
+
+def _strong(found: Subjects) -> tuple[str, list[str], list[list[str]]]:
+    rows = []
+    for label, network in found.networks.items():
+        seconds, robust = [], []
+        for contender in (plain_multi_attack, harness_strong):
+            torch.manual_seed(0)
+            started = time.perf_counter()
+            robust.append(f"{100 * contender(network, found):.1f}")
+            seconds.append(time.perf_counter() - started)
+        rows.append([label, *(f"{value:.1f}" for value in seconds), f"{seconds[0] / seconds[1]:.2f}", *robust])
+    columns = ["network", "MultiAttack, s", "harness strong, s", "times faster", "MultiAttack robust %", "strong robust %"]
+    return f"AutoAttack's standard budgets at eps {STRONG_EPS}: {found.title}", columns, rows
 
 
 def _start_up() -> float:

@@ -26,7 +26,7 @@ Sweep = Callable[[nn.Module, Subjects, Sequence[Fraction]], list[float]]
 def plain_torchattacks(model: nn.Module, subjects: Subjects, budgets: Sequence[Fraction]) -> list[float]:
     """The loop that its users write: every example at every budget, contiguous tensors."""
     return [
-        _robust(
+        robust_share(
             model,
             subjects,
             torchattacks.PGD(model, eps=float(eps), alpha=float(eps) * RELATIVE_STEP, steps=STEPS, random_start=True),
@@ -58,7 +58,7 @@ def art_pgd(model: nn.Module, subjects: Subjects, budgets: Sequence[Fraction]) -
         )
         return torch.from_numpy(attack.generate(x.numpy(), y.numpy()).astype(np.float32))
 
-    return [_robust(model, subjects, lambda x, y, eps=float(eps): attacked(x, y, eps)) for eps in budgets]
+    return [robust_share(model, subjects, lambda x, y, eps=float(eps): attacked(x, y, eps)) for eps in budgets]
 
 
 def foolbox_pgd(model: nn.Module, subjects: Subjects, budgets: Sequence[Fraction]) -> list[float]:
@@ -66,7 +66,8 @@ def foolbox_pgd(model: nn.Module, subjects: Subjects, budgets: Sequence[Fraction
     wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
     attack = foolbox.attacks.LinfPGD(rel_stepsize=RELATIVE_STEP, steps=STEPS, random_start=True)
     return [
-        _robust(model, subjects, lambda x, y, eps=float(eps): attack(wrapped, x, y, epsilons=eps)[1].detach()) for eps in budgets
+        robust_share(model, subjects, lambda x, y, eps=float(eps): attack(wrapped, x, y, epsilons=eps)[1].detach())
+        for eps in budgets
     ]
 
 
@@ -82,7 +83,7 @@ def harness_sweep(model: nn.Module, subjects: Subjects, budgets: Sequence[Fracti
     return [float((correct & ~condition.fooled).mean()) for condition in outcome.conditions]
 
 
-def _robust(model: nn.Module, subjects: Subjects, attack: Callable[[Tensor, Tensor], Tensor]) -> float:
+def robust_share(model: nn.Module, subjects: Subjects, attack: Callable[[Tensor, Tensor], Tensor]) -> float:
     """Returns the share of examples that are correct after the attack."""
     correct = 0
     for x, y in zip(subjects.x.split(BATCH), subjects.y.split(BATCH), strict=True):

@@ -47,8 +47,16 @@ def subjects(count: int) -> Subjects:
     """
     root = Path(os.environ.get("HARNESS_DATA", PHOTOGRAPHS))
     weights = Path(os.environ.get("HARNESS_WEIGHTS", WEIGHTS))
-    photographs = root.is_dir() and weights.is_file()
-    suite = parse_spec(Suite, _photographs(root, weights) if photographs else _digits(), where="bench")
+    return _trained(_photographs(root, weights) if root.is_dir() and weights.is_file() else _digits(), count)
+
+
+def small_subjects(count: int) -> Subjects:
+    """Returns a small network on digits, for attacks that take thousands of passes."""
+    return _trained(_digits(), count)
+
+
+def _trained(fields: Mapping[str, Any], count: int) -> Subjects:
+    suite = parse_spec(Suite, fields, where="bench")
     data = suite.dataset.load()
     context = Context(Store(STORE), data, torch.device("cpu"), progress=progress_display())
     plan = plan_of(suite, data)

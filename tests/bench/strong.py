@@ -1,0 +1,35 @@
+"""AutoAttack's four attacks with the original's budgets, by torchattacks' own composition and by the harness."""
+
+from fractions import Fraction
+
+import torch
+import torchattacks
+from torch import nn
+
+from harness.attacks.base import ATTACKS
+from harness.evaluation.protocol import sweep
+from harness.threat import ThreatModel
+from tests.bench.contenders import robust_share
+from tests.bench.subjects import Subjects
+
+STRONG_EPS = Fraction(16, 255)
+STEPS, QUERIES, RESTARTS = 100, 5000, 1
+
+
+def plain_multi_attack(model: nn.Module, subjects: Subjects) -> float:
+    """Returns the robust accuracy that is left by torchattacks' MultiAttack over APGD-CE, APGD-T, FAB-T and Square."""
+    eps, classes = float(STRONG_EPS), int(subjects.y.max()) + 1
+    parts = [
+        torchattacks.APGD(model, eps=eps, steps=STEPS, n_restarts=RESTARTS),
+        torchattacks.APGDT(model, eps=eps, steps=STEPS, n_restarts=RESTARTS, n_classes=classes),
+        torchattacks.FAB(model, eps=eps, steps=STEPS, n_restarts=RESTARTS, n_classes=classes, multi_targeted=True),
+        torchattacks.Square(model, eps=eps, n_queries=QUERIES, n_restarts=RESTARTS),
+    ]
+    return robust_share(model, subjects, torchattacks.MultiAttack(parts))
+
+
+def harness_strong(model: nn.Module, subjects: Subjects) -> float:
+    """Returns the robust accuracy that is left by the harness's `strong`."""
+    outcome = sweep(model, subjects.split, ATTACKS.parse("strong"), threat_models=[ThreatModel(eps=STRONG_EPS)])
+    correct = torch.from_numpy(outcome.clean_logits).argmax(dim=1).numpy() == outcome.labels
+    return float((correct & ~outcome.conditions[0].fooled).mean())
