@@ -42,8 +42,11 @@ def execute(steps: Iterable[Step], context: Context) -> dict[str, StepReport]:
         Interrupted: on Ctrl-C or SIGTERM; it carries the reports so far.
     """
     reports: dict[str, StepReport] = {}
-    for step in steps:
+    ordered = list(steps)
+    for number, step in enumerate(ordered, start=1):
         try:
+            if context.entry(step) is None:
+                logger.info("%d of %d: %s", number, len(ordered), step.title)
             reports[step.digest] = _outcome_of(step, context, reports)
         except KeyboardInterrupt as interrupt:
             raise Interrupted(reports) from interrupt
