@@ -1,8 +1,9 @@
 # Targets that a person, and CI, calls. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-python test-cpp test-slow cpp check format bench clean
+.PHONY: help install quickstart test test-python test-cpp test-slow cpp check format bench reference clean
 
 PYTHON ?= python3
+SUITE ?= quickstart
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -49,6 +50,10 @@ format: $(INSTALLED) ## Rewrite the code in the project's format
 
 bench: $(INSTALLED) ## Measure the harness against plain loops and other libraries, in one run
 	$(BIN)/python -m tests.bench
+
+reference: ## Copy the small files of results/$(SUITE) to results/reference/$(SUITE)
+	mkdir -p results/reference/$(SUITE)
+	cp -r results/$(SUITE)/*.csv results/$(SUITE)/provenance.json results/$(SUITE)/curves results/$(SUITE)/confusion results/reference/$(SUITE)/
 
 clean: ## Remove everything that was made, results included
 	rm -rf $(VENV) build dist cpp_eval/build
