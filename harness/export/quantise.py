@@ -3,8 +3,9 @@
 Neither is expected to agree with the float model; whether accuracy and hardening survive is a measurement of its own.
 """
 
-from collections.abc import Iterable
-from itertools import islice
+import math
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -13,29 +14,33 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel as GraphTools
-from torch import Tensor
 
 from harness.errors import ModelError
 from harness.export.files import provisional, stamp
 from harness.export.runtime import OnnxModel
+from harness.images import ImageSplit
 
 BATCH = 16
 """Images of one calibration batch."""
 
+PERCENTILE = 99.99
+"""Share of an activation's values that its range holds. On an EfficientNet-B0, accuracies of 62.0 % in float became 62.2 %,
+with the full ranges 57.9 %: the few largest values of SiLU would stretch them."""
 
-def quantise_int8(source: Path, path: Path, *, images: Iterable[Tensor], weight_bits: Literal[7, 8] = 8) -> None:
+
+def quantise_int8(source: Path, path: Path, *, images: ImageSplit, weight_bits: Literal[7, 8] = 8) -> None:
     """Writes an INT8 form of a model: 8-bit activations, weights with one scale a channel, quantise-dequantise nodes.
 
-    The ranges of the activations are the smallest and largest values seen on the given images.
+    The ranges of the activations hold all but the outermost values that are seen on the given images.
 
     Args:
         source: The float model, images to logits.
         path: The file to write; replaced if it exists.
-        images: Training images (3, H, W), float32 in [0,1], read one after the other; a hundred or more.
+        images: Training images at the model's resolution, read a batch at a time; a hundred are enough.
         weight_bits: 7 for processors without VNNI instructions, where sums of 8-bit products may overflow.
 
     Raises:
@@ -43,7 +48,8 @@ def quantise_int8(source: Path, path: Path, *, images: Iterable[Tensor], weight_
     """
     model = _float_model(source)
     calibration = _Calibration(model, images)
-    with provisional(path) as draft, TemporaryDirectory() as scratch:
+    # The calibration prints its progress.
+    with provisional(path) as draft, TemporaryDirectory() as scratch, redirect_stdout(StringIO()):
         prepared = Path(scratch) / "prepared.onnx"
         quant_pre_process(source, prepared)
         quantize_static(
@@ -55,8 +61,11 @@ def quantise_int8(source: Path, path: Path, *, images: Iterable[Tensor], weight_
             reduce_range=weight_bits == 7,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.Percentile,
+            # A stride of one batch, or the activations of all images would lie in memory together.
+            extra_options={"CalibPercentile": PERCENTILE, "CalibStridedMinMax": 1},
         )
-        _finish(draft, model, precision="int8", probe=calibration.first)
+        _finish(draft, model, precision="int8")
 
 
 def convert_fp16(source: Path, path: Path) -> None:
@@ -72,34 +81,38 @@ def convert_fp16(source: Path, path: Path) -> None:
         ModelError: if the source is no such model, or the result does not run.
     """
     model = _float_model(source)
-    side = model.resolution or 224
     with provisional(path) as draft:
         graph = GraphTools(convert_float_to_float16(onnx.load(source), keep_io_types=True))
         graph.topological_sort()  # the conversion puts the casts of inputs last
         onnx.save(graph.model, draft)
-        _finish(draft, model, precision="float16", probe=np.full((1, 3, side, side), 0.5, np.float32))
+        _finish(draft, model, precision="float16")
 
 
 class _Calibration:
-    """Feeds images to ONNX Runtime's calibration, a batch at a time, in the form of its `CalibrationDataReader`."""
+    """Feeds images to ONNX Runtime's calibration, a range of batches at a time, as its `CalibrationDataReader` does."""
 
-    def __init__(self, model: OnnxModel, images: Iterable[Tensor]) -> None:
-        self._name = model.input_name
-        self._images = iter(images)
-        self._first: NDArray[np.float32] | None = self._read()
-        if self._first is None:
+    def __init__(self, model: OnnxModel, images: ImageSplit) -> None:
+        if len(images) == 0:
             raise ModelError(f"{model.path}: expected training images to calibrate on, got none")
-        model.logits(self._first)
-        self.first = self._first[:1]
+        self._name, self._images = model.input_name, images
+        model.logits(self._read(0))
+        self._waiting = iter(range(0))
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._images) / BATCH)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """Chooses the batches that `get_next` returns."""
+        self._waiting = iter(range(start_index, end_index))
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        """Returns the next batch by the name of the input, or None at the end."""
-        batch, self._first = self._first if self._first is not None else self._read(), None
-        return None if batch is None else {self._name: batch}
+        """Returns the next batch by the name of the input, or None at the end of the range."""
+        batch = next(self._waiting, None)
+        return None if batch is None else {self._name: self._read(batch)}
 
-    def _read(self) -> NDArray[np.float32] | None:
-        batch = list(islice(self._images, BATCH))
-        return torch.stack(batch).cpu().numpy() if batch else None
+    def _read(self, batch: int) -> NDArray[np.float32]:
+        rows = range(batch * BATCH, min((batch + 1) * BATCH, len(self._images)))
+        return torch.stack([self._images[row][0] for row in rows]).numpy()
 
 
 def _float_model(source: Path) -> OnnxModel:
@@ -111,10 +124,12 @@ def _float_model(source: Path) -> OnnxModel:
     return model
 
 
-def _finish(draft: Path, model: OnnxModel, *, precision: Literal["int8", "float16"], probe: NDArray[np.float32]) -> None:
+def _finish(draft: Path, model: OnnxModel, *, precision: Literal["int8", "float16"]) -> None:
     """Marks a converted file and checks that it loads and runs."""
     if model.metadata is not None:
         stamp(draft, model.metadata.model_copy(update={"precision": precision}).to_props())
-    logits = OnnxModel(draft, num_classes=model.num_classes).logits(probe)
+    side = model.resolution or 224
+    grey = np.full((1, 3, side, side), 0.5, np.float32)
+    logits = OnnxModel(draft, num_classes=model.num_classes).logits(grey)
     if not np.isfinite(logits).all():
         raise ModelError(f"{draft.name}: expected finite logits in {precision}, got NaN or infinity")
