@@ -80,7 +80,8 @@ class PoisonEntry(PluginEntry):
     rates: Annotated[tuple[float, ...], Field(min_length=1)]
     """Shares of the training split, in (0, 1]."""
     seeds: int = Field(default=1, ge=1)
-    """Number of repetitions at each rate; the first has the suite's seed, each further one the next seed."""
+    """Number of repetitions at each rate; the first has the suite's seed, each further one the next seed. Success is
+    measured on all of them, attacks and corruptions on the first."""
 
     @model_validator(mode="after")
     def _rates_are_shares(self) -> Self:

@@ -21,7 +21,10 @@ class GridCell:
 
 
 def cells_of(suite: Suite) -> tuple[GridCell, ...]:
-    """Returns the grid, model by model: clean, the poison's trigger or targets, attacks at every budget, corruptions."""
+    """Returns the grid, model by model: clean, the poison's trigger or targets, attacks at every budget, corruptions.
+
+    Repetitions of a poison tell how sure its success is; attacks and corruptions are for the first.
+    """
     return tuple(row for variant in suite.variants() for row in _rows_of(suite, variant))
 
 
@@ -53,6 +56,11 @@ def _rows_of(suite: Suite, variant: Variant) -> Iterator[GridCell]:
     clean = _clean_cell(suite, variant)
     yield GridCell(clean, variant)
     yield from _poison_rows(suite, clean, variant)
+    if not variant.repetition:
+        yield from _condition_rows(suite, clean, variant)
+
+
+def _condition_rows(suite: Suite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
     for label, entry in suite.attacks.items():
         for threat in suite.threat_models(label):
             cell = attack_cell(clean, label, entry.plugin, threat, protocol=suite.protocol_of(label))
