@@ -1,12 +1,12 @@
 """What leaves the harness: files of a suite's trained models. Nothing is trained here."""
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import ModelError, StepFailed
-from harness.executors.local import Interrupted, StepReport, execute
+from harness.executors.local import Interrupted, execute
 from harness.export.metadata import Resize
 from harness.models.h5 import save_h5
 from harness.models.state import replacing
@@ -46,16 +46,30 @@ class Workbench:
             )
         return step
 
-    def finish(self, steps: Iterable[Step]) -> dict[str, StepReport]:
-        """Runs what is missing of some steps, given after those they depend on.
+    def finish(self, *steps: Step) -> list[str]:
+        """Runs what is missing of some steps and of what they depend on.
+
+        Returns:
+            One line for each step that has no result.
 
         Raises:
             KeyboardInterrupt: on Ctrl-C; what is finished is kept.
         """
+        wanted: dict[str, Step] = {}
+        for step in steps:
+            self._collect(step, wanted)
         try:
-            return execute(steps, self.context)
+            reports = execute(wanted.values(), self.context)
         except Interrupted as stopped:
             raise KeyboardInterrupt from stopped
+        return [f"{wanted[digest].title}: {report.reason}" for digest, report in reports.items() if report.reason]
+
+    def _collect(self, step: Step, wanted: dict[str, Step]) -> None:
+        """Adds a step after those that it still needs."""
+        if self.context.entry(step) is None:
+            for needed in step.inputs.values():
+                self._collect(needed, wanted)
+        wanted[step.digest] = step
 
 
 def open_workbench(
@@ -77,9 +91,9 @@ def open_workbench(
     return Workbench(plan_of(suite, data), context)
 
 
-def model_files(plan: Plan, model: Train) -> dict[str, ModelFile]:
-    """Returns the steps that write a model's ONNX files, by format; those that others are made from come first."""
-    suite = plan.suite
+def model_files(plan: Plan, variant: Variant) -> dict[str, ModelFile]:
+    """Returns the steps that write a model's ONNX files, by format."""
+    suite, model = plan.suite, plan.training[variant]
     samples = ParitySamples.of(Examples(suite.evaluation.split, PARITY_EXAMPLES, suite.seed))
     onnx = Onnx(model, model.resolution, samples)
     calibration = Examples("train", suite.crosscheck.calibration, suite.seed)
@@ -130,19 +144,15 @@ def export(
         if file_format in WEIGHTS:
             WEIGHTS[file_format](bench, train, path)
         else:
-            _copy_step(bench, train, file_format=file_format, path=path)
+            _finish_and_copy(bench, model_files(bench.plan, variant)[file_format], path)
     except OSError as error:
         raise ModelError(f"{path}: the file cannot be written: {error.strerror or error}") from error
     return path
 
 
-def _copy_step(bench: Workbench, train: Train, *, file_format: str, path: Path) -> None:
-    files = model_files(bench.plan, train)
-    step = files[file_format]
-    reports = bench.finish([train, *step.inputs.values(), step])
-    for report in reports.values():
-        if report.reason:
-            raise StepFailed(report.reason)
+def _finish_and_copy(bench: Workbench, step: ModelFile, path: Path) -> None:
+    if failures := bench.finish(step):
+        raise StepFailed(failures[0])
     with replacing(path) as temporary:
         shutil.copyfile(step.file(bench.context), temporary)
 

@@ -23,11 +23,10 @@ from harness.reports.html import REPORT, render
 from harness.reports.load import load_results
 from harness.reports.tables import write_csv
 from harness.runner import DEFAULT_RESULTS
-from harness.steps.base import Step
 from harness.steps.bundle import Bundling
 from harness.steps.export import ModelFile
 from harness.steps.train import Train
-from harness.suite import Suite
+from harness.suite import Suite, Variant
 
 TABLE = "crossruntime.csv"
 
@@ -78,16 +77,16 @@ def crosscheck(
             that does not compute what PyTorch computes, does not raise: it is a failure of the cross-check.
     """
     bench = open_workbench(suite, store=store, device=device, progress=progress)
-    models = [bench.training(variant) for variant in variants_of(suite) if variant in bench.plan.training]
+    models = {variant: bench.training(variant) for variant in variants_of(suite) if variant in bench.plan.training}
     program = find_program()
     failures: list[str] = []
     scored: list[Scored] = []
-    for model in models:
-        files, bundling = _files_of(bench, model), bundling_of(bench.plan, model, bench.context.data.class_names)
-        failures += _finish(bench, [model, *_sources(files), *files.values(), bundling])
+    for variant, model in models.items():
+        files, bundling = _files_of(bench, variant), bundling_of(bench.plan, variant, bench.context.data.class_names)
+        failures += bench.finish(*files.values(), bundling)
         if bench.context.entry(bundling) is not None:
             runtimes = _runtimes_of(bench, model, files=files, program=program)
-            scored += _score(runtimes, bundling, model=model, bench=bench)
+            scored += _score(runtimes, bundling, label=model.label, bench=bench)
     table, folder = table_of(scored), out or DEFAULT_RESULTS / suite.name
     write_csv(table, folder / TABLE)
     if (folder / "cells.csv").is_file():
@@ -123,33 +122,21 @@ def crosscheck_file(
     bench = open_workbench(suite, store=store, device=device, progress=progress)
     onnx = open_logits_model(path, len(bench.context.data.class_names))
     onnx.logits(np.full((1, 3, suite.dataset.resolution, suite.dataset.resolution), 0.5, np.float32))
-    train = bench.training(suite.variant(model)) if model else _origin(bench, onnx.metadata)
-    program, bundling = find_program(), bundling_of(bench.plan, train, bench.context.data.class_names)
-    if failures := _finish(bench, [train, bundling]):
+    variant = suite.variant(model) if model else _origin(bench, onnx.metadata)
+    label, program = bench.training(variant).label, find_program()
+    bundling = bundling_of(bench.plan, variant, bench.context.data.class_names)
+    if failures := bench.finish(bundling):
         raise StepFailed(failures[0])
     precision = PRECISIONS["float32" if onnx.metadata is None else onnx.metadata.precision]
-    table = table_of(_score(_onnx_runtimes(path, precision, program), bundling, model=train, bench=bench))
+    table = table_of(_score(_onnx_runtimes(path, precision, program), bundling, label=label, bench=bench))
     target = (out or DEFAULT_RESULTS / suite.name) / f"crossruntime_{path.stem}.csv"
     write_csv(table, target)
     return Crosscheck(target, table, note="" if program else INSTALL)
 
 
-def _files_of(bench: Workbench, model: Train) -> dict[Precision, ModelFile]:
-    files = model_files(bench.plan, model)
+def _files_of(bench: Workbench, variant: Variant) -> dict[Precision, ModelFile]:
+    files = model_files(bench.plan, variant)
     return {precision: files[FORMATS[precision]] for precision in bench.plan.suite.crosscheck.formats}
-
-
-def _sources(files: Mapping[Precision, ModelFile]) -> Iterator[Step]:
-    """Yields what files are made from, which may be a file that is not asked for."""
-    for file in files.values():
-        yield from file.inputs.values()
-
-
-def _finish(bench: Workbench, steps: Iterable[Step]) -> list[str]:
-    """Runs what is missing and returns one line a step that failed."""
-    unique = {step.digest: step for step in steps}
-    reports = bench.finish(unique.values())
-    return [f"{unique[digest].title}: {report.reason}" for digest, report in reports.items() if report.reason]
 
 
 def _runtimes_of(
@@ -168,26 +155,25 @@ def _onnx_runtimes(path: Path, precision: Precision, program: Path | None) -> It
         yield precision, OnnxCpp(path, program)
 
 
-def _score(runtimes: Iterable[tuple[Precision, Runtime]], bundling: Bundling, *, model: Train, bench: Workbench) -> list[Scored]:
+def _score(runtimes: Iterable[tuple[Precision, Runtime]], bundling: Bundling, *, label: str, bench: Workbench) -> list[Scored]:
     entry, bundle = bench.plan.suite.crosscheck, read_bundle(bundling.file(bench.context))
     rule, wanted = Rule(entry.margin, entry.quantile_bound), list(runtimes)
     scored = []
-    with bench.context.progress.task(f"score {model.label} in {len(wanted)} ways", len(wanted)) as advance:
+    with bench.context.progress.task(f"score {label} in {len(wanted)} ways", len(wanted)) as advance:
         for precision, runtime in wanted:
-            scored.append(Scored(model.label, runtime.NAME, precision, runtime.score(bundle, rule)))
+            scored.append(Scored(label, runtime.NAME, precision, runtime.score(bundle, rule)))
             advance(1, f"{runtime.NAME}, {precision}")
     return scored
 
 
-def _origin(bench: Workbench, metadata: Metadata | None) -> Train:
+def _origin(bench: Workbench, metadata: Metadata | None) -> Variant:
     """Returns the model that a file was exported from; the suite's first one if it says nothing, or names another."""
-    variants = [variant for variant in bench.plan.suite.variants() if variant in bench.plan.training]
-    if metadata is not None:
-        for step in (bench.plan.training[variant] for variant in variants):
-            if bench.context.entry(step) and _hash_of(step, bench) == metadata.model_sha256:
-                return step
-    return bench.training(variants[0])
+    first, *_ = variants = list(bench.plan.training)
+    if metadata is None:
+        return first
+    trained = (variant for variant in variants if bench.context.entry(bench.plan.training[variant]) is not None)
+    return next((variant for variant in trained if _hash_of(variant, bench) == metadata.model_sha256), first)
 
 
-def _hash_of(step: Train, bench: Workbench) -> str:
-    return model_sha256(step.classifier(bench.context).state_dict())
+def _hash_of(variant: Variant, bench: Workbench) -> str:
+    return model_sha256(bench.plan.training[variant].classifier(bench.context).state_dict())

@@ -12,7 +12,6 @@ from harness.steps.base import Examples
 from harness.steps.bundle import ENCODINGS, Attacked, Bundling, Damaged, Source, Triggered
 from harness.steps.conditions import Corrupted, Trigger
 from harness.steps.evaluate import Sweep
-from harness.steps.train import Train
 from harness.suite import Suite, Variant
 from harness.threat import ThreatModel
 
@@ -27,13 +26,14 @@ def variants_of(suite: Suite) -> tuple[Variant, ...]:
     return tuple(variant for variant in suite.variants() if variant.model in models and not variant.repetition)
 
 
-def bundling_of(plan: Plan, model: Train, class_names: Sequence[str]) -> Bundling:
-    """Returns the step that stores the images of one model.
+def bundling_of(plan: Plan, variant: Variant, class_names: Sequence[str]) -> Bundling:
+    """Returns the step that stores what one model is shown.
 
-    They are those of the grid's cells, for fewer examples where the suite's `crosscheck.limit` says so: a nested
+    Its images are those of the grid's cells, for fewer examples where the suite's `crosscheck.limit` says so: a nested
     sweep meets the same smaller budgets first.
     """
-    entry, cells = plan.suite.crosscheck, [cell for cell in plan.cells if _model_of(cell) is model]
+    entry, model = plan.suite.crosscheck, plan.training[variant]
+    cells = [cell for cell in plan.cells if cell.step is not None and cell.step.inputs.get("model") is model]
     limit = entry.limit if plan.examples.limit is None else min(entry.limit, plan.examples.limit)
     examples = replace(plan.examples, limit=limit)
     clean = next(cell for cell in cells if cell.cell.condition == "clean")
@@ -43,10 +43,6 @@ def bundling_of(plan: Plan, model: Train, class_names: Sequence[str]) -> Bundlin
         *_damaged(entry, cells, examples),
     )
     return Bundling(model, examples, BundleCondition(name=CLEAN, kind="clean", digest=clean.digest), sources)
-
-
-def _model_of(cell: PlannedCell) -> object:
-    return None if cell.step is None else cell.step.inputs.get("model")
 
 
 def _triggered(cells: Sequence[PlannedCell], class_names: Sequence[str], *, split: str) -> Iterator[Source]:

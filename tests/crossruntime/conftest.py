@@ -1,0 +1,3 @@
+from tests.deployed import deployed
+
+__all__ = ["deployed"]

@@ -1,0 +1,161 @@
+"""The cross-check of a suite end to end: agreement, planted disagreement, bad files, the command line."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from harness import crosscheck
+from harness.cli import main
+from harness.crossruntime.run import Crosscheck, crosscheck_file
+from harness.crossruntime.runtimes import INSTALL, find_program
+from harness.deployment import export
+from harness.errors import ModelError
+from harness.export.onnx import export_model
+from harness.models.classifier import Classifier
+from harness.steps.export import Onnx
+from tests.deployed import Deployed
+from tests.nets import small_convnet
+
+RUNTIMES = ["ONNX Runtime (Python)", *["ONNX Runtime (C++)"] * (find_program() is not None)]
+NARROW = ("crosscheck.models=[other]", "crosscheck.attacks=[fgsm]", "crosscheck.formats=[float32]", "crosscheck.corruptions=[]")
+
+
+@pytest.fixture(scope="module")
+def checked(deployed: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Crosscheck:
+    suite = deployed.suite("crosscheck.models=[baseline]", "crosscheck.attacks=[pgd]")
+    return crosscheck(suite, out=tmp_path_factory.mktemp("out"), store=deployed.store, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def file(deployed: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ONNX file of the model `other`."""
+    out = tmp_path_factory.mktemp("files") / "mine.onnx"
+    return export(deployed.suite(), "other", "onnx", out=out, store=deployed.store)
+
+
+def call(deployed: Deployed, out: Path, *arguments: str) -> int:
+    place = ["--store", str(deployed.store), "--out", str(out), "--device", "cpu"]
+    overrides = [word for override in NARROW for word in ("--set", override)]
+    with pytest.raises(SystemExit) as stop:
+        main(["crosscheck", str(deployed.file), *place, *overrides, *arguments])
+    return int(stop.value.code or 0)
+
+
+def test_exported_models_agree_clean_attacked_and_poisoned(checked: Crosscheck) -> None:
+    assert checked.agrees
+    assert checked.failures == ()
+    assert set(checked.table["model"]) == {"baseline", "baseline, backdoor 10 %"}
+    float32 = checked.table[checked.table["precision"] == "float32"]
+    assert float32["agrees"].all()
+    assert (float32["flips_outside_margin"] == 0).all()
+    assert float32["max_difference"].max() < 1e-3
+
+
+def test_every_condition_is_scored_in_every_runtime_and_precision(checked: Crosscheck) -> None:
+    wanted = [("PyTorch", "float32"), *((name, precision) for name in RUNTIMES for precision in ("float32", "int8", "fp16"))]
+    found = checked.table.groupby(["model", "images"])[["runtime", "precision"]]
+    assert all(sorted(rows.itertuples(index=False, name=None)) == sorted(wanted) for _, rows in found)
+    assert set(checked.table["condition"]) == {"clean", "attack", "rounded8bit", "jpeg", "corruption", "trigger"}
+
+
+def test_table_on_disk_is_the_table(checked: Crosscheck) -> None:
+    read = pd.read_csv(checked.path)
+    assert len(read) == len(checked.table)
+    assert read["agrees"].isna().sum() == (checked.table["precision"] != "float32").sum()
+    assert not list(checked.path.parent.glob(".*"))
+
+
+def test_line_says_what_to_install_where_the_program_is_missing(
+    deployed: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.crossruntime.run.find_program", lambda: None)
+    found = crosscheck(deployed.suite(*NARROW), out=tmp_path, store=deployed.store, device="cpu")
+    assert found.agrees
+    assert found.note == INSTALL
+    assert set(found.table["runtime"]) == {"PyTorch", "ONNX Runtime (Python)"}
+
+
+def test_file_that_cannot_be_made_fails_the_check_and_leaves_the_others(
+    deployed: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ModelError("it computes something else")
+
+    monkeypatch.setattr(Onnx, "export", broken)
+    monkeypatch.setattr(Onnx, "VERSION", 1000)
+    found = crosscheck(deployed.suite(*NARROW), out=tmp_path, store=deployed.store, device="cpu")
+    assert not found.agrees
+    assert found.failures == ("export other as onnx: it computes something else",)
+    assert set(found.table["runtime"]) == {"PyTorch"}
+
+
+def test_model_that_is_not_trained_is_named_with_the_command_that_trains_it(deployed: Deployed, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"baseline: expected a finished training .* `harness run` of the suite deployed"):
+        crosscheck(deployed.suite("models.baseline.recipe.epochs=7"), out=tmp_path, store=deployed.store, device="cpu")
+    assert not list(tmp_path.iterdir())
+
+
+def test_file_of_a_user_is_scored_on_the_images_of_its_own_model(deployed: Deployed, file: Path, tmp_path: Path) -> None:
+    found = crosscheck_file(deployed.suite(), file, out=tmp_path, store=deployed.store, device="cpu")
+    assert found.agrees
+    assert found.path == tmp_path / "crossruntime_mine.csv"
+    assert set(found.table["model"]) == {"other"}
+    assert sorted(set(found.table["runtime"])) == sorted(RUNTIMES)
+
+
+def test_command_line_agrees_with_zero_and_disagrees_with_one(
+    deployed: Deployed, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(deployed, tmp_path) == 0
+    assert call(deployed, tmp_path, "--onnx", str(file)) == 0
+    capsys.readouterr()
+    assert call(deployed, tmp_path, "--onnx", str(file), "--model", "baseline") == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert any(re.match(r"baseline, clean, .*: \d+ flips outside the margin of 0\.001", line) for line in lines)
+    assert lines[-1] == str(tmp_path / "crossruntime_mine.csv")
+
+
+def of_three_classes(folder: Path) -> Path:
+    """A sound file of a net with 3 classes."""
+    net = Classifier(small_convnet(3), mean=(0.5,) * 3, std=(0.5,) * 3, class_names=("a", "b", "c")).eval()
+    export_model(net, folder / "three.onnx", resolution=16, samples={"grey": torch.full((1, 3, 16, 16), 0.5)})
+    return folder / "three.onnx"
+
+
+def test_bad_files_are_one_line_and_exit_code_two(
+    deployed: Deployed, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truncated = tmp_path / "truncated.onnx"
+    truncated.write_bytes(file.read_bytes()[:-200])
+    cases = {
+        tmp_path / "none.onnx": "expected an ONNX file, found none",
+        truncated: "expected a readable ONNX model",
+        of_three_classes(tmp_path): "expected 10 classes, got 3",
+    }
+    for path, message in cases.items():
+        assert call(deployed, tmp_path / "out", "--onnx", str(path)) == 2
+        printed = capsys.readouterr().err
+        assert message in printed
+        assert len(printed.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "other"], "--model: expected together with --onnx FILE"),
+        (["--set", "crosscheck.limit=0"], "crosscheck.limit: expected a number >= 1, got 0"),
+        (["--set", "models.other.recipe.epochs=9"], "other: expected a finished training"),
+        (["--device", "quantum"], "device: expected auto"),
+    ],
+)
+def test_bad_arguments_are_one_line_and_exit_code_two(
+    deployed: Deployed, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert call(deployed, tmp_path, *arguments) == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert len(printed.strip().splitlines()) == 1

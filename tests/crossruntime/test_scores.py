@@ -1,0 +1,78 @@
+"""Scores of a bundle written by hand, through a forward pass whose answers are known."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.bundle import Bundle, BundleCondition, BundleWriter, read_bundle
+from harness.crossruntime.compare import Rule
+from harness.crossruntime.scores import Score, scores_of
+from harness.errors import DataError
+from harness.threat import Norm
+
+CLASSES = 4
+LABELS = np.array([0, 1, 2, 3, 0, 1], dtype=np.int64)
+
+
+def forward(x: np.ndarray) -> np.ndarray:
+    """The class is painted into the image's first pixel."""
+    return np.eye(CLASSES, dtype=np.float32)[(x[:, 0, 0, 0] * 10).round().astype(int) % CLASSES]
+
+
+def painted(classes: np.ndarray) -> np.ndarray:
+    x = np.full((len(classes), 3, 4, 4), 0.5, np.float32)
+    x[:, 0, 0, 0] = classes / 10
+    return x
+
+
+def written(path: Path, *extra: tuple[BundleCondition, np.ndarray, np.ndarray], clean: np.ndarray) -> Bundle:
+    with BundleWriter(path, class_names=[*"abcd"], model="m", model_sha256="0" * 64) as bundle:
+        for condition, predicted, rows in extra:
+            with bundle.condition(condition) as writer:
+                x = painted(predicted)
+                writer.append(x, LABELS[rows], forward(x), rows=rows)
+        with bundle.condition(BundleCondition(name="clean", kind="clean")) as writer:
+            writer.append(painted(clean), LABELS, forward(painted(clean)))
+    return read_bundle(path)
+
+
+def scored(bundle: Bundle) -> dict[str, Score]:
+    return {score.condition.name: score for score in scores_of(bundle, forward, Rule())}
+
+
+def test_attack_counts_what_was_correct_before_and_finds_its_rows(tmp_path: Path) -> None:
+    attack = BundleCondition(name="pgd", kind="attack", attack="pgd", norm=Norm.LINF, eps="8/255", clean="clean")
+    clean = np.array([0, 1, 2, 3, 1, 1])  # the example in row 4 is wrong from the start
+    rows = np.array([5, 4, 3, 2, 1, 0])
+    after = np.array([2, 0, 0, 2, 1, 0])  # rows 5 and 3 are fooled; row 4 becomes correct, which is no robustness
+    scores = scored(written(tmp_path / "b.h5", (attack, after, rows), clean=clean))
+    assert scores["clean"].accuracy == pytest.approx(5 / 6)
+    assert scores["pgd"].accuracy == pytest.approx(4 / 6)
+    assert scores["pgd"].robust_accuracy == pytest.approx(3 / 6)
+    assert scores["pgd"].attack_success_rate == pytest.approx(2 / 5)
+
+
+def test_trigger_succeeds_by_reaching_the_target_class(tmp_path: Path) -> None:
+    trigger = BundleCondition(name="trigger", kind="trigger", target_class=0, clean="clean")
+    rows = np.array([1, 2, 3, 5])
+    scores = scored(written(tmp_path / "b.h5", (trigger, np.array([0, 0, 1, 1]), rows), clean=LABELS))
+    assert scores["trigger"].attack_success_rate == pytest.approx(2 / 4)
+    assert scores["trigger"].accuracy == pytest.approx(1 / 4)
+
+
+def test_corruption_has_an_accuracy_and_no_success_rate(tmp_path: Path) -> None:
+    fog = BundleCondition(name="fog 3", kind="corruption", attack="fog", clean="clean")
+    scores = scored(written(tmp_path / "b.h5", (fog, LABELS, np.arange(6)), clean=LABELS))
+    assert scores["fog 3"].accuracy == 1.0
+    assert np.isnan([scores[name].robust_accuracy for name in ("clean", "fog 3")]).all()
+    assert np.isnan([scores[name].attack_success_rate for name in ("clean", "fog 3")]).all()
+
+
+def test_bundle_without_reference_logits_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "b.h5"
+    clean = BundleCondition(name="clean", kind="clean")
+    with BundleWriter(path, class_names=[*"abcd"], model="m", model_sha256="0" * 64) as bundle, bundle.condition(clean) as writer:
+        writer.append(painted(LABELS), LABELS)
+    with pytest.raises(DataError, match="expected reference logits, found none"):
+        scored(read_bundle(path))
