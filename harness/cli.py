@@ -5,6 +5,7 @@ Verbs import what they need when they run, so that `harness --help` answers at o
 
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,8 @@ from harness.errors import HarnessError
 
 BAD_INPUT = 2
 CHECK_FAILED = 1
+UNEXPECTED = 70
+"""An error that is no HarnessError: EX_SOFTWARE of sysexits.h."""
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="Name of a shipped suite, or the path of a .yaml file.")]
@@ -85,6 +88,8 @@ def run(
     for table in (leaderboard_table(results), expectations_table(results), trouble_table(results)):
         if table.rows:
             console.show_table(*table)
+    for failure in summary.failures:
+        console.stderr.print(failure, markup=False)
     console.stdout.print(f"{summary.seconds:.1f} s; report: {summary.folder / 'report.html'}")
     if summary.interrupted:
         raise typer.Exit(130)
@@ -191,15 +196,17 @@ def compare(
 
 @app.command()
 def verify(suite: SuiteArgument, overrides: SetOption = None, store: StoreOption = None) -> None:
-    """Check the stored payload of a suite's steps against their recorded hashes; exit 1 on damage."""
-    from harness.inspection import damaged_rows, open_store, plan_suite
+    """Check the stored results of a suite's steps against their recorded hashes; exit 1 on damage, or if there are none."""
+    from harness.inspection import damaged_rows, open_store, plan_suite, step_rows
     from harness.suite_files import load_suite
 
-    damaged = damaged_rows(plan_suite(load_suite(suite, overrides or ())), open_store(store))
+    planned, opened = plan_suite(load_suite(suite, overrides or ())), open_store(store)
+    damaged = damaged_rows(planned, opened)
     for row in damaged:
-        console.stdout.print("\t".join(row))
-    console.stdout.print(f"{len(damaged)} damaged files")
-    if damaged:
+        console.stdout.print("\t".join(row), markup=False)
+    finished = sum(row[-1] == "finished" for row in step_rows(planned, opened))
+    console.stdout.print(f"{finished} of {len(planned.steps)} steps finished, {len(damaged)} damaged files")
+    if damaged or not finished:
         raise typer.Exit(CHECK_FAILED)
 
 
@@ -252,11 +259,16 @@ def _exit_code(call: Callable[[], Any], *, debug: bool) -> int:
         call()
     except HarnessError as error:
         if debug:
-            raise
+            traceback.print_exc()
         console.stderr.print(f"harness: {error}", markup=False)
         return BAD_INPUT
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else BAD_INPUT
+    except Exception as error:  # the last boundary: a defect of the harness or of a plug-in
+        if debug:
+            traceback.print_exc()
+        console.stderr.print(f"harness: unexpected {type(error).__name__}: {error}; --debug shows where", markup=False)
+        return UNEXPECTED
     except KeyboardInterrupt:
         console.stderr.print("harness: stopped")
         return 130

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from harness.executors.local import STOPPED_BEFORE, StepReport
+from harness.executors.local import FINISHED, STOPPED_BEFORE, StepReport
 from harness.plan import Plan, PlannedCell, PlannedDetection
 from harness.poisoning.poisoned import MANIFEST, ExamplePair, example_pairs
 from harness.records import Cell, CellResult, DetectionResult, PoisonedSet, Status
@@ -24,7 +24,6 @@ SIDE = 96
 """Least side length of an image in the picture, in pixels; small ones are enlarged by a whole factor."""
 GAP = 4
 """Pixels between two images."""
-FINISHED = (Status.DONE, Status.CACHED)
 
 Reports = Mapping[str, StepReport]
 

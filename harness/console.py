@@ -52,6 +52,8 @@ class RichProgress:
             self._bars.stop_task(task)
             if self._open == 0:
                 self._bars.stop()
+                for finished in list(self._bars.task_ids):
+                    self._bars.remove_task(finished)
 
 
 class PlainProgress:

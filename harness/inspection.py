@@ -8,7 +8,7 @@ import pandas as pd
 from harness.errors import StoreError
 from harness.plan import Plan, plan_of
 from harness.runner import DEFAULT_RESULTS, STORE_FOLDER
-from harness.store import Store
+from harness.store import META, Entry, Store
 from harness.suite import Suite
 
 SHORT = 12
@@ -41,7 +41,14 @@ def step_rows(plan: Plan, store: Store) -> list[tuple[str, ...]]:
 def damaged_rows(plan: Plan, store: Store) -> list[tuple[str, str, str]]:
     """Returns one row a damaged file of the plan's finished steps: kind, digest, file."""
     entries = [entry for step in plan.steps if (entry := store.get(step.KIND, step.digest)) is not None]
-    return [(entry.kind, entry.digest, file) for entry in entries for file in store.damaged_files(entry)]
+    return [(entry.kind, entry.digest, file) for entry in entries for file in _damaged(store, entry)]
+
+
+def _damaged(store: Store, entry: Entry) -> list[str]:
+    try:
+        return store.damaged_files(entry)
+    except StoreError:
+        return [META]
 
 
 def open_store(folder: Path | None) -> Store:

@@ -159,7 +159,8 @@ class _Planner:
 
     def _attacked(self, row: GridCell, threat_model: ThreatModel, model: Train) -> PlannedCell:
         """A nested sweep is one step for all budgets; independent budgets are a step each."""
-        budgets = self.suite.threat_models(row.cell.attack)
+        attack = self.suite.attacks[row.cell.attack].plugin
+        budgets = tuple(it for it in self.suite.threat_models(row.cell.attack) if attack.supports(it) is None)
         if row.cell.protocol != "nested":
             return PlannedCell(row.cell, self._sweep(model, row.cell.attack, (threat_model,)))
         return PlannedCell(row.cell, self._sweep(model, row.cell.attack, budgets), budgets.index(threat_model))

@@ -28,6 +28,7 @@ def describe_host(device: torch.device) -> dict[str, Any]:
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         "tf32": torch.backends.cuda.matmul.allow_tf32,
+        "cudnn_tf32": torch.backends.cudnn.allow_tf32,
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
     }
 
@@ -42,7 +43,8 @@ def package_versions() -> dict[str, str | None]:
 def git_state() -> dict[str, Any]:
     """Returns the commit that the harness runs from and whether its files differ from it; None outside a checkout."""
     here = Path(__file__).parent
-    commit = _git(here, "rev-parse", "HEAD")
+    tracked = _git(here, "ls-files", "--error-unmatch", "__init__.py") is not None
+    commit = _git(here, "rev-parse", "HEAD") if tracked else None
     return {"commit": commit, "dirty": None if commit is None else bool(_git(here, "status", "--porcelain", "--", str(here)))}
 
 

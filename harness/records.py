@@ -1,6 +1,8 @@
 """The values that results are made of: grid cells, per-example outcomes, and the schema of cells.csv."""
 
 import json
+import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -308,7 +310,8 @@ SCALARS = ("max_violation", "forwards", "backwards", "seconds", "peak_memory_mb"
 
 def _scalars(condition: ConditionResult) -> dict[str, object]:
     row: dict[str, object] = {name: getattr(condition, name) for name in SCALARS}
-    return {**row, "findings": dict(condition.findings), "eps": None if condition.eps is None else str(condition.eps)}
+    findings = {name: value if math.isfinite(value) else sys.float_info.max for name, value in condition.findings.items()}
+    return {**row, "findings": findings, "eps": None if condition.eps is None else str(condition.eps)}
 
 
 def _condition_of(file: safe_open, number: int, row: dict[str, Any]) -> ConditionResult:

@@ -21,12 +21,16 @@ class Plugin(Spec):
     PATH_FIELDS: ClassVar[frozenset[str]] = frozenset()
     """Fields that say where files lie: out of digests, the hash of the files' content stands for them."""
 
+    VERSION: ClassVar[int] = 1
+    """Raised by the author whenever the plug-in's code changes its numbers, so that stored results are not reused."""
+
     name: str
     """The plug-in's name in its family."""
 
     def identity(self) -> dict[str, Any]:
-        """Returns, as plain JSON values, the fields that digests are taken over."""
-        return self.model_dump(mode="json", exclude=set(self.PATH_FIELDS))
+        """Returns, as plain JSON values, what digests are taken over: the fields, and the version once it was raised."""
+        fields = self.model_dump(mode="json", exclude=set(self.PATH_FIELDS))
+        return fields if self.VERSION == 1 else {**fields, "version": self.VERSION}
 
 
 PluginT = TypeVar("PluginT", bound=Plugin)
@@ -56,8 +60,8 @@ class Registry(Generic[PluginT]):
         if not isinstance(name, str):
             raise SuiteError(f'{cls.__qualname__}: expected a field name: Literal["..."] = "...", got no default')
         target = f"{cls.__module__}:{cls.__qualname__}"
-        taken = self._builtin.get(name, target) != target or self._registered.get(name, cls).__qualname__ != cls.__qualname__
-        if taken:
+        holder = self._registered.get(name, cls)
+        if self._builtin.get(name, target) != target or f"{holder.__module__}:{holder.__qualname__}" != target:
             raise SuiteError(f"{self.family}: the name {name!r} is taken twice, now by {target}")
         self._registered[name] = cls
         return cls
@@ -102,7 +106,13 @@ class Registry(Generic[PluginT]):
             raise ValueError(str(error)) from error
 
     def _entry_points(self) -> dict[str, str]:
-        return {point.name: point.value for point in entry_points(group=f"harness.{self.family}")}
+        found: dict[str, str] = {}
+        for point in entry_points(group=f"harness.{self.family}"):
+            taken = found.get(point.name, self._builtin.get(point.name, point.value))
+            if taken != point.value:
+                raise SuiteError(f"{self.family}: the name {point.name!r} is taken twice, by {taken} and {point.value}")
+            found[point.name] = point.value
+        return found
 
 
 def _load(target: str) -> object:

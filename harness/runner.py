@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 from harness.collect_poisons import detection_results, poisoned_sets, write_poisons
 from harness.errors import HarnessError
 from harness.evaluation.sanity import judge
-from harness.executors.local import STOPPED_BEFORE, Interrupted, StepReport, execute
+from harness.executors.local import FINISHED, STOPPED_BEFORE, Interrupted, StepReport, execute
 from harness.expectations import judge_expectations
 from harness.plan import Plan, PlannedCell, plan_of
 from harness.progress import Progress, Silent
@@ -41,14 +41,14 @@ class RunSummary:
     folder: Path
     record: RunRecord
     seconds: float
+    failures: tuple[str, ...] = ()
+    """One line for each step that failed or could not run."""
     interrupted: bool = False
 
     @property
     def ok(self) -> bool:
-        """Whether every cell and detection that can run has its numbers and every expectation holds."""
-        found = {row.status for row in self.record.cells} | {row.status for row in self.record.detections}
-        complete = found.isdisjoint({Status.FAILED, Status.NOT_RUN})
-        return complete and all(expectation.holds for expectation in self.record.expectations) and not self.interrupted
+        """Whether every step that can run has a result and every expectation holds."""
+        return not self.failures and not self.interrupted and all(it.holds for it in self.record.expectations)
 
 
 def run(
@@ -93,7 +93,7 @@ def run(
     write_poisons(plan, context, folder)
     _write_traces(plan, reports, folder)
     write_report(folder)
-    return RunSummary(folder, record, seconds, interrupted)
+    return RunSummary(folder, record, seconds, failures=tuple(_failures(plan, reports)), interrupted=interrupted)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -116,12 +116,12 @@ def collect(plan: Plan, context: Context, reports: Mapping[str, StepReport], *, 
     """Gathers what the steps of a plan left in the store."""
     result_of = partial(_result_of, context=context, reports=reports, outcomes={})
     results = tuple(map(result_of, plan.cells))
-    transfers, transferred = transfers_of(plan, context, results)
+    transfers, transferred = transfers_of(plan, context, reports, results)
     examples = plan.examples.of(context.data)
     histories = {
         _label(plan.suite, variant): step.history(context)
         for variant, step in plan.training.items()
-        if context.entry(step) is not None
+        if reports.get(step.digest, STOPPED_BEFORE).status in FINISHED
     }
     record = RunRecord(
         suite=suite_json(plan.suite),
@@ -164,7 +164,7 @@ def _result_of(
     if cell.step is None:
         return CellResult(cell.cell, cell.digest, Status.SKIPPED, cell.skip or "")
     report = reports.get(cell.step.digest, STOPPED_BEFORE)
-    if report.status not in (Status.DONE, Status.CACHED):
+    if report.status not in FINISHED:
         return CellResult(cell.cell, cell.digest, report.status, report.reason)
     if cell.step.digest not in outcomes:
         outcomes[cell.step.digest] = cell.step.outcome(context)
@@ -181,6 +181,14 @@ def _result_of(
         example_ids=None if own is None else tuple(own.ids),
         example_hashes=None if own is None else tuple(own.hashes),
     )
+
+
+def _failures(plan: Plan, reports: Mapping[str, StepReport]) -> Iterator[str]:
+    """Yields one line for each step that failed, or that one of those left without its input."""
+    for step in plan.steps:
+        report = reports.get(step.digest, STOPPED_BEFORE)
+        if report.status not in FINISHED:
+            yield f"{step.title}: {report.reason}"
 
 
 def _write_traces(plan: Plan, reports: Mapping[str, StepReport], folder: Path) -> None:

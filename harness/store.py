@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,7 +81,8 @@ class Store:
         target = self.root / kind / digest
         with _disk_errors(self.root):
             target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=f".{digest[:12]}-", dir=target.parent))
+            temporary = target.parent / f".{digest[:12]}-{uuid.uuid4().hex[:8]}"
+            temporary.mkdir()
         try:
             yield temporary
             with _disk_errors(self.root):
@@ -150,10 +151,12 @@ def _files_below(folder: Path) -> list[Path]:
 
 def _move_into_place(temporary: Path, target: Path) -> None:
     """Renames; where another process finished the same step first, its entry stays."""
-    if (target / META).is_file():
-        return
-    shutil.rmtree(target, ignore_errors=True)
-    temporary.rename(target)
+    try:
+        temporary.rename(target)
+    except OSError:
+        if not (target / META).is_file():
+            shutil.rmtree(target, ignore_errors=True)
+            temporary.rename(target)
 
 
 @contextmanager

@@ -186,8 +186,8 @@ class Suite(Spec):
             _expect_one_of(parent, self.models, where)
             if parent in chain:
                 raise ValueError(f"{where}: expected a chain that ends, got {' -> '.join([*chain, parent])}")
-            if self.architecture_of(parent).arch != self.architecture_of(label).arch:
-                raise ValueError(f"{where}: expected a model of the same architecture, got {self.architecture_of(parent).arch}")
+            if _structure(self.architecture_of(parent)) != _structure(self.architecture_of(label)):
+                raise ValueError(f"{where}: expected a model of the same architecture and arguments, got {parent}'s")
             chain.append(parent)
 
     def _check_detector(self, label: str) -> None:
@@ -226,6 +226,11 @@ class Suite(Spec):
     def _check_budget(self, attack: str, eps: Fraction, where: str) -> None:
         _expect_one_of(attack, self.attacks, f"{where}.attack")
         _expect_one_of(str(eps), [str(threat.eps) for threat in self.threat_models(attack)], f"{where}.eps")
+
+
+def _structure(architecture: Architecture) -> dict[str, Any]:
+    """Returns the fields of an architecture that decide which states fit it."""
+    return architecture.model_dump(mode="json", exclude={"weights", "pretrained"})
 
 
 def _expect_one_of(value: str, known: Iterable[str], where: str) -> None:

@@ -19,6 +19,18 @@ SHIPPED_FOLDERS = (PACKAGE / "shipped_suites", PACKAGE.parent / "suites")
 """Where shipped suites lie: inside the installed wheel, or beside the package in a checkout."""
 
 
+class UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping, where YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """See `yaml.SafeLoader`."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = next((key for place, key in enumerate(keys) if key in keys[:place] and key != "<<"), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def load_suite(source: str | Path, overrides: Sequence[str] = ()) -> Suite:
     """Reads a suite.
 
@@ -98,7 +110,7 @@ def expand_variables(value: Any, *, where: str) -> Any:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.load(path.read_text(), Loader=UniqueKeys)  # noqa: S506 - a SafeLoader
     except (OSError, UnicodeDecodeError) as error:
         raise SuiteError(f"{path}: expected a readable text file, found {error}") from error
     except yaml.YAMLError as error:

@@ -19,6 +19,8 @@ class Norm(StrEnum):
     L1 = "L1"
 
 
+L1_ROUNDING = 2e-7
+"""Slack of the L1 projection for each square root of a pixel value: several times the float32 rounding of one sum."""
 LINF_HINT = 'expected a budget <= 1 in pixel units of [0,1]; write "8/255", not 8'
 
 
@@ -55,7 +57,7 @@ class ThreatModel(Spec):
         delta = (x_adv - x).flatten(1)
         if self.norm is Norm.LINF:
             return delta.abs().amax(dim=1)
-        return torch.linalg.vector_norm(delta, ord=2 if self.norm is Norm.L2 else 1, dim=1)
+        return torch.linalg.vector_norm(delta, ord=2 if self.norm is Norm.L2 else 1, dim=1, dtype=torch.float64).to(delta.dtype)
 
     def violation(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Returns how far each image lies outside the ball or outside [0,1], shape (N,); 0 is inside.
@@ -72,7 +74,8 @@ class ThreatModel(Spec):
 
         For Linf this is the Euclidean projection onto the intersection. For L2 and L1 the perturbation is first
         projected onto the ball, then the image is clipped, which can only shorten it since `x` lies in [0,1].
-        A non-finite pixel is replaced by the original one.
+        A non-finite pixel is replaced by the original one. In L1 the rounding of `x + delta` adds up over the pixels, so
+        the projection aims inside the ball by that much.
 
         Source: Linf and L2: Madry et al. 2018, https://arxiv.org/abs/1706.06083, section 2.1.
             L1: Duchi et al. 2008, "Efficient projections onto the l1-ball", figure 1.
@@ -85,7 +88,8 @@ class ThreatModel(Spec):
             norms = torch.linalg.vector_norm(delta.flatten(1), dim=1).clamp(min=torch.finfo(delta.dtype).tiny)
             delta = delta * (eps / norms).clamp(max=1).view(-1, 1, 1, 1)
         else:
-            delta = _project_onto_l1_ball(delta.flatten(1), eps).view_as(delta)
+            slack = L1_ROUNDING * delta[0].numel() ** 0.5 if len(delta) else 0.0
+            delta = _project_onto_l1_ball(delta.flatten(1), max(eps - slack, 0.0)).view_as(delta)
         return (x + delta).clamp(0, 1)
 
 

@@ -1,11 +1,13 @@
 """What the adversarials of every model do to the others: rows of transfer.csv, and evidence for the sanity checks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.evaluation.sanity import Transferred
+from harness.executors.local import FINISHED, STOPPED_BEFORE, StepReport
 from harness.metrics import attack_success_rate
 from harness.plan import Plan, PlannedTransfer
 from harness.records import CellResult, TransferRow
@@ -13,33 +15,37 @@ from harness.steps.base import Context
 
 
 def transfers_of(
-    plan: Plan, context: Context, results: Sequence[CellResult]
+    plan: Plan, context: Context, reports: Mapping[str, StepReport], results: Sequence[CellResult]
 ) -> tuple[tuple[TransferRow, ...], tuple[Transferred, ...]]:
     """Returns one row for each source and target of the finished transfers, and who was fooled by whose images.
 
     Args:
         plan: The plan.
         context: Where its steps are stored.
+        reports: What became of them.
         results: All cells of the run.
     """
     rows: list[TransferRow] = []
     evidence: list[Transferred] = []
     for transfer in plan.transfers:
-        if context.entry(transfer.step) is not None:
-            for target, wrong in transfer.step.wrong(context).items():
-                cell = _cell_of(target, transfer, results)
-                if cell is not None and cell.clean_logits is not None and cell.labels is not None:
-                    correct = cell.clean_logits.argmax(axis=1) == cell.labels
-                    rows.append(_row(transfer, target, correct, wrong))
-                    if target != transfer.source:
-                        evidence.append(Transferred(cell.cell, transfer.source, correct & wrong))
+        finished = reports.get(transfer.step.digest, STOPPED_BEFORE).status in FINISHED
+        for target, wrong in transfer.step.wrong(context).items() if finished else ():
+            clean = _cell_of(target, "none", None, results)
+            if clean is None or clean.clean_logits is None or clean.labels is None:
+                continue
+            correct = clean.clean_logits.argmax(axis=1) == clean.labels
+            rows.append(_row(transfer, target, correct, wrong))
+            own = _cell_of(target, transfer.attack, transfer.threat_model.eps, results)
+            if own is not None and target != transfer.source:
+                evidence.append(Transferred(own.cell, transfer.source, correct & wrong))
     return tuple(rows), tuple(evidence)
 
 
-def _cell_of(target: str, transfer: PlannedTransfer, results: Sequence[CellResult]) -> CellResult | None:
-    """Returns the target's own cell under the same attack at the same budget, trained on clean data."""
-    wanted = (target, None, transfer.attack, transfer.threat_model.eps)
-    return next((it for it in results if (it.cell.model, it.cell.poison, it.cell.attack, it.cell.eps) == wanted), None)
+def _cell_of(model: str, attack: str, eps: Fraction | None, results: Sequence[CellResult]) -> CellResult | None:
+    """Returns a model's own cell, trained on clean data: its clean one, or that of an attack at a budget."""
+    wanted = ("clean" if eps is None else "attack", model, None, attack, eps)
+    cells = ((it, it.cell) for it in results)
+    return next((it for it, cell in cells if (cell.condition, cell.model, cell.poison, cell.attack, cell.eps) == wanted), None)
 
 
 def _row(transfer: PlannedTransfer, target: str, correct: NDArray[np.bool_], wrong: NDArray[np.bool_]) -> TransferRow:

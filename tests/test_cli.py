@@ -146,6 +146,19 @@ def test_bad_input_is_one_or_two_lines_and_exit_code_two(
     assert "Traceback" not in printed.err
 
 
-def test_debug_shows_the_traceback(there: Path) -> None:
-    with pytest.raises(Exception, match="expected one of"):
-        main(["run", "quikstart", "--debug"])
+def test_debug_shows_the_traceback(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("run", "quikstart", "--debug") == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_unexpected_error_is_one_line_and_a_code_of_its_own(
+    there: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.doctor.examine", lambda: 1 // 0)
+    assert call("doctor") == 70
+    assert "unexpected ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_verify_of_an_empty_store_is_no_success(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("verify", "tiny.yaml", "--store", "nowhere") == 1
+    assert "0 of 8 steps finished" in capsys.readouterr().out

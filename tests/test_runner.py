@@ -1,5 +1,6 @@
 """A tiny suite, run end to end in-process: resume, failure, interruption, digests."""
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -125,6 +126,18 @@ def test_failed_step_leaves_no_accuracy_and_the_rest_goes_on(folder: Path, monke
     assert failed["reason"].str.contains("out of luck").all()
     assert cells[cells["status"] == "done"]["accuracy"].notna().all()
     assert "RuntimeError: out of luck" in (summary.folder / "errors.log").read_text()
+
+
+def test_damaged_result_is_named_and_not_silently_computed_again(folder: Path, first: RunSummary) -> None:
+    assert first.ok
+    shutil.copytree(folder / "store", folder / "damaged")
+    outcome = next((folder / "damaged" / "clean").glob("*/outcome.safetensors"))
+    outcome.write_bytes(outcome.read_bytes()[:-1])
+    summary = run_in(folder, tiny(folder), store="damaged", out="damaged-out")
+    assert not summary.ok
+    (failed,) = [cell for cell in summary.record.cells if cell.status is Status.FAILED]
+    assert str(outcome.parent) in failed.reason
+    assert (summary.folder / "report.html").is_file()
 
 
 def test_what_depends_on_a_failed_step_is_not_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,6 +75,7 @@ def test_override_reaches_nested_fields_and_list_items(suite_file: Path) -> None
         ("dataset.name=digit", "did you mean 'digits'"),
         ("models.hardened.warm_start=nobody", "expected one of baseline, hardened, got 'nobody'"),
         ("models.baseline.warm_start=hardened", "expected a chain that ends"),
+        ("models.hardened.architecture={name: timm, arch: test_resnet}", "the same architecture and arguments"),
         ("architecture=null", "models.baseline.architecture: required"),
         ("models={}", "models"),
         ("attacks.twin={name: pgd, steps: 3}", "the same as attacks.pgd"),
@@ -100,7 +101,13 @@ def test_bad_suite_is_refused_with_its_place(suite_file: Path, override: str, me
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("- a", "expected a mapping"), ("a: [", "expected YAML"), ("\x00", "expected YAML"), ("", "expected a mapping")],
+    [
+        ("a: 1\na: 2", "'a' stands twice"),
+        ("- a", "expected a mapping"),
+        ("a: [", "expected YAML"),
+        ("\x00", "expected YAML"),
+        ("", "expected a mapping"),
+    ],
 )
 def test_file_that_is_no_suite_is_refused(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "bad.yaml"

@@ -152,6 +152,8 @@ def minimum_norm(setting: Setting, source: Iterable[Batch]) -> None:
             found = find_nearest(setting.attack, setting.victim(rest), threat_model=largest, seed=seed)
         setting.ledger.note_smallest(rest, found.distance)
         for level, threat_model in enumerate(setting.threat_models):
+            if not len(rest):
+                break
             with setting.ledger.timed(level) as account:
                 result = within(found, setting.victim(rest), threat_model=threat_model)
                 account.evidence += found.evidence if level == 0 else replace(found.evidence, forwards=0, backwards=0)

@@ -6,10 +6,11 @@ import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, StoreError
 from harness.provenance import describe_host
 from harness.records import Status
 from harness.steps.base import Context, Step
+from harness.store import Entry
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ class StepReport:
     """The traceback of a failed step."""
 
 
+FINISHED = (Status.DONE, Status.CACHED)
 STOPPED_BEFORE = StepReport(Status.NOT_RUN, "not run: stopped before")
 """Of the steps that an interrupted run did not reach."""
 
@@ -63,8 +65,9 @@ class Interrupted(Exception):
 
 
 def _outcome_of(step: Step, context: Context, reports: Mapping[str, StepReport]) -> StepReport:
-    if context.entry(step) is not None:
-        return StepReport(Status.CACHED)
+    entry = context.entry(step)
+    if entry is not None:
+        return _found(entry, context)
     broken = [needed.title for needed in step.inputs.values() if reports[needed.digest].reason]
     if broken:
         return StepReport(Status.NOT_RUN, f"not run: {broken[0]} did not finish")
@@ -74,6 +77,17 @@ def _outcome_of(step: Step, context: Context, reports: Mapping[str, StepReport])
     except Exception as error:  # the step boundary: recorded with its traceback
         return _failure(step, error, started)
     return StepReport(Status.DONE, seconds=time.perf_counter() - started)
+
+
+def _found(entry: Entry, context: Context) -> StepReport:
+    """Returns whether a stored result is whole; one that is damaged is not silently computed again."""
+    try:
+        damaged = context.store.damaged_files(entry)
+    except StoreError as error:
+        damaged = [str(error)]
+    if not damaged:
+        return StepReport(Status.CACHED)
+    return StepReport(Status.FAILED, f"its stored result is damaged ({damaged[0]}); delete {entry.path} to compute it anew")
 
 
 def _compute(step: Step, context: Context, started: float) -> None:

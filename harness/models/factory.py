@@ -1,7 +1,8 @@
 """A network of the user's own, made by a callable."""
 
-import importlib
+import importlib.util
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal, cast
 
 from pydantic import Field, model_validator
@@ -9,6 +10,7 @@ from torch import nn
 
 from harness.errors import ModelError
 from harness.models.base import MODELS, Architecture
+from harness.store import sha256_of_file
 
 
 @MODELS.register
@@ -27,6 +29,15 @@ class Factory(Architecture):
         if isinstance(value, Mapping) and "factory" in value:
             return {"arch": value["factory"], **value}
         return value
+
+    def identity(self) -> dict[str, Any]:
+        """See `Architecture.identity`; the callable counts by the source of its module."""
+        try:
+            spec = importlib.util.find_spec(self.factory.partition(":")[0])
+        except (ImportError, ValueError):
+            spec = None
+        source = None if spec is None or spec.origin is None else Path(spec.origin)
+        return {**super().identity(), "source_sha256": sha256_of_file(source) if source and source.is_file() else None}
 
     def backbone(self, num_classes: int) -> nn.Module:
         """See `Architecture.backbone`."""

@@ -38,6 +38,11 @@ class Timm(Architecture):
             raise ValueError(f"arguments: expected none of {', '.join(sorted(OWN_ARGUMENTS))}, got {', '.join(taken)}")
         return self
 
+    def identity(self) -> dict[str, Any]:
+        """See `Architecture.identity`; pretrained weights count by the tag that timm resolves the name to."""
+        found = timm.get_pretrained_cfg(self.arch) if self.pretrained and timm.is_model(self.arch) else None
+        return super().identity() if found is None else {**super().identity(), "pretrained_tag": found.tag}
+
     def backbone(self, num_classes: int) -> nn.Module:
         """See `Architecture.backbone`."""
         if not timm.is_model(self.arch):

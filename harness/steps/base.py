@@ -21,7 +21,10 @@ from harness.store import Entry, Store
 
 @dataclass(frozen=True)
 class Context:
-    """Where and on what a step runs; nothing in here changes a number, so nothing in here is in a digest."""
+    """Where and on what a step runs: not part of any digest.
+
+    The batch size decides which random start an attack draws for which example, and so moves numbers within their noise.
+    """
 
     store: Store
     data: ImageData
