@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 
 from harness.errors import HarnessError
 from harness.images import ImageData
+from harness.memory import reused_memory
 from harness.models.classifier import Classifier
 from harness.models.state import state_of
 from harness.progress import Progress
@@ -79,7 +81,10 @@ def train(
     run = Run(model, data, recipe, seed=seed, workers=workers, processes=processes)
     if checkpoint is not None and (snapshot := load_snapshot(checkpoint, fingerprint=fingerprint)):
         run.restore(snapshot)
-    with without_copying_activations(model), progress.task(f"train {recipe.name}", run.learner.total) as advance:
+    with ExitStack() as stack:
+        stack.enter_context(without_copying_activations(model))
+        stack.enter_context(reused_memory())
+        advance = stack.enter_context(progress.task(f"train {recipe.name}", run.learner.total))
         advance(run.learner.steps, f"epoch {len(run.history)} of {recipe.epochs}")
         while not run.finished:
             run.epoch(advance)
