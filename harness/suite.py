@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
-from harness.corruptions.base import CORRUPTIONS, Condition, Corruption
+from harness.corruptions.base import CORRUPTIONS, Corruption
 from harness.datasets.base import DATASETS, Dataset
 from harness.entries import (
     ArchitectureField,
@@ -77,7 +77,7 @@ class Suite(Spec):
     """Label -> detector of poisons."""
     attacks: dict[Label, AttackEntry] = Field(default_factory=dict)
     """Label -> attack."""
-    corruptions: dict[Label, Annotated[SerializeAsAny[Condition], BeforeValidator(CORRUPTIONS.parse)]] = Field(
+    corruptions: dict[Label, Annotated[SerializeAsAny[Corruption], BeforeValidator(CORRUPTIONS.parse)]] = Field(
         default_factory=dict
     )
     """Label -> real-world condition, scored at each of its severities."""
@@ -203,7 +203,7 @@ class Suite(Spec):
         for label in entry.attacks or ():
             _expect_one_of(label, self.attacks, f"{where}.attacks")
         for label in entry.corruptions:
-            computed = [name for name, plugin in self.corruptions.items() if isinstance(plugin, Corruption)]
+            computed = list(self.corruptions)
             _expect_one_of(label, computed, f"{where}.corruptions")
         budgets = {str(threat.eps) for label in entry.attacks or self.attacks for threat in self.threat_models(label)}
         for eps in entry.eps or ():

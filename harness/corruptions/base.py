@@ -9,20 +9,20 @@ from torch import Tensor
 
 from harness.registry import Plugin, Registry
 
-Group = Literal["noise", "blur", "weather", "digital", "geometry", "encoding", "folder"]
-"""What happens to the image: in the sensor, the optics, the scene, the processing, the pose, the file; or other images."""
+Group = Literal["noise", "blur", "weather", "digital", "geometry", "encoding"]
+"""What happens to the image: in the sensor, the optics, the scene, the processing, the pose, or the file."""
 
 REFERENCE_SIDE = 224
 """Side length in pixels for which the lengths of ImageNet-C are given; at other resolutions they scale with the side."""
 
 
-class Condition(Plugin):
-    """Base of all real-world conditions: images that no attacker has touched, at rising severities."""
+class Corruption(Plugin, ABC):
+    """Base of the corruptions: what happens to an image without an attacker, at rising severities."""
 
     GROUP: ClassVar[Group]
     """What happens to the image."""
     LEVELS: ClassVar[int] = 5
-    """The number of severities that the condition knows."""
+    """The number of severities that the corruption knows."""
 
     severities: tuple[int, ...] = (1, 2, 3, 4, 5)
     """The severities to score: whole numbers from 1, mildest first."""
@@ -36,14 +36,10 @@ class Condition(Plugin):
         return self
 
     def supports(self, severity: int) -> str | None:
-        """Returns None if the condition has this severity, else the reason why not."""
+        """Returns None if the corruption has this severity, else the reason why not."""
         if 1 <= severity <= self.LEVELS:
             return None
         return f"{self.name} has the severities 1 to {self.LEVELS}, not {severity}"
-
-
-class Corruption(Condition, ABC):
-    """Base of the corruptions: conditions that are computed from the clean image."""
 
     @abstractmethod
     def apply(self, x: Tensor, *, severity: int, generator: torch.Generator) -> Tensor:
@@ -60,7 +56,7 @@ class Corruption(Condition, ABC):
         """
 
 
-CORRUPTIONS: Registry[Condition] = Registry(
+CORRUPTIONS: Registry[Corruption] = Registry(
     "corruptions",
     {
         "gaussian_noise": "harness.corruptions.noise:GaussianNoise",
@@ -83,6 +79,5 @@ CORRUPTIONS: Registry[Condition] = Registry(
         "rotation": "harness.corruptions.geometry:Rotation",
         "translation": "harness.corruptions.geometry:Translation",
         "occlusion": "harness.corruptions.geometry:Occlusion",
-        "folder": "harness.corruptions.folder:Folder",
     },
 )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.corruptions.base import Condition, Corruption
+from harness.corruptions.base import Corruption
 from harness.corruptions.stream import CorruptedSplit
 from harness.datasets.splits import take
 from harness.errors import StepFailed
@@ -112,7 +112,7 @@ class Corrupted(Judgement):
     model: ModelStep
     examples: Examples
     label: str
-    corruption: Condition
+    corruption: Corruption
     seed: int
 
     @property
@@ -140,13 +140,7 @@ class Corrupted(Judgement):
         save_outcome(_judge(self.model, clean, damaged, context), folder / OUTCOME)
 
     def damaged(self, clean: ImageSplit, severity: int) -> ImageSplit:
-        """Returns the corrupted images of some examples.
-
-        Raises:
-            StepFailed: if the condition is not computed from images.
-        """
-        if not isinstance(self.corruption, Corruption):
-            raise StepFailed(f"{self.title}: expected a corruption that is computed from images, got {self.corruption.name}")
+        """Returns the corrupted images of some examples."""
         return CorruptedSplit(self.corruption, clean, severity=severity, seed=seed_of(self.seed, "corruption"))
 
 

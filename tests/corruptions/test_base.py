@@ -3,10 +3,10 @@ from itertools import pairwise
 import pytest
 import torch
 
-from harness.corruptions.base import CORRUPTIONS, Corruption
+from harness.corruptions.base import CORRUPTIONS
 from harness.corruptions.stream import corrupt_batch
 
-COMPUTED = [name for name in CORRUPTIONS.names() if name != "folder"]
+COMPUTED = CORRUPTIONS.names()
 KEYS = ("a", "b", "c", "d")
 
 
@@ -55,11 +55,3 @@ def test_unsupported_severity_is_explained():
     assert CORRUPTIONS.parse("fog").supports(5) is None
     assert CORRUPTIONS.parse("fog").supports(6) == "fog has the severities 1 to 5, not 6"
     assert CORRUPTIONS.parse("rounding").supports(2) == "rounding has the severities 1 to 1, not 2"
-
-
-def test_folder_names_a_path_and_computes_nothing():
-    folder = CORRUPTIONS.parse({"name": "folder", "path": "photos"})
-    assert not isinstance(folder, Corruption)
-    assert folder.severities == (1,)
-    with pytest.raises(ValueError, match="path"):
-        CORRUPTIONS.parse("folder")
