@@ -95,6 +95,6 @@ install_packages
 if [ -n "${ONNXRUNTIME_ROOT:-}" ]; then
     [ -d "$ONNXRUNTIME_ROOT/include" ] || fail "ONNXRUNTIME_ROOT=$ONNXRUNTIME_ROOT: expected a folder with include/ and lib/"
 else
-    fetch_headers
     link_library
+    fetch_headers
 fi
