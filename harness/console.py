@@ -17,6 +17,9 @@ from harness.progress import Advance
 PLAIN_INTERVAL = 10.0
 """Seconds between two lines of one task where the output is no terminal."""
 
+AT_ONCE = 0.5
+"""Work reported within so many seconds was done before, as by a training that is resumed; the ETA leaves it out."""
+
 stdout = Console(soft_wrap=True, highlight=False)
 stderr = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -63,15 +66,17 @@ class PlainProgress:
     def task(self, title: str, total: float) -> Iterator[Advance]:
         """See `harness.progress.Progress`."""
         started = shown = time.monotonic()
-        done = 0.0
+        done = found = 0.0
 
         def advance(amount: float, note: str) -> None:
-            nonlocal done, shown
+            nonlocal done, found, shown
             done += amount
             now = time.monotonic()
-            if now - shown >= PLAIN_INTERVAL and done > 0:
+            if now - started < AT_ONCE:
+                found = done
+            if now - shown >= PLAIN_INTERVAL and done > found:
                 shown = now
-                left = (now - started) / done * max(total - done, 0)
+                left = (now - started) / (done - found) * max(total - done, 0)
                 stderr.print(f"{title}: {done:g}/{total:g}, {now - started:.0f} s, eta {left:.0f} s  {note}".rstrip())
 
         yield advance
