@@ -63,7 +63,7 @@ def evaluate_clean(
             advance(len(batch), "")
         seconds = time.perf_counter() - started
         clean = np.concatenate(logits)
-        findings = probe_model(model, split, clean, probes=probes, device=device)
+        findings = probe_model(model, split, clean, probes=min(probes, size), device=device)
     labels = np.asarray(split.labels, dtype=np.int64)
     condition = ConditionResult(
         eps=None,
@@ -146,7 +146,7 @@ def sweep(
         flow = minimum_norm if searching else {"nested": nested, "independent": independent}[protocol]
         flow(setting, batches(split, size, device))
         if watch and can_double(attack):
-            _double_steps(setting, split, probes)
+            _double_steps(setting, split, min(probes, size))
     return ledger.outcome(attack)
 
 

@@ -50,18 +50,18 @@ class Form(nn.Module):
         """See the class."""
         super().__init__()
         self.network, self.inference = network, inference
-        self.run: Callable[[Tensor], Tensor] = network
+        self.padded: Padded | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns logits (N, K) for images (N, C, H, W) in [0,1]."""
         layout = torch.channels_last if self.inference.channels_last else torch.contiguous_format
         x = x.to(dtype=getattr(torch, self.inference.dtype), memory_format=layout)
-        return self.run(x).float()
+        return cast(Tensor, (self.padded or self.network)(x)).float()
 
     def compiled(self) -> "Form":
         """Returns the same form, compiled at its first call."""
         form = Form(self.network, self.inference)
-        form.run = Padded(cast(Callable[[Tensor], Tensor], torch.compile(self.network, dynamic=False)))
+        form.padded = Padded(cast(Callable[[Tensor], Tensor], torch.compile(self.network, dynamic=False)))
         return form.eval()
 
 

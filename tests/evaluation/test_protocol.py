@@ -1,3 +1,4 @@
+import gc
 from collections import defaultdict
 from contextlib import nullcontext
 from fractions import Fraction
@@ -96,6 +97,49 @@ def test_survivors_are_packed_into_full_batches_and_wrong_examples_never_attacke
     SEEN.clear()
     sweep(net, split, Recording(), threat_models=BUDGETS[:2], batch_size=16)
     assert [SEEN[threat_model.eps] for threat_model in BUDGETS[:2]] == [[16, 16, 5], [16, 16, 5]]
+
+
+class Generated:
+    """Images that exist only while they are used, and a count of how often each was asked for."""
+
+    def __init__(self, count: int) -> None:
+        self.labels = np.zeros(count, dtype=np.int64)
+        self.asked = np.zeros(count, dtype=int)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        self.asked[index] += 1
+        return torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(index)), int(self.labels[index])
+
+
+class Weighing(Idle):
+    """Notes the largest number of pixels in memory at any time."""
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
+        pixels = {t.data_ptr(): t.numel() for t in gc.get_objects() if isinstance(t, Tensor) and t.shape[1:] == (3, 8, 8)}
+        PIXELS.append(sum(pixels.values()))
+        return x.clone()
+
+
+PIXELS: list[int] = []
+
+
+class Certain(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([x.sum(dim=(1, 2, 3)) + 1, 0 * x.sum(dim=(1, 2, 3))], dim=1)
+
+
+def test_images_are_read_once_and_memory_does_not_grow_with_their_number() -> None:
+    largest = []
+    for count in (64, 640):
+        PIXELS.clear()
+        split = Generated(count)
+        sweep(Certain(), split, Weighing(), threat_models=BUDGETS, batch_size=16, inference=AS_GIVEN)
+        assert split.asked[2:].max() == 1
+        largest.append(max(PIXELS))
+    assert largest[0] == largest[1]
 
 
 def test_nested_equals_independent_where_nothing_is_pruned(net: nn.Module, split: TensorSplit) -> None:

@@ -144,3 +144,19 @@ def test_padding_gives_no_gradient_to_the_filling(x: Tensor) -> None:
     padded = Padded(lambda x: x.sum(dim=(1, 2, 3))[:, None])
     padded(x)
     assert torch.equal(torch.autograd.grad(padded(leaf).sum(), leaf)[0], torch.ones_like(leaf))
+
+
+@pytest.fixture
+def eager_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traces like torch.compile, but skips the minutes of code generation."""
+    compiler = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda network, **options: compiler(network, backend="aot_eager", **options))
+
+
+def test_compiled_form_has_the_networks_logits_and_gradients_for_every_batch_size(x: Tensor, eager_compiler: None) -> None:
+    net = conv_net()
+    form = inference_form(net, x[:2], Inference(compile=True))
+    assert form.padded is not None
+    for count in (6, 5, 2):
+        assert torch.allclose(form(x[:count]), net(x[:count]), atol=1e-4)
+        assert torch.allclose(_gradient(form, x[:count]), _gradient(net, x[:count]), rtol=1e-3, atol=1e-3)
