@@ -148,7 +148,6 @@ def test_without_retraining_a_detector_is_only_scored(folder: Path, digits: Imag
     assert sum(isinstance(step, Detect) for step in plan.steps) == 3 + 1 + 1 + 1
 
 
-@POISONS.register
 class Unmakeable(LabelFlip):
     """A poison that never runs."""
 
@@ -159,7 +158,10 @@ class Unmakeable(LabelFlip):
         return None if model is None else "it takes a full moon"
 
 
-def test_a_poison_that_cannot_be_made_skips_its_cells_with_the_reason(folder: Path, digits: ImageData) -> None:
+def test_a_poison_that_cannot_be_made_skips_its_cells_with_the_reason(
+    folder: Path, digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(POISONS, "_registered", {**POISONS._registered, "unmakeable": Unmakeable})
     plan = plan_of(suite_of(folder, "poisons.moon={name: unmakeable, rates: [0.1]}"), digits)
     cells = [cell for cell in plan.cells if cell.cell.poison == "moon"]
     assert {cell.skip for cell in cells} == {"it takes a full moon"}
