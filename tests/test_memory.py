@@ -1,5 +1,6 @@
 import resource
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,13 +21,27 @@ def page_faults() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
+def resident() -> int:
+    """Returns the bytes of memory that the process occupies."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="a matter of glibc")
-def test_large_tensors_take_no_fresh_pages_inside_the_block_only() -> None:
-    outside = page_faults()
+def test_large_tensors_take_no_fresh_pages_inside_the_block() -> None:
     with reused_memory():
         inside = page_faults()
-    assert inside < outside / 10
-    assert page_faults() > outside / 2
+    assert inside < SIZE / resource.getpagesize()  # ten times that many if every tensor took its own
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a matter of glibc")
+def test_freed_memory_is_kept_inside_the_block_and_given_back_at_its_end() -> None:
+    with reused_memory():
+        tensor = torch.ones(SIZE, dtype=torch.uint8)
+        full = resident()
+        del tensor
+        kept = resident()
+    assert kept > full - SIZE / 2
+    assert resident() < full - SIZE / 2
 
 
 def test_block_changes_nothing_without_glibc(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ build=$root/build/fuzz
 
 cd "$root"
 cmake --preset fuzz >/dev/null
-cmake --build --preset fuzz
+cmake --build --preset fuzz --target fuzz_image fuzz_bundle
 "$python" tests/fixtures "$build/fixtures"
 
 status=0

@@ -12,7 +12,9 @@ namespace harness {
 namespace {
 
 constexpr std::int64_t kSchemaVersion = 1;
+constexpr std::size_t kMostClasses = 10'000;                 // the confusion matrix has their square
 constexpr std::size_t kLargestImage = std::size_t{1} << 26;  // values of one example
+constexpr std::size_t kLargestRatio = 1032;                  // what deflate reaches at best
 
 constexpr std::array kKinds = {std::pair{Kind::clean, "clean"},
                                std::pair{Kind::attack, "attack"},
@@ -71,13 +73,19 @@ std::vector<std::uint64_t> checked_shape(const hdf5::Object& dataset, const std:
                    hdf5::type_name(dataset) + " " + got);
 }
 
-ImageShape read_shape(const hdf5::Object& x, std::uint64_t n) {
+// No more values can be there than the file has room for.
+ImageShape read_shape(const hdf5::Object& x, std::uint64_t n, std::uint64_t room) {
     const auto extent = checked_shape(x, "float32", {n, 0, 0, 0});
     const bool small = extent[1] <= kLargestImage && extent[2] <= kLargestImage / extent[1] &&
                        extent[3] <= kLargestImage / extent[1] / extent[2];
     if (!small)
         throw BadInput(x.place + ": expected images of at most " + std::to_string(kLargestImage) + " values");
-    return {extent[1], extent[2], extent[3]};
+    const ImageShape shape{extent[1], extent[2], extent[3]};
+    if (shape.size() * sizeof(float) / kLargestRatio > room / n) {
+        throw BadInput(x.place + ": expected at most as many images as the file has room for, got " +
+                       std::to_string(n));
+    }
+    return shape;
 }
 
 // Whole numbers are stored uncompressed: no more can be there than the file has room for.
@@ -173,7 +181,7 @@ Condition Bundle::read_condition(const hdf5::Object& group, const std::string& n
             .target_class = target ? std::optional(static_cast<std::size_t>(*target)) : std::nullopt,
             .clean_name = hdf5::text_attribute(group, "clean"),
             .clean = std::nullopt,
-            .shape = read_shape(hdf5::open_dataset(group, "x"), labels.size()),
+            .shape = read_shape(hdf5::open_dataset(group, "x"), labels.size(), room),
             .labels = std::move(labels),
             .rows = std::move(rows),
             .has_logits = has_logits};

@@ -10,7 +10,7 @@ namespace harness::hdf5 {
 
 namespace {
 
-constexpr std::size_t kLongestText = 1 << 16;
+constexpr std::size_t kLongestText = 1 << 13;
 
 // What the deepest entry of HDF5's error stack says was wrong.
 std::string last_error() {

@@ -80,11 +80,12 @@ Scores score(const ScoreConfig& config, const Bundle& bundle) {
         const auto logits = classifier.logits(batch->x, batch->count);
         const double taken = seconds_since(began);
         Outcome& outcome = outcomes[batch->condition];
-        const auto clean = outcome.condition().clean;
-        outcome.add(*batch, logits, clean ? &outcomes[*clean].correct() : nullptr, taken);
+        const Condition& condition = outcome.condition();
+        const auto* clean_correct = condition.attacked() ? &outcomes[*condition.clean].correct() : nullptr;
+        outcome.add(*batch, logits, clean_correct, taken);
         outcome.seconds += seconds_since(asked);
         asked = Clock::now();
-        progress.update(outcome.condition().name, batch->first + batch->count, outcome.condition().size());
+        progress.update(condition.name, batch->first + batch->count, condition.size());
     }
     return {model.provider(),    model.threads(),       size, model.metadata("model_sha256"),
             std::move(outcomes), seconds_since(started)};

@@ -29,8 +29,6 @@ from harness.steps.train import Train
 from harness.suite import Suite, Variant
 
 TABLE = "crossruntime.csv"
-
-
 FORMATS: Mapping[Precision, str] = {"float32": "onnx", "int8": "int8", "fp16": "fp16"}
 """Precision -> format of the file."""
 PRECISIONS: Mapping[str, Precision] = {"float32": "float32", "int8": "int8", "float16": "fp16"}

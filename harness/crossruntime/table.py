@@ -33,7 +33,8 @@ class Scored(NamedTuple):
 def table_of(found: Iterable[Scored]) -> pd.DataFrame:
     """Returns the table.
 
-    The rule of agreement holds for float32; whether INT8 and FP16 will do is for their accuracies to say.
+    The rule of agreement holds for float32; whether INT8 and FP16 will do is for their accuracies to say. All are shown
+    the same images, attacked on the PyTorch model: what INT8 resists of them, an attack on INT8 itself may still break.
     """
     rows = [_row(scored, score) for scored in found for score in scored.scores]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"agrees": "boolean"})

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from harness.models.folding import foldable_pairs, without_norm
 from harness.modes import evaluating
 from harness.spec import Spec
 
@@ -130,50 +131,17 @@ def _build(model: nn.Module, probe: Tensor, inference: Inference) -> Form:
 def fold_batchnorm(network: nn.Module, probe: Tensor) -> int:
     """Multiplies every BatchNorm that directly follows a convolution into it, in place, and returns their number.
 
-    Which BatchNorm follows which convolution is seen in a forward pass: its input is the convolution's output, and
-    both run once. timm's BatchNorm layers with a built-in activation keep the activation.
+    timm's BatchNorm layers with a built-in activation keep the activation.
 
     Args:
         network: A network in eval mode whose parameters are frozen.
         probe: A few images (n, C, H, W).
     """
-    pairs = _adjacent(network, probe)
-    for conv, norm in pairs:
+    pairs = foldable_pairs(network, probe)
+    for convolution, batch_norm in pairs:
+        conv, norm = cast(nn.Conv2d, network.get_submodule(convolution)), cast(nn.BatchNorm2d, network.get_submodule(batch_norm))
         mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
-        conv.weight, conv.bias = fuse_conv_bn_weights(
-            conv.weight, conv.bias, mean, variance, norm.eps, norm.weight, norm.bias, isinstance(conv, nn.ConvTranspose2d)
-        )
+        conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, mean, variance, norm.eps, norm.weight, norm.bias)
         conv.requires_grad_(False)
-    rest = {norm: nn.Sequential(*(getattr(norm, name) for name in ("drop", "act") if hasattr(norm, name))) for _, norm in pairs}
-    for parent in list(network.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.BatchNorm2d) and child in rest:
-                setattr(parent, name, rest[child])
+        network.set_submodule(batch_norm, without_norm(norm))
     return len(pairs)
-
-
-def _adjacent(network: nn.Module, probe: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Returns the pairs of convolution and BatchNorm that run once, directly after one another."""
-    calls: dict[nn.Module, int] = {}
-    outputs: list[tuple[Tensor, nn.Conv2d]] = []
-    pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
-
-    def before(module: nn.Module, inputs: tuple[object, ...]) -> None:
-        calls[module] = calls.get(module, 0) + 1
-        if isinstance(module, nn.BatchNorm2d) and outputs and inputs and inputs[0] is outputs[-1][0]:
-            pairs.append((outputs[-1][1], module))
-
-    def after(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
-        if isinstance(module, nn.Conv2d) and isinstance(output, Tensor):
-            outputs[:] = [(output, module)]
-
-    handles = [module.register_forward_pre_hook(before) for module in network.modules()]
-    handles += [module.register_forward_hook(after) for module in network.modules()]
-    try:
-        with torch.no_grad():
-            network(probe)
-    finally:
-        for handle in handles:
-            handle.remove()
-    foldable = [(conv, norm) for conv, norm in pairs if norm.running_mean is not None and norm.running_var is not None]
-    return [(conv, norm) for conv, norm in foldable if calls[conv] == calls[norm] == 1]

@@ -4,6 +4,8 @@ import math
 from collections.abc import Hashable
 from typing import Any, NamedTuple
 
+import pandas as pd
+
 from harness.reports.load import Results
 from harness.reports.names import eps_text, is_missing, model_label
 
@@ -54,13 +56,17 @@ def expectations_table(results: Results) -> ShortTable:
 
 
 def trouble_table(results: Results) -> ShortTable:
-    """Returns the cells without numbers, those of the same model and reason in one row."""
-    without = results.cells[~results.cells["status"].isin(["done", "cached"])]
-    rows = [
-        [str(part) for part in (*key, len(group), ", ".join(dict.fromkeys(group["attack"])))]
-        for key, group in without.fillna("").groupby(["model", "status", "reason"], sort=False)
+    """Returns the cells and detections without numbers, those of the same model and reason in one row."""
+    found = [results.cells.assign(what=results.cells["attack"])]
+    if not results.detectors.empty:
+        found.append(results.detectors.assign(what=results.detectors["detector"]))
+    rows = pd.concat([table[["model", "status", "reason", "what"]] for table in found]).fillna("")
+    without = rows[~rows["status"].isin(["done", "cached"])]
+    texts = [
+        [str(part) for part in (*key, len(group), ", ".join(dict.fromkeys(group["what"])))]
+        for key, group in without.groupby(["model", "status", "reason"], sort=False)
     ]
-    return ShortTable("Cells without numbers", ["model", "status", "reason", "cells", "attacks"], rows)
+    return ShortTable("Without numbers", ["model", "status", "reason", "rows", "attacks and detectors"], texts)
 
 
 def _rate(row: dict[Hashable, Any], name: str) -> str:

@@ -1,20 +1,15 @@
 """The network as the attack sees it: in eval mode, its parameters frozen, its batch norms folded into convolutions."""
 
 import copy
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 import torch
-from timm.layers.conv2d_same import Conv2dSame
-from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 
-CONVOLUTIONS = (nn.Conv2d, Conv2dSame)
-BATCH_NORMS = (nn.BatchNorm2d, BatchNormAct2d)
-"""Exact types that are folded: a subclass may compute with its weights in another way."""
+from harness.models.folding import foldable_pairs, without_norm
+
 COPYING = (nn.SiLU, nn.Hardswish, nn.Mish)
 """Activations whose backward pass needs their input: computing them in place makes autograd copy it first."""
 TOLERANCE = 1e-3
@@ -79,7 +74,7 @@ def _folded(model: nn.Module, example: Tensor) -> tuple[nn.Module, list[Fold]]:
     """Returns a twin with as much folded as gives the plain network's logits, and the folds."""
     plain = _sharing_copy(model)
     network = _sharing_copy(model)
-    folds = [_fold(network, model, *pair) for pair in _consecutive(plain, example)]
+    folds = [_fold(network, model, *pair) for pair in foldable_pairs(plain, example)]
     for fold in folds:
         fold.refresh()
     with torch.no_grad():
@@ -107,43 +102,5 @@ def _fold(network: nn.Module, model: nn.Module, convolution: str, batch_norm: st
     live, live_norm = model.get_submodule(convolution), model.get_submodule(batch_norm)
     folded.weight = nn.Parameter(torch.empty_like(cast(Tensor, live.weight)), requires_grad=False)
     folded.bias = nn.Parameter(torch.empty_like(cast(Tensor, live_norm.running_mean)), requires_grad=False)
-    rest = nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity()
-    network.set_submodule(batch_norm, rest.eval())
+    network.set_submodule(batch_norm, without_norm(norm))
     return Fold(cast(nn.Conv2d, folded), cast(nn.Conv2d, live), cast(nn.BatchNorm2d, live_norm))
-
-
-def _consecutive(network: nn.Module, example: Tensor) -> list[tuple[str, str]]:
-    """Returns the names of convolutions whose output goes into one batch norm and nowhere else, and of that norm."""
-    made: dict[str, Any] = {}
-    taken: dict[str, Any] = {}
-    calls: Counter[str] = Counter()
-
-    def record(nodes: dict[str, Any], name: str, tensor: Tensor) -> None:
-        nodes[name] = tensor.grad_fn
-        calls[name] += 1
-
-    with ExitStack() as hooks:
-        for name, module in network.named_modules():
-            if type(module) in CONVOLUTIONS:
-                hook = partial(lambda name, _, __, output: record(made, name, output), name)
-                hooks.enter_context(module.register_forward_hook(hook))
-            elif type(module) in BATCH_NORMS and module.running_mean is not None:
-                pre_hook = partial(lambda name, _, inputs: record(taken, name, inputs[0]), name)
-                hooks.enter_context(module.register_forward_pre_hook(pre_hook))
-        logits = network(example.detach().requires_grad_())
-    uses = _uses(logits.grad_fn)
-    sources = {node: name for name, node in made.items() if calls[name] == 1 and uses[node] == 1}
-    return [(sources[node], name) for name, node in taken.items() if node in sources and calls[name] == 1]
-
-
-def _uses(result: Any) -> Counter[Any]:
-    """Returns how often each node of an autograd graph is used by another one."""
-    uses: Counter[Any] = Counter()
-    pending = [] if result is None else [result]
-    while pending:
-        for source, _ in pending.pop().next_functions:
-            if source is not None:
-                if source not in uses:
-                    pending.append(source)
-                uses[source] += 1
-    return uses

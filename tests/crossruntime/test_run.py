@@ -15,9 +15,11 @@ from harness.deployment import export
 from harness.errors import ModelError
 from harness.export.onnx import export_model
 from harness.models.classifier import Classifier
+from harness.reports.tables import write_tables
 from harness.steps.export import Onnx
 from tests.deployed import Deployed
 from tests.nets import small_convnet
+from tests.reports.planted import grid, record_of
 
 RUNTIMES = ["ONNX Runtime (Python)", *["ONNX Runtime (C++)"] * (find_program() is not None)]
 NARROW = ("crosscheck.models=[other]", "crosscheck.attacks=[fgsm]", "crosscheck.formats=[float32]", "crosscheck.corruptions=[]")
@@ -66,6 +68,14 @@ def test_table_on_disk_is_the_table(checked: Crosscheck) -> None:
     assert len(read) == len(checked.table)
     assert read["agrees"].isna().sum() == (checked.table["precision"] != "float32").sum()
     assert not list(checked.path.parent.glob(".*"))
+
+
+def test_page_of_a_run_gains_the_table(deployed: Deployed, tmp_path: Path) -> None:
+    write_tables(record_of(grid()), tmp_path)
+    crosscheck(deployed.suite(*NARROW), out=tmp_path, store=deployed.store, device="cpu")
+    page = (tmp_path / "report.html").read_text()
+    assert "fgsm Linf 16-255 rounded8bit" in page
+    assert "ONNX Runtime (Python)" in page
 
 
 def test_line_says_what_to_install_where_the_program_is_missing(

@@ -80,7 +80,7 @@ def test_batchnorm_that_is_shared_is_not_folded(x: Tensor) -> None:
     assert torch.allclose(form(x), net(x), atol=1e-5)
 
 
-def test_folding_that_would_change_the_network_falls_back_to_one_that_does_not(x: Tensor, caplog) -> None:
+def test_convolution_whose_output_has_a_second_use_is_not_folded(x: Tensor, caplog) -> None:
     class Peeking(nn.Module):
         """Uses a convolution's output before and after BatchNorm: folding changes the result."""
 
@@ -94,6 +94,25 @@ def test_folding_that_would_change_the_network_falls_back_to_one_that_does_not(x
             return (self.norm(raw) * raw).mean(dim=(2, 3))
 
     net = Peeking().eval()
+    form = inference_form(net, x)
+    assert torch.allclose(form(x), net(x), atol=1e-5)
+    assert any(isinstance(module, nn.BatchNorm2d) for module in form.modules())
+    assert not caplog.text
+
+
+def test_folding_that_changes_the_network_all_the_same_is_given_up(x: Tensor, caplog) -> None:
+    class Weighed(nn.Module):
+        """Reads a convolution's weights beside calling it."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+            self.norm.running_var.fill_(4.0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.norm(self.conv(x)).mean(dim=(2, 3)) + self.conv.weight.abs().sum()
+
+    net = Weighed().eval()
     form = inference_form(net, x)
     assert torch.allclose(form(x), net(x), atol=1e-5)
     assert any(isinstance(module, nn.BatchNorm2d) for module in form.modules())

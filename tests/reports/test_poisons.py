@@ -16,6 +16,7 @@ from harness.reports.curves import draw_curves
 from harness.reports.html import render
 from harness.reports.load import Results
 from harness.reports.poison_page import detector_charts, detectors_table, pictures, poisons_table, success_charts
+from harness.reports.summary import trouble_table
 from harness.reports.tables import write_tables
 from tests.reports.conftest import Write
 from tests.reports.planted import (
@@ -240,6 +241,7 @@ def test_a_detector_that_cannot_run_is_shown_with_its_reason(written: Write) -> 
     assert table is not None
     assert (table.rows[0][0].detail, table.rows[0][3].text) == ("label_flip changes no image", "–")
     assert detector_charts(results) == []
+    assert trouble_table(results).rows == [["pgd", "skipped", "label_flip changes no image", "1", "strip"]]
 
 
 def test_a_poison_that_was_not_made_has_a_reason_and_no_number(written: Write) -> None:
