@@ -44,6 +44,14 @@ def test_freed_memory_is_kept_inside_the_block_and_given_back_at_its_end() -> No
     assert resident() < full - SIZE / 2
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="a matter of glibc")
+def test_end_of_an_inner_block_leaves_the_outer_one_open() -> None:
+    with reused_memory():
+        with reused_memory():
+            pass
+        assert page_faults() < SIZE / resource.getpagesize()
+
+
 def test_block_changes_nothing_without_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_glibc", lambda: None)
     with reused_memory():

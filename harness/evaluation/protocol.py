@@ -18,6 +18,7 @@ from harness.evaluation.flows import Setting, independent, minimum_norm, nested
 from harness.evaluation.ledger import Keep, Ledger, peak_memory_mb
 from harness.evaluation.probes import can_double, probe_model, probe_steps, spread
 from harness.images import ImageSplit
+from harness.memory import reused_memory
 from harness.models.inference import AS_GIVEN, Inference, inference_form
 from harness.modes import evaluating, frozen_parameters
 from harness.progress import Progress, Silent
@@ -30,6 +31,7 @@ PROBES = 2
 """Images on which the faster form of a network is compared with the network itself."""
 
 
+@reused_memory()
 def evaluate_clean(
     model: nn.Module,
     split: ImageSplit,
@@ -78,6 +80,7 @@ def evaluate_clean(
     return Outcome(labels, clean, (condition,), np.full(len(labels), np.inf, dtype=np.float32))
 
 
+@reused_memory()
 def sweep(
     model: nn.Module,
     split: ImageSplit,

@@ -122,8 +122,9 @@ def test_command_line_agrees_with_zero_and_disagrees_with_one(
     assert call(deployed, tmp_path) == 0
     assert call(deployed, tmp_path, "--onnx", str(file)) == 0
     capsys.readouterr()
-    assert call(deployed, tmp_path, "--onnx", str(file), "--model", "baseline") == 1
-    lines = capsys.readouterr().out.splitlines()
+    code, printed = call(deployed, tmp_path, "--onnx", str(file), "--model", "baseline"), capsys.readouterr()
+    assert code == 1, printed
+    lines = printed.out.splitlines()
     assert any(re.match(r"baseline, clean, .*: \d+ flips outside the margin of 0\.001", line) for line in lines)
     assert lines[-1] == str(tmp_path / "crossruntime_mine.csv")
 
