@@ -17,14 +17,16 @@ def preserved_modes(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for module, training in modes:
-            module.training = training
+            if module.training != training:  # a module's attributes are slow to set, and a network has hundreds
+                module.training = training
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Puts the whole network into eval mode, and every module back into its own mode on leaving."""
     with preserved_modes(model):
-        model.eval()
+        if any(module.training for module in model.modules()):
+            model.eval()
         yield
 
 

@@ -82,6 +82,11 @@ class Victim:
         if self.y.shape != self.x.shape[:1] or self.y.dtype != torch.int64:
             raise HarnessError(f"attack: expected int64 labels ({len(self.x)},), got {self.y.dtype} {tuple(self.y.shape)}")
 
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The layout of images that the network computes in; that of `x` where it says nothing."""
+        return getattr(self.form, "memory_format", torch.preserve_format)
+
     def at(self, rows: Tensor) -> "Victim":
         """Returns the same network with the examples `rows` (n,) only."""
         return Victim(self.model, self.x[rows], self.y[rows], self.form)
@@ -119,7 +124,8 @@ def run_attack(
             rows = (~state.fooled).nonzero().flatten()
             if len(rows):
                 watched = _watch(victim.at(rows), threat_model, best_of_iterates=best_of_iterates)
-                returned = _perturb(attack, watched, threat_model=threat_model, seed=restart_seed(seed, restart))
+                layout = victim.memory_format if threat_model.norm in attack.ANY_LAYOUT else torch.preserve_format
+                returned = _perturb(attack, watched, threat_model, seed=restart_seed(seed, restart), layout=layout)
                 state.take(rows, watched, returned, model=victim.model)
     distance = threat_model.distance(state.x_adv, victim.x)
     return AttackResult(state.x_adv, state.known_logits(victim), state.fooled, distance, state.evidence)
@@ -145,7 +151,7 @@ def find_nearest(attack: Attack, victim: Victim, *, threat_model: ThreatModel, s
         for restart in range(1 if attack.RESTARTS_INSIDE else attack.restarts) if len(x_adv) else ():
             goal = Goal(victim.y, targeted=threat_model.targeted)
             watched = Shrinker(victim.form or victim.model, victim.x, goal, threat_model=threat_model, judge=victim.model)
-            returned = _perturb(attack, watched, threat_model=threat_model, seed=restart_seed(seed, restart))
+            returned = _perturb(attack, watched, threat_model, seed=restart_seed(seed, restart))
             last = victim.x if returned is None else returned
             with torch.no_grad():
                 watched.forwards += len(last)
@@ -222,9 +228,16 @@ def _watch(victim: Victim, threat_model: ThreatModel, *, best_of_iterates: bool)
     return Watcher(form, victim.x, goal, threat_model=threat_model)
 
 
-def _perturb(attack: Attack, watched: Watcher, *, threat_model: ThreatModel, seed: int) -> Tensor | None:
+def _perturb(
+    attack: Attack,
+    watched: Watcher,
+    threat_model: ThreatModel,
+    *,
+    seed: int,
+    layout: torch.memory_format = torch.preserve_format,
+) -> Tensor | None:
     """Returns what the attack returned, or None where it was stopped because all examples are broken."""
-    x, y = watched.x.clone(), watched.goal.y.clone()
+    x, y = watched.x.clone(memory_format=layout), watched.goal.y.clone()
     generator = torch.Generator(device=x.device).manual_seed(seed)
     try:
         with global_seed(seed), torch.enable_grad():

@@ -80,7 +80,8 @@ class Watcher(nn.Module):
 
     def _measure(self, gradient: Tensor, rows: Tensor) -> None:
         self.backwards += len(rows)
-        largest = gradient.detach().abs().amax(dim=(1, 2, 3))
+        gradient, image = gradient.detach(), (1, 2, 3)
+        largest = torch.maximum(gradient.amax(image), -gradient.amin(image))
         self.gradients.index_add_(0, rows, torch.ones_like(rows))
         self.zero_gradients.index_add_(0, rows, (largest == 0).long())
         self.nonfinite_gradients[rows] |= ~largest.isfinite()

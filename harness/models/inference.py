@@ -53,10 +53,14 @@ class Form(nn.Module):
         self.network, self.inference = network, inference
         self.padded: Padded | None = None
 
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The layout that images are brought into."""
+        return torch.channels_last if self.inference.channels_last else torch.contiguous_format
+
     def forward(self, x: Tensor) -> Tensor:
         """Returns logits (N, K) for images (N, C, H, W) in [0,1]."""
-        layout = torch.channels_last if self.inference.channels_last else torch.contiguous_format
-        x = x.to(dtype=getattr(torch, self.inference.dtype), memory_format=layout)
+        x = x.to(dtype=getattr(torch, self.inference.dtype), memory_format=self.memory_format)
         return cast(Tensor, (self.padded or self.network)(x)).float()
 
     def compiled(self) -> "Form":

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from harness.attacks.base import ATTACKS, Access, Attack
 from harness.attacks.stepwise import Stepwise
+from harness.attacks.torchattacks.inplace import InPlacePGD
 from harness.attacks.torchattacks.library import run_library
 from harness.threat import Norm, ThreatModel
 
@@ -23,8 +24,10 @@ class FGSM(Attack):
     Source: Goodfellow et al. 2015, https://arxiv.org/abs/1412.6572, section 4.
     """
 
+    VERSION: ClassVar[int] = 2
     ACCESS: ClassVar[Access] = "single_step"
     TARGETED: ClassVar[bool] = True
+    ANY_LAYOUT: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF})
 
     name: Literal["fgsm"] = "fgsm"
 
@@ -44,7 +47,9 @@ class PGD(Stepwise):
     Source: Madry et al. 2018, https://arxiv.org/abs/1706.06083, section 2.1.
     """
 
+    VERSION: ClassVar[int] = 2
     NORMS: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF, Norm.L2})
+    ANY_LAYOUT: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF})
 
     name: Literal["pgd"] = "pgd"
     random_start: bool = True
@@ -55,7 +60,7 @@ class PGD(Stepwise):
         shared = {"eps": float(threat_model.eps), "alpha": self.step_size(threat_model)}
         shared |= {"steps": self.steps, "random_start": self.random_start}
         if threat_model.norm is Norm.LINF:
-            attack = torchattacks.PGD(model, **shared)
+            attack = InPlacePGD(model, **shared)
         else:
             attack = torchattacks.PGDL2(model, **shared, eps_for_division=TINY)
         return run_library(attack, x, y, targeted=threat_model.targeted)
@@ -67,6 +72,9 @@ class BIM(Stepwise):
 
     Source: Kurakin et al. 2017, https://arxiv.org/abs/1607.02533, section 2.2.
     """
+
+    VERSION: ClassVar[int] = 2
+    ANY_LAYOUT: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF})
 
     name: Literal["bim"] = "bim"
 
@@ -83,6 +91,9 @@ class MIFGSM(Stepwise):
 
     Source: Dong et al. 2018, https://arxiv.org/abs/1710.06081, algorithm 1.
     """
+
+    VERSION: ClassVar[int] = 2
+    ANY_LAYOUT: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF})
 
     name: Literal["mifgsm"] = "mifgsm"
     decay: float = Field(default=1.0, ge=0)
