@@ -11,6 +11,7 @@ import torch
 
 from harness.console import show_table
 from harness.spec import parse_eps
+from tests.bench import deployed
 from tests.bench.contenders import CONTENDERS
 from tests.bench.overhead import own_share
 from tests.bench.strong import STRONG_EPS, harness_strong, plain_multi_attack
@@ -23,18 +24,21 @@ def main() -> None:
     """Parses, measures, prints."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=196, help="test images")
-    parser.add_argument("--only", nargs="*", default=list(CONTENDERS), choices=list(CONTENDERS), help="contenders")
-    parser.add_argument("--strong", type=int, default=32, help="test images for the strong attack; 0 leaves it out")
+    parser.add_argument("--only", nargs="*", default=list(PARTS), choices=list(PARTS), help="parts to run")
+    parser.add_argument("--contenders", nargs="*", default=list(CONTENDERS), choices=list(CONTENDERS), help="of the sweep")
+    parser.add_argument("--strong", type=int, default=32, help="test images for the strong attack")
+    deployed.add_options(parser)
     options = parser.parse_args()
-    found = subjects(options.count)
-    budgets = [parse_eps(eps) for eps in EPS]
+    for name in options.only:
+        PARTS[name](options)
+
+
+def _show_sweep(options: argparse.Namespace) -> None:
+    found, budgets = subjects(options.count), [parse_eps(eps) for eps in EPS]
     for label in found.networks:
-        show_table(f"{label}: {found.title}", *_sweeps(found, label, budgets, options.only))
+        show_table(f"{label}: {found.title}", *_sweeps(found, label, budgets, options.contenders))
     rows = [(label, f"{100 * own_share(network, found, budgets):.1f} %") for label, network in found.networks.items()]
     show_table("The harness's own share of the sweep, outside model passes", ["network", "share"], rows)
-    if options.strong:
-        show_table(*_strong(small_subjects(options.strong)))
-    show_table("Start-up", ["command", "seconds (median)"], [("harness --help", f"{_start_up():.2f}")])
 
 
 def _sweeps(found: Subjects, label: str, budgets: list[Fraction], names: list[str]) -> tuple[list[str], list[list[str]]]:
@@ -47,6 +51,10 @@ def _sweeps(found: Subjects, label: str, budgets: list[Fraction], names: list[st
         first = first or seconds
         rows.append([name, f"{seconds:.1f}", f"{first / seconds:.2f}", *(f"{100 * value:.1f}" for value in robust)])
     return ["PGD-10 sweep", "seconds", f"times faster than {names[0]}", *(f"robust % at {eps}" for eps in EPS)], rows
+
+
+def _show_strong(options: argparse.Namespace) -> None:
+    show_table(*_strong(small_subjects(options.strong)))
 
 
 def _strong(found: Subjects) -> tuple[str, list[str], list[list[str]]]:
@@ -63,6 +71,10 @@ def _strong(found: Subjects) -> tuple[str, list[str], list[list[str]]]:
     return f"AutoAttack's standard budgets at eps {STRONG_EPS}: {found.title}", columns, rows
 
 
+def _show_start_up(_: argparse.Namespace) -> None:
+    show_table("Start-up", ["command", "seconds (median)"], [("harness --help", f"{_start_up():.2f}")])
+
+
 def _start_up() -> float:
     seconds = []
     for _ in range(STARTS):
@@ -71,6 +83,13 @@ def _start_up() -> float:
         seconds.append(time.perf_counter() - started)
     return median(seconds)
 
+
+PARTS = {
+    "sweep": _show_sweep,
+    "strong": _show_strong,
+    "start-up": _show_start_up,
+    "deployed": deployed.show_deployed,
+}
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,220 @@
+"""The deployed model, in one run: throughput of `harness_eval` beside bare loops, its memory, and JPEG files end to end."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+from harness.bundle import BundleCondition, BundleWriter
+from harness.console import show_table, stderr
+from harness.crossruntime.runtimes import INSTALL, find_program
+from harness.export.onnx import export_deploy, export_model
+from harness.export.runtime import OnnxModel
+from harness.models.classifier import Classifier
+from harness.models.timm import Timm
+from harness.threat import Norm
+from tests.bench.subjects import PHOTOGRAPHS
+
+SIDE, CLASSES, BATCH = 224, 10, 32
+NAMES = [f"class {k}" for k in range(CLASSES)]
+JPEG_SIZE, JPEG_QUALITY = (640, 480), 90
+CLEAN = BundleCondition(name="clean", kind="clean")
+NOISE = BundleCondition(name="noise", kind="attack", attack="noise", norm=Norm.LINF, eps=Fraction(8, 255), clean="clean")
+PEAK = (
+    "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
+    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+)
+"""Runs a command and prints its peak memory in KiB. A child inherits the peak of its parent: a bare interpreter's is small."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the counts of this part."""
+    group = parser.add_argument_group("deployed")
+    group.add_argument("--images", type=int, default=128, help=f"images of {SIDE}x{SIDE}, scored clean and attacked")
+    group.add_argument("--rounds", type=int, default=7, help="measurements of each contender, in turns")
+    group.add_argument("--memory", type=int, nargs="*", default=[200, 5000], help="images to weigh the memory at")
+    group.add_argument("--jpegs", type=int, default=100, help="JPEG files to classify")
+    group.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads inside an operator")
+
+
+def show_deployed(options: argparse.Namespace) -> None:
+    """Measures and prints; one line where the C++ programs are missing."""
+    program = find_program()
+    if program is None:
+        stderr.print(f"deployed: {INSTALL}")
+        return
+    bare_loop = program.with_name("bare_loop")
+    if not bare_loop.is_file():
+        stderr.print(f"deployed: expected bare_loop beside {program}, found none; `make cpp` builds both")
+        return
+    torch.manual_seed(0)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        network = Timm(arch="efficientnet_b0").build(NAMES, resolution=SIDE, seed=0)
+        title = f"EfficientNet-B0 at {SIDE}x{SIDE}, {options.threads} threads, {program.parent.name} build"
+        if options.images:
+            show_table(f"Throughput: {title}", *throughput(network, folder, (program, bare_loop), options))
+        if options.memory:
+            show_table(f"Peak memory of score on images of {SIDE}x{SIDE}", *memory(program, folder, options))
+        if options.jpegs:
+            files = jpeg_files(folder, options.jpegs)
+            show_table(f"classify, JPEG files of {JPEG_SIZE}: {title}", *end_to_end(network, folder, program, files, options))
+
+
+def throughput(
+    network: Classifier, folder: Path, programs: tuple[Path, Path], options: argparse.Namespace
+) -> tuple[list[str], list[list[str]]]:
+    """Compares images per second: from file to scored logits by `harness_eval`, from memory by the bare loops."""
+    program, bare_loop = programs
+    model, bundle = folder / "model.onnx", folder / "bundle.h5"
+    x = smooth_images(options.images)
+    export_model(network, model, resolution=SIDE, samples={"clean": torch.from_numpy(x[:2])})
+    write_attacked(bundle, network, x)
+    common = ["--model", model, "--bundle", bundle, "--batch", BATCH, "--threads", options.threads]
+    reports: list[dict[str, Any]] = []
+
+    def score() -> float:
+        reports.append(report_of(program, "score", "--quiet", *common))
+        conditions = reports[-1]["conditions"]
+        return sum(row["n"] for row in conditions) / sum(row["seconds"] for row in conditions)
+
+    rates = alternate(
+        {
+            "bare loop, C++": lambda: report_of(bare_loop, "--images", len(x), "--repeats", 2, *common)["images_per_second"],
+            "harness_eval score": score,
+            "bare loop, Python": lambda: python_loop(model, x, options.threads),
+        },
+        options.rounds,
+    )
+    yardstick, python = rates["bare loop, C++"], rates["bare loop, Python"]
+    rows = [[name, f"{median(found):.1f}", percent(found, yardstick), percent(found, python)] for name, found in rates.items()]
+    worst = max(row["logit_diff"]["p99"] for row in reports[-1]["conditions"])
+    flips = sum(row["flips_outside_margin"] for row in reports[-1]["conditions"])
+    rows.append(["parity with PyTorch", f"{flips} flips outside the margin", f"99th percentile {worst:.1e}", ""])
+    return ["contender", "images/s", "of the bare loop in C++", "of Python"], rows
+
+
+def alternate(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Measures each contender once a round, forwards and backwards in turns, so that a drifting machine favours none."""
+    found: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(rounds):
+        for name in list(contenders)[:: 1 if turn % 2 == 0 else -1]:
+            found[name].append(contenders[name]())
+    return found
+
+
+def percent(rates: Sequence[float], others: Sequence[float]) -> str:
+    """Returns the median of the ratios within a round."""
+    return f"{100 * median(rate / other for rate, other in zip(rates, others, strict=True)):.1f} %"
+
+
+def python_loop(path: Path, x: NDArray[np.float32], threads: int) -> float:
+    """Returns the images per second of onnxruntime in Python on images in memory, twice over, after a pass to warm up."""
+    model = OnnxModel(path, threads=threads)
+    batches = [x[start : start + BATCH] for start in range(0, len(x), BATCH)]
+    model.logits(batches[0])
+    started = time.perf_counter()
+    for batch in [*batches, *batches]:
+        model.logits(batch)
+    return 2 * len(x) / (time.perf_counter() - started)
+
+
+def memory(program: Path, folder: Path, options: argparse.Namespace) -> tuple[list[str], list[list[str]]]:
+    """Weighs `score` on bundles that differ in length only, with a network that is nothing to compute."""
+    model, rows = folder / "means.onnx", []
+    means = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, CLASSES))
+    network = Classifier(means, mean=[0.5] * 3, std=[0.5] * 3, class_names=NAMES).eval()
+    export_model(network, model, resolution=SIDE, samples={"grey": torch.full((2, 3, SIDE, SIDE), 0.5)})
+    for count in options.memory:
+        bundle = folder / f"{count}.h5"
+        write_plain(bundle, count)
+        command = [program, "score", "--quiet", "--model", model, "--bundle", bundle, "--threads", options.threads]
+        peak = int(subprocess.check_output([sys.executable, "-c", PEAK, *map(str, command)]))
+        stored, images = bundle.stat().st_size, count * 3 * SIDE * SIDE * 4
+        rows.append([str(count), f"{images / 2**20:.0f}", f"{stored / 2**20:.0f}", f"{peak / 2**10:.1f}"])
+        bundle.unlink()
+    return ["images", "MiB as float32", "MiB on disk", "peak MiB"], rows
+
+
+def end_to_end(
+    network: Classifier, folder: Path, program: Path, files: Sequence[Path], options: argparse.Namespace
+) -> tuple[list[str], list[list[str]]]:
+    """Measures `classify` from JPEG files to JSON lines; the time for one file is that to start and load the model."""
+    model = folder / "deploy.onnx"
+    pixels = torch.from_numpy(np.asarray(Image.open(files[0])).copy())
+    export_deploy(network, model, resolution=SIDE, samples={"photograph": pixels[None]})
+
+    def seconds(some: Sequence[Path]) -> float:
+        command = map(str, [program, "classify", "--quiet", "--model", model, "--threads", options.threads, *some])
+        started = time.perf_counter()
+        subprocess.run([*command], check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - started
+
+    found = alternate({"first": lambda: seconds(files[:1]), "all": lambda: seconds(files)}, options.rounds)
+    first, whole = (median(values) for values in found.values())
+    rate = (len(files) - 1) / (whole - first)
+    return ["files", "seconds", "seconds of the first", "images/s after it"], [
+        [str(len(files)), f"{whole:.2f}", f"{first:.2f}", f"{rate:.1f}"]
+    ]
+
+
+def jpeg_files(folder: Path, count: int) -> list[Path]:
+    """Writes JPEG files of one size: photographs where they are at hand, else smooth noise."""
+    photographs = sorted(Path(os.environ.get("HARNESS_DATA", PHOTOGRAPHS)).rglob("*.jpg"))[:count]
+    if photographs:
+        images = [Image.open(path).convert("RGB") for path in photographs]
+    else:
+        images = [Image.fromarray((255 * x).astype(np.uint8).transpose(1, 2, 0)) for x in smooth_images(16)]
+    files = [folder / f"{index}.jpg" for index in range(count)]
+    for index, file in enumerate(files):
+        images[index % len(images)].resize(JPEG_SIZE).save(file, quality=JPEG_QUALITY)
+    return files
+
+
+def smooth_images(count: int) -> NDArray[np.float32]:
+    """Returns noise (N, 3, SIDE, SIDE) that is enlarged from a coarse grid, in [0,1]."""
+    return nn.functional.interpolate(torch.rand(count, 3, 14, 14), size=SIDE, mode="bilinear").numpy()
+
+
+@torch.inference_mode()
+def write_attacked(path: Path, network: nn.Module, x: NDArray[np.float32]) -> None:
+    """Writes a clean and an attacked condition with PyTorch's logits: the most that reading a bundle has to do."""
+    y = np.zeros(len(x), np.int64)
+    noise = np.random.default_rng(0).uniform(-8 / 255, 8 / 255, x.shape).astype(np.float32)
+    x_adv = (x + 0.99 * noise).clip(0, 1)
+    with BundleWriter(path, class_names=NAMES, model="efficientnet_b0", model_sha256="") as bundle:
+        for spec, images in {CLEAN: x, NOISE: x_adv}.items():
+            with bundle.condition(spec) as condition:
+                for start in range(0, len(x), BATCH):
+                    rows = slice(start, start + BATCH)
+                    condition.append(images[rows], y[rows], network(torch.from_numpy(images[rows])).numpy())
+
+
+def write_plain(path: Path, count: int) -> None:
+    """Writes images of one colour each, which take a hundredth of their size on disk."""
+    colours = np.random.default_rng(0).random((count, 3, 1, 1), dtype=np.float32)
+    with BundleWriter(path, class_names=NAMES, model="means", model_sha256="") as bundle, bundle.condition(CLEAN) as condition:
+        for some in np.array_split(colours, max(1, count // BATCH)):
+            condition.append(np.broadcast_to(some, (len(some), 3, SIDE, SIDE)), np.zeros(len(some), np.int64))
+
+
+def report_of(program: Path, *arguments: object) -> dict[str, Any]:
+    """Runs a program that prints a JSON object."""
+    done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1):
+        raise SystemExit(f"bench: {done.stderr.strip()}")
+    return json.loads(done.stdout)
