@@ -67,7 +67,7 @@ def _condition_rows(suite: Suite, clean: Cell, variant: Variant) -> Iterator[Gri
             yield GridCell(cell, variant, threat, entry.plugin.supports(threat))
     for label, corruption in suite.corruptions.items():
         for severity in corruption.severities:
-            update = {"condition": "corruption", "corruption": label, "severity": severity}
+            update = {"condition": "corruption", "corruption": label, "corruption_group": corruption.GROUP, "severity": severity}
             yield GridCell(clean.model_copy(update=update), variant, skip=corruption.supports(severity))
 
 

@@ -32,9 +32,9 @@ class PlannedCell:
 
     @property
     def digest(self) -> str:
-        """Digest of the step and the cell's own identity; unique in the grid."""
+        """Digest of the step, which knows the corruption's group, and the cell's own identity; unique in the grid."""
         step = None if self.step is None else self.step.digest
-        return digest_of({"step": step, "cell": self.cell.model_dump(mode="json")})
+        return digest_of({"step": step, "cell": self.cell.model_dump(mode="json", exclude={"corruption_group"})})
 
 
 @dataclass(frozen=True)

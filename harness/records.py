@@ -31,6 +31,7 @@ CELL_COLUMNS = (
         "steps",
         "restarts",
         "corruption",
+        "corruption_group",
         "severity",
         "protocol",
         "seed",
@@ -94,6 +95,8 @@ class Cell(Spec):
     """The attack's number of restarts."""
     corruption: str | None = None
     """Name of the corruption."""
+    corruption_group: str | None = None
+    """What the corruption happens to: noise, blur, weather, digital, geometry or encoding; it follows from the name."""
     severity: int | None = None
     """Severity of the corruption, 1 to 5."""
     protocol: Literal["nested", "independent"] | None = None

@@ -40,6 +40,15 @@ def test_grid_is_models_times_attacks_times_budgets_and_the_clean_rows(suite_fil
     ]
 
 
+def test_cells_of_corruptions_say_what_kind_they_are(suite_file: Path) -> None:
+    suite = load_suite(suite_file, ["corruptions={mist: {name: fog, severities: [2]}, tilt: {name: rotation, severities: [1]}}"])
+    cells = [row.cell for row in cells_of(suite) if row.cell.model == "baseline" and row.cell.corruption]
+    assert [(cell.corruption, cell.corruption_group, cell.severity) for cell in cells] == [
+        ("mist", "weather", 2),
+        ("tilt", "geometry", 1),
+    ]
+
+
 def test_cell_that_cannot_run_carries_its_reason(suite_file: Path) -> None:
     cells = cells_of(load_suite(suite_file, ["attacks.fgsm.norm=L1", "attacks.fgsm.eps=[1]"]))
     skipped = [row for row in cells if row.skip is not None]

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from harness.metrics import wilson_interval
+from harness.reports.corruptions import common_corruptions
 from harness.reports.load import Results
 from harness.reports.models import Condition, ModelView
 from harness.reports.names import WORST_CASE, eps_text, model_label, slug
@@ -127,15 +128,17 @@ def _eps_axis(budgets: Sequence[float], norm: str) -> tuple[tuple[tuple[float, s
 
 
 def corruption_charts(results: Results) -> list[Chart]:
-    """Returns accuracy against severity: the mean over corruptions first, then corruption by corruption."""
+    """Returns accuracy against severity: the mean over common corruptions first, then corruption by corruption."""
     rows = results.cells[(results.cells["condition"] == "corruption") & results.cells["accuracy"].notna()]
     if rows.empty:
         return []
-    palette, label = palette_of(results), rows.apply(model_label, axis=1)
-    grouped = rows.assign(label=label).groupby(["label", "severity"], sort=False)["accuracy"]
-    means = grouped.mean()[grouped.size() == rows["corruption"].nunique()].reset_index()
-    charts = [_corruption_chart(means, palette, name="corruption__mean", title="Mean over corruptions")]
-    for corruption, group in rows.assign(label=label).groupby("corruption", sort=False):
+    palette, rows = palette_of(results), rows.assign(label=rows.apply(model_label, axis=1))
+    charts = []
+    if len(common := common_corruptions(rows)):
+        grouped = common.groupby(["label", "severity"], sort=False)["accuracy"]
+        means = grouped.mean()[grouped.size() == common["corruption"].nunique()].reset_index()
+        charts.append(_corruption_chart(means, palette, name="corruption__mean", title="Mean over common corruptions"))
+    for corruption, group in rows.groupby("corruption", sort=False):
         charts.append(_corruption_chart(group, palette, name=f"corruption__{slug(str(corruption))}", title=str(corruption)))
     return charts
 

@@ -9,12 +9,12 @@ import pandas as pd
 
 from harness.errors import HarnessError
 from harness.metrics import wilson_interval
-from harness.records import Status, Verdict
+from harness.records import Verdict
+from harness.reports.corruptions import LOST, mean_corruption_accuracy
 from harness.reports.load import load_results
 from harness.reports.names import MODEL_COLUMNS, WORST_CASE, condition_label, eps_text, is_missing
 
 SEVERITY = {Verdict.PASS: 1, Verdict.SUSPECT: 2, Verdict.INVALID: 3}
-LOST = (Status.FAILED, Status.NOT_RUN)
 OTHER_EXAMPLES = ("trigger", "target")
 """Conditions that are scored on examples of their own."""
 NORMS = ("Linf", "L2", "L1")
@@ -131,7 +131,7 @@ def _model_row(cells: pd.DataFrame, sweep: pd.DataFrame, *, norm: str | None, ep
         "attacks": worst.get("attacks"),
         "strongest_attack": None if strongest is None else strongest["attack"],
         "mean_robust_accuracy": curve["robust_accuracy"].mean(),
-        "mean_corruption_accuracy": _mean_corruption_accuracy(cells),
+        "mean_corruption_accuracy": mean_corruption_accuracy(cells),
         "backdoor_success_rate": done.loc[done["condition"] == "trigger", "attack_success_rate"].max(),
         **_costs(done[done["condition"] == "attack"], n),
         "verdict": verdict,
@@ -152,12 +152,6 @@ def _costs(attacked: pd.DataFrame, n: int | None) -> dict[str, float]:
         "backwards_per_example": float(attacked["backwards"].sum()) / n,
         "attack_seconds": float(attacked["seconds"].sum()),
     }
-
-
-def _mean_corruption_accuracy(cells: pd.DataFrame) -> float:
-    """Returns the mean over corruptions and severities; missing where one of them was lost, for the rest is no fair mean."""
-    corrupted = cells[cells["condition"] == "corruption"]
-    return math.nan if corrupted["status"].isin(LOST).any() else float(corrupted["accuracy"].mean())
 
 
 def _strongest(cells: pd.DataFrame, *, norm: str | None, eps: float | None) -> dict[Hashable, Any] | None:

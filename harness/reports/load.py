@@ -27,6 +27,8 @@ MATCHED = (
     "severity",
 )
 """Columns by which a cell of one run finds its counterpart in the other."""
+LATER = ("corruption_group",)
+"""Columns of cells.csv that older runs did not write; they are read as empty."""
 COMPARED = ("accuracy", "robust_accuracy", "attack_success_rate")
 SETTINGS = ("arch", "recipe", "alpha", "steps", "restarts", "protocol", "seed", "n_examples")
 """Columns that are reported where two counterparts differ in them."""
@@ -42,7 +44,8 @@ class Results:
     @cached_property
     def cells(self) -> pd.DataFrame:
         """One row a cell of the grid."""
-        return self._table("cells.csv", CELL_COLUMNS)
+        table = self._table("cells.csv", tuple(name for name in CELL_COLUMNS if name not in LATER))
+        return table.reindex(columns=[*table, *(name for name in LATER if name not in table)])
 
     @cached_property
     def samples(self) -> pd.DataFrame:

@@ -18,6 +18,7 @@ MODEL_COLUMNS = ("dataset", "model", "arch", "recipe", "poison", "poison_rate", 
 
 TEXT_COLUMNS = (
     *("dataset", "model", "arch", "recipe", "poison", "target_class", "condition", "attack", "attacks", "norm", "corruption"),
+    "corruption_group",
     *("protocol", "verdict", "verdict_reasons", "status", "reason", "digest", "suite", "strongest_attack", "class", "cell"),
     *("source", "target", "runtime", "text", "found", "true_class"),
     *("detector", "images", "trigger_sha256", "manifest", "manifest_digest"),

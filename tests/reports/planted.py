@@ -95,11 +95,11 @@ def lost_result(model: str, status: Status, reason: str, **fields: object) -> Ce
     return CellResult(cell_of(model, **fields), digest_of(model, status, tuple(fields.items())), status, reason)
 
 
-def corruption_result(model: str, corruption: str, severity: int, wrong: int) -> CellResult:
+def corruption_result(model: str, corruption: str, severity: int, wrong: int, group: str = "weather") -> CellResult:
     clean = clean_result(model)
     logits = logits_of(predicted_with_errors(range(wrong)))
     condition = ConditionResult(None, logits, np.zeros(N, bool), np.zeros(N, np.float32), forwards=N, seconds=0.5)
-    cell = cell_of(model, condition="corruption", corruption=corruption, severity=severity)
+    cell = cell_of(model, condition="corruption", corruption=corruption, corruption_group=group, severity=severity)
     digest = digest_of(model, corruption, severity)
     return CellResult(cell, digest, Status.DONE, "", LABELS, clean.clean_logits, condition, None, Verdict.PASS)
 

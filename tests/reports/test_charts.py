@@ -67,6 +67,18 @@ def test_the_mean_over_corruptions_leaves_out_severities_with_a_lost_cell(writte
     assert charts[1].series[0].y == (0.75, 0.25)
 
 
+def test_the_mean_over_corruptions_is_over_common_ones(written: Write) -> None:
+    rotation = corruption_result("pgd", "rotation", 1, 40, "geometry")
+    both = corruption_charts(written([clean_result("pgd"), corruption_result("pgd", "fog", 1, 10), rotation], "both"))
+    assert [(chart.name, chart.series[0].y) for chart in both] == [
+        ("corruption__mean", (0.75,)),
+        ("corruption__fog", (0.75,)),
+        ("corruption__rotation", (0.0,)),
+    ]
+    alone = corruption_charts(written([clean_result("pgd"), rotation], "alone"))
+    assert [chart.name for chart in alone] == ["corruption__rotation"]
+
+
 def test_a_run_without_corruptions_has_no_charts_of_them(results: Results) -> None:
     assert corruption_charts(results) == []
 

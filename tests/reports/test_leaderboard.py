@@ -93,9 +93,32 @@ def test_without_attacks_models_are_ranked_by_clean_accuracy(written: Write) -> 
 
 def test_mean_corruption_accuracy_needs_every_corruption(written: Write) -> None:
     cells = [clean_result("pgd"), corruption_result("pgd", "fog", 1, 10), corruption_result("pgd", "fog", 2, 20)]
-    lost = lost_result("pgd", Status.FAILED, "no such file", condition="corruption", corruption="fog", severity=3)
+    fields = {"condition": "corruption", "corruption": "fog", "corruption_group": "weather", "severity": 3}
+    lost = lost_result("pgd", Status.FAILED, "no such file", **fields)
     assert row(written(cells, "whole").leaderboard, "pgd")["mean_corruption_accuracy"] == pytest.approx(0.625)
     assert math.isnan(row(written([*cells, lost], "torn").leaderboard, "pgd")["mean_corruption_accuracy"])
+
+
+def test_mean_corruption_accuracy_counts_each_common_corruption_once(written: Write) -> None:
+    common = [("fog", 1, 10, "weather"), ("fog", 2, 20, "weather"), ("fog", 3, 30, "weather"), ("noise", 1, 4, "noise")]
+    others = [("rotation", 1, 40, "geometry"), ("translation", 1, 38, "geometry"), ("jpeg", 1, 36, "encoding")]
+    cells = [clean_result("pgd"), *(corruption_result("pgd", *fields) for fields in (*common, *others))]
+    by_hand = ((30 / 40 + 20 / 40 + 10 / 40) / 3 + 36 / 40) / 2
+    found = written(cells)
+    assert by_hand == pytest.approx(0.7)
+    assert row(found.leaderboard, "pgd")["mean_corruption_accuracy"] == pytest.approx(by_hand)
+    assert len(found.cells[found.cells["condition"] == "corruption"]) == 7
+
+
+def test_a_lost_rotation_does_not_take_the_mean_away(written: Write) -> None:
+    fields = {"condition": "corruption", "corruption": "rotation", "corruption_group": "geometry", "severity": 1}
+    cells = [clean_result("pgd"), corruption_result("pgd", "fog", 1, 10), lost_result("pgd", Status.FAILED, "", **fields)]
+    assert row(written(cells).leaderboard, "pgd")["mean_corruption_accuracy"] == pytest.approx(0.75)
+
+
+def test_without_common_corruptions_there_is_no_mean(written: Write) -> None:
+    board = written([clean_result("pgd"), corruption_result("pgd", "rotation", 1, 10, "geometry")]).leaderboard
+    assert math.isnan(row(board, "pgd")["mean_corruption_accuracy"])
 
 
 def test_poisoned_models_have_rows_of_their_own(written: Write) -> None:

@@ -52,6 +52,14 @@ def test_a_damaged_file_is_named(written: Write, name: str, content: str, messag
         _ = results.cells if name == "cells.csv" else results.samples
 
 
+def test_a_run_from_before_a_column_is_read_with_the_column_empty(written: Write) -> None:
+    results = written([clean_result("pgd"), corruption_result("pgd", "fog", 1, 10)])
+    results.cells.drop(columns="corruption_group").to_csv(results.folder / "cells.csv", index=False)
+    older = load_results(results.folder).cells
+    assert older["corruption_group"].isna().all()
+    assert older["accuracy"].tolist() == results.cells["accuracy"].tolist()
+
+
 def test_a_run_equals_itself(results: Results) -> None:
     table = compare(results.folder, results.folder)
     assert len(table) == 16
