@@ -75,7 +75,14 @@ def batch_size_for(model: nn.Module, split: ImageSplit, device: torch.device | s
     x = load(split, [0], device).x.repeat(8, 1, 1, 1).requires_grad_()
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
-    torch.autograd.grad(model(x).sum(), x)
+    forward_and_backward(model, x)
     each = max(1, (torch.cuda.max_memory_allocated(device) - before) // len(x))
     fitting = int(torch.cuda.mem_get_info(device)[0] * GPU_MEMORY_SHARE) // each
     return int(2 ** np.floor(np.log2(np.clip(fitting, 1, GPU_BATCH_LIMIT))))
+
+
+def forward_and_backward(model: nn.Module, x: Tensor) -> None:
+    """Passes images (N, C, H, W) that require a gradient forward, and back where the network has a differentiable path."""
+    total = model(x).sum()
+    if total.requires_grad:
+        torch.autograd.grad(total, x, allow_unused=True)

@@ -48,7 +48,8 @@ def evaluate_clean(
         split: The examples; must not be empty.
         batch_size: Images of a forward pass; chosen by the device if not given.
         device: Where to run.
-        probes: Number of examples on which `probe_model` looks for reasons to mistrust attacks on this model.
+        probes: Number of examples on which `probe_model` looks for reasons to mistrust attacks on this model; 0 to leave
+            that out.
         progress: Where to show progress, by default nowhere.
 
     Returns:
@@ -65,7 +66,7 @@ def evaluate_clean(
             advance(len(batch), "")
         seconds = time.perf_counter() - started
         clean = np.concatenate(logits)
-        findings = probe_model(model, split, clean, probes=min(probes, size), device=device)
+        findings = probe_model(model, split, clean, probes=min(probes, size), device=device) if probes else {}
     labels = np.asarray(split.labels, dtype=np.int64)
     condition = ConditionResult(
         eps=None,

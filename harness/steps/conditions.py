@@ -152,4 +152,7 @@ def _judge(model: ModelStep, clean: ImageSplit, conditions: Sequence[ImageSplit]
 
 
 def _scored(network: Classifier, split: ImageSplit, context: Context) -> Outcome:
-    return evaluate_clean(network, split, batch_size=context.batch_size, device=context.device, progress=context.progress)
+    """Returns the outcome on some images; the network itself is probed once, by the step that scores the clean ones."""
+    return evaluate_clean(
+        network, split, batch_size=context.batch_size, device=context.device, probes=0, progress=context.progress
+    )
