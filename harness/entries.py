@@ -101,6 +101,13 @@ class DetectorEntry(PluginEntry):
     """Whether the model is trained anew on what a detector of training examples leaves."""
 
 
+class FolderEntry(Spec):
+    """A folder of the user's own photographs, scored as they are: of another camera, another place, another season."""
+
+    root: str
+    """The folder; it holds `<Class>/*`, named as the data set's classes, all of them or some."""
+
+
 class Evaluation(Spec):
     """Which examples are judged, and how."""
 
@@ -128,7 +135,7 @@ class CrosscheckEntry(Spec):
     corruptions: tuple[Label, ...] = ()
     """Labels of the corruptions, each taken at its middle severity."""
     limit: int = Field(default=200, ge=1)
-    """Number of examples, drawn from those that the suite evaluates."""
+    """Number of examples, drawn from those that the suite evaluates, and from each folder of images."""
     formats: Annotated[tuple[Precision, ...], Field(min_length=1)] = ("float32", "int8", "fp16")
     """Precisions of the model files that are scored."""
     calibration: int = Field(default=128, ge=1)

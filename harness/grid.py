@@ -21,9 +21,9 @@ class GridCell:
 
 
 def cells_of(suite: Suite) -> tuple[GridCell, ...]:
-    """Returns the grid, model by model: clean, the poison's trigger or targets, attacks at every budget, corruptions.
+    """Returns the grid, model by model: clean, the poison's trigger or targets, attacks at every budget, corruptions, folders.
 
-    Repetitions of a poison tell how sure its success is; attacks and corruptions are for the first.
+    Repetitions of a poison tell how sure its success is; attacks, corruptions and folders are for the first.
     """
     return tuple(row for variant in suite.variants() for row in _rows_of(suite, variant))
 
@@ -69,6 +69,8 @@ def _condition_rows(suite: Suite, clean: Cell, variant: Variant) -> Iterator[Gri
         for severity in corruption.severities:
             update = {"condition": "corruption", "corruption": label, "corruption_group": corruption.GROUP, "severity": severity}
             yield GridCell(clean.model_copy(update=update), variant, skip=corruption.supports(severity))
+    for label in suite.folders:
+        yield GridCell(clean.model_copy(update={"condition": "folder", "attack": label}), variant)
 
 
 def _poison_rows(suite: Suite, clean: Cell, variant: Variant) -> Iterator[GridCell]:

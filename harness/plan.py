@@ -4,14 +4,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness.errors import SuiteError
+from harness.datasets.base import expand_path
+from harness.datasets.image_folder import FileSplit, read_class_folders
+from harness.errors import DataError, SuiteError
 from harness.grid import GridCell, cells_of
 from harness.images import ImageData
 from harness.poisoning.detectors.base import Detector
 from harness.records import Cell
 from harness.spec import digest_of
 from harness.steps.base import DataIdentity, Examples, Step
-from harness.steps.conditions import Corrupted, Targeted, Trigger
+from harness.steps.conditions import Corrupted, FromFolder, Targeted, Trigger
 from harness.steps.detect import Detect
 from harness.steps.evaluate import Evaluate, Judgement, Sweep
 from harness.steps.poison import Poisoning
@@ -96,13 +98,27 @@ def plan_of(suite: Suite, data: ImageData) -> Plan:
 
     Raises:
         SuiteError: if a poison does not fit the data: unknown class, too few examples for the rate, trigger too large.
+        DataError: if a folder of images is missing or empty, holds an unknown class, or a broken image.
         ModelError: if a weights file that is named does not exist.
     """
-    planner = _Planner(suite, data, unsupported=_unsupported(suite, data))
+    planner = _Planner(suite, data, folders=_folders(suite, data), unsupported=_unsupported(suite, data))
     rows = cells_of(suite)
     cells = tuple(planner.planned(row) for row in rows)
     detections, transfers = tuple(planner.detections(rows)), tuple(planner.transfers())
     return Plan(suite, cells, planner.training, planner.examples, detections=detections, transfers=transfers)
+
+
+def _folders(suite: Suite, data: ImageData) -> dict[str, FileSplit]:
+    """Reads and checks every folder of images, which are decoded and resized as those of the data set."""
+    resize = getattr(suite.dataset, "resize", "squash")
+    found: dict[str, FileSplit] = {}
+    for label, entry in suite.folders.items():
+        root, resolution = expand_path(entry.root), suite.dataset.resolution
+        try:
+            found[label] = read_class_folders(root, data.class_names, resolution=resolution, resize=resize)
+        except DataError as error:
+            raise DataError(f"folders.{label}.root: {error}") from error
+    return found
 
 
 def _unsupported(suite: Suite, data: ImageData) -> dict[tuple[str, float], str]:
@@ -129,8 +145,11 @@ def _unsupported(suite: Suite, data: ImageData) -> dict[tuple[str, float], str]:
 class _Planner:
     """Turns cells into steps; every training is made once."""
 
-    def __init__(self, suite: Suite, data: ImageData, *, unsupported: dict[tuple[str, float], str]) -> None:
+    def __init__(
+        self, suite: Suite, data: ImageData, *, folders: dict[str, FileSplit], unsupported: dict[tuple[str, float], str]
+    ) -> None:
         self.suite = suite
+        self.folders = folders
         self.unsupported = unsupported
         self.data = DataIdentity.of(suite.dataset, data)
         self.examples = Examples(suite.evaluation.split, suite.evaluation.limit, suite.seed)
@@ -147,6 +166,8 @@ class _Planner:
             return PlannedCell(row.cell, self._success(row, model))
         if row.cell.condition == "corruption":
             return self._corrupted(row, model)
+        if row.cell.condition == "folder":
+            return PlannedCell(row.cell, FromFolder(model, row.cell.attack, self.folders[row.cell.attack]))
         if row.threat_model is None:
             return PlannedCell(row.cell, Evaluate(model, self.examples))
         return self._attacked(row, row.threat_model, model)

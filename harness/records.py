@@ -44,6 +44,10 @@ CELL_COLUMNS = (
 """Columns of cells.csv, in order."""
 
 
+OTHER_EXAMPLES = ("folder", "trigger", "target")
+"""Conditions that are scored on examples of their own."""
+
+
 class Status(StrEnum):
     """What became of a cell or a step."""
 
@@ -79,10 +83,11 @@ class Cell(Spec):
     """Share of the training set that is poisoned, as asked for."""
     target_class: str | None = None
     """The class that a poison or a targeted attack aims at."""
-    condition: Literal["clean", "attack", "corruption", "trigger", "target"] = "clean"
-    """What kind of images the model is scored on; target: the test images that its poison aims at, as they are."""
+    condition: Literal["clean", "attack", "corruption", "folder", "trigger", "target"] = "clean"
+    """What kind of images the model is scored on; folder: the user's own, target: the test images that its poison aims
+    at, both as they are."""
     attack: str = "none"
-    """The attack's label in the suite, or none."""
+    """The label in the suite of the attack, or of the folder of images; or none."""
     norm: str | None = None
     """Norm of the budget."""
     eps: Eps | None = None

@@ -17,7 +17,7 @@ from harness.expectations import judge_expectations
 from harness.plan import Plan, PlannedCell, plan_of
 from harness.progress import Progress, Silent
 from harness.provenance import describe_host
-from harness.records import CellResult, Outcome, RunRecord, Status
+from harness.records import OTHER_EXAMPLES, CellResult, Outcome, RunRecord, Status
 from harness.reports.html import write_report
 from harness.reports.names import model_label
 from harness.reports.tables import cells_table, write_tables
@@ -169,7 +169,7 @@ def _result_of(
     if cell.step.digest not in outcomes:
         outcomes[cell.step.digest] = cell.step.outcome(context)
     outcome = outcomes[cell.step.digest]
-    own = cell.step.judged(context) if cell.cell.condition in ("trigger", "target") else None
+    own = cell.step.judged(context) if cell.cell.condition in OTHER_EXAMPLES else None
     return CellResult(
         cell.cell,
         cell.digest,

@@ -15,6 +15,7 @@ from harness.entries import (
     DetectorEntry,
     Evaluation,
     ExpectationEntry,
+    FolderEntry,
     Label,
     ModelEntry,
     PoisonEntry,
@@ -81,6 +82,8 @@ class Suite(Spec):
         default_factory=dict
     )
     """Label -> real-world condition, scored at each of its severities."""
+    folders: dict[Label, FolderEntry] = Field(default_factory=dict)
+    """Label -> folder of other images of the same classes, scored as they are."""
     evaluation: Evaluation = Evaluation()
     """Which examples are judged, and how."""
     crosscheck: CrosscheckEntry = CrosscheckEntry()

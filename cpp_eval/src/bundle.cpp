@@ -21,7 +21,8 @@ constexpr std::array kKinds = {std::pair{Kind::clean, "clean"},
                                std::pair{Kind::corruption, "corruption"},
                                std::pair{Kind::trigger, "trigger"},
                                std::pair{Kind::rounded8bit, "rounded8bit"},
-                               std::pair{Kind::jpeg, "jpeg"}};
+                               std::pair{Kind::jpeg, "jpeg"},
+                               std::pair{Kind::folder, "folder"}};
 
 template <typename Value>
 Value required(std::optional<Value> value, const hdf5::Object& object, const char* name) {
@@ -36,7 +37,8 @@ Kind read_kind(const hdf5::Object& group) {
     }
     throw BadInput(
         group.place +
-        ": attribute kind: expected clean, attack, corruption, trigger, rounded8bit or jpeg, got " + text);
+        ": attribute kind: expected clean, attack, corruption, trigger, rounded8bit, jpeg or folder, got " +
+        text);
 }
 
 std::optional<Budget> read_budget(const hdf5::Object& group) {

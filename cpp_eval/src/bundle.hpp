@@ -27,7 +27,7 @@ struct ImageShape {
 /// "3 x 224 x 224".
 [[nodiscard]] std::string to_string(const ImageShape& shape);
 
-enum class Kind { clean, attack, corruption, trigger, rounded8bit, jpeg };
+enum class Kind { clean, attack, corruption, trigger, rounded8bit, jpeg, folder };
 
 [[nodiscard]] std::string_view to_string(Kind kind);
 
@@ -55,7 +55,9 @@ struct Condition {
     }
     /// Whether success of an attack can be counted: perturbed on purpose, and the unperturbed examples are
     /// known.
-    [[nodiscard]] bool attacked() const { return clean && kind != Kind::clean && kind != Kind::corruption; }
+    [[nodiscard]] bool attacked() const {
+        return clean && kind != Kind::clean && kind != Kind::corruption && kind != Kind::folder;
+    }
 };
 
 class Bundle {

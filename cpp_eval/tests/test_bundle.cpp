@@ -42,6 +42,18 @@ TEST_CASE("what Python wrote is understood") {
     CHECK_FALSE(trigger.has_logits);
 }
 
+TEST_CASE("a folder has examples of its own, and nobody attacked them") {
+    const auto bundle = Bundle::open(kBundles / "folder.h5");
+    REQUIRE(bundle.conditions().size() == 2);
+    const Condition& folder = bundle.conditions()[1];
+    CHECK(folder.kind == Kind::folder);
+    CHECK(to_string(folder.kind) == "folder");
+    CHECK(folder.attack == "street");
+    CHECK(folder.labels == std::vector<std::int64_t>{1, 2});
+    CHECK_FALSE(folder.clean);
+    CHECK_FALSE(folder.attacked());
+}
+
 TEST_CASE("images stream in batches of the size asked for, the last one shorter") {
     const auto bundle = Bundle::open(kBundles / "hand.h5");
     const auto batches = batches_of(bundle, 0, 3);

@@ -66,10 +66,12 @@ TEST_CASE("a subset finds its clean predictions by row") {
     CHECK(outcome.robust_accuracy() == 0);
 }
 
-TEST_CASE("corruptions have no success rate") {
-    const auto made = condition(Kind::corruption, {0});
+TEST_CASE("corruptions and folders have no success rate") {
     const std::vector<bool> clean_correct = {true};
-    CHECK(std::isnan(outcome_of(made, {0, 1}, &clean_correct).attack_success_rate()));
+    for (const Kind kind : {Kind::corruption, Kind::folder}) {
+        const auto made = condition(kind, {0});
+        CHECK(std::isnan(outcome_of(made, {0, 1}, &clean_correct).attack_success_rate()));
+    }
 }
 
 TEST_CASE("a logit that is not finite is counted, is wrong, and speaks against agreement") {

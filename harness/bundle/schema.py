@@ -12,8 +12,8 @@ Layout, schema version 1:
     /conditions/<name>/rows    (N,) int64, the row of `clean` that each example is; absent: the same row
 
 `clean` names the condition that holds the same examples unperturbed: the clean images are stored once, and a reader
-takes from there the ball's centre and the set of initially correct examples. Text is of fixed length: readers need no
-HDF5 heap, which is where damaged files hurt most.
+takes from there the ball's centre and the set of initially correct examples. A `folder` has examples of its own. Text
+is of fixed length: readers need no HDF5 heap, which is where damaged files hurt most.
 """
 
 from typing import Any, Literal
@@ -29,7 +29,7 @@ from harness.threat import Norm
 SCHEMA_VERSION = 1
 """Version of the layout above; a reader refuses any other."""
 
-Kind = Literal["clean", "attack", "corruption", "trigger", "rounded8bit", "jpeg"]
+Kind = Literal["clean", "attack", "corruption", "trigger", "rounded8bit", "jpeg", "folder"]
 Compression = Literal["lzf", "gzip", "none"]
 
 
@@ -43,7 +43,7 @@ class BundleCondition(Spec):
     digest: str = ""
     """Digest of the cell."""
     attack: str | None = None
-    """Label of the attack, corruption or trigger."""
+    """Label of the attack, corruption, trigger or folder."""
     norm: Norm | None = None
     """Norm of the budget."""
     eps: Eps | None = None

@@ -9,8 +9,8 @@ from harness.entries import CrosscheckEntry
 from harness.plan import Plan, PlannedCell
 from harness.reports.names import eps_text
 from harness.steps.base import Examples
-from harness.steps.bundle import ENCODINGS, Attacked, Bundling, Damaged, Source, Triggered
-from harness.steps.conditions import Corrupted, Trigger
+from harness.steps.bundle import ENCODINGS, Attacked, Bundling, Damaged, Photographed, Source, Triggered
+from harness.steps.conditions import Corrupted, FromFolder, Trigger
 from harness.steps.evaluate import Sweep
 from harness.suite import Suite, Variant
 from harness.threat import ThreatModel
@@ -41,6 +41,7 @@ def bundling_of(plan: Plan, variant: Variant, class_names: Sequence[str]) -> Bun
         *_triggered(cells, class_names, split=examples.split),
         *_attacked(plan.suite, cells, examples),
         *_damaged(entry, cells, examples),
+        *_photographed(entry, cells, seed=examples.seed),
     )
     return Bundling(model, examples, BundleCondition(name=CLEAN, kind="clean", digest=clean.digest), sources)
 
@@ -107,3 +108,11 @@ def _damaged(entry: CrosscheckEntry, cells: Sequence[PlannedCell], examples: Exa
                 name=name, kind="corruption", digest=cell.digest, attack=cell.cell.corruption, clean=CLEAN
             )
             yield Damaged(replace(cell.step, examples=examples), (condition,), cell.cell.severity)
+
+
+def _photographed(entry: CrosscheckEntry, cells: Sequence[PlannedCell], *, seed: int) -> Iterator[Source]:
+    for cell in cells:
+        if isinstance(cell.step, FromFolder):
+            label = cell.cell.attack
+            condition = BundleCondition(name=f"folder {label}", kind="folder", digest=cell.digest, attack=label)
+            yield Photographed(cell.step, (condition,), entry.limit, seed)

@@ -13,7 +13,7 @@ from harness.datasets.base import DATASETS, expand_path
 from harness.datasets.build import image_data
 from harness.datasets.checking import sound_hashes
 from harness.datasets.decoding import Resize, read_image, resized
-from harness.datasets.layout import read_layout
+from harness.datasets.layout import read_classes, read_layout
 from harness.datasets.shares import DrawsValidationAndTest, completed
 from harness.images import ImageData, ImageSplit
 
@@ -54,6 +54,30 @@ class FileSplit:
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         pixels = read_image(self.root / self.ids[index])
         return resized(pixels, self.resolution, self.resize), int(self.labels[index])
+
+
+def read_class_folders(root: Path, class_names: Sequence[str], *, resolution: int, resize: Resize = "squash") -> FileSplit:
+    """Reads and checks photographs of known classes, in `root/<Class>/`; some classes may have none.
+
+    Args:
+        root: The folder.
+        class_names: The classes, in the order of their indices.
+        resolution: Side length of the images given out.
+        resize: How an image becomes square.
+
+    Raises:
+        DataError: if the folder is missing or empty, a folder in it is named as no class, or an image is broken.
+    """
+    files = read_classes(root, class_names)
+    listed = [file for of_class in files for file in of_class]
+    return FileSplit(
+        root,
+        ids=listed,
+        labels=np.repeat(np.arange(len(files)), [len(of_class) for of_class in files]),
+        hashes=sound_hashes(root, listed),
+        resolution=resolution,
+        resize=resize,
+    )
 
 
 class FolderDataset(DrawsValidationAndTest, ABC):

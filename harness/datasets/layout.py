@@ -1,7 +1,7 @@
 """Which images a folder holds: its splits and classes, checked before a single image is decoded."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,8 +30,7 @@ def read_layout(root: Path) -> Layout:
         DataError: if there is no such folder, no "train" beside other splits, fewer than two classes, a class
             without images, or if the classes differ between splits.
     """
-    if not root.is_dir():
-        raise DataError(f"{root}: expected a folder of images, found {'a file' if root.exists() else 'nothing'}")
+    _expect_folder(root)
     folders = _split_folders(root)
     class_names = {split: tuple(sorted(child.name for child in _folders_in(folder))) for split, folder in folders.items()}
     _check_classes(root, class_names)
@@ -41,9 +40,42 @@ def read_layout(root: Path) -> Layout:
     empty = [
         f"{folders[split].name}/{class_names[split][k]}" for split in files for k, found in enumerate(files[split]) if not found
     ]
+    _expect_images(root, empty)
+    return Layout(class_names["train"], files)
+
+
+def read_classes(root: Path, class_names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Lists `root/<Class>/**` where the classes are known; some of them may have no folder.
+
+    Args:
+        root: The folder.
+        class_names: What class folders may be called.
+
+    Returns:
+        For each class, the paths of its images relative to the root, with "/", sorted.
+
+    Raises:
+        DataError: if there is no such folder, none in it, one that is named as no class, or one without images.
+    """
+    _expect_folder(root)
+    found = {child.name: child for child in _folders_in(root)}
+    unknown = tuple(name for name in found if name not in class_names)
+    if unknown or not found:
+        known = _listed(tuple(class_names))
+        raise DataError(f"{root}: expected folders named as the classes {known}, found {_listed(unknown) or 'none'}")
+    files = {name: tuple(_images_in(folder, root)) for name, folder in found.items()}
+    _expect_images(root, [name for name, images in files.items() if not images])
+    return tuple(files.get(name, ()) for name in class_names)
+
+
+def _expect_folder(root: Path) -> None:
+    if not root.is_dir():
+        raise DataError(f"{root}: expected a folder of images, found {'a file' if root.exists() else 'nothing'}")
+
+
+def _expect_images(root: Path, empty: list[str]) -> None:
     if empty:
         raise DataError(f"{root}: expected at least one image in every class folder, found none in {_listed(empty)}")
-    return Layout(class_names["train"], files)
 
 
 def _split_folders(root: Path) -> dict[str, Path]:

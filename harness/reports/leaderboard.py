@@ -9,14 +9,12 @@ import pandas as pd
 
 from harness.errors import HarnessError
 from harness.metrics import wilson_interval
-from harness.records import Verdict
+from harness.records import OTHER_EXAMPLES, Verdict
 from harness.reports.corruptions import LOST, mean_corruption_accuracy
 from harness.reports.load import load_results
 from harness.reports.names import MODEL_COLUMNS, WORST_CASE, condition_label, eps_text, is_missing
 
 SEVERITY = {Verdict.PASS: 1, Verdict.SUSPECT: 2, Verdict.INVALID: 3}
-OTHER_EXAMPLES = ("trigger", "target")
-"""Conditions that are scored on examples of their own."""
 NORMS = ("Linf", "L2", "L1")
 CONTEST = ["dataset", "norm", "eps"]
 """Models are ranked against each other where these agree."""

@@ -68,7 +68,7 @@ class Results:
 
     @cached_property
     def before_after(self) -> pd.DataFrame:
-        """One row for each condition but the clean one: the scores before and after."""
+        """One row for each condition that changes images or model: the scores before and after."""
         return self._table("before_after.csv", ("digest", "accuracy_before", "accuracy_after"))
 
     @cached_property

@@ -26,7 +26,7 @@ class Condition(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelView:
-    """A model with the conditions it is looked at under: clean, triggered, and the attacks at the reference budget."""
+    """A model with the conditions it is looked at under: clean, triggered, folders, and attacks at the reference budget."""
 
     label: str
     """The model's label in the suite, with its poison."""
@@ -50,7 +50,7 @@ def model_views(results: Results) -> Iterator[ModelView]:
     norm, eps = reference_budget(results.sweep)
     for label, group in cells.groupby(cells.apply(model_label, axis=1), sort=False):
         at_budget = group[(group["norm"] == norm) & (group["eps"] == eps)].nsmallest(MOST_ATTACKS, "robust_accuracy")
-        wanted = group["condition"].isin(["clean", "trigger"]) | group["digest"].isin(at_budget["digest"])
+        wanted = group["condition"].isin(["clean", "folder", "trigger"]) | group["digest"].isin(at_budget["digest"])
         rows = group[wanted & group["accuracy"].notna()].to_dict("records")
         shown = {str(row["digest"]): condition_label(row) for row in rows}
         classes = results.per_class[results.per_class["digest"].isin(list(shown))]

@@ -66,12 +66,12 @@ def model_label(row: Mapping[Any, Any]) -> str:
 
 
 def condition_label(row: Mapping[Any, Any]) -> str:
-    """Returns what a condition is called, e.g. "clean", "pgd 8/255", "fog 3" or "trigger"."""
+    """Returns what a condition is called, e.g. "clean", "pgd 8/255", "fog 3", "folder street" or "trigger"."""
     if row["condition"] == "attack":
         return str(row["attack"]) if is_missing(row["eps"]) else f"{row['attack']} {eps_text(float(row['eps']))}"
     if row["condition"] == "corruption":
         return str(row["corruption"]) if is_missing(row["severity"]) else f"{row['corruption']} {int(row['severity'])}"
-    return str(row["condition"])
+    return f"folder {row['attack']}" if row["condition"] == "folder" else str(row["condition"])
 
 
 def cell_name(row: Mapping[Any, Any]) -> str:
@@ -79,7 +79,8 @@ def cell_name(row: Mapping[Any, Any]) -> str:
     parts = [row["model"]]
     if not is_missing(row["poison"]):
         parts.append(poison_name(row))
-    parts.append({"attack": row["attack"], "corruption": row["corruption"]}.get(row["condition"], row["condition"]))
+    named = {"attack": row["attack"], "corruption": row["corruption"], "folder": f"folder-{row['attack']}"}
+    parts.append(named.get(row["condition"], row["condition"]))
     if not is_missing(row["eps"]):
         parts.append(f"eps-{eps_text(float(row['eps']))}")
     if not is_missing(row["severity"]):

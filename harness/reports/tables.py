@@ -154,11 +154,11 @@ def per_class_table(cells: list[ScoredCell], class_names: tuple[str, ...]) -> pd
 
 
 def before_after_table(cells: list[ScoredCell]) -> pd.DataFrame:
-    """Returns one row for each condition but the clean one: every score before, after, and the difference."""
+    """Returns one row for each condition that has a before: every score before, after, and the difference."""
     rows = [
         {**_identity(cell), "n_examples": len(cell.after.labels), **before_after_row(cell)}
         for cell in cells
-        if cell.result.cell.condition != "clean"
+        if cell.result.cell.condition not in ("clean", "folder")
     ]
     scores = [f"{score}_{when}" for score in SCORES for when in ("before", "after", "difference")]
     return with_whole_numbers(pd.DataFrame(rows, columns=[*IDENTITY, "n_examples", *scores]))

@@ -17,13 +17,13 @@ from harness.bundle import BundleCondition, BundleWriter, Kind
 from harness.corruptions.base import Corruption
 from harness.corruptions.encoding import Jpeg, Rounding
 from harness.corruptions.stream import corrupt_batch
-from harness.datasets.splits import take
+from harness.datasets.splits import subset, take
 from harness.evaluation.batches import batches
 from harness.export.metadata import model_sha256
 from harness.images import ImageSplit
 from harness.models.classifier import Classifier
 from harness.steps.base import Context, Examples, ModelStep, Step
-from harness.steps.conditions import Corrupted, Trigger
+from harness.steps.conditions import Corrupted, FromFolder, Trigger
 from harness.steps.evaluate import Judgement, Sweep
 
 BUNDLE = "bundle.h5"
@@ -33,7 +33,7 @@ ENCODINGS: Mapping[Kind, tuple[Corruption, int]] = {"rounded8bit": (Rounding(), 
 """What storing an adversarial image does to it: rounding to 8 bits, and JPEG of quality 90; plug-in and severity."""
 
 Show = Callable[[BundleCondition, NDArray[np.int64], Tensor], None]
-"""Called with a condition, rows (n,) of the clean examples, and their images (n, 3, R, R) under that condition."""
+"""Called with a condition, rows (n,) of the source's examples, and their images (n, 3, R, R) under that condition."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,10 @@ class Source(ABC):
     @abstractmethod
     def stream(self, clean: ImageSplit, context: Context, show: Show) -> None:
         """Shows every image once, a batch at a time."""
+
+    def examples(self, clean: ImageSplit) -> ImageSplit:
+        """Returns the examples that rows count: the clean ones, or those of the source's own."""
+        return clean
 
     def json(self) -> dict[str, Any]:
         """Returns plain JSON values."""
@@ -105,6 +109,28 @@ class Triggered(Source):
 
 
 @dataclass(frozen=True)
+class Photographed(Source):
+    """Images of a user's folder, a stratified part of them where there are more than `limit`."""
+
+    step: FromFolder
+    limit: int
+    seed: int
+
+    def examples(self, clean: ImageSplit) -> ImageSplit:
+        """See `Source.examples`."""
+        return subset(self.step.images, self.limit, self.seed)
+
+    def stream(self, clean: ImageSplit, context: Context, show: Show) -> None:
+        """See `Source.stream`."""
+        for batch in batches(self.examples(clean), BATCH, context.device):
+            show(self.conditions[0], batch.indices.numpy(), batch.x)
+
+    def json(self) -> dict[str, Any]:
+        """See `Source.json`."""
+        return {**super().json(), "limit": self.limit, "seed": self.seed}
+
+
+@dataclass(frozen=True)
 class Bundling(Step):
     """Writes `bundle.h5`: some examples, clean and under the conditions of the sources."""
 
@@ -158,12 +184,13 @@ class Bundling(Step):
 
 def _write(source: Source, bundle: BundleWriter, network: Classifier, *, examples: ImageSplit, context: Context) -> None:
     """Writes the conditions of one source side by side, in the order in which their images come."""
-    labels = torch.from_numpy(np.asarray(examples.labels, dtype=np.int64))
+    labels = torch.from_numpy(np.asarray(source.examples(examples).labels, dtype=np.int64))
     with ExitStack() as stack:
         writers = {condition: stack.enter_context(bundle.condition(condition)) for condition in source.conditions}
 
         def show(condition: BundleCondition, rows: NDArray[np.int64], x: Tensor) -> None:
-            writers[condition].append(*_arrays(network, x, labels[rows]), rows=rows)
+            of_clean = None if condition.clean is None else rows
+            writers[condition].append(*_arrays(network, x, labels[rows]), rows=of_clean)
 
         source.stream(examples, context, show)
 

@@ -1,4 +1,4 @@
-"""The steps that judge a model on images that no gradient touched: with a trigger, corrupted, or of another camera."""
+"""The steps that judge a model on images that no gradient touched: with a trigger, corrupted, or of a user's folder."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from harness.corruptions.base import Corruption
 from harness.corruptions.stream import CorruptedSplit
+from harness.datasets.image_folder import FileSplit
 from harness.datasets.splits import take
 from harness.errors import StepFailed
 from harness.evaluation.protocol import evaluate_clean
@@ -16,6 +17,7 @@ from harness.poisoning.base import Poison
 from harness.poisoning.splits import Selection
 from harness.records import Outcome, save_outcome
 from harness.seeds import seed_of
+from harness.spec import digest_of
 from harness.steps.base import Context, Examples, ModelStep, Step
 from harness.steps.evaluate import OUTCOME, Judgement
 from harness.steps.poison import Poisoning
@@ -142,6 +144,41 @@ class Corrupted(Judgement):
     def damaged(self, clean: ImageSplit, severity: int) -> ImageSplit:
         """Returns the corrupted images of some examples."""
         return CorruptedSplit(self.corruption, clean, severity=severity, seed=seed_of(self.seed, "corruption"))
+
+
+@dataclass(frozen=True)
+class FromFolder(Judgement):
+    """Scores a model on other images of its classes, as they are; they stand for the clean ones too."""
+
+    KIND: ClassVar[str] = "folder"
+    VERSION: ClassVar[int] = 1
+
+    model: ModelStep
+    label: str
+    images: FileSplit
+
+    @property
+    def title(self) -> str:
+        """See `Step.title`."""
+        return f"score {self.model.label} on the folder {self.label}"
+
+    @property
+    def inputs(self) -> Mapping[str, Step]:
+        """The model's training."""
+        return {"model": self.model}
+
+    def identity(self) -> Mapping[str, Any]:
+        """See `Step.identity`; files count by content and class, in their order."""
+        content = [self.images.labels.tolist(), list(self.images.hashes)]
+        return {"images": digest_of(content), "resolution": self.images.resolution, "resize": self.images.resize}
+
+    def judged(self, context: Context) -> ImageSplit:
+        """See `Judgement.judged`."""
+        return self.images
+
+    def run(self, context: Context, folder: Path) -> None:
+        """See `Step.run`."""
+        save_outcome(_scored(self.model.classifier(context), self.images, context), folder / OUTCOME)
 
 
 def _judge(model: ModelStep, clean: ImageSplit, conditions: Sequence[ImageSplit], context: Context) -> Outcome:

@@ -69,6 +69,13 @@ def test_corruption_has_an_accuracy_and_no_success_rate(tmp_path: Path) -> None:
     assert np.isnan([scores[name].attack_success_rate for name in ("clean", "fog 3")]).all()
 
 
+def test_folder_has_an_accuracy_on_its_own_examples_and_no_success_rate(tmp_path: Path) -> None:
+    street = BundleCondition(name="folder street", kind="folder", attack="street")
+    score = scored(written(tmp_path / "b.h5", (street, LABELS[:3], np.arange(3)), clean=LABELS))["folder street"]
+    assert (score.n_examples, score.accuracy) == (3, 1.0)
+    assert np.isnan([score.robust_accuracy, score.attack_success_rate]).all()
+
+
 def test_bundle_without_reference_logits_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "b.h5"
     clean = BundleCondition(name="clean", kind="clean")

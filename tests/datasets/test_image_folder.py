@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from harness.datasets import image_folder
 from harness.datasets.base import DATASETS
-from harness.datasets.image_folder import FileSplit, ImageFolder
+from harness.datasets.decoding import Resize
+from harness.datasets.image_folder import FileSplit, ImageFolder, read_class_folders
 from harness.errors import DataError
 from harness.images import ImageData
 from tests.datasets.conftest import MakeFolder
@@ -79,6 +80,22 @@ def test_content_hash_changes_when_an_image_changes(make_folder: MakeFolder) -> 
     before = load(root).content_hash
     Image.new("RGB", (5, 5)).save(root / "test/Leek/01.png")
     assert load(root).content_hash != before
+
+
+@pytest.mark.parametrize("resize", ["squash", "crop"])
+def test_class_folders_beside_a_data_set_give_the_same_pixels_and_labels(make_folder: MakeFolder, resize: Resize) -> None:
+    root = make_folder()
+    own = load(root, resize=resize).splits["test"]
+    beside = read_class_folders(root / "test", ("Leek", "Onion"), resolution=8, resize=resize)
+    assert beside.labels.tolist() == own.labels.tolist()
+    assert list(beside.hashes) == list(own.hashes)
+    assert all(torch.equal(beside[place][0], own[place][0]) for place in range(len(own)))
+
+
+def test_class_folders_of_some_classes_keep_the_indices_of_all(make_folder: MakeFolder) -> None:
+    found = read_class_folders(make_folder(splits={"": 2}), ("Kale", "Leek", "Okra", "Onion"), resolution=8)
+    assert found.labels.tolist() == [1, 1, 3, 3]
+    assert [found[place][1] for place in range(4)] == [1, 1, 3, 3]
 
 
 def test_loading_stops_at_a_broken_image(make_folder: MakeFolder) -> None:

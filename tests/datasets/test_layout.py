@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.datasets.layout import read_layout
+from harness.datasets.layout import read_classes, read_layout
 from harness.errors import DataError
 from tests.datasets.conftest import MakeFolder
 
@@ -91,3 +91,23 @@ def test_fewer_than_two_classes_are_refused(
     (tmp_path / "photos").mkdir()
     with pytest.raises(DataError, match=f"expected two or more class folders, {found}"):
         read_layout(make_folder(splits={"": 1}, classes=classes))
+
+
+def test_known_classes_are_listed_in_their_order_and_may_have_no_folder(make_folder: MakeFolder) -> None:
+    root = make_folder(splits={"": 2})
+    assert read_classes(root, ["Onion", "Kale", "Leek"]) == (("Onion/00.jpg", "Onion/01.png"), (), ("Leek/00.jpg", "Leek/01.png"))
+
+
+def test_folder_of_an_unknown_class_is_refused(make_folder: MakeFolder) -> None:
+    with pytest.raises(DataError, match=r"photos: expected folders named as the classes Leek, Kale, found Onion$"):
+        read_classes(make_folder(splits={"": 1}), ["Leek", "Kale"])
+
+
+def test_known_classes_without_any_folder_or_image_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere: expected a folder of images, found nothing"):
+        read_classes(tmp_path / "nowhere", ["Leek"])
+    with pytest.raises(DataError, match=r"expected folders named as the classes Leek, found none"):
+        read_classes(tmp_path, ["Leek"])
+    (tmp_path / "Leek").mkdir()
+    with pytest.raises(DataError, match=r"expected at least one image in every class folder, found none in Leek"):
+        read_classes(tmp_path, ["Leek"])

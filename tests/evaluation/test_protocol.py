@@ -63,6 +63,21 @@ def test_clean_outcome_holds_the_nets_logits(net: nn.Module, split: TensorSplit)
     assert outcome.conditions[0].forwards == len(split)
 
 
+def test_without_probes_nothing_is_found_out_about_the_network(net: nn.Module, split: TensorSplit) -> None:
+    assert evaluate_clean(net, split, batch_size=16).conditions[0].findings
+    assert evaluate_clean(net, split, batch_size=16, probes=0).conditions[0].findings == {}
+
+
+def test_network_without_gradients_is_scored_and_probed(net: nn.Module, split: TensorSplit) -> None:
+    class Stepped(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return net(x).detach().round()
+
+    condition = evaluate_clean(Stepped(), split, batch_size=16).conditions[0]
+    assert condition.logits.shape == (40, 4)
+    assert condition.findings["unbounded_survivors_share"] == 1
+
+
 def test_nested_curve_never_rises_and_every_success_is_real(net: nn.Module, split: TensorSplit) -> None:
     images_at: dict[Fraction, Tensor] = {threat.eps: torch.full_like(split.images, torch.nan) for threat in BUDGETS}
 

@@ -40,6 +40,7 @@ def test_a_budget_in_255ths_can_be_read_back(levels: int) -> None:
         ({}, "baseline__clean", "clean"),
         ({"condition": "attack", "attack": "pgd", "eps": "8/255"}, "baseline__pgd__eps-8-255", "pgd 8/255"),
         ({"condition": "corruption", "corruption": "fog", "severity": 3}, "baseline__fog__severity-3", "fog 3"),
+        ({"condition": "folder", "attack": "street"}, "baseline__folder-street", "folder street"),
         ({"condition": "trigger", "poison": "badnets", "poison_rate": 0.05}, "baseline__badnets-0.05__trigger", "trigger"),
     ],
 )
