@@ -21,6 +21,7 @@ from harness.images import ImageSplit
 from harness.memory import reused_memory
 from harness.models.inference import AS_GIVEN, Inference, inference_form
 from harness.modes import evaluating, frozen_parameters
+from harness.precision import full_float32
 from harness.progress import Progress, Silent
 from harness.records import ConditionResult, Outcome
 from harness.threat import ThreatModel
@@ -32,6 +33,7 @@ PROBES = 2
 
 
 @reused_memory()
+@full_float32()
 def evaluate_clean(
     model: nn.Module,
     split: ImageSplit,
@@ -41,7 +43,7 @@ def evaluate_clean(
     probes: int = 16,
     progress: Progress | None = None,
 ) -> Outcome:
-    """Predicts on the unperturbed images of a split.
+    """Predicts on the unperturbed images of a split, in full float32.
 
     Args:
         model: Images (N, C, H, W) in [0,1] to logits (N, K); judged in eval mode, given back as it was.
@@ -82,6 +84,7 @@ def evaluate_clean(
 
 
 @reused_memory()
+@full_float32()
 def sweep(
     model: nn.Module,
     split: ImageSplit,
@@ -100,7 +103,7 @@ def sweep(
     probes: int = 8,
     progress: Progress | None = None,
 ) -> Outcome:
-    """Attacks a network at rising budgets; the protocol is described in docs/architecture.md.
+    """Attacks a network at rising budgets, in full float32; the protocol is described in docs/architecture.md.
 
     Args:
         model: Images (N, C, H, W) in [0,1] to logits (N, K); attacked and judged in eval mode, given back as it was.

@@ -19,6 +19,7 @@ from harness.export.graphs import DeployGraph
 from harness.export.metadata import Metadata, Preprocessed, Resize, metadata_of
 from harness.export.parity import Parity, Tolerance, measure, require
 from harness.export.runtime import OnnxModel
+from harness.precision import full_float32
 
 OPSET = 20
 """The exporter's own opset; 18 is the first that has an antialiased resize."""
@@ -152,6 +153,7 @@ def _compare(network: nn.Module, draft: Path, *, samples: Samples, tolerance: To
     return found
 
 
+@full_float32()
 @torch.inference_mode()
 def _reference(network: nn.Module, batch: Tensor) -> NDArray[np.float32]:
     return network(batch).numpy()

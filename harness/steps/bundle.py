@@ -22,6 +22,7 @@ from harness.evaluation.batches import batches
 from harness.export.metadata import model_sha256
 from harness.images import ImageSplit
 from harness.models.classifier import Classifier
+from harness.precision import full_float32
 from harness.steps.base import Context, Examples, ModelStep, Step
 from harness.steps.conditions import Corrupted, FromFolder, Trigger
 from harness.steps.evaluate import Judgement, Sweep
@@ -197,6 +198,6 @@ def _write(source: Source, bundle: BundleWriter, network: Classifier, *, example
 
 def _arrays(network: Classifier, x: Tensor, y: Tensor) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
     """Returns images, labels and the network's logits as a bundle keeps them; logits in full float32 on a GPU too."""
-    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    with torch.inference_mode(), full_float32():
         logits = network(x)
     return x.detach().cpu().numpy(), y.cpu().numpy(), logits.cpu().numpy()

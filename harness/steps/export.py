@@ -18,6 +18,7 @@ from harness.export.onnx import export_deploy, export_model
 from harness.export.parity import Parity
 from harness.export.quantise import convert_fp16, quantise_int8
 from harness.models.classifier import Classifier
+from harness.precision import full_float32
 from harness.seeds import seed_of
 from harness.steps.base import Context, Examples, ModelStep, Step
 from harness.store import write_json
@@ -49,6 +50,7 @@ class ParitySamples:
             "threat_model": self.threat_model.model_dump(mode="json"),
         }
 
+    @full_float32()
     def images(self, classifier: Classifier, context: Context) -> dict[str, Tensor]:
         """Returns the images (N, 3, R, R) by what they are."""
         split = self.examples.of(context.data)

@@ -277,3 +277,29 @@ def test_empty_split_and_wrong_batch_size_are_refused(net: nn.Module, split: Ten
         evaluate_clean(net, Empty())
     with pytest.raises(HarnessError, match="batch_size: expected a whole number >= 1, got 0"):
         evaluate_clean(net, split, batch_size=0)
+
+
+class Noting(nn.Module):
+    """Notes how convolutions and products are computed at every forward pass."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.seen: set[tuple[str, str]] = set()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.add((torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision))
+        return self.network(x)
+
+
+def test_evaluation_and_its_probes_run_in_full_float32_whatever_is_chosen_outside(net: nn.Module, split: TensorSplit) -> None:
+    torch.set_float32_matmul_precision("high")
+    try:
+        model = Noting(net)
+        evaluate_clean(model, split)
+        sweep(model, split, attack_of("pgd", steps=2), threat_models=BUDGETS[:1], inference=AS_GIVEN)
+        assert model.seen == {("ieee", "ieee")}
+        model(split.images[:1])
+        assert model.seen == {("ieee", "ieee"), ("tf32", "tf32")}
+    finally:
+        torch.set_float32_matmul_precision("highest")

@@ -5,7 +5,7 @@ import torch
 
 from harness.errors import ModelError
 from harness.export.metadata import model_sha256
-from harness.export.onnx import export_deploy, export_model
+from harness.export.onnx import _reference, export_deploy, export_model
 from harness.export.runtime import OnnxModel
 
 from .conftest import CLASS_NAMES, SIDE, images, pixels, small_classifier
@@ -100,3 +100,12 @@ def test_efficientnet_b0_agrees_at_mission_scale(tmp_path):
     assert export_model(net, tmp_path / "model.onnx", resolution=224, samples={"noise": x})["noise"].flips_outside_margin == 0
     photos = {"wide": pixels(2, 300, 400)}
     assert export_deploy(net, tmp_path / "deploy.onnx", resolution=224, samples=photos)["wide"].max_difference < 1e-4
+
+
+def test_pytorchs_side_of_the_comparison_is_computed_in_full_float32():
+    torch.set_float32_matmul_precision("high")
+    try:
+        seen = _reference(lambda _: torch.tensor([torch.backends.mkldnn.matmul.fp32_precision == "ieee"]), torch.zeros(1))
+        assert seen.all()
+    finally:
+        torch.set_float32_matmul_precision("highest")
