@@ -3,7 +3,7 @@
 import copy
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import nn
 
 from harness.attacks.base import Attack
 from harness.errors import HarnessError
-from harness.evaluation.batches import batch_size_for, batches, load
+from harness.evaluation.batches import Batch, batch_size_for, batches, load
 from harness.evaluation.flows import Setting, independent, minimum_norm, nested
 from harness.evaluation.ledger import Keep, Ledger, peak_memory_mb
 from harness.evaluation.probes import can_double, probe_model, probe_steps, spread
@@ -26,6 +26,8 @@ from harness.progress import Progress, Silent
 from harness.records import ConditionResult, Outcome
 from harness.threat import ThreatModel
 
+Protocol = Literal["nested", "independent"]
+"""Whether only survivors go on to the next budget, or every budget starts from scratch."""
 FAIR_SHARE = 0.05
 """Share of the examples that must survive a budget for more steps to matter there."""
 PROBES = 2
@@ -91,7 +93,7 @@ def sweep(
     attack: Attack,
     *,
     threat_models: Sequence[ThreatModel],
-    protocol: Literal["nested", "independent"] = "nested",
+    protocol: Protocol = "nested",
     watch: bool = True,
     seed: int = 0,
     batch_size: int | None = None,
@@ -129,19 +131,14 @@ def sweep(
     """
     threats = _checked(attack, threat_models, target_class)
     device, model, size = _prepare(model, split, device, batch_size)
-    with (
-        evaluating(model),
-        frozen_parameters(model),
-        (progress or Silent()).task(attack.name, len(split) * len(threats)) as advance,
-    ):
-        probe = load(split, range(min(PROBES, len(split))), device).x
-        ledger = Ledger(np.asarray(split.labels, dtype=np.int64), threats, device=device, keep=keep)
+    title, total = attack.name, len(split) * len(threats)
+    with evaluating(model), frozen_parameters(model), (progress or Silent()).task(title, total) as advance:
         setting = Setting(
             attack=attack,
             threat_models=threats,
             model=model,
-            form=inference_form(model, probe, inference if watch else AS_GIVEN),
-            ledger=ledger,
+            form=_form(model, split, inference if watch else AS_GIVEN, device),
+            ledger=Ledger(np.asarray(split.labels, dtype=np.int64), threats, device=device, keep=keep),
             seed=seed,
             batch_size=size,
             best_of_iterates=watch,
@@ -149,12 +146,22 @@ def sweep(
             clean_logits=clean_logits,
             settled=lambda count: advance(count, ""),
         )
-        searching = attack.MINIMUM_NORM and watch
-        flow = minimum_norm if searching else {"nested": nested, "independent": independent}[protocol]
-        flow(setting, batches(split, size, device))
+        _flow(setting, protocol)(setting, batches(split, size, device))
         if watch and can_double(attack):
             _double_steps(setting, split, min(probes, size))
-    return ledger.outcome(attack)
+    return setting.ledger.outcome(attack)
+
+
+def _form(model: nn.Module, split: ImageSplit, inference: Inference, device: torch.device) -> nn.Module:
+    """Returns the form of the network that attacks differentiate, compared with it on the first images."""
+    return inference_form(model, load(split, range(min(PROBES, len(split))), device).x, inference)
+
+
+def _flow(setting: Setting, protocol: Protocol) -> Callable[[Setting, Iterable[Batch]], None]:
+    """Returns how examples go through the budgets; a library's own search for minimum norms is judged as it comes."""
+    if setting.attack.MINIMUM_NORM and setting.best_of_iterates:
+        return minimum_norm
+    return {"nested": nested, "independent": independent}[protocol]
 
 
 def _double_steps(setting: Setting, split: ImageSplit, probes: int) -> None:
