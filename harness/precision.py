@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -19,7 +19,7 @@ def full_float32() -> Iterator[None]:
     Source: https://pytorch.org/docs/stable/notes/cuda.html#tf32-on-ampere
     """
     # torch keeps the choice twice, and refuses to tell the older form once the two disagree: both are set and put back.
-    backends = torch.backends
+    backends: Any = torch.backends
     operations = (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul, backends.mkldnn.matmul)
     chosen = [operation.fp32_precision for operation in operations]
     cudnn, matmul = _unless_mixed(lambda: backends.cudnn.allow_tf32), _unless_mixed(torch.get_float32_matmul_precision)

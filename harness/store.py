@@ -1,7 +1,8 @@
 """The content-addressed store of steps: `<root>/<kind>/<digest>/{meta.json, payload...}`.
 
 An entry is written to a temporary directory and renamed into place with its meta.json complete, so that an entry
-is either whole or absent, whatever was killed. Existing entries are never overwritten.
+is either whole or absent, whatever was killed. Existing entries are never overwritten. Of several processes on one store,
+one at a time works on a step.
 """
 
 import hashlib
@@ -10,15 +11,21 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.claims import claimed, claimed_if_free
 from harness.errors import StoreError
 
 META = "meta.json"
 PARTIAL = ".partial"
+CLAIMS = ".claims"
+CLAIM_DIGITS = 12
+"""Digits of a digest that name its claim and its temporary directories."""
+TEMPORARY = f".{'?' * CLAIM_DIGITS}.????????"
+"""Pattern of the names of temporary directories."""
 SCHEMA_VERSION = 1
 SHORTEST_PREFIX = 4
 CHUNK = 1 << 20
@@ -66,8 +73,27 @@ class Store:
         return [Entry(path.parent.parent.name, path.parent.name, path.parent) for path in found]
 
     @contextmanager
+    def claimed(self, digest: str, title: str) -> Iterator[None]:
+        """Lets one process at a time work on a step: a second one waits, and says in one line for whom.
+
+        What killed processes left half written, of any step, is removed first.
+
+        Args:
+            digest: The step's digest.
+            title: What the step is called, for those who wait.
+
+        Raises:
+            StoreError: if the store cannot be written.
+        """
+        with ExitStack() as stack:
+            with _disk_errors(self.root):
+                self._remove_left_behind()
+                stack.enter_context(claimed(self._claim(digest), title))
+            yield
+
+    @contextmanager
     def writing(self, kind: str, digest: str, meta: Mapping[str, Any]) -> Iterator[Path]:
-        """Gives a temporary directory that becomes the entry when the block ends without an error.
+        """Gives a temporary directory that becomes the entry when the block ends without an error; to be used in `claimed`.
 
         Args:
             kind: The step's kind.
@@ -81,7 +107,7 @@ class Store:
         target = self.root / kind / digest
         with _disk_errors(self.root):
             target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = target.parent / f".{digest[:12]}-{uuid.uuid4().hex[:8]}"
+            temporary = target.parent / f".{digest[:CLAIM_DIGITS]}.{uuid.uuid4().hex[:8]}"
             temporary.mkdir()
         try:
             yield temporary
@@ -104,6 +130,16 @@ class Store:
     def drop_partial(self, digest: str) -> None:
         """Removes what an unfinished step kept."""
         shutil.rmtree(self.root / PARTIAL / digest, ignore_errors=True)
+
+    def _claim(self, digest: str) -> Path:
+        return self.root / CLAIMS / digest[:CLAIM_DIGITS]
+
+    def _remove_left_behind(self) -> None:
+        """Removes temporary directories on which nobody works."""
+        for folder in self.root.glob(f"*/{TEMPORARY}"):
+            with claimed_if_free(self._claim(folder.name[1:])) as free:
+                if free:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def damaged_files(self, entry: Entry) -> list[str]:
         """Returns the payload files of an entry that are missing or differ from their recorded hash."""

@@ -73,7 +73,10 @@ def _outcome_of(step: Step, context: Context, reports: Mapping[str, StepReport])
         return StepReport(Status.NOT_RUN, f"not run: {broken[0]} did not finish")
     started = time.perf_counter()
     try:
-        _compute(step, context, started)
+        with context.store.claimed(step.digest, step.title):
+            if (entry := context.entry(step)) is not None:  # by another run, while this one waited
+                return _found(entry, context)
+            _compute(step, context)
     except Exception as error:  # the step boundary: recorded with its traceback
         return _failure(step, error, started)
     return StepReport(Status.DONE, seconds=time.perf_counter() - started)
@@ -90,7 +93,8 @@ def _found(entry: Entry, context: Context) -> StepReport:
     return StepReport(Status.FAILED, f"its stored result is damaged ({damaged[0]}); delete {entry.path} to compute it anew")
 
 
-def _compute(step: Step, context: Context, started: float) -> None:
+def _compute(step: Step, context: Context) -> None:
+    started = time.perf_counter()
     meta: dict[str, object] = {"title": step.title, "spec": step.spec(), **describe_host(context.device)}
     with context.store.writing(step.KIND, step.digest, meta) as folder:
         step.run(context, folder)

@@ -1,0 +1,88 @@
+"""Claims: of all processes that share a folder, one at a time works on a thing.
+
+A claim is a locked file. The system frees it when its process ends, however it ends, so a claim that is free tells that
+nobody is at work.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def claimed(path: Path, title: str) -> Iterator[None]:
+    """Holds a claim; where another process holds it, says so in one line and waits.
+
+    Args:
+        path: The file that stands for the claim; made, and removed when it is given up.
+        title: What is claimed, for those who wait.
+
+    Raises:
+        OSError: if the file cannot be written or locked.
+    """
+    if (file := _taken(path)) is None:
+        logger.warning("%s: waiting for %s, which is at it", title, _holder_of(path))
+        while (file := _taken(path, wait=fcntl.LOCK_EX)) is None:
+            continue
+    try:
+        yield
+    finally:
+        _give_up(file, path)
+
+
+@contextmanager
+def claimed_if_free(path: Path) -> Iterator[bool]:
+    """Holds a claim if nobody does; tells whether it holds it.
+
+    Raises:
+        OSError: as `claimed`.
+    """
+    file = _taken(path)
+    try:
+        yield file is not None
+    finally:
+        if file is not None:
+            _give_up(file, path)
+
+
+def _taken(path: Path, wait: int = fcntl.LOCK_EX | fcntl.LOCK_NB) -> TextIOWrapper | None:
+    """Returns the locked file, or None where it is held, or was removed between opening and locking it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+")
+    try:
+        fcntl.flock(file, wait)
+        if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            raise BlockingIOError
+        file.truncate(0)
+        json.dump({"process": os.getpid(), "host": platform.node()}, file)
+        file.flush()
+    except (BlockingIOError, FileNotFoundError):
+        file.close()
+        return None
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _give_up(file: TextIOWrapper, path: Path) -> None:
+    """Removes the file before it is unlocked; unlocks it in child processes too, which share the lock."""
+    path.unlink(missing_ok=True)
+    fcntl.flock(file, fcntl.LOCK_UN)
+    file.close()
+
+
+def _holder_of(path: Path) -> str:
+    try:
+        holder = json.loads(path.read_text())
+        return f"process {holder['process']} on {holder['host']}"
+    except (OSError, ValueError):
+        return "another process"

@@ -1,0 +1,37 @@
+import threading
+from pathlib import Path
+
+import pytest
+
+from harness.executors.local import execute
+from harness.records import Status
+from tests.executors.steps import Failing, Numbered, context_in, value_of
+
+
+def test_steps_are_computed_once_and_then_found(tmp_path: Path) -> None:
+    context, step = context_in(tmp_path), Numbered(1)
+    assert execute([step], context)[step.digest].status is Status.DONE
+    assert execute([step], context)[step.digest].status is Status.CACHED
+    assert value_of(step, context.store) == 1
+
+
+def test_what_needs_a_failed_step_is_not_run_and_the_rest_goes_on(tmp_path: Path) -> None:
+    bad, other = Failing(1), Numbered(2)
+    follower = Numbered(3, (bad,))
+    reports = execute([bad, follower, other], context_in(tmp_path))
+    assert [reports[step.digest].status for step in (bad, follower, other)] == [Status.FAILED, Status.NOT_RUN, Status.DONE]
+    assert reports[bad.digest].reason == "no luck"
+
+
+def test_step_that_another_run_finishes_meanwhile_is_taken_from_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    context, step, reports = context_in(tmp_path), Numbered(1), {}
+    second = threading.Thread(target=lambda: reports.update(execute([step], context)))
+    with context.store.claimed(step.digest, step.title):
+        second.start()
+        while not any("waiting for process" in line for line in caplog.messages):
+            second.join(timeout=0.01)
+        with context.store.writing(step.KIND, step.digest, {}) as folder:
+            (folder / "value").write_text("7")
+    second.join(timeout=60)
+    assert reports[step.digest].status is Status.CACHED
+    assert value_of(step, context.store) == 7
