@@ -149,3 +149,33 @@ def test_trades_divergence_is_maximised() -> None:
     network = Counting()
     start = recipe.loss(network, Batch(X, X, Y)).loss
     assert recipe.loss(network, Batch(X, perturbed(recipe, network), Y)).loss > start
+
+
+def test_mixup_blends_images_and_losses_of_the_same_pairs() -> None:
+    shown: list[Tensor] = []
+
+    def network(x: Tensor) -> Tensor:
+        shown.append(x)
+        return x.flatten(1)[:, :3] * 10
+
+    torch.manual_seed(0)
+    recipe = Standard(mixup=0.4)
+    loss = recipe.loss(network, Batch(X, X, Y)).loss
+    torch.manual_seed(0)
+    weight = float(torch.distributions.Beta(0.4, 0.4).sample())
+    others = torch.randperm(len(X))
+    assert 0 < weight < 1
+    assert torch.allclose(shown[0], weight * X + (1 - weight) * X[others])
+    targets = weight * torch.eye(3)[Y] + (1 - weight) * torch.eye(3)[Y[others]]
+    assert torch.allclose(loss, torch.nn.functional.cross_entropy(shown[0].flatten(1)[:, :3] * 10, targets))
+
+
+def test_no_mixup_leaves_images_alone() -> None:
+    shown: list[Tensor] = []
+
+    def network(x: Tensor) -> Tensor:
+        shown.append(x)
+        return x.flatten(1)[:, :3]
+
+    Standard().loss(network, Batch(X, X, Y))
+    assert shown[0] is X
