@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from harness.datasets.base import expand_path
+from harness.datasets.decoding import Resize
 from harness.datasets.image_folder import FileSplit, read_class_folders
 from harness.errors import DataError, SuiteError
 from harness.grid import GridCell, cells_of
@@ -110,7 +111,7 @@ def plan_of(suite: Suite, data: ImageData) -> Plan:
 
 def _folders(suite: Suite, data: ImageData) -> dict[str, FileSplit]:
     """Reads and checks every folder of images, which are decoded and resized as those of the data set."""
-    resize = getattr(suite.dataset, "resize", "squash")
+    resize: Resize = getattr(suite.dataset, "resize", "squash")
     found: dict[str, FileSplit] = {}
     for label, entry in suite.folders.items():
         root, resolution = expand_path(entry.root), suite.dataset.resolution

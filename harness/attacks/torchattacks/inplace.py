@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 
-class InPlacePGD(torchattacks.PGD):
+class InPlacePGD(torchattacks.PGD):  # type: ignore[misc]  # the library has no types
     """torchattacks' PGD in Linf, its arithmetic done in place: the same images bit for bit.
 
     Between two passes of the network the library fills seven fresh tensors of the size of the batch; on a CPU that took
