@@ -11,7 +11,7 @@ import torch
 
 from harness.console import show_table
 from harness.spec import parse_eps
-from tests.bench import deployed
+from tests.bench import deployed, training
 from tests.bench.contenders import CONTENDERS
 from tests.bench.overhead import own_share
 from tests.bench.strong import STRONG_EPS, harness_strong, plain_multi_attack
@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(PARTS), choices=list(PARTS), help="parts to run")
     parser.add_argument("--contenders", nargs="*", default=list(CONTENDERS), choices=list(CONTENDERS), help="of the sweep")
     parser.add_argument("--strong", type=int, default=32, help="test images for the strong attack")
+    training.add_options(parser)
     deployed.add_options(parser)
     options = parser.parse_args()
     for name in options.only:
@@ -88,6 +89,7 @@ PARTS = {
     "sweep": _show_sweep,
     "strong": _show_strong,
     "start-up": _show_start_up,
+    "training": training.show_training,
     "deployed": deployed.show_deployed,
 }
 
