@@ -1,9 +1,10 @@
 # Targets that a person, and CI, calls. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-python test-cpp test-slow cpp check format bench reference clean
+.PHONY: help install quickstart test test-python test-cpp test-slow cpp sanitize fuzz check format bench reference clean
 
 PYTHON ?= python3
 SUITE ?= quickstart
+FUZZ_SECONDS ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -37,6 +38,14 @@ test-slow: $(INSTALLED) ## Run the slow tests, and those that need Chromium
 cpp: $(INSTALLED) ## Install what the C++ evaluator needs, and build it
 	cpp_eval/setup.sh $(BIN)/python
 	cd cpp_eval && cmake --preset release && cmake --build --preset release
+
+sanitize: $(INSTALLED) ## Test the C++ evaluator under the address and undefined-behaviour sanitizers
+	cpp_eval/setup.sh $(BIN)/python
+	cd cpp_eval && cmake --preset sanitize && cmake --build --preset sanitize && ctest --preset sanitize
+
+fuzz: $(INSTALLED) ## Fuzz the C++ readers of images and bundles, FUZZ_SECONDS each
+	cpp_eval/setup.sh $(BIN)/python
+	PYTHON=$(abspath $(BIN)/python) cpp_eval/fuzz/run.sh $(FUZZ_SECONDS)
 
 check: $(INSTALLED) ## Format, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -146,8 +146,10 @@ Bundle::Bundle(hdf5::Object file) : file_(std::move(file)) {
 
     const auto names = hdf5::open_dataset(file_, "class_names");
     const auto classes = checked_shape(names, "text", {0})[0];
-    if (classes > hdf5::file_size(file_))
-        throw BadInput(names.place + ": expected as many names as the file has room for");
+    if (classes > kMostClasses) {
+        throw BadInput(names.place + ": expected at most " + std::to_string(kMostClasses) + " names, got " +
+                       std::to_string(classes));
+    }
     class_names_ = hdf5::read_texts(names, classes);
 
     const auto groups = hdf5::open_group(file_, "conditions");

@@ -2,10 +2,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
+#include <cmath>
+#include <new>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <ostream>
 #include <set>
+#include <system_error>
 
 #include "error.hpp"
 #include "image.hpp"
@@ -39,6 +43,8 @@ class ImageSource {
             item.image = read_image(item.path);
         } catch (const BadInput& error) {
             item.error = error.what();
+        } catch (const std::bad_alloc&) {
+            item.error = "expected an image that fits into memory";
         }
         return true;
     }
@@ -71,6 +77,18 @@ std::vector<std::string> class_names(Model& model) {
     }
 }
 
+// Whether a folder's entry is to be classified: links that lead nowhere too, so that they are reported.
+bool is_image(const std::filesystem::directory_entry& entry) {
+    static const std::set<std::string> suffixes = {".jpg", ".jpeg", ".png"};
+    std::string suffix = entry.path().extension().string();
+    std::ranges::transform(suffix, suffix.begin(),
+                           [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    std::error_code unreadable;
+    const bool file =
+        entry.is_regular_file(unreadable) || (entry.is_symlink(unreadable) && !entry.exists(unreadable));
+    return file && suffixes.contains(suffix);
+}
+
 std::vector<float> probabilities(Model& model, const Image& image) {
     const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
     const std::array<std::int64_t, 4> extent = {1, static_cast<std::int64_t>(image.height),
@@ -96,7 +114,12 @@ std::vector<float> probabilities(Model& model, const Image& image) {
                        to_string(TensorInfo{"", info.GetElementType(), found}));
     }
     const float* values = output.GetTensorData<float>();
-    return {values, values + found[1]};
+    std::vector<float> probability(values, values + found[1]);
+    if (!std::ranges::all_of(probability, [](float value) { return std::isfinite(value); })) {
+        throw BadInput(model.place() + ": output " + model.output().name +
+                       ": expected finite probabilities, got NaN or infinity");
+    }
+    return probability;
 }
 
 Json describe(const std::vector<float>& probability, const std::vector<std::string>& names, std::size_t top) {
@@ -129,19 +152,16 @@ Json classify_one(Model& model, const Item& item, const std::vector<std::string>
 }  // namespace
 
 std::vector<std::filesystem::path> find_images(const std::vector<std::filesystem::path>& roots) {
-    static const std::set<std::string> suffixes = {".jpg", ".jpeg", ".png"};
     std::vector<std::filesystem::path> files;
     for (const auto& root : roots) {
-        if (!std::filesystem::is_directory(root)) {
+        std::error_code unreadable;
+        if (!std::filesystem::is_directory(root, unreadable)) {
             files.push_back(root);
             continue;
         }
         const auto before = static_cast<std::ptrdiff_t>(files.size());
         for (const auto& entry : std::filesystem::recursive_directory_iterator(root)) {
-            std::string suffix = entry.path().extension().string();
-            std::ranges::transform(suffix, suffix.begin(),
-                                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-            if (entry.is_regular_file() && suffixes.contains(suffix)) files.push_back(entry.path());
+            if (is_image(entry)) files.push_back(entry.path());
         }
         std::sort(files.begin() + before, files.end());
     }

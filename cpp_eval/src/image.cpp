@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <fstream>
-#include <iterator>
+#include <string>
 
 #include "error.hpp"
 #include "jpeg.hpp"
@@ -23,6 +23,12 @@ bool starts_with(Bytes bytes, Bytes start) {
 
 }  // namespace
 
+void check_size(std::size_t width, std::size_t height, std::size_t max_pixels) {
+    if (width <= max_pixels / height) return;
+    throw BadInput("expected at most " + std::to_string(max_pixels) + " pixels, got " +
+                   std::to_string(width) + " x " + std::to_string(height));
+}
+
 Image decode_image(Bytes encoded, std::size_t max_pixels) {
     if (starts_with(encoded, kJpegStart)) {
         auto [image, orientation] = decode_jpeg(encoded, max_pixels);
@@ -37,7 +43,12 @@ Image decode_image(Bytes encoded, std::size_t max_pixels) {
 
 Image read_image(const std::filesystem::path& path) {
     std::ifstream file(path, std::ios::binary);
-    std::vector<std::uint8_t> encoded{std::istreambuf_iterator<char>(file), {}};
+    std::vector<std::uint8_t> encoded;
+    std::array<char, 1 << 16> block;
+    do {
+        file.read(block.data(), block.size());
+        encoded.insert(encoded.end(), block.begin(), block.begin() + file.gcount());
+    } while (file);
     if (!file.is_open() || file.bad()) throw BadInput("expected a readable file");
     return decode_image(encoded);
 }

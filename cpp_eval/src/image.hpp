@@ -22,6 +22,9 @@ using Bytes = std::span<const std::uint8_t>;
 /// Pillow refuses more pixels than this as a decompression bomb.
 inline constexpr std::size_t kMaxPixels = 178'956'970;
 
+/// Throws BadInput where an image has more pixels than that.
+void check_size(std::size_t width, std::size_t height, std::size_t max_pixels);
+
 /// Decodes a JPEG or PNG, upright. Throws BadInput where it is neither, damaged, truncated or too large.
 [[nodiscard]] Image decode_image(Bytes encoded, std::size_t max_pixels = kMaxPixels);
 

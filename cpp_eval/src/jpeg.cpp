@@ -157,10 +157,7 @@ Decoded decode_jpeg(Bytes encoded, std::size_t max_pixels) {
     if (components != 1 && components != 3 && components != 4) {
         throw BadInput("expected a JPEG of 1, 3 or 4 components, got " + std::to_string(components));
     }
-    if (width > max_pixels / height) {
-        throw BadInput("expected at most " + std::to_string(max_pixels) + " pixels, got " +
-                       std::to_string(width) + " x " + std::to_string(height));
-    }
+    check_size(width, height, max_pixels);
     const int orientation =
         orientation_of(decompressor);  // before the last row: then libjpeg forgets the segments
     std::vector<std::uint8_t> samples(width * height * components);

@@ -89,7 +89,24 @@ void write_file(const std::filesystem::path& path, const std::string& text) {
     if (!file) throw harness::BadInput(path.string() + ": expected a file that can be written");
 }
 
+// An hour of scoring must not end at a folder that does not exist.
+void check_folder_of(const std::optional<std::filesystem::path>& path) {
+    if (!path) return;
+    const auto folder = path->has_parent_path() ? path->parent_path() : ".";
+    if (!std::filesystem::is_directory(folder))
+        throw harness::BadInput(path->string() + ": expected a file that can be written");
+}
+
+// What was printed may still be in a buffer, and the disk behind it full.
+int printed(int code) {
+    std::cout.flush();
+    if (!std::cout) throw harness::BadInput("stdout: expected to take the whole result, it could not");
+    return code;
+}
+
 int run_score(const harness::ScoreConfig& config) {
+    check_folder_of(config.out);
+    check_folder_of(config.csv);
     const auto bundle = harness::Bundle::open(config.bundle);
     const auto scores = harness::score(config, bundle);
     const auto report = harness::to_json(scores, bundle, config);
@@ -101,11 +118,11 @@ int run_score(const harness::ScoreConfig& config) {
     } else {
         std::cout << text;
     }
-    return harness::agrees(scores, config.rule) ? kAgree : kDisagree;
+    return printed(harness::agrees(scores, config.rule) ? kAgree : kDisagree);
 }
 
 int run_classify(const harness::ClassifyConfig& config) {
-    return harness::classify(config, std::cout).unreadable == 0 ? kAgree : kBadInput;
+    return printed(harness::classify(config, std::cout).unreadable == 0 ? kAgree : kBadInput);
 }
 
 }  // namespace

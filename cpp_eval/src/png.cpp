@@ -177,10 +177,7 @@ Decoded decode_png(Bytes encoded, std::size_t max_pixels) {
     if (!reader.read_header()) throw BadInput("damaged PNG: " + reader.message());
     const std::size_t width = reader.width();
     const std::size_t height = reader.height();
-    if (width > max_pixels / height) {
-        throw BadInput("expected at most " + std::to_string(max_pixels) + " pixels, got " +
-                       std::to_string(width) + " x " + std::to_string(height));
-    }
+    check_size(width, height, max_pixels);
     const std::size_t stride = reader.prepare();
     std::vector<std::uint8_t> samples(stride * height);
     if (stride == 0 || !reader.read_rows(samples.data(), stride))

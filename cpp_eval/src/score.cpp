@@ -65,7 +65,6 @@ Scores score(const ScoreConfig& config, const Bundle& bundle) {
     Model model(config.model, config.runtime);
     Classifier classifier(model, bundle.shape(), bundle.class_names().size());
     const std::size_t size = classifier.batch_size(config.batch);
-    warm_up(classifier, bundle.shape(), size);
 
     const auto& conditions = bundle.conditions();
     std::vector<Outcome> outcomes;
@@ -74,6 +73,7 @@ Scores score(const ScoreConfig& config, const Bundle& bundle) {
     Progress progress(!config.quiet);
     BatchSource source(bundle, scoring_order(conditions), size);
     Prefetcher<Batch> batches([&source](Batch& batch) { return source.next(batch); }, kBatchesAhead);
+    warm_up(classifier, bundle.shape(), size);  // while the first batches are read
     auto asked = Clock::now();
     while (const Batch* batch = batches.next()) {
         const auto began = Clock::now();

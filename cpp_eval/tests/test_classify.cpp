@@ -67,6 +67,28 @@ TEST_CASE("folders are searched, sorted, for images only") {
     CHECK(std::ranges::find(found, kFixtures / "images" / "index.json") == found.end());
 }
 
+TEST_CASE("a link that leads nowhere, or to itself, is reported like any unreadable file") {
+    const auto folder = std::filesystem::temp_directory_path() / "harness_eval_links";
+    std::filesystem::remove_all(folder);
+    std::filesystem::create_directory(folder);
+    std::filesystem::create_symlink(kFixtures / "images" / "red.png", folder / "good.png");
+    std::filesystem::create_symlink("nowhere", folder / "lost.png");
+    std::filesystem::create_symlink("loop.png", folder / "loop.png");
+    const auto searched = run(config_for({folder}));
+    CHECK(searched.counts.classified == 1);
+    CHECK(searched.counts.unreadable == 2);
+    CHECK(run(config_for({folder / "loop.png"})).lines[0]["error"] == "expected a readable file");
+    std::filesystem::remove_all(folder);
+}
+
+TEST_CASE("probabilities that are not finite are an error of the file") {
+    auto config = config_for({kFixtures / "images" / "red.png"});
+    config.model = kFixtures / "models" / "deploy_nan.onnx";
+    const auto made = run(config);
+    CHECK(contains(made.lines[0]["error"].get<std::string>(), "expected finite probabilities, got NaN"));
+    CHECK(made.counts.unreadable == 1);
+}
+
 TEST_CASE("folders without images are an error") {
     const auto message = error_of([] { run(config_for({kFixtures / "bundles"})); });
     CHECK(contains(message, "found none"));

@@ -64,3 +64,7 @@ TEST_CASE("a file that does not exist is an error") {
     CHECK(error_of([] { static_cast<void>(read_image(kImages / "missing.jpg")); }) ==
           "expected a readable file");
 }
+
+TEST_CASE("a file that opens and cannot be read is an error") {
+    CHECK(error_of([] { static_cast<void>(read_image(kImages)); }) == "expected a readable file");
+}

@@ -58,7 +58,5 @@ TEST_CASE("leaving early ends the thread") {
         Prefetcher<Numbered> items([&made](Numbered&) { return ++made > 0; }, 2);
         CHECK(items.next() != nullptr);
     }
-    const int at_the_end = made;
-    CHECK(made == at_the_end);
     CHECK(made <= 4);
 }

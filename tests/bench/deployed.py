@@ -47,7 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--images", type=int, default=128, help=f"images of {SIDE}x{SIDE}, scored clean and attacked")
     group.add_argument("--rounds", type=int, default=7, help="measurements of each contender, in turns")
     group.add_argument("--memory", type=int, nargs="*", default=[200, 5000], help="images to weigh the memory at")
-    group.add_argument("--jpegs", type=int, default=100, help="JPEG files to classify")
+    group.add_argument("--jpegs", type=int, default=100, help="JPEG files to classify, 2 or more")
     group.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads inside an operator")
 
 

@@ -1,5 +1,6 @@
 import csv
 import json
+import subprocess
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -228,6 +229,18 @@ def test_a_report_that_cannot_be_written_is_exit_code_2(harness_eval: Evaluator,
     run = harness_eval("score", "--model", small_net, "--bundle", sweep, "--quiet", "--out", "/nowhere/report.json")
     assert run.code == 2
     assert run.err == "harness_eval: /nowhere/report.json: expected a file that can be written\n"
+
+
+def test_the_reports_folder_is_looked_for_before_anything_is_scored(harness_eval: Evaluator, tmp_path: Path) -> None:
+    run = harness_eval("score", "--model", tmp_path / "no.onnx", "--bundle", tmp_path / "no.h5", "--csv", "/nowhere/table.csv")
+    assert (run.code, run.err) == (2, "harness_eval: /nowhere/table.csv: expected a file that can be written\n")
+
+
+def test_a_report_that_cannot_be_printed_is_exit_code_2(small_net: Path, sweep: Path) -> None:
+    command = [built("harness_eval"), "score", "--model", small_net, "--bundle", sweep, "--quiet"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "harness_eval: stdout: expected to take the whole result, it could not\n")
 
 
 def test_memory_does_not_grow_with_the_number_of_examples(harness_eval: Evaluator, small_net: Path, tmp_path: Path) -> None:
