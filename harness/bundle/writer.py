@@ -25,6 +25,8 @@ from harness.errors import DataError
 
 CHUNK_BYTES = 512 * 1024
 """Aim for the size of a chunk: one 224 x 224 image, or many small ones."""
+MOST_ROWS = 256
+"""Examples of a chunk at most: a chunk takes its whole room in the file, however few labels there are."""
 
 FILTERS: dict[Compression, dict[str, Any]] = {
     # Measured in one thread. Multiples of 1/255: lzf 2.0 times smaller and read at 200 MB/s, gzip-1 behind the byte
@@ -79,7 +81,7 @@ class ConditionWriter:
     def _extend(self, name: str, array: NDArray[Any]) -> None:
         shape = array.shape[1:]
         if name not in self._group:
-            rows_a_chunk = max(1, CHUNK_BYTES // max(1, array.itemsize * int(np.prod(shape))))
+            rows_a_chunk = min(MOST_ROWS, max(1, CHUNK_BYTES // max(1, array.itemsize * int(np.prod(shape)))))
             self._group.create_dataset(
                 name,
                 shape=(0, *shape),
