@@ -28,8 +28,9 @@ BATCH = 16
 """Images of one calibration batch."""
 
 PERCENTILE = 99.99
-"""Share of an activation's values that its range holds. On an EfficientNet-B0, accuracies of 62.0 % in float became 62.2 %,
-with the full ranges 57.9 %: the few largest values of SiLU would stretch them."""
+"""Share of an activation's values that its range holds, chosen on training images: on 96 of them that an EfficientNet-B0
+was not calibrated on, INT8 moved its logits by 0.55 (root mean square) and no prediction; with the full ranges, which the
+few largest values of SiLU stretch, by 1.10 and 9 % of them."""
 
 
 def quantise_int8(source: Path, path: Path, *, images: ImageSplit, weight_bits: Literal[7, 8] = 8) -> None:

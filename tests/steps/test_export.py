@@ -1,5 +1,7 @@
 """Exported files are steps: proven against PyTorch, found again by their digest."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,6 +64,15 @@ def test_proof_lies_beside_the_file_for_clean_and_attacked_images(deployed: Depl
         "clean": (32, 0),
         "pgd 8/255": (32, 0),
     }
+
+
+def test_int8_is_made_of_training_images_alone(deployed: Deployed, exported: dict[str, ModelFile], tmp_path: Path) -> None:
+    context = deployed.bench().context
+    training = replace(context.data, splits={"train": context.data.splits["train"]})
+    exported["int8"].run(replace(context, data=training), tmp_path)
+    metadata = OnnxModel(tmp_path / "int8.onnx").metadata
+    assert metadata is not None
+    assert metadata.precision == "int8"
 
 
 def test_calibration_is_in_the_digest_of_int8_alone(deployed: Deployed) -> None:
