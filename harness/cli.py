@@ -75,6 +75,8 @@ def run(
     store: StoreOption = None,
     device: DeviceOption = "auto",
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that load images.")] = 0,
+    executor: Annotated[str, typer.Option("--executor", metavar="NAME", help="local, or an installed one.")] = "local",
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Steps computed at once, each in a process of its own.")] = 1,
 ) -> None:
     """Train what is missing, attack, score, and write tables, curves and the report. Stops and resumes."""
     from harness.reports.load import load_results
@@ -83,7 +85,16 @@ def run(
     from harness.suite_files import load_suite
 
     loaded = load_suite(suite, overrides or ())
-    summary = run_suite(loaded, out=out, store=store, device=device, workers=workers, progress=console.progress_display())
+    summary = run_suite(
+        loaded,
+        out=out,
+        store=store,
+        device=device,
+        workers=workers,
+        executor=executor,
+        jobs=jobs,
+        progress=console.progress_display(),
+    )
     results = load_results(summary.folder)
     for table in (leaderboard_table(results), expectations_table(results), trouble_table(results)):
         if table.rows:

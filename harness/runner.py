@@ -12,7 +12,8 @@ import torch
 from harness.collect_poisons import detection_results, poisoned_sets, write_poisons
 from harness.errors import HarnessError
 from harness.evaluation.sanity import judge
-from harness.executors.local import FINISHED, STOPPED_BEFORE, Interrupted, StepReport, execute
+from harness.executors.choice import LOCAL, Executor, executor_of
+from harness.executors.local import FINISHED, STOPPED_BEFORE, Interrupted, StepReport
 from harness.expectations import judge_expectations
 from harness.plan import Plan, PlannedCell, plan_of
 from harness.progress import Progress, Silent
@@ -58,6 +59,8 @@ def run(
     store: Path | None = None,
     device: str = "auto",
     workers: int = 0,
+    executor: str = LOCAL,
+    jobs: int = 1,
     progress: Progress | None = None,
 ) -> RunSummary:
     """Runs what is missing of a suite and writes its results.
@@ -68,13 +71,15 @@ def run(
         store: Folder of the finished steps, by default results/.store.
         device: "auto", "cpu", "cuda" or "cuda:1".
         workers: Processes that load images.
+        executor: What runs the steps: "local", or an installed one.
+        jobs: Steps that are computed at once; the local executor gives each a process if there are several.
         progress: Where to show progress, by default nowhere.
 
     Raises:
         HarnessError: if the data or a weights file is missing, or the results cannot be written. A step that fails
             does not raise: its cells are marked failed.
     """
-    started = time.perf_counter()
+    started, chosen = time.perf_counter(), executor_of(executor)
     data = suite.dataset.load()
     plan = plan_of(suite, data)
     context = Context(
@@ -85,7 +90,7 @@ def run(
         batch_size=suite.evaluation.batch_size,
         progress=progress or Silent(),
     )
-    reports, interrupted = _execute(plan, context)
+    reports, interrupted = _execute(plan, context, chosen, jobs=jobs)
     seconds = time.perf_counter() - started
     record = collect(plan, context, reports, seconds=seconds)
     folder = out or DEFAULT_RESULTS / suite.name
@@ -151,9 +156,9 @@ def _label(suite: Suite, variant: Variant) -> str:
     return model_label({**fields, "seed": suite.seed_of(variant)})
 
 
-def _execute(plan: Plan, context: Context) -> tuple[dict[str, StepReport], bool]:
+def _execute(plan: Plan, context: Context, executor: Executor, *, jobs: int) -> tuple[dict[str, StepReport], bool]:
     try:
-        return execute(plan.steps, context), False
+        return executor(plan.steps, context, jobs=jobs), False
     except Interrupted as stopped:
         return stopped.reports, True
 

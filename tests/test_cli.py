@@ -162,3 +162,12 @@ def test_unexpected_error_is_one_line_and_a_code_of_its_own(
 def test_verify_of_an_empty_store_is_no_success(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("verify", "tiny.yaml", "--store", "nowhere") == 1
     assert "0 of 8 steps finished" in capsys.readouterr().out
+
+
+def test_several_jobs_give_the_numbers_of_one(there: Path) -> None:
+    assert call("run", "tiny.yaml", "--device", "cpu", "--jobs", "2", "--store", "jobs-store", "--out", "jobs") == 0
+    measured = ["seconds", "peak_memory_mb"]
+    one, two = (
+        pd.read_csv(there / folder / "cells.csv").drop(columns=measured, errors="ignore") for folder in ("results/tiny", "jobs")
+    )
+    pd.testing.assert_frame_equal(one, two)

@@ -49,7 +49,7 @@ def execute(steps: Iterable[Step], context: Context) -> dict[str, StepReport]:
         try:
             if context.entry(step) is None:
                 logger.info("%d of %d: %s", number, len(ordered), step.title)
-            reports[step.digest] = _outcome_of(step, context, reports)
+            reports[step.digest] = settled(step, context, reports) or computed(step, context)
         except KeyboardInterrupt as interrupt:
             raise Interrupted(reports) from interrupt
     return reports
@@ -64,17 +64,20 @@ class Interrupted(Exception):
         self.reports = dict(reports)
 
 
-def _outcome_of(step: Step, context: Context, reports: Mapping[str, StepReport]) -> StepReport:
-    entry = context.entry(step)
-    if entry is not None:
+def settled(step: Step, context: Context, reports: Mapping[str, StepReport]) -> StepReport | None:
+    """Returns what became of a step that is not to be computed, as it is in the store or lacks an input; else None."""
+    if (entry := context.entry(step)) is not None:
         return _found(entry, context)
     broken = [needed.title for needed in step.inputs.values() if reports[needed.digest].reason]
-    if broken:
-        return StepReport(Status.NOT_RUN, f"not run: {broken[0]} did not finish")
+    return StepReport(Status.NOT_RUN, f"not run: {broken[0]} did not finish") if broken else None
+
+
+def computed(step: Step, context: Context) -> StepReport:
+    """Computes a step whose inputs are finished, unless another run on the same store has it finished first."""
     started = time.perf_counter()
     try:
         with context.store.claimed(step.digest, step.title):
-            if (entry := context.entry(step)) is not None:  # by another run, while this one waited
+            if (entry := context.entry(step)) is not None:
                 return _found(entry, context)
             _compute(step, context)
     except Exception as error:  # the step boundary: recorded with its traceback
