@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from fractions import Fraction
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -18,6 +18,9 @@ REACH = 2.5
 
 class AdversarialRecipe(Recipe):
     """Base of the recipes that train on adversarials of their own."""
+
+    VERSION: ClassVar[int] = 2
+    """2: the probe that chooses the epoch starts at the same places in every epoch."""
 
     norm: Literal[Norm.LINF, Norm.L2] = Norm.LINF
     """The norm of the budget."""

@@ -25,11 +25,11 @@ class PGDTraining(AdversarialRecipe):
     random_start: bool = True
     """Start the attack at a random place in the ball instead of at the image."""
     clean_share: float = Field(default=0.0, ge=0, lt=1)
-    """Share of each batch that is not attacked."""
+    """Share of the images that is not attacked; what is no whole number of a batch is rounded up or down by chance."""
 
     def perturb(self, network: Network, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `AdversarialRecipe.perturb`."""
-        clean = int(self.clean_share * len(x))
+        clean = self._clean_count(len(x), generator) if self.clean_share else 0
         attacked = x[clean:]
         x_adv = maximise(
             network,
@@ -42,3 +42,8 @@ class PGDTraining(AdversarialRecipe):
             start=random_start(attacked, threat_model, generator) if self.random_start else attacked,
         )
         return torch.cat([x[:clean], x_adv])
+
+    def _clean_count(self, count: int, generator: torch.Generator) -> int:
+        """Returns how many of `count` images stay clean: their share on average, however small the micro-batches are."""
+        chance = torch.rand((), generator=generator, device=generator.device, dtype=torch.float64)
+        return int(self.clean_share * count + float(chance))

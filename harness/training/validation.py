@@ -59,14 +59,14 @@ class Probe:
     steps: int
 
     @torch.enable_grad()
-    def attack(self, network: Network, x: Tensor, y: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def attack(self, network: Network, x: Tensor, y: Tensor, *, start: Tensor) -> tuple[Tensor, Tensor]:
         """Attacks images; one is broken as soon as an iterate fools the network, and is left alone from then on.
 
         Args:
             network: The network in eval mode, its parameters frozen.
             x: Images (N, 3, H, W) in [0,1].
             y: Labels (N,).
-            generator: Source of the random start.
+            start: Where to start (N, 3, H, W), in the ball around `x`.
 
         Returns:
             Which examples stand (N,), and the cross-entropy (N,) of what broke them, else of the last iterate.
@@ -74,7 +74,7 @@ class Probe:
         alpha = REACH / self.steps * float(self.threat_model.eps)
         standing = torch.arange(len(x), device=x.device)
         losses = torch.zeros(len(x), device=x.device)
-        x_adv = random_start(x, self.threat_model, generator)
+        x_adv = start
         for step in range(self.steps + 1):
             x_adv = x_adv.detach().requires_grad_()
             logits = network(x_adv)
@@ -117,8 +117,11 @@ def validate(
         correct = logits.argmax(1) == y
         predicted += logits.argmax(1).bincount(minlength=num_classes)
         standing, robust_losses = correct.clone(), losses.clone()
-        if probe is not None and correct.any():
-            standing[correct], robust_losses[correct] = probe.attack(network, x[correct], y[correct], generator=generator)
+        if probe is not None:
+            # Drawn for the wrong examples too, or an example's start would depend on which others this epoch gets right.
+            start = random_start(x, probe.threat_model, generator)
+            if correct.any():
+                standing[correct], robust_losses[correct] = probe.attack(network, x[correct], y[correct], start=start[correct])
         found = (torch.ones_like(losses), correct, losses, standing, robust_losses)
         sums += torch.stack([values.double().sum() for values in found])
     count, correct_sum, loss, standing_sum, robust_loss = processes.total(sums).tolist()

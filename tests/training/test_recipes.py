@@ -112,6 +112,16 @@ def test_share_of_clean_examples_is_not_attacked() -> None:
     assert all(not torch.equal(attacked, x) for attacked, x in zip(x_adv[2:], X[2:], strict=True))
 
 
+def test_share_of_clean_examples_holds_over_micro_batches_too_small_for_it() -> None:
+    recipe, generator = PGDTraining(eps="8/255", steps=1, clean_share=0.25), torch.Generator().manual_seed(0)
+    inside = X[:3] * 0.5 + 0.25
+    clean = 0
+    for _ in range(400):
+        x_adv = recipe.perturb(Counting(), inside, Y[:3], threat_model=recipe.threat_model, generator=generator)
+        clean += sum(torch.equal(attacked, x) for attacked, x in zip(x_adv, inside, strict=True))
+    assert clean / 1200 == pytest.approx(0.25, abs=0.03)
+
+
 def test_attack_without_random_start_starts_at_the_image() -> None:
     recipe = PGDTraining(eps="8/255", steps=1, alpha="8/255", random_start=False)
     inside = X * 0.5 + 0.25

@@ -63,7 +63,8 @@ def test_constant_prediction_shows_as_one_predicted_class() -> None:
 def test_linear_model_is_broken_exactly_beyond_its_margin(eps: float, stands: bool) -> None:
     x = torch.full((3, 3, 8, 8), 0.5)
     probe = Probe(ThreatModel(eps=eps), steps=10)
-    standing, _ = probe.attack(linear(-0.4), x, torch.ones(3, dtype=torch.long), generator=torch.Generator())
+    start = random_start(x, probe.threat_model, torch.Generator())
+    standing, _ = probe.attack(linear(-0.4), x, torch.ones(3, dtype=torch.long), start=start)
     assert standing.tolist() == [stands] * 3
 
 
@@ -88,7 +89,7 @@ def test_any_iterate_that_fools_counts(norm: Norm) -> None:
             start=start,
         )
         expected &= model(x_adv).argmax(1) == y
-    standing, losses = Probe(threat_model, 4).attack(model, x, y, generator=torch.Generator().manual_seed(7))
+    standing, losses = Probe(threat_model, 4).attack(model, x, y, start=start)
     assert torch.equal(standing, expected)
     assert 0 < int(standing.sum()) < 60
     assert (losses > 0).all()
@@ -110,3 +111,35 @@ def test_epochs_are_compared_by_robust_accuracy_then_loss() -> None:
     assert rank(0.4) > rank(0.3, accuracy=0.9)
     assert rank(0.4, 0.9) > rank(0.4, 1.0)
     assert rank(None, None, accuracy=0.6) > rank(None, None, accuracy=0.5)
+
+
+class Knowing(nn.Module):
+    """Knows the labels of every n-th image of the validation split, and takes the others for the next class."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        (x, y), *_ = batches(60)
+        wrong = torch.arange(60) % n != 0
+        self.classes = {image.numpy().tobytes(): int(label) for image, label in zip(x, (y + wrong) % 10, strict=True)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        classes = torch.tensor([self.classes[image.numpy().tobytes()] for image in x])
+        return nn.functional.one_hot(classes, 10).float()
+
+
+def test_an_example_starts_at_the_same_place_whatever_else_the_network_gets_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts: list[dict[bytes, Tensor]] = []
+
+    def noting(self: Probe, network: nn.Module, x: Tensor, y: Tensor, *, start: Tensor) -> tuple[Tensor, Tensor]:
+        starts[-1].update({image.numpy().tobytes(): place for image, place in zip(x, start, strict=True)})
+        return torch.ones(len(x), dtype=torch.bool), torch.zeros(len(x))
+
+    monkeypatch.setattr(Probe, "attack", noting)
+    for n in (2, 3, 60):
+        starts.append({})
+        found(Knowing(n), Probe(ThreatModel(eps="8/255"), steps=1), size=20)
+    assert [len(one) for one in starts] == [30, 20, 1]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        both = starts[one].keys() & starts[other].keys()
+        assert both
+        assert all(torch.equal(starts[one][image], starts[other][image]) for image in both)
