@@ -7,14 +7,14 @@ from torch import nn
 
 
 @contextmanager
-def preserved_modes(model: nn.Module) -> Iterator[None]:
+def preserved_modes(model: nn.Module) -> Iterator[list[bool]]:
     """Restores `training` of every single module on leaving: a frozen BatchNorm stays frozen.
 
-    Setting the mode of the root alone would overwrite the modes of all modules below it.
+    Setting the mode of the root alone would overwrite the modes of all modules below it. Gives out the modes as they were.
     """
     modes = [(module, module.training) for module in model.modules()]
     try:
-        yield
+        yield [training for _, training in modes]
     finally:
         for module, training in modes:
             if module.training != training:  # a module's attributes are slow to set, and a network has hundreds
@@ -24,8 +24,8 @@ def preserved_modes(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Puts the whole network into eval mode, and every module back into its own mode on leaving."""
-    with preserved_modes(model):
-        if any(module.training for module in model.modules()):
+    with preserved_modes(model) as modes:
+        if any(modes):
             model.eval()
         yield
 

@@ -19,6 +19,7 @@ from harness.evaluation.protocol import evaluate_clean, sweep
 from harness.evaluation.sanity import judge
 from harness.grid import attack_cell
 from harness.images import ImageSplit
+from harness.memory import reused_memory
 from harness.progress import Progress, Silent
 from harness.records import Cell, CellResult, Outcome, RunRecord, Status
 from harness.reports.tables import cells_table
@@ -30,6 +31,7 @@ AttackLike = str | Mapping[str, object] | Attack
 Protocol = Literal["nested", "independent"]
 
 
+@reused_memory()
 def evaluate(
     model: nn.Module,
     data: object,

@@ -54,9 +54,10 @@ class ThreatModel(Spec):
             x_adv: Perturbed images (N, C, H, W).
             x: The original images, same shape.
         """
-        delta = (x_adv - x).flatten(1)
         if self.norm is Norm.LINF:
-            return delta.abs().amax(dim=1)
+            low, high = _extremes(x_adv - x)
+            return torch.maximum(high, -low)
+        delta = (x_adv - x).flatten(1)
         return torch.linalg.vector_norm(delta, ord=2 if self.norm is Norm.L2 else 1, dim=1, dtype=torch.float64).to(delta.dtype)
 
     def violation(self, x_adv: Tensor, x: Tensor) -> Tensor:
@@ -65,9 +66,9 @@ class ThreatModel(Spec):
         A non-finite pixel is a violation of infinity.
         """
         outside_ball = (self.distance(x_adv, x) - float(self.eps)).clamp(min=0)
-        outside_bounds = torch.maximum(-x_adv, x_adv - 1).flatten(1).amax(dim=1).clamp(min=0)
-        worst = torch.maximum(outside_ball, outside_bounds)
-        return torch.where(x_adv.flatten(1).isfinite().all(dim=1), worst, torch.inf)
+        low, high = _extremes(x_adv)
+        worst = torch.maximum(outside_ball, torch.maximum(-low, high - 1).clamp(min=0))
+        return torch.where((high - low).isfinite(), worst, torch.inf)
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Returns the images moved into the ball around `x` and into [0,1].
@@ -91,6 +92,12 @@ class ThreatModel(Spec):
             slack = L1_ROUNDING * delta[0].numel() ** 0.5 if len(delta) else 0.0
             delta = _project_onto_l1_ball(delta.flatten(1), max(eps - slack, 0.0)).view_as(delta)
         return (x + delta).clamp(0, 1)
+
+
+def _extremes(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the smallest and the largest value (N,) of each row of (N, ...), without a copy; NaN where one is in it."""
+    of_each = tuple(range(1, x.dim()))
+    return x.amin(of_each), x.amax(of_each)
 
 
 def _project_onto_l1_ball(delta: Tensor, eps: float) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from harness.errors import HarnessError, StoreError
+from harness.memory import reused_memory
 from harness.provenance import describe_host
 from harness.records import Status
 from harness.steps.base import Context, Step
@@ -32,6 +33,7 @@ STOPPED_BEFORE = StepReport(Status.NOT_RUN, "not run: stopped before")
 """Of the steps that an interrupted run did not reach."""
 
 
+@reused_memory()
 def execute(steps: Iterable[Step], context: Context) -> dict[str, StepReport]:
     """Runs steps in the given order, each after those it depends on.
 
