@@ -59,6 +59,7 @@ def test_cell_that_cannot_run_carries_its_reason(suite_file: Path) -> None:
 @pytest.mark.parametrize("name", sorted(shipped_suites()))
 def test_shipped_suite_is_valid_and_has_a_title(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_DATA", "/data")
+    monkeypatch.setenv("HARNESS_WEIGHTS", "/weights")
     assert load_suite(name).name == name
     assert suite_title(shipped_suites()[name])
 

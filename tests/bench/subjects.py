@@ -21,8 +21,9 @@ from harness.store import Store
 from harness.suite import Suite, Variant
 
 HERE = Path(__file__).parents[2]
-PHOTOGRAPHS = HERE.parent / "shared" / "data" / "grocery-vegetables"
-WEIGHTS = HERE.parent / "shared" / "weights" / "efficientnet_b0_warmstart.safetensors"
+DATA = Path(os.environ.get("HARNESS_DATA", HERE.parent / "shared" / "data"))
+PHOTOGRAPHS = DATA / "grocery-vegetables"
+WEIGHTS = Path(os.environ.get("HARNESS_WEIGHTS", HERE.parent / "shared" / "weights")) / "efficientnet_b0_warmstart.safetensors"
 STORE = Path("results") / ".store"
 EPS = ("1/255", "2/255", "4/255", "8/255", "16/255")
 
@@ -43,11 +44,9 @@ class Subjects:
 def subjects(count: int) -> Subjects:
     """Returns EfficientNet-B0 on photographs at 128x128 where they are at hand, else a small network on digits.
 
-    The photographs lie in $HARNESS_DATA, or beside the checkout; the weights to start from in $HARNESS_WEIGHTS.
+    Photographs and weights lie where the suite grocery_vegetables has them, by default beside the checkout.
     """
-    root = Path(os.environ.get("HARNESS_DATA", PHOTOGRAPHS))
-    weights = Path(os.environ.get("HARNESS_WEIGHTS", WEIGHTS))
-    return _trained(_photographs(root, weights) if root.is_dir() and weights.is_file() else _digits(), count)
+    return _trained(_photographs(PHOTOGRAPHS, WEIGHTS) if PHOTOGRAPHS.is_dir() and WEIGHTS.is_file() else _digits(), count)
 
 
 def small_subjects(count: int) -> Subjects:
