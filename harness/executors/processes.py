@@ -21,7 +21,7 @@ from harness.steps.base import Context, Step
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds that a worker has to clean up after it is told to stop."""
 
 
