@@ -87,7 +87,7 @@ class Store:
         """
         with ExitStack() as stack:
             with _disk_errors(self.root):
-                self._remove_left_behind()
+                self.remove_left_behind()
                 stack.enter_context(claimed(self._claim(digest), title))
             yield
 
@@ -134,8 +134,8 @@ class Store:
     def _claim(self, digest: str) -> Path:
         return self.root / CLAIMS / digest[:CLAIM_DIGITS]
 
-    def _remove_left_behind(self) -> None:
-        """Removes temporary directories on which nobody works."""
+    def remove_left_behind(self) -> None:
+        """Removes temporary directories on which nobody works: what killed processes left half written."""
         for folder in self.root.glob(f"*/{TEMPORARY}"):
             with claimed_if_free(self._claim(folder.name[1:])) as free:
                 if free:

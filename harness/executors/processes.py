@@ -162,7 +162,7 @@ class _Crew:
         return found
 
     def dismiss(self) -> None:
-        """Ends all workers; those at a step get time to clean up."""
+        """Ends all workers; those at a step get time to clean up, and what they could not is removed for them."""
         for worker in self.workers:
             if worker.step is None:
                 worker.connection.close()
@@ -173,6 +173,7 @@ class _Crew:
             worker.process.kill()
             worker.process.join()
             worker.connection.close()
+        self.context.store.remove_left_behind()
 
     def _started(self) -> _Worker:
         here, there = get_context("spawn").Pipe()
