@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from harness.executors.local import FINISHED, STOPPED_BEFORE, StepReport
+from harness.executors.local import STOPPED_BEFORE, StepReport
 from harness.plan import Plan, PlannedCell, PlannedDetection
 from harness.poisoning.poisoned import MANIFEST, ExamplePair, example_pairs
-from harness.records import Cell, CellResult, DetectionResult, PoisonedSet, Status
+from harness.records import FINISHED, Cell, CellResult, DetectionResult, PoisonedSet, Status
 from harness.reports.files import staged
 from harness.reports.names import poison_name
 from harness.reports.poison_page import EXAMPLES

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from harness.attacks.base import ATTACKS, Attack
+from harness.evaluation.protocol import Protocol
 from harness.models.base import MODELS, Architecture
 from harness.poisoning.base import POISONS, Poison
 from harness.poisoning.detectors.base import DETECTORS, Detector
@@ -15,7 +16,6 @@ from harness.training.base import RECIPES, Recipe
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
 """A name in a suite file: letters, digits, "_" and "-"."""
-Protocol = Literal["nested", "independent"]
 Precision = Literal["float32", "int8", "fp16"]
 Metric = Literal[
     "accuracy", "clean_accuracy", "clean_accuracy_drop", "robust_accuracy", "attack_success_rate", "f1_macro", "roc_auc_macro"

@@ -58,6 +58,10 @@ class Status(StrEnum):
     NOT_RUN = "not_run"
 
 
+FINISHED = (Status.DONE, Status.CACHED)
+"""Of steps that have a result, and cells that have numbers."""
+
+
 class Verdict(StrEnum):
     """What the sanity checks make of a number."""
 

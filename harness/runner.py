@@ -13,12 +13,12 @@ from harness.collect_poisons import detection_results, poisoned_sets, write_pois
 from harness.errors import HarnessError
 from harness.evaluation.sanity import judge
 from harness.executors.choice import LOCAL, Executor, executor_of
-from harness.executors.local import FINISHED, STOPPED_BEFORE, Interrupted, StepReport
+from harness.executors.local import STOPPED_BEFORE, Interrupted, StepReport
 from harness.expectations import judge_expectations
 from harness.plan import Plan, PlannedCell, plan_of
 from harness.progress import Progress, Silent
 from harness.provenance import describe_host
-from harness.records import OTHER_EXAMPLES, CellResult, Outcome, RunRecord, Status
+from harness.records import FINISHED, OTHER_EXAMPLES, CellResult, Outcome, RunRecord, Status
 from harness.reports.html import write_report
 from harness.reports.names import model_label
 from harness.reports.tables import cells_table, write_tables

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.evaluation.sanity import Transferred
-from harness.executors.local import FINISHED, STOPPED_BEFORE, StepReport
+from harness.executors.local import STOPPED_BEFORE, StepReport
 from harness.metrics import attack_success_rate
 from harness.plan import Plan, PlannedTransfer
-from harness.records import CellResult, TransferRow
+from harness.records import FINISHED, CellResult, TransferRow
 from harness.steps.base import Context
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from harness.deployment import Workbench, open_workbench
-from harness.errors import HarnessError
+from harness.errors import HarnessError, ModelError
 from harness.steps.base import Step
+from harness.steps.export import Onnx
 from harness.steps.train import Train
 from harness.suite import Suite
 from harness.suite_files import load_suite
@@ -71,3 +72,14 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Deployed:
     folder = tmp_path_factory.getbasetemp() / "deployed"
     folder.mkdir(exist_ok=True)
     return train_models(folder)
+
+
+@pytest.fixture
+def broken_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No float ONNX file can be made, and none that was made before is taken for it."""
+
+    def broken(*_: object) -> None:
+        raise ModelError("it computes something else")
+
+    monkeypatch.setattr(Onnx, "export", broken)
+    monkeypatch.setattr(Onnx, "VERSION", 1000)

@@ -14,11 +14,10 @@ from harness.export.runtime import OnnxModel
 from harness.models.fitting import load_into
 from harness.models.h5 import read_h5
 from harness.models.weights import read_weights
-from harness.steps.export import Onnx
-from tests.deployed import Deployed, deployed
+from tests.deployed import Deployed, broken_export, deployed
 from tests.nets import small_convnet
 
-__all__ = ["deployed"]
+__all__ = ["broken_export", "deployed"]
 
 POISONED = "baseline@backdoor@0.1"
 
@@ -79,14 +78,8 @@ def test_nothing_is_trained(deployed: Deployed, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_file_that_fails_its_comparison_leaves_what_was_there(
-    deployed: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: object) -> None:
-        raise ModelError("it computes something else")
-
-    monkeypatch.setattr(Onnx, "export", broken)
-    monkeypatch.setattr(Onnx, "VERSION", 1000)
+@pytest.mark.usefixtures("broken_export")
+def test_file_that_fails_its_comparison_leaves_what_was_there(deployed: Deployed, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_text("before")
     with pytest.raises(StepFailed, match="export other as onnx: it computes something else"):
         write(deployed, "other", "onnx", tmp_path)

@@ -28,7 +28,6 @@ class StepReport:
     """The traceback of a failed step."""
 
 
-FINISHED = (Status.DONE, Status.CACHED)
 STOPPED_BEFORE = StepReport(Status.NOT_RUN, "not run: stopped before")
 """Of the steps that an interrupted run did not reach."""
 

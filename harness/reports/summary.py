@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from harness.records import FINISHED
 from harness.reports.load import Results
 from harness.reports.names import eps_text, is_missing, model_label
 
@@ -61,7 +62,7 @@ def trouble_table(results: Results) -> ShortTable:
     if not results.detectors.empty:
         found.append(results.detectors.assign(what=results.detectors["detector"]))
     rows = pd.concat([table[["model", "status", "reason", "what"]] for table in found]).fillna("")
-    without = rows[~rows["status"].isin(["done", "cached"])]
+    without = rows[~rows["status"].isin(FINISHED)]
     texts = [
         [str(part) for part in (*key, len(group), ", ".join(dict.fromkeys(group["what"])))]
         for key, group in without.groupby(["model", "status", "reason"], sort=False)

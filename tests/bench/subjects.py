@@ -14,7 +14,7 @@ from harness.datasets.splits import subset
 from harness.executors.local import execute
 from harness.images import ImageSplit
 from harness.plan import plan_of
-from harness.records import Status
+from harness.records import FINISHED
 from harness.spec import parse_spec
 from harness.steps.base import Context
 from harness.store import Store
@@ -61,7 +61,7 @@ def _trained(fields: Mapping[str, Any], count: int) -> Subjects:
     plan = plan_of(suite, data)
     steps = {label: plan.training[Variant(label)] for label in suite.models}
     reports = execute(steps.values(), context)
-    broken = [report.reason for report in reports.values() if report.status not in (Status.DONE, Status.CACHED)]
+    broken = [report.reason for report in reports.values() if report.status not in FINISHED]
     if broken:
         raise SystemExit(f"bench: {broken[0]}")
     split = subset(data.splits["test"], count, seed=0)

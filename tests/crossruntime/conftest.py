@@ -1,3 +1,3 @@
-from tests.deployed import deployed
+from tests.deployed import broken_export, deployed
 
-__all__ = ["deployed"]
+__all__ = ["broken_export", "deployed"]

@@ -16,7 +16,6 @@ from harness.errors import ModelError
 from harness.export.onnx import export_model
 from harness.models.classifier import Classifier
 from harness.reports.tables import write_tables
-from harness.steps.export import Onnx
 from tests.deployed import Deployed
 from tests.nets import small_convnet
 from tests.reports.planted import grid, record_of
@@ -88,14 +87,8 @@ def test_line_says_what_to_install_where_the_program_is_missing(
     assert set(found.table["runtime"]) == {"PyTorch", "ONNX Runtime (Python)"}
 
 
-def test_file_that_cannot_be_made_fails_the_check_and_leaves_the_others(
-    deployed: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: object) -> None:
-        raise ModelError("it computes something else")
-
-    monkeypatch.setattr(Onnx, "export", broken)
-    monkeypatch.setattr(Onnx, "VERSION", 1000)
+@pytest.mark.usefixtures("broken_export")
+def test_file_that_cannot_be_made_fails_the_check_and_leaves_the_others(deployed: Deployed, tmp_path: Path) -> None:
     found = crosscheck(deployed.suite(*NARROW), out=tmp_path, store=deployed.store, device="cpu")
     assert not found.agrees
     assert found.failures == ("export other as onnx: it computes something else",)
