@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness.attacks.base import Attack
-from harness.entries import Protocol
+from harness.evaluation.protocol import Protocol
 from harness.records import Cell
 from harness.suite import Suite, Variant
 from harness.threat import ThreatModel

@@ -19,11 +19,11 @@ from harness.entries import (
     Label,
     ModelEntry,
     PoisonEntry,
-    Protocol,
     ThreatGrid,
     TransferEntry,
 )
 from harness.errors import SuiteError
+from harness.evaluation.protocol import Protocol
 from harness.models.base import Architecture
 from harness.spec import Spec
 from harness.threat import Norm, ThreatModel
