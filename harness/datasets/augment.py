@@ -31,18 +31,22 @@ class Augment(Spec):
     """Largest relative change of brightness."""
     contrast: float = Field(default=0.0, ge=0, lt=1)
     """Largest relative change of contrast."""
+    saturation: float = Field(default=0.0, ge=0, le=1)
+    """Largest relative change of saturation, the distance of each pixel from its grey."""
+    white_balance: float = Field(default=0.0, ge=0, lt=1)
+    """Largest relative change of each colour channel, as another light would make."""
 
     def apply(self, image: Tensor, rng: np.random.Generator) -> Tensor:
         """Returns a changed copy of an image; what lies outside of it is mirrored in.
 
         Args:
-            image: float (C, H, W) in [0,1].
+            image: float (3, H, W) in [0,1].
             rng: Decides the change. The same count of numbers is drawn whatever the fields are.
 
         Returns:
-            float (C, H, W) in [0,1].
+            float (3, H, W) in [0,1].
         """
-        mirror, *geometry, brightness, contrast = rng.uniform(-1, 1, size=11).tolist()
+        mirror, *geometry, brightness, contrast, saturation, red, green, blue = rng.uniform(-1, 1, size=15).tolist()
         if self.flip and mirror < 0:
             image = image.flip(-1)
         if self._moves():
@@ -54,6 +58,11 @@ class Augment(Spec):
         if self.contrast:
             mean = image.mean()
             image = (image - mean) * (1 + self.contrast * contrast) + mean
+        if self.saturation:
+            grey = image.mean(0, keepdim=True)
+            image = (image - grey) * (1 + self.saturation * saturation) + grey
+        if self.white_balance:
+            image = image * (1 + self.white_balance * torch.tensor([red, green, blue]).view(3, 1, 1))
         return image.clamp(0, 1)
 
     def _moves(self) -> bool:

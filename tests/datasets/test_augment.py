@@ -40,6 +40,8 @@ AUGMENTS = st.builds(
     scale=st.floats(0, 0.99),
     brightness=st.floats(0, 0.99),
     contrast=st.floats(0, 0.99),
+    saturation=st.floats(0, 1),
+    white_balance=st.floats(0, 0.99),
 )
 
 
@@ -120,6 +122,29 @@ def test_brightness_and_contrast_change_mean_and_spread_only() -> None:
     assert not torch.allclose(brighter, image, atol=0.01)
     assert float(starker.mean()) == pytest.approx(float(image.mean()), abs=1e-5)
     assert abs(float(starker.std() / image.std()) - 1) > 0.01
+
+
+def test_saturation_scales_the_distance_from_grey_and_leaves_grey_images_alone() -> None:
+    image = IMAGE * 0.2 + 0.4
+    grey = image.mean(0, keepdim=True)
+    ratios = []
+    for seed in range(50):
+        change = (apply(image, seed, saturation=0.5) - grey) / (image - grey)
+        assert torch.allclose(change, change.median(), atol=1e-2)
+        ratios.append(float(change.median()))
+    assert 0.49 < min(ratios) < 0.6
+    assert 1.4 < max(ratios) < 1.51
+    assert torch.allclose(apply(grey.expand(3, -1, -1), 1, saturation=0.5), grey, atol=1e-6)
+
+
+def test_white_balance_scales_each_channel_by_its_own_share() -> None:
+    image = IMAGE * 0.2 + 0.4
+    gains = torch.stack([(apply(image, seed, white_balance=0.3) / image).mean((1, 2)) for seed in range(50)])
+    assert torch.allclose(apply(image, 7, white_balance=0.3) / image, gains[7].view(3, 1, 1), atol=1e-4)
+    assert (gains.amin(0) > 0.69).all()
+    assert (gains.amin(0) < 0.78).all()
+    assert (gains.amax(0) > 1.22).all()
+    assert (gains.amax(0) < 1.31).all()
 
 
 def test_turning_one_change_on_leaves_the_draws_of_the_others() -> None:
