@@ -65,7 +65,11 @@ class ThreatModel(Spec):
 
         A non-finite pixel is a violation of infinity.
         """
-        outside_ball = (self.distance(x_adv, x) - float(self.eps)).clamp(min=0)
+        return self.violation_at(self.distance(x_adv, x), x_adv)
+
+    def violation_at(self, distance: Tensor, x_adv: Tensor) -> Tensor:
+        """Returns the `violation` (N,) of images whose distance (N,) from their originals is known."""
+        outside_ball = (distance - float(self.eps)).clamp(min=0)
         low, high = _extremes(x_adv)
         worst = torch.maximum(outside_ball, torch.maximum(-low, high - 1).clamp(min=0))
         return torch.where((high - low).isfinite(), worst, torch.inf)

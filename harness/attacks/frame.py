@@ -76,9 +76,10 @@ class Victim:
         """Checks the examples."""
         if self.x.dim() != 4 or self.x.dtype != torch.float32:
             raise HarnessError(f"attack: expected float32 images (N, C, H, W), got {self.x.dtype} of shape {tuple(self.x.shape)}")
-        if len(self.x) and not (self.x.min() >= 0 and self.x.max() <= 1):
-            low, high = float(self.x.min()), float(self.x.max())
-            raise HarnessError(f"attack: expected images in [0,1], got values from {low:.4g} to {high:.4g}")
+        if len(self.x):
+            low, high = map(float, self.x.aminmax())
+            if not (low >= 0 and high <= 1):
+                raise HarnessError(f"attack: expected images in [0,1], got values from {low:.4g} to {high:.4g}")
         if self.y.shape != self.x.shape[:1] or self.y.dtype != torch.int64:
             raise HarnessError(f"attack: expected int64 labels ({len(self.x)},), got {self.y.dtype} {tuple(self.y.shape)}")
 
@@ -123,9 +124,10 @@ def run_attack(
         for restart in range(1 if attack.RESTARTS_INSIDE else attack.restarts):
             rows = (~state.fooled).nonzero().flatten()
             if len(rows):
-                watched = _watch(victim.at(rows), threat_model, best_of_iterates=best_of_iterates)
+                rest = victim if len(rows) == len(victim.x) else victim.at(rows)
                 layout = victim.memory_format if threat_model.norm in attack.ANY_LAYOUT else torch.preserve_format
-                returned = _perturb(attack, watched, threat_model, seed=restart_seed(seed, restart), layout=layout)
+                watched = _watch(rest, threat_model, layout=layout, best_of_iterates=best_of_iterates)
+                returned = _perturb(attack, watched, threat_model, seed=restart_seed(seed, restart))
                 state.take(rows, watched, returned, model=victim.model)
     distance = threat_model.distance(state.x_adv, victim.x)
     return AttackResult(state.x_adv, state.known_logits(victim), state.fooled, distance, state.evidence)
@@ -193,8 +195,9 @@ class _State:
         rest = (~kept).nonzero().flatten()
         silent, violation = kept[:0], self.x.new_zeros(0)
         if returned is not None and len(rest):
-            violation = watched.threat_model.violation(returned[rest], watched.x[rest])
-            inside = _into_the_ball(returned[rest], watched.x[rest], violation, watched.threat_model)
+            last = returned[rest]
+            violation = watched.threat_model.violation(last, watched.x[rest])
+            inside = _into_the_ball(last, self.x[rows[rest]], violation, watched.threat_model)
             with torch.no_grad():
                 watched.forwards += len(rest)
                 logits = model(inside).float()
@@ -215,29 +218,26 @@ class _State:
 
 
 def _into_the_ball(x_adv: Tensor, x: Tensor, violation: Tensor, threat_model: ThreatModel) -> Tensor:
-    """Projects what lies outside; what is inside up to rounding keeps its exact values."""
-    outside = (violation > TOLERANCE).view(-1, 1, 1, 1)
-    return torch.where(outside, threat_model.project(x_adv, x), x_adv)
+    """Projects what lies outside; what is inside up to rounding keeps its exact values. Laid out in memory as `x`."""
+    inside = torch.empty_like(x).copy_(x_adv)
+    outside = (violation > TOLERANCE).nonzero().flatten()
+    if len(outside):
+        inside[outside] = threat_model.project(inside[outside], x[outside])
+    return inside
 
 
-def _watch(victim: Victim, threat_model: ThreatModel, *, best_of_iterates: bool) -> Watcher:
-    goal = Goal(victim.y, targeted=threat_model.targeted)
+def _watch(victim: Victim, threat_model: ThreatModel, *, layout: torch.memory_format, best_of_iterates: bool) -> Watcher:
+    """Returns the watcher of an attack whose iterates have that layout: tensors of one layout are quick to compare."""
+    goal, x = Goal(victim.y, targeted=threat_model.targeted), victim.x.to(memory_format=layout)
     form = victim.form or victim.model
     if best_of_iterates:
-        return Breaker(form, victim.x, goal, threat_model=threat_model, judge=victim.model)
-    return Watcher(form, victim.x, goal, threat_model=threat_model)
+        return Breaker(form, x, goal, threat_model=threat_model, judge=victim.model)
+    return Watcher(form, x, goal, threat_model=threat_model)
 
 
-def _perturb(
-    attack: Attack,
-    watched: Watcher,
-    threat_model: ThreatModel,
-    *,
-    seed: int,
-    layout: torch.memory_format = torch.preserve_format,
-) -> Tensor | None:
+def _perturb(attack: Attack, watched: Watcher, threat_model: ThreatModel, *, seed: int) -> Tensor | None:
     """Returns what the attack returned, or None where it was stopped because all examples are broken."""
-    x, y = watched.x.clone(memory_format=layout), watched.goal.y.clone()
+    x, y = watched.x.clone(), watched.goal.y.clone()
     generator = torch.Generator(device=x.device).manual_seed(seed)
     try:
         with global_seed(seed), torch.enable_grad():

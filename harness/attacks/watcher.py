@@ -80,11 +80,14 @@ class Watcher(nn.Module):
 
     def _measure(self, gradient: Tensor, rows: Tensor) -> None:
         self.backwards += len(rows)
-        gradient, image = gradient.detach(), (1, 2, 3)
-        largest = torch.maximum(gradient.amax(image), -gradient.amin(image))
         self.gradients.index_add_(0, rows, torch.ones_like(rows))
-        self.zero_gradients.index_add_(0, rows, (largest == 0).long())
-        self.nonfinite_gradients[rows] |= ~largest.isfinite()
+        gradient, image = gradient.detach(), (1, 2, 3)
+        total = gradient.sum(image)  # one that is finite and not 0 proves the gradient to be both
+        doubtful = ((total == 0) | ~total.isfinite()).nonzero().flatten()
+        if len(doubtful):
+            largest, rows = gradient[doubtful].abs().amax(image), rows[doubtful]
+            self.zero_gradients.index_add_(0, rows, (largest == 0).long())
+            self.nonfinite_gradients[rows] |= ~largest.isfinite()
 
     def _see(self, x: Tensor, rows: Tensor, logits: Tensor) -> None:
         wrong = self.goal.reached(logits, rows).nonzero().flatten()
@@ -114,7 +117,7 @@ class Collector(Watcher):
         """See the class."""
         super().__init__(model, x, goal, threat_model=threat_model)
         self.judge = judge
-        self.best = x.clone()
+        self.best = torch.empty_like(x)  # holds images where `found` says so
         self.logits: Tensor | None = None
 
     def _confirmed(self, x: Tensor, logits: Tensor, candidates: Tensor, rows: Tensor) -> Tensor:
@@ -163,9 +166,9 @@ class Breaker(Collector):
         broken = (self.found[rows] & certain).nonzero().flatten()
         if not len(broken):
             return None
-        inside = self.threat_model.violation(x[broken], self.x[rows[broken]]) <= TOLERANCE
+        violation = self.threat_model.violation(x[broken], self.x[rows[broken]])
         spared = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        spared[broken] = inside | ~x[broken].flatten(1).isfinite().all(dim=1)
+        spared[broken] = (violation <= TOLERANCE) | violation.isinf()  # infinite: a pixel is not finite
         return (~spared).nonzero().flatten()
 
     def _see(self, x: Tensor, rows: Tensor, logits: Tensor) -> None:
