@@ -35,6 +35,11 @@ class Batch:
         """Returns the examples `rows`, a mask or positions (m,)."""
         return Batch(self.indices[rows.cpu()], self.x[rows], self.y[rows])
 
+    def cut(self, size: int) -> "tuple[Batch, Batch]":
+        """Returns the first `size` examples, in the same memory, and a copy of the others, which may outlive this batch."""
+        rest = torch.arange(len(self), device=self.x.device)[size:]
+        return Batch(self.indices[:size], self.x[:size], self.y[:size]), self.at(rest)
+
     @staticmethod
     def joined(parts: "list[Batch]") -> "Batch":
         """Returns several batches as one."""

@@ -75,12 +75,12 @@ class Setting:
 
     def settle_rising(self, level: int, batch: Batch, result: AttackResult) -> Batch:
         """Settles a budget, and all larger ones for the examples that are fooled; returns the others."""
-        fooled = result.fooled
+        fooled, survivors = result.fooled, batch.at(~result.fooled)
         larger = range(level, len(self.threat_models))
-        self.ledger.settle(larger, batch.at(fooled), result.at(fooled))
-        self.ledger.settle([level], batch.at(~fooled), result.at(~fooled))
-        self.settled(int(fooled.sum()) * len(larger) + int((~fooled).sum()))
-        return batch.at(~fooled)
+        self.ledger.settle(larger, batch.indices[fooled.cpu()], result.at(fooled))
+        self.ledger.settle([level], survivors.indices, result.at(~fooled))
+        self.settled(int(fooled.sum()) * len(larger) + len(survivors))
+        return survivors
 
 
 def batch_seed(seed: int, attack: Attack, threat_model: ThreatModel, number: int) -> int:
@@ -101,8 +101,7 @@ def nested(setting: Setting, source: Iterable[Batch]) -> None:
     def work_off(level: int, least: int) -> None:
         while sum(map(len, waiting[level])) >= least:
             joined = Batch.joined(waiting[level])
-            rows = torch.arange(len(joined), device=joined.x.device)
-            batch, rest = joined.at(rows[: setting.batch_size]), joined.at(rows[setting.batch_size :])
+            batch, rest = joined.cut(setting.batch_size)
             waiting[level] = [rest]
             survivors = setting.settle_rising(level, batch, setting.run(level, numbers[level], batch))
             numbers[level] += 1
@@ -131,7 +130,7 @@ def independent(setting: Setting, source: Iterable[Batch]) -> None:
         chosen, counted = batch.at(attacked), standing[attacked]
         for level in range(len(setting.threat_models)) if len(chosen) else ():
             result = setting.run(level, number, chosen)
-            setting.ledger.settle([level], chosen, replace(result, fooled=result.fooled & counted))
+            setting.ledger.settle([level], chosen.indices, replace(result, fooled=result.fooled & counted))
             setting.settled(len(chosen))
 
 
@@ -150,7 +149,7 @@ def minimum_norm(setting: Setting, source: Iterable[Batch]) -> None:
         with setting.ledger.timed(0):
             seed = batch_seed(setting.seed, setting.attack, largest, number)
             found = find_nearest(setting.attack, setting.victim(rest), threat_model=largest, seed=seed)
-        setting.ledger.note_smallest(rest, found.distance)
+        setting.ledger.note_smallest(rest.indices, found.distance)
         for level, threat_model in enumerate(setting.threat_models):
             if not len(rest):
                 break

@@ -74,31 +74,37 @@ class Ledger:
         """Notes examples that are not attacked: their image stays the clean one at every budget."""
         if self.clean_logits is None or not len(batch):
             return
-        logits = self.clean_logits[batch.indices.numpy()]
-        nothing = torch.zeros(len(batch))
+        indices, nothing = batch.indices.numpy(), torch.zeros(len(batch))
+        logits = self.clean_logits[indices]
         for level in range(len(self.threat_models)):
-            self._write(level, batch, batch.x, logits, fooled=nothing.bool(), distance=nothing)
+            self._write(level, indices, batch.x, logits, fooled=nothing.bool(), distance=nothing)
 
-    def settle(self, levels: Sequence[int], batch: Batch, result: AttackResult) -> None:
-        """Notes the outcome of an attack on a batch for one budget, or for that one and all larger ones."""
-        if not len(batch):
+    def settle(self, levels: Sequence[int], indices: Tensor, result: AttackResult) -> None:
+        """Notes the outcome of an attack on examples (n,) for one budget, or for that one and all larger ones."""
+        if not len(indices):
             return
         logits = result.logits.cpu().numpy()
         for level in levels:
-            self._write(level, batch, result.x_adv, logits, fooled=result.fooled, distance=result.distance)
+            self._write(level, indices.numpy(), result.x_adv, logits, fooled=result.fooled, distance=result.distance)
         account, threat_model = self.accounts[levels[0]], self.threat_models[levels[0]]
-        account.violation = max(account.violation, float(threat_model.violation(result.x_adv, batch.x).max()))
-        self.note_smallest(batch, torch.where(result.fooled, float(threat_model.eps), torch.inf))
+        account.violation = max(account.violation, float(threat_model.violation_at(result.distance, result.x_adv).max()))
+        self.note_smallest(indices, torch.where(result.fooled, float(threat_model.eps), torch.inf))
 
-    def note_smallest(self, batch: Batch, eps: Tensor) -> None:
-        """Notes budgets (n,) that suffice to fool the network on a batch; inf says nothing."""
-        indices = batch.indices.numpy()
-        self.smallest[indices] = np.minimum(self.smallest[indices], eps.float().cpu().numpy())
+    def note_smallest(self, indices: Tensor, eps: Tensor) -> None:
+        """Notes budgets (n,) that suffice to fool the network on examples (n,); inf says nothing."""
+        rows = indices.numpy()
+        self.smallest[rows] = np.minimum(self.smallest[rows], eps.float().cpu().numpy())
 
     def _write(
-        self, level: int, batch: Batch, x: Tensor, logits: NDArray[np.float32], *, fooled: Tensor, distance: Tensor
+        self,
+        level: int,
+        indices: NDArray[np.int64],
+        x: Tensor,
+        logits: NDArray[np.float32],
+        *,
+        fooled: Tensor,
+        distance: Tensor,
     ) -> None:
-        indices = batch.indices.numpy()
         self.accounts[level].write(indices, logits, fooled=fooled, distance=distance)
         if self.keep is not None and len(indices):
             self.keep(self.threat_models[level].eps, indices, x)
