@@ -1,11 +1,22 @@
-"""How much of a sweep's time the harness takes for itself: all that is neither a forward nor a backward pass."""
+"""How much of a sweep's time the harness takes for itself: all that is neither a forward nor a backward pass.
+
+A forward pass is the time inside the network, in whatever form, from images to logits: of the attack, of the judge, of
+clean images, and of the two images on which forms of the network are compared. A backward pass is the time inside
+`torch.autograd.grad`, in which the engine also frees the graph, as it would in a bare loop, less what the harness does
+there: from when the gradient has reached the network's images until it has reached the attack's. All else is the
+harness's own: the attack's arithmetic, watching, gathering and judging of iterates, copying and folding the network,
+changes of an image's layout, random states, the ledger.
+"""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Self
+from unittest.mock import patch
 
+import torch
 from torch import Tensor, nn
 
 from harness.attacks.base import ATTACKS
@@ -36,24 +47,38 @@ class Clock:
 
 
 class Stopwatch(nn.Module):
-    """Passes calls to a network and adds up the time inside its forward and backward passes."""
+    """Passes calls to a network and adds up the time inside its forward passes; `timed_backward` adds the backward ones."""
 
     def __init__(self, network: nn.Module, clock: Clock) -> None:
         super().__init__()
         self.network, self.clock = network, clock
 
     def forward(self, x: Tensor) -> Tensor:
-        """Times the forward pass, and, by hooks on logits and image, the backward pass between them."""
-        differentiated = x.requires_grad
-        if differentiated:
+        """Times the forward pass; its backward pass ends when the gradient has reached the images."""
+        if x.requires_grad:
             x = x.view_as(x)
             x.register_hook(self.clock.end)
         self.clock.begin()
         logits = self.network(x)
         self.clock.end()
-        if differentiated:
-            logits.register_hook(self.clock.begin)
         return logits
+
+
+@contextmanager
+def timed_backward(clock: Clock) -> Iterator[None]:
+    """Adds the time inside `torch.autograd.grad`, less that between the network's images and the attack's."""
+    grad = torch.autograd.grad
+
+    def timed(outputs: Tensor, inputs: Tensor) -> tuple[Tensor, ...]:
+        hook = inputs.register_hook(clock.begin)
+        clock.begin()
+        gradients = grad(outputs, inputs)
+        clock.end()
+        hook.remove()
+        return gradients
+
+    with patch.object(torch.autograd, "grad", timed):
+        yield
 
 
 def own_share(network: nn.Module, subjects: Subjects, budgets: Sequence[Fraction]) -> float:
@@ -64,7 +89,7 @@ def own_share(network: nn.Module, subjects: Subjects, budgets: Sequence[Fraction
     clock = Clock()
     attack = ATTACKS.parse({"name": "pgd", "steps": 10})
     split = TensorSplit(subjects.x, subjects.y)
-    with reused_memory():  # as `harness run` and `harness.evaluate` hold it, over all steps
+    with reused_memory(), timed_backward(clock):  # as `harness run` and `harness.evaluate` hold it, over all steps
         started = time.perf_counter()
         sweep(Stopwatch(network, clock).eval(), split, attack, threat_models=[ThreatModel(eps=eps) for eps in budgets])
         return 1 - clock.seconds / (time.perf_counter() - started)
