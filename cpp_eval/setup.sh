@@ -9,7 +9,7 @@ set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 python=${1:-$here/../.venv/bin/python}
 ort=$here/build/ort
-packages="cmake ninja-build g++ libhdf5-dev nlohmann-json3-dev libcli11-dev catch2 libturbojpeg0-dev libjpeg-dev libpng-dev
+packages="cmake ninja-build g++ libhdf5-dev nlohmann-json3-dev libcli11-dev catch2 libturbojpeg0-dev libjpeg-dev libpng-dev zlib1g-dev
 clang clang-format"
 
 say() { echo "cpp_eval: $*" >&2; }

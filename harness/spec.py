@@ -12,9 +12,9 @@ from harness.errors import HarnessError, SuiteError
 
 
 class Spec(BaseModel):
-    """Base of every specification: immutable, and closed to unknown fields."""
+    """Base of every specification: immutable, closed to unknown fields, and to NaN, which passes every bound."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 def parse_eps(value: object) -> Fraction:

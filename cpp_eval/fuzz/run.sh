@@ -2,7 +2,7 @@
 # Fuzzes the readers of images and bundles for a bounded time, starting from the tests' files.
 #
 # Usage: cpp_eval/fuzz/run.sh [SECONDS]     for each of the two targets (default 60)
-# What is found lies in cpp_eval/build/fuzz/findings; a finding becomes a file in cpp_eval/tests/found/<target>/.
+# What is found lies in cpp_eval/build/fuzz/findings; a finding becomes one of the broken files of cpp_eval/tests/fixtures.
 set -eu
 
 seconds=${1:-60}
@@ -19,8 +19,7 @@ status=0
 for target in image bundle; do
     corpus=$build/corpus/$target
     mkdir -p "$corpus" "$build/findings/$target"
-    find "$build/fixtures/${target}s" "$root/tests/found/$target" -type f -size -64k ! -name '*.rgb' ! -name '*.json' \
-        -exec cp {} "$corpus/" \; 2>/dev/null || true
+    find "$build/fixtures/${target}s" -type f -size -64k ! -name '*.rgb' ! -name '*.json' -exec cp {} "$corpus/" \;
     # One leak check at the end would only tell of memory that the libraries keep for themselves.
     ASAN_OPTIONS=detect_leaks=0 "$build/fuzz/fuzz_$target" "$corpus" -max_total_time="$seconds" -max_len=65536 \
         -timeout=20 -rss_limit_mb=4096 -artifact_prefix="$build/findings/$target/" -print_final_stats=1 || status=1

@@ -8,12 +8,14 @@
 namespace harness {
 
 ConditionReader::ConditionReader(const Bundle& bundle, std::size_t condition)
-    : condition_(bundle.conditions()[condition]), index_(condition), classes_(bundle.class_names().size()) {
-    const auto group = bundle.group(condition_);
-    x_ = hdf5::open_dataset(group, "x");
-    if (condition_.has_logits) logits_ = hdf5::open_dataset(group, "logits");
+    : condition_(bundle.conditions()[condition]),
+      index_(condition),
+      classes_(bundle.class_names().size()),
+      x_(hdf5::open_dataset(bundle.group(condition_), "x")) {
+    if (condition_.has_logits) logits_.emplace(hdf5::open_dataset(bundle.group(condition_), "logits"));
     if (condition_.clean && condition_.budget) {
-        clean_x_ = hdf5::open_dataset(bundle.group(bundle.conditions()[*condition_.clean]), "x");
+        const Condition& clean = bundle.conditions()[*condition_.clean];
+        clean_x_.emplace(hdf5::open_dataset(bundle.group(clean), "x"));
     }
 }
 
@@ -26,13 +28,13 @@ bool ConditionReader::read(Batch& batch, std::size_t size) {
 
     const std::size_t values = condition_.shape.size();
     batch.x.resize(batch.count * values);
-    hdf5::read_rows(x_, batch.first, batch.count, batch.x);
+    x_.read(batch.first, batch.count, batch.x);
     batch.logits.resize(logits_ ? batch.count * classes_ : 0);
     if (logits_) {
-        hdf5::read_rows(*logits_, batch.first, batch.count, batch.logits);
+        logits_->read(batch.first, batch.count, batch.logits);
         if (!std::ranges::all_of(batch.logits, [](float logit) { return std::isfinite(logit); })) {
             throw BadInput(
-                logits_->place +
+                logits_->place() +
                 ": expected finite values, got NaN or infinity in the batch that starts at example " +
                 std::to_string(batch.first));
         }
@@ -55,7 +57,7 @@ void ConditionReader::read_clean(const Batch& batch) {
         std::size_t run = 1;
         while (start + run < batch.count && condition_.clean_row(batch.first + start + run) == row + run)
             ++run;
-        hdf5::read_rows(*clean_x_, row, run, std::span(clean_).subspan(start * values, run * values));
+        clean_x_->read(row, run, std::span(clean_).subspan(start * values, run * values));
         start += run;
     }
 }
@@ -63,7 +65,7 @@ void ConditionReader::read_clean(const Batch& batch) {
 double ConditionReader::violation(std::span<const float> x, std::size_t example, std::size_t offset) const {
     const auto bounds = outside_bounds(x);
     if (!bounds) {
-        throw BadInput(x_.place + ": example " + std::to_string(example) +
+        throw BadInput(x_.place() + ": example " + std::to_string(example) +
                        ": expected finite values, got NaN or infinity");
     }
     if (!clean_x_) return *bounds;

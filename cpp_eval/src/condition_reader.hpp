@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bundle.hpp"
+#include "rows.hpp"
 
 namespace harness {
 
@@ -42,9 +43,9 @@ class ConditionReader {
     std::size_t index_;
     std::size_t classes_;
     std::size_t next_ = 0;
-    hdf5::Object x_;
-    std::optional<hdf5::Object> logits_;
-    std::optional<hdf5::Object> clean_x_;
+    hdf5::Rows x_;
+    std::optional<hdf5::Rows> logits_;
+    std::optional<hdf5::Rows> clean_x_;
     std::vector<float> clean_;
 };
 

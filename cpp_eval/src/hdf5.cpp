@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "chunks.hpp"
 #include "error.hpp"
 #include "lzf.hpp"
 
@@ -21,10 +22,6 @@ std::string last_error() {
     };
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first, &text);
     return text;
-}
-
-[[noreturn]] void fail(const std::string& place, const std::string& expected) {
-    throw BadInput(place + ": expected " + expected + ", got: " + last_error());
 }
 
 // HDF5 prints its error stack by default, for each thread anew.
@@ -97,6 +94,10 @@ std::string until_nul(const char* text, std::size_t size) {
 }
 
 }  // namespace
+
+void fail(const std::string& place, const std::string& expected) {
+    throw BadInput(place + ": expected " + expected + ", got: " + last_error());
+}
 
 Object open_file(const std::filesystem::path& path) {
     silence();
@@ -190,6 +191,7 @@ std::vector<std::string> read_texts(const Object& dataset, std::size_t count) {
     const Handle type = type_of(dataset.id());
     const std::size_t size = type ? H5Tget_size(type.id()) : 0;
     if (type_name(dataset) != "text" || size > kLongestText) fail(dataset.place, "fixed-length text");
+    Chunks(dataset).check(0, count);
     std::vector<char> characters(count * size);
     if (H5Dread(dataset.id(), type.id(), H5S_ALL, H5S_ALL, H5P_DEFAULT, characters.data()) < 0)
         fail(dataset.place, "text");
@@ -199,27 +201,12 @@ std::vector<std::string> read_texts(const Object& dataset, std::size_t count) {
 }
 
 std::vector<std::int64_t> read_integers(const Object& dataset, std::size_t count) {
+    Chunks(dataset).check(0, count);
     std::vector<std::int64_t> numbers(count);
     if (H5Dread(dataset.id(), H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, numbers.data()) < 0) {
         fail(dataset.place, "readable numbers");
     }
     return numbers;
-}
-
-void read_rows(const Object& dataset, std::uint64_t first, std::uint64_t count, std::span<float> out) {
-    const Handle space{H5Dget_space(dataset.id()), H5Sclose};
-    std::vector<hsize_t> extent;
-    for (const std::uint64_t size : shape(dataset)) extent.push_back(size);
-    std::vector<hsize_t> start(extent.size(), 0);
-    start[0] = first;
-    extent[0] = count;
-    const Handle memory{H5Screate_simple(static_cast<int>(extent.size()), extent.data(), nullptr), H5Sclose};
-    if (!space || !memory ||
-        H5Sselect_hyperslab(space.id(), H5S_SELECT_SET, start.data(), nullptr, extent.data(), nullptr) < 0 ||
-        H5Dread(dataset.id(), H5T_NATIVE_FLOAT, memory.id(), space.id(), H5P_DEFAULT, out.data()) < 0) {
-        fail(dataset.place, "readable numbers in rows " + std::to_string(first) + " to " +
-                                std::to_string(first + count - 1));
-    }
 }
 
 }  // namespace harness::hdf5

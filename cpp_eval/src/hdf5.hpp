@@ -49,6 +49,9 @@ struct Object {
     [[nodiscard]] hid_t id() const { return handle.id(); }
 };
 
+/// Throws a BadInput that names the place, what was expected, and what HDF5 says was wrong.
+[[noreturn]] void fail(const std::string& place, const std::string& expected);
+
 /// Opens a file for reading, and makes HDF5 quiet and able to read LZF.
 [[nodiscard]] Object open_file(const std::filesystem::path& path);
 
@@ -75,7 +78,4 @@ struct Object {
 [[nodiscard]] std::vector<std::string> read_texts(const Object& dataset, std::size_t count);
 /// Reads a whole data set of whole numbers.
 [[nodiscard]] std::vector<std::int64_t> read_integers(const Object& dataset, std::size_t count);
-/// Reads the rows [first, first + count) of a data set of floats; `out` holds as many rows.
-void read_rows(const Object& dataset, std::uint64_t first, std::uint64_t count, std::span<float> out);
-
 }  // namespace harness::hdf5

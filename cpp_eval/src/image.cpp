@@ -17,6 +17,8 @@ namespace {
 constexpr std::array<std::uint8_t, 3> kJpegStart = {0xff, 0xd8, 0xff};
 constexpr std::array<std::uint8_t, 8> kPngStart = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
 
+constexpr const char* kOtherFormat = "expected a JPEG or PNG, got another format";
+
 bool starts_with(Bytes bytes, Bytes start) {
     return bytes.size() >= start.size() && std::equal(start.begin(), start.end(), bytes.begin());
 }
@@ -38,16 +40,21 @@ Image decode_image(Bytes encoded, std::size_t max_pixels) {
         auto [image, orientation] = decode_png(encoded, max_pixels);
         return upright(std::move(image), orientation);
     }
-    throw BadInput("expected a JPEG or PNG, got another format");
+    throw BadInput(kOtherFormat);
 }
 
-Image read_image(const std::filesystem::path& path) {
+Image read_image(const std::filesystem::path& path, std::size_t max_bytes) {
     std::ifstream file(path, std::ios::binary);
     std::vector<std::uint8_t> encoded;
     std::array<char, 1 << 16> block;
     do {
         file.read(block.data(), block.size());
         encoded.insert(encoded.end(), block.begin(), block.begin() + file.gcount());
+        if (file && !starts_with(encoded, kJpegStart) && !starts_with(encoded, kPngStart))
+            throw BadInput(kOtherFormat);
+        if (encoded.size() > max_bytes)
+            throw BadInput("expected a file of at most " + std::to_string(max_bytes) +
+                           " bytes, got a longer one");
     } while (file);
     if (!file.is_open() || file.bad()) throw BadInput("expected a readable file");
     return decode_image(encoded);

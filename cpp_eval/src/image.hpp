@@ -28,7 +28,10 @@ void check_size(std::size_t width, std::size_t height, std::size_t max_pixels);
 /// Decodes a JPEG or PNG, upright. Throws BadInput where it is neither, damaged, truncated or too large.
 [[nodiscard]] Image decode_image(Bytes encoded, std::size_t max_pixels = kMaxPixels);
 
-/// Reads and decodes a file.
-[[nodiscard]] Image read_image(const std::filesystem::path& path);
+/// No JPEG or PNG of so many pixels has a longer file.
+inline constexpr std::size_t kMaxBytes = std::size_t{1} << 31;
+
+/// Reads and decodes a file. What is no JPEG or PNG is refused at its first bytes, however long it is.
+[[nodiscard]] Image read_image(const std::filesystem::path& path, std::size_t max_bytes = kMaxBytes);
 
 }  // namespace harness

@@ -77,4 +77,9 @@ void register_lzf_filter() {
     H5Zregister(&filter);
 }
 
+bool is_lzf_filter(int filter, std::span<const unsigned> values, std::size_t chunk_bytes) {
+    return filter == kLzfFilter && values.size() > kChunkBytesValue &&
+           values[kChunkBytesValue] == chunk_bytes;
+}
+
 }  // namespace harness

@@ -19,4 +19,7 @@ namespace harness {
 /// Tells HDF5 to use it for filter 32000.
 void register_lzf_filter();
 
+/// Whether a data set's filter, with its values, is LZF for chunks of that many bytes.
+[[nodiscard]] bool is_lzf_filter(int filter, std::span<const unsigned> values, std::size_t chunk_bytes);
+
 }  // namespace harness

@@ -1,9 +1,13 @@
 // Parses, validates, calls, prints.
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <cstdio>
 #include <exception>
 #include <fstream>
 #include <iostream>
+#include <limits>
+#include <new>
+#include <type_traits>
 
 #include "classify.hpp"
 #include "error.hpp"
@@ -15,6 +19,30 @@ namespace {
 constexpr int kAgree = 0;
 constexpr int kDisagree = 1;
 constexpr int kBadInput = 2;
+
+constexpr double kLargest = std::numeric_limits<double>::max();
+
+// What the user reads of an error: one line.
+std::string complaint(const std::string& message) {
+    return "harness_eval: " + harness::one_line(message) + '\n';
+}
+
+// Takes a plain decimal number from `low` to `high`. What CLI11 offers lets NaN pass, and reads -1 as a huge
+// count and 010 as 8.
+template <typename Number>
+CLI::Validator number_from(Number low, Number high, const std::string& range) {
+    const std::string expected = (std::is_integral_v<Number> ? "a whole number " : "a number ") + range;
+    const auto check = [low, high, expected](std::string& text) -> std::string {
+        Number value{};
+        const char* end = text.data() + text.size();
+        const auto [rest, error] = std::from_chars(text.data(), end, value);
+        const bool fits = error == std::errc{} && rest == end && low <= value && value <= high;
+        if (!fits) return "expected " + expected + ", got " + text;
+        if constexpr (std::is_integral_v<Number>) text = std::to_string(value);
+        return "";
+    };
+    return CLI::Validator(check, range);
+}
 
 void add_runtime_options(CLI::App& command, harness::RuntimeOptions& options) {
     command.add_option("--provider", options.provider, "Execution provider: cpu, cuda, or its own name")
@@ -31,8 +59,9 @@ void add_runtime_options(CLI::App& command, harness::RuntimeOptions& options) {
         },
         "KEY=VALUE for the provider; may be repeated");
     command
-        .add_option("--threads", options.threads, "Threads inside an operator; 0: as many as the machine has")
-        ->check(CLI::Range(0, 1024))
+        .add_option("--threads", options.threads,
+                    "Threads inside an operator; 0: as many as the process may use")
+        ->transform(number_from(0, 1024, "from 0 to 1024"))
         ->capture_default_str();
     command.add_option("--optimization-level", options.optimization_level, "Graph optimisation")
         ->check(CLI::IsMember(harness::optimization_levels()))
@@ -49,17 +78,17 @@ CLI::App* add_score(CLI::App& app, harness::ScoreConfig& config) {
     command->add_option("--csv", config.csv, "Write a table with one row a condition here");
     command
         ->add_option("--batch", config.batch, "Images a pass; a model with a fixed batch size keeps its own")
-        ->check(CLI::Range(1, 65536))
+        ->transform(number_from(1, 65536, "from 1 to 65536"))
         ->capture_default_str();
     command
         ->add_option("--margin", config.rule.margin,
                      "Excuse flips where the reference preferred its class by at most this")
-        ->check(CLI::NonNegativeNumber)
+        ->transform(number_from(0.0, kLargest, ">= 0"))
         ->capture_default_str();
     command
         ->add_option("--quantile-bound", config.rule.quantile_bound,
                      "Bound of the 99th percentile of the logit difference")
-        ->check(CLI::NonNegativeNumber)
+        ->transform(number_from(0.0, kLargest, ">= 0"))
         ->capture_default_str();
     command->add_flag("--quiet", config.quiet, "No progress on stderr");
     add_runtime_options(*command, config.runtime);
@@ -76,6 +105,7 @@ CLI::App* add_classify(CLI::App& app, harness::ClassifyConfig& config) {
     command->add_option("images", config.images, "Image files, or folders to search for .jpg, .jpeg and .png")
         ->required();
     command->add_option("--top", config.top, "Print only this many of the likeliest classes; 0: all")
+        ->transform(number_from(0, 1'000'000, "from 0 to 1000000"))
         ->capture_default_str();
     command->add_flag("--quiet", config.quiet, "No progress on stderr");
     add_runtime_options(*command, config.runtime);
@@ -93,7 +123,7 @@ void write_file(const std::filesystem::path& path, const std::string& text) {
 void check_folder_of(const std::optional<std::filesystem::path>& path) {
     if (!path) return;
     const auto folder = path->has_parent_path() ? path->parent_path() : ".";
-    if (!std::filesystem::is_directory(folder))
+    if (!std::filesystem::is_directory(folder) || std::filesystem::is_directory(*path))
         throw harness::BadInput(path->string() + ": expected a file that can be written");
 }
 
@@ -133,6 +163,7 @@ int main(int argc, char** argv) {
         "Exit codes: 0 fine, 1 the runtimes disagree, 2 bad input.");
     app.set_version_flag("--version", HARNESS_EVAL_VERSION);
     app.require_subcommand(1);
+    app.failure_message([](const CLI::App*, const CLI::Error& error) { return complaint(error.what()); });
     harness::ScoreConfig score_config;
     harness::ClassifyConfig classify_config;
     const CLI::App* score = add_score(app, score_config);
@@ -142,8 +173,11 @@ int main(int argc, char** argv) {
         return score->parsed() ? run_score(score_config) : run_classify(classify_config);
     } catch (const CLI::ParseError& error) {
         return app.exit(error) == 0 ? kAgree : kBadInput;
+    } catch (const std::bad_alloc&) {
+        std::fputs(complaint("expected a model and batches that fit into memory").c_str(), stderr);
+        return kBadInput;
     } catch (const std::exception& error) {
-        std::fprintf(stderr, "harness_eval: %s\n", error.what());
+        std::fputs(complaint(error.what()).c_str(), stderr);
         return kBadInput;
     }
 }

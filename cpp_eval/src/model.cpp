@@ -14,13 +14,6 @@ namespace {
 constexpr std::array kLevels = {std::pair{"disable", ORT_DISABLE_ALL}, std::pair{"basic", ORT_ENABLE_BASIC},
                                 std::pair{"extended", ORT_ENABLE_EXTENDED}, std::pair{"all", ORT_ENABLE_ALL}};
 
-// The runtime's messages may have several lines.
-std::string one_line(std::string text) {
-    std::ranges::replace(text, '\n', ' ');
-    while (!text.empty() && text.back() == ' ') text.pop_back();
-    return text;
-}
-
 std::string provider_name(const std::string& option) {
     if (option == "cpu") return "CPUExecutionProvider";
     if (option == "cuda") return "CUDAExecutionProvider";
@@ -147,7 +140,7 @@ Model::Model(std::filesystem::path path, const RuntimeOptions& options)
         output_ = tensor_info(session_.GetOutputNameAllocated(0, allocator).get(),
                               session_.GetOutputTypeInfo(0), place());
     } catch (const Ort::Exception& error) {
-        throw BadInput(place() + ": " + one_line(error.what()));
+        throw BadInput(place() + ": " + error.what());
     }
 }
 
@@ -164,7 +157,7 @@ Ort::Value Model::run(const Ort::Value& input) {
         auto outputs = session_.Run(Ort::RunOptions{nullptr}, &input_name, &input, 1, &output_name, 1);
         return std::move(outputs.front());
     } catch (const Ort::Exception& error) {
-        throw BadInput(place() + ": " + one_line(error.what()));
+        throw BadInput(place() + ": " + error.what());
     }
 }
 

@@ -52,9 +52,9 @@ Json or_null(const std::optional<Value>& value) {
     return value ? Json(*value) : Json(nullptr);
 }
 
-// An undefined number is null.
+// An undefined or infinite number is null.
 Json or_null(double number) {
-    return std::isnan(number) ? Json(nullptr) : Json(number);
+    return std::isfinite(number) ? Json(number) : Json(nullptr);
 }
 
 std::string hdf5_version() {
@@ -127,7 +127,7 @@ void add_metrics(Json& row, const Outcome& outcome, const std::vector<std::strin
     row["precision_macro"] = or_null(macro.precision);
     row["recall_macro"] = or_null(macro.recall);
     row["f1_macro"] = or_null(macro.f1);
-    row["max_violation"] = outcome.max_violation();
+    row["max_violation"] = or_null(outcome.max_violation());
     row["violations"] = outcome.violations();
     row["nan_count"] = outcome.nan_count();
     row["per_class"] = per_class(report, class_names);

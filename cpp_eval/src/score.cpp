@@ -6,6 +6,7 @@
 
 #include "classifier.hpp"
 #include "condition_reader.hpp"
+#include "error.hpp"
 #include "prefetch.hpp"
 #include "progress.hpp"
 
@@ -16,6 +17,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kBatchesAhead = 2;
+constexpr std::size_t kLargestBatch = std::size_t{1} << 28;  // values; a few batches are in memory at a time
 
 double seconds_since(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
@@ -28,6 +30,17 @@ std::vector<std::size_t> scoring_order(const std::vector<Condition>& conditions)
     std::ranges::stable_partition(order,
                                   [&](std::size_t index) { return conditions[index].kind == Kind::clean; });
     return order;
+}
+
+// How many images a pass takes: no more than the longest condition has, unless the model's batch size is
+// fixed.
+std::size_t batch_size(const ScoreConfig& config, const Bundle& bundle, const Classifier& classifier) {
+    const auto longest = std::ranges::max_element(bundle.conditions(), {}, &Condition::size);
+    const std::size_t size = classifier.batch_size(std::min(config.batch, longest->size()));
+    const std::size_t most = kLargestBatch / bundle.shape().size();
+    if (size <= most) return size;
+    throw BadInput(bundle.place() + ": expected batches of at most " + std::to_string(most) + " images of " +
+                   to_string(bundle.shape()) + ", got " + std::to_string(size));
 }
 
 // Produces the batches of all conditions, one condition after the other.
@@ -64,7 +77,7 @@ Scores score(const ScoreConfig& config, const Bundle& bundle) {
     const auto started = Clock::now();
     Model model(config.model, config.runtime);
     Classifier classifier(model, bundle.shape(), bundle.class_names().size());
-    const std::size_t size = classifier.batch_size(config.batch);
+    const std::size_t size = batch_size(config, bundle, classifier);
 
     const auto& conditions = bundle.conditions();
     std::vector<Outcome> outcomes;

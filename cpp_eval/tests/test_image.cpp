@@ -68,3 +68,10 @@ TEST_CASE("a file that does not exist is an error") {
 TEST_CASE("a file that opens and cannot be read is an error") {
     CHECK(error_of([] { static_cast<void>(read_image(kImages)); }) == "expected a readable file");
 }
+
+TEST_CASE("a file that is longer than allowed, or has no end, is an error") {
+    CHECK(error_of([] { static_cast<void>(read_image(kImages / "rgb_420.jpg", 100)); }) ==
+          "expected a file of at most 100 bytes, got a longer one");
+    CHECK(error_of([] { static_cast<void>(read_image("/dev/zero")); }) ==
+          "expected a JPEG or PNG, got another format");
+}

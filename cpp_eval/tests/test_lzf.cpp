@@ -51,3 +51,11 @@ TEST_CASE("a block that does not fit the output is refused") {
 TEST_CASE("nothing decompresses to nothing") {
     CHECK(decompressed({}, 4) == bytes({}));
 }
+
+TEST_CASE("a filter is LZF only where it unpacks to the size of a chunk") {
+    const std::vector<unsigned> values = {4, 0x0105, 48};
+    CHECK(is_lzf_filter(32000, values, 48));
+    CHECK_FALSE(is_lzf_filter(32000, values, 64));
+    CHECK_FALSE(is_lzf_filter(32000, std::span(values).first(2), 48));
+    CHECK_FALSE(is_lzf_filter(1, values, 48));
+}

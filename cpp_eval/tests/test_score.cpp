@@ -114,10 +114,34 @@ TEST_CASE("a model that does not fit is one line that says what was expected") {
     }
 }
 
+TEST_CASE("a model cut off anywhere is refused in one line, but where only its metadata is missing") {
+    const auto whole = bytes_of(kFixtures / "models" / "flatten.onnx");
+    auto config = config_for("flatten.onnx");
+    config.model = std::filesystem::temp_directory_path() / "harness_eval_cut.onnx";
+    std::size_t refused = 0;
+    for (std::size_t size = 0; size < whole.size(); ++size) {
+        std::ofstream(config.model, std::ios::binary)
+            .write(reinterpret_cast<const char*>(whole.data()), static_cast<std::streamsize>(size));
+        const std::string message = score_error(config);
+        if (message != "(no error)") ++refused;
+        CHECK_FALSE(contains(message, "\n"));
+    }
+    CHECK(refused + 1 >= whole.size());
+    std::filesystem::remove(config.model);
+}
+
 TEST_CASE("a provider that the library lacks is named, with those it has") {
     auto config = config_for("flatten.onnx");
     config.runtime.provider = "NoSuchExecutionProvider";
     const std::string message = score_error(config);
     CHECK(contains(message, "CPUExecutionProvider"));
     CHECK(contains(message, "NoSuchExecutionProvider"));
+}
+
+TEST_CASE("a batch is no larger than a condition, and may not be larger than memory") {
+    auto config = config_for("flatten.onnx");
+    config.batch = 65536;
+    CHECK(report_of(config)["runtime"]["batch"] == 4);
+    CHECK(contains(score_error(config_for("any_size.onnx", "large_images.h5")),
+                   "expected batches of at most 4 images of 3 x 4729 x 4729, got 5"));
 }

@@ -96,15 +96,21 @@ class OnnxCpp(Runtime):
             out = Path(folder) / "report.json"
             files = ["--model", str(self.path), "--bundle", str(bundle.path), "--out", str(out), "--batch", str(BATCH), "--quiet"]
             bounds = ["--margin", str(rule.margin), "--quantile-bound", str(rule.quantile_bound)]
-            done = subprocess.run(  # noqa: S603 - the program that the user built or named
-                [self.program, "score", *files, *bounds], capture_output=True, text=True, check=False
-            )
+            done = self._run("score", *files, *bounds)
             said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix(f"{PROGRAM}: ")
             if done.returncode == BAD_INPUT:
                 raise ModelError(said)
             if done.returncode not in (0, 1):
                 raise HarnessError(f"{self.program}: expected exit code 0, 1 or 2, got {done.returncode}: {said}")
             return json.loads(out.read_text())
+
+    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(  # noqa: S603 - the program that the user built or named
+                [self.program, *arguments], capture_output=True, text=True, check=False
+            )
+        except OSError as error:
+            raise HarnessError(f"{self.program}: expected a program that starts, got: {error.strerror or error}") from error
 
 
 def open_logits_model(path: Path, num_classes: int) -> OnnxModel:

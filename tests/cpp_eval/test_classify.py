@@ -108,3 +108,9 @@ def test_a_model_that_is_no_deployment_graph_is_exit_code_2(harness_eval: Evalua
     run = harness_eval("classify", "--quiet", "--model", cpp_fixtures / "models" / model, cpp_fixtures / "images" / "red.png")
     assert (run.code, run.out) == (2, "")
     assert len(run.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("top", ["-1", "1.5", "nan", "1000001"])
+def test_an_impossible_number_of_classes_is_exit_code_2(harness_eval: Evaluator, top: str) -> None:
+    run = harness_eval("classify", "--model", "m.onnx", "x.png", f"--top={top}")
+    assert (run.code, run.err) == (2, f"harness_eval: --top: expected a whole number from 0 to 1000000, got {top}\n")

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from fractions import Fraction
@@ -192,6 +193,7 @@ def test_the_report_says_how_it_was_made(harness_eval: Evaluator, small_net: Pat
 def broken_files() -> list[tuple[str, str]]:
     models = ("missing", "truncated", "text", "other_size", "uint8", "two_classes", "undeclared_two_classes", "two_inputs")
     bundles = ("missing", "half", "text", "version", "label_out_of_range", "image_nan", "logit_nan", "images_are_flat")
+    bundles += ("deflate_too_short", "large_chunks", "two_lines")
     return [*(("models", f"{name}.onnx") for name in models), *(("bundles", f"broken/{name}.h5") for name in bundles)]
 
 
@@ -214,21 +216,49 @@ def test_bad_input_is_one_line_and_exit_code_2(harness_eval: Evaluator, cpp_fixt
         ("score", "--model", "m.onnx"),
         ("nonsense",),
         ("score", "--model", "m.onnx", "--bundle", "b.h5", "--optimization-level", "most"),
-        ("score", "--model", "m.onnx", "--bundle", "b.h5", "--batch", "0"),
-        ("score", "--model", "m.onnx", "--bundle", "b.h5", "--margin", "-1"),
         ("score", "--model", "m.onnx", "--bundle", "b.h5", "--provider-option", "novalue"),
+        ("score", "--model", "m.onnx", "--bundle", "b.h5", "--margin", ""),
     ],
 )
-def test_a_wrong_command_line_is_exit_code_2(harness_eval: Evaluator, arguments: tuple[str, ...]) -> None:
+def test_a_wrong_command_line_is_one_line_and_exit_code_2(harness_eval: Evaluator, arguments: tuple[str, ...]) -> None:
     run = harness_eval(*arguments)
     assert (run.code, run.out) == (2, "")
-    assert 1 <= len(run.err.splitlines()) <= 2
+    assert len(run.err.splitlines()) == 1
+    assert run.err.startswith("harness_eval: ")
+
+
+BOUNDS = dict.fromkeys(("--margin", "--quantile-bound"), ("a number >= 0", ("nan", "-nan", "inf", "-inf", "-1", "1e400", "x")))
+COUNTS = {
+    "--batch": ("a whole number from 1 to 65536", ("0", "-1", "65537", "1.5", "nan", "18446744073709551617")),
+    "--threads": ("a whole number from 0 to 1024", ("-1", "1025", "1e2", "nan", "0x10", "99999999999")),
+}
+NUMBERS = [(option, value, expected) for option, (expected, values) in {**BOUNDS, **COUNTS}.items() for value in values]
+
+
+@pytest.mark.parametrize(("option", "value", "expected"), NUMBERS)
+def test_a_number_out_of_range_is_one_line_and_exit_code_2(
+    harness_eval: Evaluator, option: str, value: str, expected: str
+) -> None:
+    run = harness_eval("score", "--model", "m.onnx", "--bundle", "b.h5", f"{option}={value}")
+    assert (run.code, run.out, run.err) == (2, "", f"harness_eval: {option}: expected {expected}, got {value}\n")
+
+
+def test_numbers_are_decimal_and_no_threads_means_all(harness_eval: Evaluator, small_net: Path, sweep: Path) -> None:
+    options = ("--batch", "010", "--threads", "0", "--margin", "1e-03", "--quantile-bound", "0.5")
+    report = harness_eval("score", "--model", small_net, "--bundle", sweep, "--quiet", *options).report
+    assert (report["runtime"]["batch"], report["rule"]) == (10, {"margin": 1e-3, "quantile_bound": 0.5})
+    assert report["runtime"]["threads"] == len(os.sched_getaffinity(0))
 
 
 def test_a_report_that_cannot_be_written_is_exit_code_2(harness_eval: Evaluator, small_net: Path, sweep: Path) -> None:
     run = harness_eval("score", "--model", small_net, "--bundle", sweep, "--quiet", "--out", "/nowhere/report.json")
     assert run.code == 2
     assert run.err == "harness_eval: /nowhere/report.json: expected a file that can be written\n"
+
+
+def test_a_report_in_the_place_of_a_folder_is_refused_before_anything_is_scored(harness_eval: Evaluator, tmp_path: Path) -> None:
+    run = harness_eval("score", "--model", tmp_path / "no.onnx", "--bundle", tmp_path / "no.h5", "--out", tmp_path)
+    assert (run.code, run.err) == (2, f"harness_eval: {tmp_path}: expected a file that can be written\n")
 
 
 def test_the_reports_folder_is_looked_for_before_anything_is_scored(harness_eval: Evaluator, tmp_path: Path) -> None:

@@ -152,6 +152,10 @@ def test_bad_files_are_one_line_and_exit_code_two(
     [
         (["--model", "other"], "--model: expected together with --onnx FILE"),
         (["--set", "crosscheck.limit=0"], "crosscheck.limit: expected a number >= 1, got 0"),
+        (["--set", "crosscheck.margin=nan"], "crosscheck.margin: expected a finite number, got 'nan'"),
+        (["--set", "crosscheck.margin=.nan"], "crosscheck.margin: expected a finite number, got nan"),
+        (["--set", "crosscheck.quantile_bound=inf"], "crosscheck.quantile_bound: expected a finite number"),
+        (["--set", "crosscheck.quantile_bound=-1"], "crosscheck.quantile_bound: expected a number >= 0, got -1"),
         (["--set", "models.other.recipe.epochs=9"], "other: expected a finished training"),
         (["--device", "quantum"], "device: expected auto"),
     ],

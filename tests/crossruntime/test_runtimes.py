@@ -18,9 +18,7 @@ from harness.errors import HarnessError, ModelError
 from tests.deployed import Deployed, finished
 
 RULE = Rule()
-FOUND = find_program()
-needs_program = pytest.mark.skipif(FOUND is None, reason="needs harness_eval; `make cpp` builds it")
-PROGRAM = FOUND or Path()
+needs_program = pytest.mark.skipif(find_program() is None, reason="needs harness_eval; `make cpp` builds it")
 TIMES = {"images_per_second", "condition"}
 
 
@@ -76,9 +74,9 @@ def test_other_model_does_not_agree(bundle: Bundle, files: dict[str, Path]) -> N
 
 @needs_program
 @pytest.mark.parametrize("file", ["onnx", "int8", "fp16", "other"])
-def test_cpp_gives_the_numbers_of_python(bundle: Bundle, files: dict[str, Path], file: str) -> None:
+def test_cpp_gives_the_numbers_of_python(bundle: Bundle, files: dict[str, Path], own_program: Path, file: str) -> None:
     python = {score.condition: score for score in OnnxPython(files[file]).score(bundle, RULE)}
-    cpp = OnnxCpp(files[file], PROGRAM).score(bundle, RULE)
+    cpp = OnnxCpp(files[file], own_program).score(bundle, RULE)
     assert {score.condition for score in cpp} == set(python)
     for score in cpp:
         assert_same(dataclasses.replace(score, reasons=python[score.condition].reasons), python[score.condition])
@@ -86,10 +84,10 @@ def test_cpp_gives_the_numbers_of_python(bundle: Bundle, files: dict[str, Path],
 
 
 @needs_program
-def test_rule_reaches_the_cpp_program(bundle: Bundle, files: dict[str, Path]) -> None:
+def test_rule_reaches_the_cpp_program(bundle: Bundle, files: dict[str, Path], own_program: Path) -> None:
     strict, lenient = Rule(margin=0, quantile_bound=0), Rule(margin=100, quantile_bound=100)
-    assert any(score.reasons for score in OnnxCpp(files["onnx"], PROGRAM).score(bundle, strict))
-    assert not any(score.reasons for score in OnnxCpp(files["other"], PROGRAM).score(bundle, lenient))
+    assert any(score.reasons for score in OnnxCpp(files["onnx"], own_program).score(bundle, strict))
+    assert not any(score.reasons for score in OnnxCpp(files["other"], own_program).score(bundle, lenient))
 
 
 def truncated(path: Path, folder: Path) -> Path:
@@ -113,9 +111,11 @@ def test_missing_truncated_and_deployment_files_are_refused_in_python(
 
 
 @needs_program
-def test_truncated_file_is_refused_by_cpp_in_one_line(bundle: Bundle, files: dict[str, Path], tmp_path: Path) -> None:
+def test_truncated_file_is_refused_by_cpp_in_one_line(
+    bundle: Bundle, files: dict[str, Path], own_program: Path, tmp_path: Path
+) -> None:
     with pytest.raises(ModelError) as caught:
-        OnnxCpp(truncated(files["onnx"], tmp_path), PROGRAM).score(bundle, RULE)
+        OnnxCpp(truncated(files["onnx"], tmp_path), own_program).score(bundle, RULE)
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -129,6 +129,13 @@ def test_program_that_crashes_is_an_error_with_its_last_words(bundle: Bundle, tm
     crashing = script(tmp_path / "crashing", "echo first >&2; echo out of luck >&2; exit 3")
     with pytest.raises(HarnessError, match="expected exit code 0, 1 or 2, got 3: out of luck"):
         OnnxCpp(tmp_path / "x.onnx", crashing).score(bundle, RULE)
+
+
+def test_program_that_does_not_start_is_an_error(bundle: Bundle, tmp_path: Path) -> None:
+    half_built = script(tmp_path / "half_built", "")
+    half_built.write_bytes(b"\x7fELF")
+    with pytest.raises(HarnessError, match="half_built: expected a program that starts, got: Exec format error"):
+        OnnxCpp(tmp_path / "x.onnx", half_built).score(bundle, RULE)
 
 
 def test_environment_names_the_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,0 +1,27 @@
+#include "rows.hpp"
+
+#include <utility>
+#include <vector>
+
+namespace harness::hdf5 {
+
+Rows::Rows(Object dataset) : dataset_(std::move(dataset)), chunks_(dataset_) {}
+
+void Rows::read(std::uint64_t first, std::uint64_t count, std::span<float> out) {
+    chunks_.check(first, count);
+    const Handle space{H5Dget_space(dataset_.id()), H5Sclose};
+    std::vector<hsize_t> extent;
+    for (const std::uint64_t size : shape(dataset_)) extent.push_back(size);
+    std::vector<hsize_t> start(extent.size(), 0);
+    start[0] = first;
+    extent[0] = count;
+    const Handle memory{H5Screate_simple(static_cast<int>(extent.size()), extent.data(), nullptr), H5Sclose};
+    if (!space || !memory ||
+        H5Sselect_hyperslab(space.id(), H5S_SELECT_SET, start.data(), nullptr, extent.data(), nullptr) < 0 ||
+        H5Dread(dataset_.id(), H5T_NATIVE_FLOAT, memory.id(), space.id(), H5P_DEFAULT, out.data()) < 0) {
+        fail(dataset_.place, "readable numbers in rows " + std::to_string(first) + " to " +
+                                 std::to_string(first + count - 1));
+    }
+}
+
+}  // namespace harness::hdf5
