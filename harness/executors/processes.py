@@ -4,7 +4,7 @@ import logging
 import pickle
 import signal
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -14,9 +14,11 @@ import torch
 
 from harness.errors import HarnessError
 from harness.executors.local import Interrupted, StepReport, execute, settled
-from harness.executors.worker import Advanced, Closed, Logged, Message, Opened, work
-from harness.progress import Advance, Progress, Silent
+from harness.executors.worker import work
+from harness.interrupts import blocked
+from harness.progress import Silent
 from harness.records import Status
+from harness.relay import Screen
 from harness.steps.base import Context, Step
 
 logger = logging.getLogger(__name__)
@@ -78,9 +80,13 @@ class _Worker:
 
     process: BaseProcess
     connection: Connection
-    progress: Progress
+    screen: Screen
     step: Step | None = None
-    tasks: dict[int, tuple[AbstractContextManager[Advance], Advance]] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """What its step is called."""
+        return self.step.title if self.step is not None else ""
 
     def hear(self) -> StepReport | None:
         """Shows what the worker tells, and returns the report of its step if that has ended, whichever way."""
@@ -89,42 +95,22 @@ class _Worker:
             while self.connection.poll():
                 if isinstance(message := self.connection.recv(), StepReport):
                     return self._ended(message)
-                self._show(message)
+                self.screen.show(message, prefix=f"{self.title}: ")
         except (EOFError, ConnectionResetError):
             self.process.join(PATIENCE)
             alive = False
         return None if alive else self._ended(self._loss())
 
     def _ended(self, report: StepReport) -> StepReport:
-        for task, _ in self.tasks.values():
-            task.__exit__(_Lost, _Lost(), None)
-        self.tasks.clear()
+        self.screen.give_up()
         return report
-
-    def _show(self, message: Message) -> None:
-        title = self.step.title if self.step is not None else ""
-        match message:
-            case Opened(number, own, total):
-                task = self.progress.task(f"{title}: {own}", total)
-                self.tasks[number] = (task, task.__enter__())
-            case Advanced(number, amount, note):
-                self.tasks[number][1](amount, note)
-            case Closed(number, whole):
-                task, _ = self.tasks.pop(number)
-                task.__exit__(*((None, None, None) if whole else (_Lost, _Lost(), None)))
-            case Logged(level, name, text):
-                logging.getLogger(name).log(level, "%s", text)
 
     def _loss(self) -> StepReport:
         code = self.process.exitcode or 0
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         hint = "; is there enough memory for so many jobs?" if code == -signal.SIGKILL else ""
-        logger.error("%s failed: its process %s%s", self.step.title if self.step is not None else "", how, hint)
+        logger.error("%s failed: its process %s%s", self.title, how, hint)
         return StepReport(Status.FAILED, f"its process {how}{hint}")
-
-
-class _Lost(Exception):
-    """Tells a progress display that a task has not come to its end."""
 
 
 @dataclass
@@ -180,10 +166,10 @@ class _Crew:
         level = logging.getLogger("harness").getEffectiveLevel()
         arguments = (there, replace(self.context, progress=Silent()), self.threads, level)
         process = get_context("spawn").Process(target=work, args=arguments)
-        with _one_clear_line("data"), _ctrl_c_blocked():
+        with _one_clear_line("data"), blocked(signal.SIGINT):  # a terminal sends Ctrl-C to all: workers are stopped by this one
             process.start()
         there.close()
-        self.workers.append(_Worker(process, here, self.context.progress))
+        self.workers.append(_Worker(process, here, Screen(self.context.progress)))
         return self.workers[-1]
 
 
@@ -194,16 +180,6 @@ def _crew(context: Context, jobs: int) -> Iterator[_Crew]:
         yield crew
     finally:
         crew.dismiss()
-
-
-@contextmanager
-def _ctrl_c_blocked() -> Iterator[None]:
-    """Lets processes started meanwhile ignore Ctrl-C, which a terminal sends to all: they are stopped by this one."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
