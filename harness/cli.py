@@ -74,6 +74,9 @@ def run(
     out: OutOption = None,
     store: StoreOption = None,
     device: DeviceOption = "auto",
+    devices: Annotated[
+        int | None, typer.Option("--devices", metavar="N", help="GPUs or CPU processes that share a training; --set devices=N.")
+    ] = None,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that load images.")] = 0,
     executor: Annotated[str, typer.Option("--executor", metavar="NAME", help="local, or an installed one.")] = "local",
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Steps computed at once, each in a process of its own.")] = 1,
@@ -84,7 +87,8 @@ def run(
     from harness.runner import run as run_suite
     from harness.suite_files import load_suite
 
-    loaded = load_suite(suite, overrides or ())
+    shared = () if devices is None else (f"devices={devices}",)
+    loaded = load_suite(suite, (*(overrides or ()), *shared))
     summary = run_suite(
         loaded,
         out=out,

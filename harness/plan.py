@@ -230,6 +230,7 @@ class _Planner:
             warm_start=start,
             poison=self._poisoning(variant),
             filtered_by=filtered_by,
+            devices=self.suite.devices,
         )
 
     def _poisoning(self, variant: Variant) -> Poisoning | None:

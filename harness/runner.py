@@ -25,6 +25,7 @@ from harness.reports.tables import cells_table, write_tables
 from harness.steps.base import Context
 from harness.store import Store
 from harness.suite import Suite, Variant, suite_json
+from harness.training.processes import check_devices
 from harness.transfers import transfers_of
 
 DEFAULT_RESULTS = Path("results")
@@ -76,7 +77,7 @@ def run(
         progress: Where to show progress, by default nowhere.
 
     Raises:
-        HarnessError: if the data or a weights file is missing, or the results cannot be written. A step that fails
+        HarnessError: if the data, a weights file or a device is missing, or the results cannot be written. A step that fails
             does not raise: its cells are marked failed.
     """
     started, chosen = time.perf_counter(), executor_of(executor)
@@ -90,6 +91,8 @@ def run(
         batch_size=suite.evaluation.batch_size,
         progress=progress or Silent(),
     )
+    if any(context.entry(step) is None for step in plan.training.values()):
+        check_devices(suite.devices, context.device)
     reports, interrupted = _execute(plan, context, chosen, jobs=jobs)
     seconds = time.perf_counter() - started
     record = collect(plan, context, reports, seconds=seconds)

@@ -64,6 +64,8 @@ class Suite(Spec):
     """What the suite is for."""
     seed: int = Field(default=0, ge=0)
     """The seed that every random choice is derived from."""
+    devices: int = Field(default=1, ge=1)
+    """GPUs, or processes on the CPU, that share each batch of every training; batch norm sees each share alone."""
     dataset: Annotated[SerializeAsAny[Dataset], BeforeValidator(DATASETS.parse)]
     """The data set."""
     architecture: ArchitectureField | None = None

@@ -128,6 +128,7 @@ def test_doctor_finds_this_installation_in_order(capsys: pytest.CaptureFixture[s
         (["run", "none.yaml"], "nothing there"),
         (["validate", "tiny.yaml", "--set", "attacks.pgd.steps=0"], "attacks.pgd.steps: expected a number >= 1, got 0"),
         (["run", "tiny.yaml", "--device", "quantum"], "device: expected auto"),
+        (["run", "tiny.yaml", "--devices", "0"], "devices: expected a number >= 1, got 0"),
         (["show", "ab"], "at least 4 digits"),
         (["show", "ffffffffffff"], "found nothing"),
         (["list", "attack"], "family: expected one of"),
@@ -171,3 +172,16 @@ def test_several_jobs_give_the_numbers_of_one(there: Path) -> None:
         pd.read_csv(there / folder / "cells.csv").drop(columns=measured, errors="ignore") for folder in ("results/tiny", "jobs")
     )
     pd.testing.assert_frame_equal(one, two)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_training_shared_by_processes_is_a_step_of_its_own(there: Path, jobs: str) -> None:
+    one_model = "models={baseline: {recipe: {name: standard, epochs: 1, batch_size: 64}}}"
+    changes = ("--set", one_model, "--set", "expectations=[]", "--devices", "2", "--jobs", jobs)
+    assert (
+        call("run", "tiny.yaml", "--device", "cpu", "--store", f"shared-store-{jobs}", "--out", f"shared-{jobs}", *changes) == 0
+    )
+    assert set(pd.read_csv(there / f"shared-{jobs}" / "cells.csv")["status"]) == {"done"}
+    (meta,) = (there / f"shared-store-{jobs}" / "train").glob("*/meta.json")
+    assert json.loads(meta.read_text())["spec"]["identity"]["devices"] == 2

@@ -81,9 +81,9 @@ def test_renamed_model_and_moved_device_settings_keep_their_digests(folder: Path
     suite = tiny(folder)
     data = suite.dataset.load()
     renamed = load_suite_with_names(folder, baseline="plain")
-    batched = tiny(folder, "evaluation.batch_size=7")
-    digests = [[step.digest for step in plan_of(variant, data).steps] for variant in (suite, renamed, batched)]
-    assert digests[0] == digests[1] == digests[2]
+    batched, alone = tiny(folder, "evaluation.batch_size=7"), tiny(folder, "devices=1")
+    digests = [[step.digest for step in plan_of(variant, data).steps] for variant in (suite, renamed, batched, alone)]
+    assert digests == [digests[0]] * 4
 
 
 def load_suite_with_names(folder: Path, *, baseline: str) -> Suite:
@@ -94,7 +94,14 @@ def load_suite_with_names(folder: Path, *, baseline: str) -> Suite:
 
 @pytest.mark.parametrize(
     "override",
-    ["seed=1", "models.baseline.recipe.epochs=3", "dataset.resolution=8", "attacks.pgd.steps=4", "evaluation.limit=61"],
+    [
+        "seed=1",
+        "devices=2",
+        "models.baseline.recipe.epochs=3",
+        "dataset.resolution=8",
+        "attacks.pgd.steps=4",
+        "evaluation.limit=61",
+    ],
 )
 def test_whatever_changes_a_number_changes_a_digest(folder: Path, override: str) -> None:
     suite, changed = tiny(folder), tiny(folder, override)

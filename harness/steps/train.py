@@ -18,7 +18,7 @@ from harness.steps.detect import Detect
 from harness.steps.poison import Poisoning
 from harness.store import read_json, write_json
 from harness.training.base import Recipe
-from harness.training.loop import train
+from harness.training.parallel import train_on_devices
 
 WEIGHTS = "model.safetensors"
 HISTORY = "history.json"
@@ -42,6 +42,8 @@ class Train(ModelStep):
     poison: Poisoning | None = None
     filtered_by: Detect | None = None
     """The detection whose suspects are left out of the training split."""
+    devices: int = 1
+    """Devices that share each batch."""
 
     @property
     def title(self) -> str:
@@ -56,20 +58,23 @@ class Train(ModelStep):
 
     def identity(self) -> Mapping[str, Any]:
         """See `Step.identity`."""
+        several = {"devices": self.devices} if self.devices > 1 else {}  # one has the digest that it always had
         return {
             "architecture": self.architecture.identity(),
             "recipe": self.recipe.identity(),
             "data": self.data.json(),
             "seed": self.seed,
+            **several,
         }
 
     def run(self, context: Context, folder: Path) -> None:
         """See `Step.run`."""
         classifier = self._initial(context)
-        result = train(
+        result = train_on_devices(
             classifier,
             self._data(context),
             self.recipe,
+            devices=self.devices,
             seed=seed_of(self.seed, "train"),
             device=context.device,
             workers=context.workers,

@@ -62,6 +62,12 @@ class Learner:
                 if isinstance(module, _BatchNorm):
                     module.eval()
 
+    def end_epoch(self) -> None:
+        """Gives all processes the same batch-norm statistics, the attacked network too, as a resumed training has them."""
+        for network in {self.model, self.judged}:
+            self.processes.average_buffers(network)
+        self._twin.refresh()
+
     def update(self, x: Tensor, y: Tensor, *, epoch: int, generator: torch.Generator) -> Update:
         """Attacks this process's share of a batch and makes one step of the optimiser.
 

@@ -76,7 +76,7 @@ def train(
     """
     _check(model, data)
     processes = processes or OneProcess(device)
-    fingerprint = _fingerprint(model, data, recipe, seed)
+    fingerprint = _fingerprint(model, data, recipe, seed, processes.count)
     model.to(device).to(memory_format=torch.channels_last)
     run = Run(model, data, recipe, seed=seed, workers=workers, processes=processes)
     if checkpoint is not None and (snapshot := load_snapshot(checkpoint, fingerprint=fingerprint)):
@@ -108,10 +108,11 @@ def _check(model: Classifier, data: ImageData) -> None:
         raise HarnessError("expected a model with parameters to train, got one that has none or all frozen")
 
 
-def _fingerprint(model: Classifier, data: ImageData, recipe: Recipe, seed: int) -> str:
-    """Returns what identifies a training: recipe, seed, data and the first weights."""
+def _fingerprint(model: Classifier, data: ImageData, recipe: Recipe, seed: int, count: int) -> str:
+    """Returns what identifies a training: recipe, seed, data, the first weights, and the processes if there are several."""
     weights = hashlib.sha256()
     for name, tensor in sorted(state_of(model).items()):
         weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         weights.update(tensor.view(-1).view(torch.uint8).numpy().tobytes())
-    return digest_of([recipe.identity(), seed, data.content_hash, weights.hexdigest()])
+    several = [count] if count > 1 else []
+    return digest_of([recipe.identity(), seed, data.content_hash, weights.hexdigest(), *several])

@@ -6,40 +6,46 @@ takes its statistics from each share alone; after each epoch the processes' runn
 """
 
 import copy
+import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import signal
+import socket
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
-from multiprocessing.queues import SimpleQueue
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from threading import Thread
+from typing import TYPE_CHECKING
 
+import safetensors.torch
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
-from torch.multiprocessing import get_context
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessContext, ProcessException, start_processes
 
 from harness.errors import HarnessError
 from harness.images import ImageData
+from harness.interrupts import blocked
 from harness.models.classifier import Classifier
 from harness.models.state import state_of
-from harness.progress import Advance, Progress, Silent
+from harness.progress import Progress, Silent
+from harness.relay import Reporter, Screen
 from harness.training.base import Recipe
 from harness.training.loop import TrainingResult, train
-from harness.training.processes import Processes
+from harness.training.processes import Processes, check_devices
 
-RENDEZVOUS = ("MASTER_ADDR", "MASTER_PORT")
-"""Environment variables through which the processes find each other."""
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
-Messages = SimpleQueue[tuple[float, str] | None]
-"""Progress reports of the first process; None is the last one."""
+HERE = "127.0.0.1"
+"""Where the processes meet."""
 
 
 class FabricProcesses(Processes):
-    """The processes that Fabric has launched."""
+    """The processes that Fabric has joined."""
 
-    def __init__(self, fabric: Fabric) -> None:
+    def __init__(self, fabric: "Fabric") -> None:
         """See the class."""
         self.fabric = fabric
         self.rank, self.count, self.device = fabric.global_rank, fabric.world_size, fabric.device
@@ -52,18 +58,13 @@ class FabricProcesses(Processes):
         return summed
 
 
-class Relay:
-    """A progress display of the first process that is drawn by the one that launched it."""
+@dataclass(frozen=True)
+class Trained:
+    """What the first process tells in the end."""
 
-    def __init__(self, messages: Messages) -> None:
-        """See the class."""
-        self.messages = messages
-
-    @contextmanager
-    def task(self, title: str, total: float) -> Iterator[Advance]:
-        """Opens with the total, then reports the units done."""
-        self.messages.put((total, title))
-        yield lambda amount, note: self.messages.put((amount, note))
+    result: TrainingResult
+    state: bytes
+    """The network's state in safetensors: tensors would be sent as memory that ends with the process."""
 
 
 def train_on_devices(
@@ -81,13 +82,13 @@ def train_on_devices(
     """Trains like `harness.training.loop.train`, on several devices of one machine.
 
     The processes are spawned anew, so model and data must be picklable, and a script must guard its main part with
-    `if __name__ == "__main__"`.
+    `if __name__ == "__main__"`. None of them outlives this call, nor this process, whatever ends it.
 
     Args:
-        model: See `train`; left on the CPU.
+        model: See `train`; left on the CPU if there are several devices.
         data: See `train`.
         recipe: See `train`; its batches are divided among the devices.
-        devices: Number of devices, or of processes where `device` is the CPU.
+        devices: Number of devices, or of processes where `device` is the CPU; one trains in this process.
         seed: See `train`.
         device: The kind of device.
         workers: Processes that load images, for each device.
@@ -95,84 +96,127 @@ def train_on_devices(
         progress: See `train`.
 
     Raises:
-        HarnessError: see `train`; also if there are fewer devices.
+        HarnessError: see `train`; also if there are fewer devices, or one of the processes is killed.
     """
-    if device.type == "cuda" and devices > torch.cuda.device_count():
-        raise HarnessError(f"devices: expected at most {torch.cuda.device_count()}, as many as there are here, got {devices}")
-    fabric = Fabric(accelerator=device.type, devices=devices, strategy="ddp_spawn")
-    messages: Messages = get_context("spawn").SimpleQueue()
-    drawing = Thread(target=_draw, args=(messages, progress), daemon=True)
-    drawing.start()
-    try:
-        with _environment_restored():
-            result, state = fabric.launch(
-                partial(
-                    _work,
-                    model=model.cpu(),
-                    data=data,
-                    recipe=recipe,
-                    seed=seed,
-                    workers=workers,
-                    checkpoint=checkpoint,
-                    messages=messages,
-                )
-            )
-    except ProcessRaisedException as error:
-        last = str(error).strip().splitlines()[-1]
-        raise HarnessError(f"on {devices} devices: {last.partition(': ')[2] or last}") from error
-    finally:
-        messages.put(None)
-        drawing.join()
-    model.load_state_dict(state)
+    if devices == 1:
+        return train(model, data, recipe, seed=seed, device=device, workers=workers, checkpoint=checkpoint, progress=progress)
+    check_devices(devices, device)
+    training = partial(train, data=data, recipe=recipe, seed=seed, workers=workers, checkpoint=checkpoint)
+    receiver, sender = get_context("spawn").Pipe(duplex=False)
+    job = _Job(model.cpu(), training, sender, devices=devices, accelerator=device.type, port=_free_port())
+    with ExitStack() as stack:
+        with blocked(signal.SIGINT, signal.SIGTERM):  # they come through when all are started, and can be ended
+            context = start_processes(job, nprocs=devices, join=False)
+            stack.callback(_end, context)
+        sender.close()
+        try:
+            trained = _trained(context, receiver, progress)
+        except ProcessException as error:
+            last = str(error).strip().splitlines()[-1]
+            raise HarnessError(f"on {devices} devices: {last.partition(': ')[2] or last}") from error
+    model.load_state_dict(safetensors.torch.load(trained.state))
     model.eval()
-    return result
+    return trained.result
 
 
-def _work(
-    fabric: Fabric,
-    *,
-    model: Classifier,
-    data: ImageData,
-    recipe: Recipe,
-    seed: int,
-    workers: int,
-    checkpoint: Path | None,
-    messages: Messages,
-) -> tuple[TrainingResult, dict[str, Tensor]]:
-    """Trains in one of the processes."""
-    processes = FabricProcesses(fabric)
-    own = copy.deepcopy(model)  # what was sent is in memory that the processes share
-    result = train(
-        own,
-        data,
-        recipe,
-        seed=seed,
-        device=processes.device,
-        workers=workers,
-        checkpoint=checkpoint,
-        progress=Relay(messages) if processes.rank == 0 else Silent(),
-        processes=processes,
-    )
-    return result, state_of(own)
+class _Job:
+    """What each process does.
+
+    Args:
+        model: The network to train.
+        training: `train` without what differs from process to process.
+        sender: Where the first one tells how it goes.
+        devices: Number of processes.
+        accelerator: Kind of device.
+        port: Where they meet.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        training: "partial[TrainingResult]",
+        sender: Connection,
+        *,
+        devices: int,
+        accelerator: str,
+        port: int,
+    ) -> None:
+        self.model, self.training, self.sender = model, training, sender
+        self.devices, self.accelerator, self.port = devices, accelerator, port
+        self.threads = max(1, torch.get_num_threads() // devices)
+        self.level = logging.getLogger("harness").getEffectiveLevel()
+
+    def __call__(self, rank: int) -> None:
+        """Trains as the process of that rank."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        Thread(target=_end_with_parent, daemon=True).start()
+        reporter = self._reporter(rank)
+        processes = FabricProcesses(self._joined(rank))
+        torch.set_num_threads(self.threads)
+        own = copy.deepcopy(self.model)  # what was sent is in memory that the processes share
+        result = self.training(own, device=processes.device, progress=reporter or Silent(), processes=processes)
+        if reporter is not None:
+            reporter.send(Trained(result, safetensors.torch.save(state_of(own))))
+
+    def _reporter(self, rank: int) -> Reporter | None:
+        """Lets the first process tell how it goes, and the others be silent."""
+        if rank:
+            self.sender.close()
+            logging.disable()
+            return None
+        reporter = Reporter(self.sender)
+        reporter.take_log(self.level)
+        return reporter
+
+    def _joined(self, rank: int) -> "Fabric":
+        """Joins the other processes."""
+        from lightning_fabric import Fabric
+        from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+        os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": HERE, "MASTER_PORT": str(self.port)}
+        fabric = Fabric(accelerator=self.accelerator, devices=self.devices, strategy="ddp", plugins=LightningEnvironment())
+        fabric.launch()
+        return fabric
 
 
-def _draw(messages: Messages, progress: Progress) -> None:
-    """Shows the first process's progress until its last message."""
-    if (opening := messages.get()) is None:
-        return
-    total, title = opening
-    with progress.task(title, total) as advance:
-        while (message := messages.get()) is not None:
-            advance(*message)
-
-
-@contextmanager
-def _environment_restored() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in RENDEZVOUS}
+def _trained(context: ProcessContext, receiver: Connection, progress: Progress) -> Trained:
+    """Shows what the first process tells until all have ended, and returns the last that it told."""
+    screen, sources, trained = Screen(progress), [receiver], None
     try:
-        yield
+        ended = False
+        while not ended:
+            wait([*sources, *context.sentinels])
+            ended = bool(context.join(timeout=0))
+            try:
+                while sources and receiver.poll():
+                    if isinstance(message := receiver.recv(), Trained):
+                        trained = message
+                    else:
+                        screen.show(message)
+            except (EOFError, OSError):  # the first process has ended, maybe amid a message
+                sources.clear()
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+        screen.give_up()
+    if trained is None:
+        raise HarnessError("the first process of a training ended without a result")
+    return trained
+
+
+def _end(context: ProcessContext) -> None:
+    for process in context.processes:
+        process.kill()
+        process.join()
+
+
+def _end_with_parent() -> None:
+    """Waits for the end of the process that started this one, and ends this one too."""
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HERE, 0))
+        return int(probe.getsockname()[1])

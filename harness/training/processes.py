@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
+from harness.errors import HarnessError
+
 
 class Processes(ABC):
     """The processes that train together; each works on its share of every batch.
@@ -56,6 +58,24 @@ class Processes(ABC):
         for buffer in model.buffers():
             if buffer.is_floating_point():
                 buffer.copy_(self.total(buffer) / self.count)
+
+
+def check_devices(devices: int, device: torch.device) -> None:
+    """Checks that a training can be shared by so many devices.
+
+    Args:
+        devices: Number of GPUs, or of processes where `device` is the CPU.
+        device: The kind of device.
+
+    Raises:
+        HarnessError: if there are fewer, or a single one is named.
+    """
+    if device.type != "cuda" or devices == 1:
+        return
+    if device.index is not None:
+        raise HarnessError(f"device: expected cuda, as {devices} devices share a training, got {device}")
+    if devices > (here := torch.cuda.device_count()):
+        raise HarnessError(f"devices: expected at most {here}, as many as there are here, got {devices}")
 
 
 class OneProcess(Processes):

@@ -66,7 +66,7 @@ class Run:
         number, started = len(self.history) + 1, time.perf_counter()
         with global_seed(seed_of(self.seed, "epoch", number, self.processes.rank)):
             totals = self._pass(number, advance)
-        self.processes.average_buffers(self.learner.model)
+        self.learner.end_epoch()
         validation = self._validate()
         row = {
             "epoch": float(number),

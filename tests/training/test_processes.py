@@ -1,8 +1,10 @@
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
-from harness.training.processes import OneProcess, Processes, Share
+from harness.errors import HarnessError
+from harness.training.processes import OneProcess, Processes, Share, check_devices
 
 
 class Several(Processes):
@@ -51,3 +53,14 @@ def test_gradients_are_added_and_statistics_averaged() -> None:
         torch.testing.assert_close(weight.grad, 3 * gradient)
     torch.testing.assert_close(model[1].running_mean, mean)
     assert torch.equal(model[1].num_batches_tracked, count)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("cuda", "expected at most 1, .* got 2"), ("cuda:0", "expected cuda, .* got cuda:0")]
+)
+def test_devices_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch, name: str, message: str) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    check_devices(1, torch.device(name))
+    check_devices(2, torch.device("cpu"))
+    with pytest.raises(HarnessError, match=message):
+        check_devices(2, torch.device(name))
