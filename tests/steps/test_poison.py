@@ -229,7 +229,7 @@ def test_training_anew_leaves_the_suspects_out(context: Context, monkeypatch: py
     detection = Detect(Given("obeys", Obeys()), poison, "mine", SeesTheTrigger(), 0)
     finished(detection, context)
     trained_on: list[ImageData] = []
-    monkeypatch.setattr("harness.steps.train.train", lambda model, data, *_, **__: trained_on.append(data) or RESULT)
+    monkeypatch.setattr("harness.steps.train.train_on_devices", lambda model, data, *_, **__: trained_on.append(data) or RESULT)
     train = Train(
         label="anew",
         architecture=MODELS.parse({"name": "factory", "factory": "tests.nets:small_convnet"}),
