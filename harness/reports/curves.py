@@ -54,6 +54,8 @@ LARGEST_ANNOTATED = 12
 """Number of classes up to which a confusion matrix carries its counts."""
 LETTER = 0.078
 """Width in inches of a letter of a tick label; margins are set, as searching for them takes as long as drawing."""
+CROWD = 6
+"""Most entries of a legend that stands inside its chart; a longer one would hide the lines, and stands beside it."""
 HEADER = 4096
 """Bytes at the start of a figure's file in which its fingerprint lies."""
 OWNED = {"curves": (".png", ".svg")}
@@ -124,11 +126,18 @@ def _figures(results: Results) -> Iterator[_Planned]:
 
 
 def _line_figure(charts: Sequence[Chart]) -> Figure:
-    figure = Figure(figsize=(6.4 * len(charts), 4.2))
-    _set_margins(figure, left=0.7, right=0.25, bottom=0.6, top=0.9 if charts[0].second_axis else 0.45)
+    beside = max(_legend_beside(chart) for chart in charts)
+    figure = Figure(figsize=(6.4 * len(charts) + beside, 4.2))
+    _set_margins(figure, left=0.7, right=0.25 + beside, bottom=0.6, top=0.9 if charts[0].second_axis else 0.45)
     for axes, chart in zip(figure.subplots(1, len(charts), squeeze=False)[0], charts, strict=True):
         _draw_chart(axes, chart)
     return figure
+
+
+def _legend_beside(chart: Chart) -> float:
+    """Returns the width in inches of a legend beside a chart, 0 where it fits inside."""
+    labels = [series.label for series in chart.series if series.label]
+    return 0.5 + LETTER * max(map(len, labels)) if len(labels) > CROWD else 0.0
 
 
 def _set_margins(figure: Figure, *, left: float, right: float, bottom: float, top: float) -> None:
@@ -151,7 +160,8 @@ def _draw_chart(axes: Axes, chart: Chart) -> None:
         twin.set_xlabel(label, fontsize=8.5, color="#666666")
         twin.tick_params(labelsize=8, colors="#666666", length=0)
         twin.spines["top"].set_visible(False)
-    axes.legend(loc="best", fontsize=9)
+    beside = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "borderaxespad": 0}
+    axes.legend(fontsize=9, **(beside if _legend_beside(chart) else {"loc": "best"}))
 
 
 def _draw_series(axes: Axes, series: Series) -> None:
