@@ -234,8 +234,9 @@ class Suite(Spec):
 
 
 def _structure(architecture: Architecture) -> dict[str, Any]:
-    """Returns the fields of an architecture that decide which states fit it."""
-    return architecture.model_dump(mode="json", exclude={"weights", "pretrained"})
+    """Returns the fields of an architecture that decide which states fit it; dropout has no weights."""
+    dropout = {"drop_rate", "drop_path_rate"}
+    return architecture.model_dump(mode="json", exclude={"weights": True, "pretrained": True, "arguments": dropout})
 
 
 def _expect_one_of(value: str, known: Iterable[str], where: str) -> None:

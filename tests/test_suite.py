@@ -109,6 +109,15 @@ def test_bad_suite_is_refused_with_its_place(suite_file: Path, override: str, me
     assert len(str(caught.value).splitlines()) <= 2
 
 
+def test_warm_start_may_differ_in_dropout_which_has_no_weights(suite_file: Path) -> None:
+    dropout = "{name: timm, arch: %s, arguments: {drop_rate: 0.3}}"
+    arch = load_suite(suite_file).architecture_of("hardened").arch
+    suite = load_suite(suite_file, [f"models.hardened.architecture={dropout % arch}"])
+    assert suite.models["hardened"].warm_start == "baseline"
+    with pytest.raises(SuiteError, match="the same architecture and arguments"):
+        load_suite(suite_file, [f"models.hardened.architecture={{name: timm, arch: {arch}, arguments: {{img_size: 8}}}}"])
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
