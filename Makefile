@@ -44,7 +44,7 @@ sanitize: $(INSTALLED) ## Test the C++ evaluator under the address and undefined
 	cd cpp_eval && cmake --preset sanitize && cmake --build --preset sanitize && ctest --preset sanitize
 
 fuzz: $(INSTALLED) ## Fuzz the C++ readers of images and bundles, FUZZ_SECONDS each
-	cpp_eval/setup.sh $(BIN)/python
+	EXTRA_PACKAGES="clang libclang-rt-dev" cpp_eval/setup.sh $(BIN)/python
 	PYTHON=$(abspath $(BIN)/python) cpp_eval/fuzz/run.sh $(FUZZ_SECONDS)
 
 check: $(INSTALLED) ## Format, lint, types, layers

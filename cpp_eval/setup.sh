@@ -3,6 +3,7 @@
 # Python package onnxruntime carries. Does only what is missing; says in one line what it cannot do.
 #
 # Usage: cpp_eval/setup.sh [PYTHON]     PYTHON: the interpreter that has onnxruntime (default: .venv/bin/python)
+#        EXTRA_PACKAGES="clang ..." cpp_eval/setup.sh     packages beside those that the build needs
 #        ONNXRUNTIME_ROOT=DIR cpp_eval/setup.sh     use a release archive of ONNX Runtime instead (include/, lib/)
 set -eu
 
@@ -10,7 +11,7 @@ here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 python=${1:-$here/../.venv/bin/python}
 ort=$here/build/ort
 packages="cmake ninja-build g++ libhdf5-dev nlohmann-json3-dev libcli11-dev catch2 libturbojpeg0-dev libjpeg-dev libpng-dev zlib1g-dev
-clang clang-format"
+${EXTRA_PACKAGES:-}"
 
 say() { echo "cpp_eval: $*" >&2; }
 fail() { say "$@"; exit 1; }
