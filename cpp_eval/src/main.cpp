@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <exception>
 #include <fstream>
+#include <functional>
 #include <iostream>
 #include <limits>
 #include <new>
@@ -13,6 +14,7 @@
 #include "error.hpp"
 #include "report.hpp"
 #include "score.hpp"
+#include "supervisor.hpp"
 
 namespace {
 
@@ -155,6 +157,18 @@ int run_classify(const harness::ClassifyConfig& config) {
     return printed(harness::classify(config, std::cout).unreadable == 0 ? kAgree : kBadInput);
 }
 
+// Turns what goes wrong into one line and an exit code.
+int guarded(const std::function<int()>& work) {
+    try {
+        return work();
+    } catch (const std::bad_alloc&) {
+        std::fputs(complaint("expected a model and batches that fit into memory").c_str(), stderr);
+    } catch (const std::exception& error) {
+        std::fputs(complaint(error.what()).c_str(), stderr);
+    }
+    return kBadInput;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -170,14 +184,9 @@ int main(int argc, char** argv) {
     add_classify(app, classify_config);
     try {
         app.parse(argc, argv);
-        return score->parsed() ? run_score(score_config) : run_classify(classify_config);
     } catch (const CLI::ParseError& error) {
         return app.exit(error) == 0 ? kAgree : kBadInput;
-    } catch (const std::bad_alloc&) {
-        std::fputs(complaint("expected a model and batches that fit into memory").c_str(), stderr);
-        return kBadInput;
-    } catch (const std::exception& error) {
-        std::fputs(complaint(error.what()).c_str(), stderr);
-        return kBadInput;
     }
+    const auto work = [&] { return score->parsed() ? run_score(score_config) : run_classify(classify_config); };
+    return guarded([&] { return harness::supervised([&] { return guarded(work); }); });
 }
