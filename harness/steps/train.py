@@ -91,14 +91,17 @@ class Train(ModelStep):
 
     def _initial(self, context: Context) -> Classifier:
         if self.warm_start is not None:
-            return self.warm_start.classifier(context)
+            return self._with_weights_of(self.warm_start, context)
         seed = seed_of(self.seed, "initialise")
         return self.architecture.build(context.data.class_names, resolution=self.resolution, seed=seed)
 
     def classifier(self, context: Context) -> Classifier:
         """See `ModelStep.classifier`."""
+        return self._with_weights_of(self, context)
+
+    def _with_weights_of(self, training: "Train", context: Context) -> Classifier:
         skeleton = self.architecture.without_weights().build(context.data.class_names, resolution=self.resolution, seed=0)
-        skeleton.load_state_dict(load_file(context.folder(self) / WEIGHTS))
+        skeleton.load_state_dict(load_file(context.folder(training) / WEIGHTS))
         return skeleton.to(context.device).eval()
 
     def history(self, context: Context) -> tuple[dict[str, float], ...]:
