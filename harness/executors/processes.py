@@ -144,7 +144,7 @@ class _Crew:
         for worker in busy:
             if worker.step is not None and (report := worker.hear()) is not None:
                 found[worker.step.digest], worker.step = report, None
-        self.workers = [worker for worker in self.workers if worker.process.is_alive()]
+        self.workers = [worker for worker in self.workers if worker.step is not None or worker.process.is_alive()]
         return found
 
     def dismiss(self) -> None:
