@@ -64,8 +64,9 @@ class Learner:
 
     def end_epoch(self) -> None:
         """Gives all processes the same batch-norm statistics, the attacked network too, as a resumed training has them."""
-        for network in {self.model, self.judged}:
-            self.processes.average_buffers(network)
+        self.processes.average_buffers(self.model)
+        if self.average is not None:
+            self.processes.average_buffers(self.average.network)
         self._twin.refresh()
 
     def update(self, x: Tensor, y: Tensor, *, epoch: int, generator: torch.Generator) -> Update:
