@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,10 @@ import torch
 
 from harness.errors import HarnessError
 from harness.executors.local import StepReport, execute
-from harness.executors.processes import execute_in_processes
+from harness.executors.processes import _Crew, _Worker, execute_in_processes
 from harness.progress import Advance
 from harness.records import Status
+from harness.relay import Logged, Screen
 from harness.steps.base import Context, Step
 from tests.executors.steps import Failing, Killed, Numbered, context_in, value_of
 
@@ -119,7 +121,7 @@ import signal
 import sys
 from pathlib import Path
 from harness.executors.local import Interrupted
-from harness.executors.processes import execute_in_processes
+from harness.executors.processes import _Crew, _Worker, execute_in_processes
 from tests.executors.steps import Numbered, Sleeping, context_in
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests with SIGINT ignored
@@ -169,3 +171,31 @@ def test_run_ends_when_the_last_steps_are_settled_without_computing(tmp_path: Pa
     chain = [broken, Numbered(2, (broken,))]
     reports = execute_in_processes(chain, context, jobs=2)
     assert [reports[step.digest].status for step in chain] == [Status.FAILED, Status.NOT_RUN]
+
+
+class DiesUnseen:
+    """A process that is alive when it is first asked, and gone when it is asked again."""
+
+    exitcode = -signal.SIGKILL
+
+    def __init__(self) -> None:
+        self.answers = iter((True, False))
+        self.sentinel, self.other_end = Pipe()
+
+    def is_alive(self) -> bool:
+        return next(self.answers, False)
+
+    def join(self, _: float | None = None) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+def test_worker_that_dies_between_two_looks_is_reported(tmp_path: Path) -> None:
+    context, step, (here, there) = context_in(tmp_path), Numbered(1), Pipe()
+    crew = _Crew(context, jobs=2, threads=1)
+    crew.workers.append(_Worker(DiesUnseen(), here, Screen(context.progress), step))
+    there.send(Logged(logging.INFO, "harness", "still there"))
+    assert crew.finished() == {}
+    there.close()
+    assert crew.finished()[step.digest].status is Status.FAILED
+    assert crew.workers == []
