@@ -28,7 +28,7 @@ std::vector<std::size_t> scoring_order(const std::vector<Condition>& conditions)
     std::vector<std::size_t> order(conditions.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
     std::stable_partition(order.begin(), order.end(),
-                                  [&](std::size_t index) { return conditions[index].kind == Kind::clean; });
+                          [&](std::size_t index) { return conditions[index].kind == Kind::clean; });
     return order;
 }
 
