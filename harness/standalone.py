@@ -22,6 +22,7 @@ from harness.images import ImageSplit
 from harness.memory import reused_memory
 from harness.progress import Progress, Silent
 from harness.records import Cell, CellResult, Outcome, RunRecord, Status
+from harness.registry import PluginT, Registry
 from harness.reports.tables import cells_table
 from harness.seeds import seed_of
 from harness.spec import digest_of, explain
@@ -49,8 +50,9 @@ def evaluate(
     Args:
         model: Maps float images (N, 3, H, W) in [0,1] to logits (N, K), normalisation inside; judged on its own
             device and given back with its modes and gradients as they were.
-        data: A data set's name or specification (its test split), a DataLoader, a map-style data set, or a pair of
-            tensors: images (N, 3, H, W) in [0,1] and labels (N,).
+        data: A data set's name, mapping ({"name": "image_folder", "root": ..., "resolution": 224}) or plug-in, of which
+            the test split is judged; a DataLoader, a map-style data set, or a pair of tensors: images (N, 3, H, W) in
+            [0,1] and labels (N,).
         attacks: Names ("pgd"), mappings ({"name": "pgd", "steps": 40}) or attack plug-ins.
         threat_model: One threat model, or several of one norm: a sweep of budgets.
         protocol: "nested" or "independent", as in a suite.
@@ -64,7 +66,7 @@ def evaluate(
         model has a row with status "skipped" and the reason.
 
     Raises:
-        HarnessError: if an attack is unknown, threat models differ in norm, or images or labels are invalid.
+        HarnessError: if an attack or data set is unknown, threat models differ in norm, or images or labels are invalid.
     """
     threats = _rising(threat_model)
     split, name = _examples_of(data)
@@ -95,8 +97,8 @@ def _rising(threat_model: ThreatModel | Sequence[ThreatModel]) -> list[ThreatMod
 
 def _examples_of(data: object) -> tuple[ImageSplit, str]:
     """Returns the examples to judge and the name of their data set."""
-    if isinstance(data, str):
-        data = DATASETS.parse(data)
+    if isinstance(data, str | Mapping):
+        data = _parsed(DATASETS, data, field="data")
     if isinstance(data, Dataset):
         return data.load().splits["test"], data.name
     return split_of(data), "given"
@@ -106,15 +108,20 @@ def _labelled(attacks: Sequence[AttackLike]) -> dict[str, Attack]:
     """Returns the attacks under their names; a second one of the same name gets a number."""
     labelled: dict[str, Attack] = {}
     for value in attacks:
-        try:
-            attack = ATTACKS.parse(value)
-        except ValidationError as problem:
-            raise SuiteError("\n".join(f"attacks: {line}" for line in explain(problem))) from problem
-        except ValueError as problem:
-            raise SuiteError(f"attacks: {problem}") from problem
+        attack = _parsed(ATTACKS, value, field="attacks")
         twins = sum(known.name == attack.name for known in labelled.values())
         labelled[attack.name if twins == 0 else f"{attack.name}-{twins + 1}"] = attack
     return labelled
+
+
+def _parsed(family: Registry[PluginT], value: object, *, field: str) -> PluginT:
+    """Returns the plug-in that a name or mapping stands for; a mistake is an error that names the argument."""
+    try:
+        return family.parse(value)
+    except ValidationError as problem:
+        raise SuiteError("\n".join(f"{field}: {line}" for line in explain(problem))) from problem
+    except ValueError as problem:
+        raise SuiteError(f"{field}: {problem}") from problem
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from harness import ThreatModel, evaluate
 from harness.errors import HarnessError
 from harness.records import CELL_COLUMNS
+from tests.conftest import MakeFolder
 from tests.nets import small_convnet
 
 BUDGETS = [ThreatModel(eps=eps) for eps in ("4/255", "16/255")]
@@ -44,6 +45,24 @@ def test_data_set_is_known_by_name(model: nn.Module) -> None:
     table = evaluate(small_convnet(10).eval(), "digits", attacks=[], limit=20)
     assert table["n_examples"].tolist() == [20]
     assert table["dataset"].tolist() == ["digits"]
+
+
+def test_folder_of_images_is_named_by_a_mapping(make_folder: MakeFolder) -> None:
+    table = evaluate(small_convnet(2).eval(), {"name": "image_folder", "root": str(make_folder()), "resolution": 16}, attacks=[])
+    assert table["n_examples"].tolist() == [6]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("digit", "data: datasets: unknown name 'digit'; did you mean 'digits'"),
+        ({"name": "image_folder"}, "data: .*root"),
+        ({"name": "image_folder", "root": "no-such-folder"}, "no-such-folder"),
+    ],
+)
+def test_bad_data_set_is_named(model: nn.Module, data: object, message: str) -> None:
+    with pytest.raises(HarnessError, match=message):
+        evaluate(model, data, attacks=[])
 
 
 def test_attack_that_cannot_run_is_skipped_with_its_reason(model: nn.Module, pair: tuple[Tensor, Tensor]) -> None:

@@ -8,7 +8,7 @@ from harness.datasets import checking
 from harness.datasets.cache import cache_folder
 from harness.datasets.checking import sound_hashes
 from harness.errors import DataError
-from tests.datasets.conftest import MakeFolder
+from tests.conftest import MakeFolder
 
 FILES = ("Leek/00.jpg", "Leek/01.png", "Onion/00.jpg", "Onion/01.png")
 

@@ -13,7 +13,7 @@ from harness.datasets.decoding import Resize
 from harness.datasets.image_folder import FileSplit, ImageFolder, read_class_folders
 from harness.errors import DataError
 from harness.images import ImageData
-from tests.datasets.conftest import MakeFolder
+from tests.conftest import MakeFolder
 
 
 def load(root: Path, **fields: object) -> ImageData:

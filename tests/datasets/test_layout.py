@@ -5,7 +5,7 @@ import pytest
 
 from harness.datasets.layout import read_classes, read_layout
 from harness.errors import DataError
-from tests.datasets.conftest import MakeFolder
+from tests.conftest import MakeFolder
 
 
 def test_split_folders_and_classes_are_listed_in_order(make_folder: MakeFolder) -> None:

@@ -7,7 +7,7 @@ import pytest
 from harness.datasets import vegetables
 from harness.datasets.vegetables import KAGGLE_NAME, Vegetables
 from harness.errors import DataError
-from tests.datasets.conftest import MakeFolder
+from tests.conftest import MakeFolder
 
 
 def install_kagglehub(monkeypatch: pytest.MonkeyPatch, answer: Path | Exception) -> list[str]:
