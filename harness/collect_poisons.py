@@ -28,9 +28,9 @@ GAP = 4
 Reports = Mapping[str, StepReport]
 
 
-def poisoned_sets(plan: Plan, context: Context) -> tuple[PoisonedSet, ...]:
-    """Returns what was poisoned for each poisoned model whose data were made."""
-    return tuple(_poisoned_set(cell, poisoning, context) for cell, poisoning in _poisonings(plan, context))
+def poisoned_sets(plan: Plan, context: Context, reports: Reports) -> tuple[PoisonedSet, ...]:
+    """Returns what was poisoned for each poisoned model whose data were made and are whole."""
+    return tuple(_poisoned_set(cell, poisoning, context) for cell, poisoning in _poisonings(plan, reports))
 
 
 def detection_results(
@@ -47,7 +47,7 @@ def detection_results(
     return tuple(_detection_result(detection, context, reports, result_of) for detection in plan.detections)
 
 
-def write_poisons(plan: Plan, context: Context, folder: Path) -> None:
+def write_poisons(plan: Plan, context: Context, reports: Reports, folder: Path) -> None:
     """Writes a copy of every manifest and a picture of some poisoned examples into the results folder.
 
     Raises:
@@ -55,7 +55,7 @@ def write_poisons(plan: Plan, context: Context, folder: Path) -> None:
     """
     with staged(folder, owned={FOLDER: (".json", ".png")}) as staging:
         (staging / FOLDER).mkdir()
-        for name, poisoning in {poison_name(cell.model_dump()): step for cell, step in _poisonings(plan, context)}.items():
+        for name, poisoning in {poison_name(cell.model_dump()): step for cell, step in _poisonings(plan, reports)}.items():
             shutil.copyfile(context.folder(poisoning) / MANIFEST, staging / FOLDER / f"{name}.json")
             pairs = example_pairs(context.data, poisoning.load(context), EXAMPLES)
             picture_of(pairs).save(staging / FOLDER / f"{name}.png")
@@ -84,15 +84,15 @@ def picture_of(pairs: Iterable[ExamplePair]) -> Image.Image:
     return canvas
 
 
-def _poisonings(plan: Plan, context: Context) -> Iterator[tuple[Cell, Poisoning]]:
-    """Yields the clean row of every poisoned model whose data were made, with the step that made them."""
+def _poisonings(plan: Plan, reports: Reports) -> Iterator[tuple[Cell, Poisoning]]:
+    """Yields the clean row of every poisoned model whose data were made and are whole, with the step that made them."""
     poisonings = {
         (variant.model, variant.poison, variant.rate, plan.suite.seed_of(variant)): step.poison
         for variant, step in plan.training.items()
     }
     for cell in (planned.cell for planned in plan.cells if planned.cell.condition == "clean"):
         poisoning = poisonings.get((cell.model, cell.poison, cell.poison_rate, cell.seed))
-        if poisoning is not None and context.entry(poisoning) is not None:
+        if poisoning is not None and reports.get(poisoning.digest, STOPPED_BEFORE).status in FINISHED:
             yield cell, poisoning
 
 

@@ -36,14 +36,17 @@ class Workbench:
         """Returns the finished training of a model.
 
         Raises:
-            ModelError: if it is not in the store, or can't be made.
+            ModelError: if it is not in the store, is damaged there, or can't be made.
         """
         step = self.plan.training.get(variant)
-        if step is None or self.context.entry(step) is None:
+        entry = None if step is None else self.context.entry(step)
+        if step is None or entry is None:
             raise ModelError(
                 f"{variant.name}: expected a finished training in {self.context.store.root}, found none; "
                 f"`harness run` of the suite {self.plan.suite.name} makes it"
             )
+        if damaged := self.context.store.damaged_files(entry):
+            raise ModelError(f"{variant.name}: its stored result is damaged ({damaged[0]}); delete {entry.path} to train it anew")
         return step
 
     def finish(self, *steps: Step) -> list[str]:

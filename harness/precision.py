@@ -22,7 +22,7 @@ def full_float32() -> Iterator[None]:
     backends: Any = torch.backends
     operations = (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul, backends.mkldnn.matmul)
     chosen = [operation.fp32_precision for operation in operations]
-    cudnn, matmul = _unless_mixed(lambda: backends.cudnn.allow_tf32), _unless_mixed(torch.get_float32_matmul_precision)
+    cudnn, matmul = unless_mixed(lambda: backends.cudnn.allow_tf32), unless_mixed(torch.get_float32_matmul_precision)
     backends.cudnn.allow_tf32 = False
     torch.set_float32_matmul_precision("highest")
     for operation in operations:
@@ -38,7 +38,7 @@ def full_float32() -> Iterator[None]:
             operation.fp32_precision = precision
 
 
-def _unless_mixed(read: Callable[[], T]) -> T | None:
+def unless_mixed(read: Callable[[], T]) -> T | None:
     """Returns a setting of the older form, or None where the caller has changed the newer form only."""
     try:
         return read()

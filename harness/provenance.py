@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from harness.precision import unless_mixed
+
 PACKAGES = (
     *("robustness-harness", "torch", "torchvision", "timm", "torchattacks", "adversarial-robustness-toolbox", "numpy", "pandas"),
     *("scikit-learn", "onnx", "onnxruntime", "h5py", "pydantic", "safetensors"),
@@ -27,8 +29,8 @@ def describe_host(device: torch.device) -> dict[str, Any]:
         "platform": platform.platform(),
         "device": device_name(device),
         "threads": torch.get_num_threads(),
-        "tf32": torch.backends.cuda.matmul.allow_tf32,
-        "cudnn_tf32": torch.backends.cudnn.allow_tf32,
+        "tf32": unless_mixed(lambda: torch.backends.cuda.matmul.allow_tf32),
+        "cudnn_tf32": unless_mixed(lambda: torch.backends.cudnn.allow_tf32),
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
     }
 

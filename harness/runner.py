@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from harness.collect_poisons import detection_results, poisoned_sets, write_poisons
-from harness.errors import HarnessError
+from harness.errors import HarnessError, StoreError
+from harness.evaluation.findings import Finding
 from harness.evaluation.sanity import judge
 from harness.executors.choice import LOCAL, Executor, executor_of
 from harness.executors.local import STOPPED_BEFORE, Interrupted, StepReport
@@ -98,7 +99,7 @@ def run(
     record = collect(plan, context, reports, seconds=seconds)
     folder = out or DEFAULT_RESULTS / suite.name
     write_tables(record, folder)
-    write_poisons(plan, context, folder)
+    write_poisons(plan, context, reports, folder)
     _write_traces(plan, reports, folder)
     write_report(folder)
     return RunSummary(folder, record, seconds, failures=tuple(_failures(plan, reports)), interrupted=interrupted)
@@ -138,7 +139,7 @@ def collect(plan: Plan, context: Context, reports: Mapping[str, StepReport], *, 
         example_ids=tuple(examples.ids),
         example_hashes=tuple(examples.hashes),
         histories=histories,
-        poisoned=poisoned_sets(plan, context),
+        poisoned=poisoned_sets(plan, context, reports),
         detections=detection_results(plan, context, reports, result_of),
         transfers=transfers,
         provenance={
@@ -146,11 +147,17 @@ def collect(plan: Plan, context: Context, reports: Mapping[str, StepReport], *, 
             "seconds": seconds,
             "content_hash": context.data.content_hash,
             "cross_split_duplicates": context.data.cross_split_duplicates,
+            "batch_sizes": sorted({int(size) for size in map(_batch_size, results) if size is not None}),
             "split_sizes": {name: len(split) for name, split in context.data.splits.items()},
             "steps": {step.digest: step.title for step in plan.steps},
         },
     )
     return replace(record, expectations=judge_expectations(plan.suite.expectations, cells_table(record)))
+
+
+def _batch_size(result: CellResult) -> float | None:
+    """Returns the images of a full batch of a condition, as far as that is known."""
+    return None if result.condition is None else result.condition.findings.get(Finding.BATCH_SIZE)
 
 
 def _label(suite: Suite, variant: Variant) -> str:
@@ -177,7 +184,10 @@ def _result_of(
     if cell.step.digest not in outcomes:
         outcomes[cell.step.digest] = cell.step.outcome(context)
     outcome = outcomes[cell.step.digest]
-    own = cell.step.judged(context) if cell.cell.condition in OTHER_EXAMPLES else None
+    try:
+        own = cell.step.judged(context) if cell.cell.condition in OTHER_EXAMPLES else None
+    except StoreError as damage:  # of the poison, which a stored outcome does not need
+        return CellResult(cell.cell, cell.digest, Status.FAILED, str(damage))
     return CellResult(
         cell.cell,
         cell.digest,

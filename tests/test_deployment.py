@@ -1,5 +1,6 @@
 """Files of trained models: written by name and format, read back equal."""
 
+import shutil
 from pathlib import Path
 
 import h5py
@@ -76,6 +77,17 @@ def test_nothing_is_trained(deployed: Deployed, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="other: expected a finished training"):
         export(suite, "other", "pth", out=tmp_path / "x.pth", store=deployed.store)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("cut", [1, 400])
+def test_damaged_weights_are_not_exported(deployed: Deployed, tmp_path: Path, cut: int) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(deployed.store, store)
+    weights = store / "train" / deployed.model().digest / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-cut] + bytes(cut if cut == 1 else 0))
+    with pytest.raises(ModelError, match=r"baseline: its stored result is damaged \(model.safetensors"):
+        export(deployed.suite(), "baseline", "pth", out=tmp_path / "x.pth", store=store)
+    assert not (tmp_path / "x.pth").exists()
 
 
 @pytest.mark.usefixtures("broken_export")

@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -318,6 +319,28 @@ def test_a_second_run_of_another_name_for_a_poison_computes_nothing_anew(folder:
     columns = ["attack_success_rate", "manifest_digest", "clean_accuracy"]
     tables = [load_results(summary.folder).poisons[columns] for summary in (finished, again)]
     pd.testing.assert_frame_equal(*tables)
+
+
+@pytest.mark.usefixtures("without_page")
+@pytest.mark.parametrize("name", ["manifest.json", "images.safetensors"])
+def test_damaged_poison_loses_nothing_else(folder: Path, finished: RunSummary, tmp_path: Path, name: str) -> None:
+    shutil.copytree(folder / "store", tmp_path / "store")
+    damaged = [path for path in (tmp_path / "store" / "poison").glob(f"*/{name}") if "gradient_matching" in manifest_of(path)]
+    assert damaged
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[:-100])
+    summary = run(suite_of(folder), out=tmp_path / "out", store=tmp_path / "store", device="cpu")
+    assert not summary.ok
+    results = load_results(summary.folder)
+    assert results.poisons.set_index("poison").loc["backdoor", "poisoned"] > 0
+    assert "brew" not in set(results.poisons["poison"])
+    rows = results.cells[results.cells["poison"] != "brew"]
+    assert rows["accuracy"].notna().all()
+    assert any("is damaged" in line and name in line for line in summary.failures)
+
+
+def manifest_of(neighbour: Path) -> str:
+    return (neighbour.parent / "manifest.json").read_text()
 
 
 @pytest.mark.usefixtures("without_page")

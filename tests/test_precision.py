@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from harness.precision import full_float32
+from harness.provenance import describe_host
 
 BACKENDS = torch.backends
 OPERATIONS = (BACKENDS.cudnn.conv, BACKENDS.cudnn.rnn, BACKENDS.cuda.matmul, BACKENDS.mkldnn.matmul)
@@ -59,6 +60,12 @@ def test_choices_of_the_newer_form_are_overruled_and_put_back(choose: Callable[[
     with full_float32():
         assert precisions() == ["ieee"] * len(OPERATIONS)
     assert precisions() == before
+
+
+@pytest.mark.parametrize("choose", [everywhere, in_products, in_convolutions])
+def test_host_is_described_whatever_was_chosen(choose: Callable[[], None]) -> None:
+    choose()
+    assert {"tf32", "cudnn_tf32"} <= describe_host(torch.device("cpu")).keys()
 
 
 def test_choice_is_put_back_after_an_error() -> None:

@@ -38,9 +38,8 @@ class Attack(Plugin, ABC):
     restarts: int = Field(default=1, ge=1, le=1000)
     """How often the attack is run, each time from another random state, on the examples that still stand."""
 
-    @property
-    def conclusive(self) -> bool:
-        """Whether its robust accuracy is more than an upper bound, so that it may stand for a headline number."""
+    def conclusive(self, classes: int) -> bool:
+        """Whether its robust accuracy among so many classes is more than an upper bound and may stand for a headline number."""
         return False
 
     def supports(self, threat_model: ThreatModel) -> str | None:

@@ -1,7 +1,7 @@
 """The strong attack: AutoAttack's standard ensemble with the original's budgets, on survivors only."""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -39,10 +39,14 @@ class Strong(Attack):
     queries: int = Field(default=STANDARD["queries"], ge=1)
     """Queries of Square."""
 
-    @property
-    def conclusive(self) -> bool:
-        """Whether no budget is smaller than the original's."""
-        return all(getattr(self, name) >= budget for name, budget in STANDARD.items())
+    def identity(self) -> dict[str, Any]:
+        """See `Plugin.identity`; the code of its parts counts too, once it has changed."""
+        versions = {part.__name__: part.VERSION for part in (APGDCE, APGDT, FAB, Square) if part.VERSION > 1}
+        return {**super().identity(), **({"parts": versions} if versions else {})}
+
+    def conclusive(self, classes: int) -> bool:
+        """Whether all stages run, and no budget is smaller than the original's."""
+        return classes >= FEWEST_CLASSES and all(getattr(self, name) >= budget for name, budget in STANDARD.items())
 
     @property
     def title(self) -> str:

@@ -29,8 +29,8 @@ def variants_of(suite: Suite) -> tuple[Variant, ...]:
 def bundling_of(plan: Plan, variant: Variant, class_names: Sequence[str]) -> Bundling:
     """Returns the step that stores what one model is shown.
 
-    Its images are those of the grid's cells, for fewer examples where the suite's `crosscheck.limit` says so: a nested
-    sweep meets the same smaller budgets first.
+    Its images are those of the grid's cells. Where the suite's `crosscheck.limit` asks for fewer examples, the same attack
+    runs on those alone, after the same smaller budgets; its random starts then differ, as they depend on the batch.
     """
     entry, model = plan.suite.crosscheck, plan.training[variant]
     cells = [cell for cell in plan.cells if cell.step is not None and cell.step.inputs.get("model") is model]

@@ -19,6 +19,8 @@ class Finding(StrEnum):
     """What the attack uses of the model: a position in `ACCESS`."""
     CONCLUSIVE = "conclusive"
     """1 where the attack is strong enough for a headline number, else 0."""
+    BATCH_SIZE = "batch_size"
+    """Images of a full batch: random starts and the last digits depend on it."""
     ATTACKED = "attacked"
     """Examples that were attacked at this budget, once a restart; missing where there were none."""
     GRADIENTS = "gradients"
@@ -45,9 +47,13 @@ class Finding(StrEnum):
     """Share of the probed examples that stand under gradient attack with a budget of the whole pixel range."""
 
 
-def findings_of(attack: Attack, evidence: Evidence) -> dict[str, float]:
-    """Returns what the passes of an attack at one budget showed."""
-    kind = {Finding.ACCESS.value: float(ACCESS.index(attack.ACCESS)), Finding.CONCLUSIVE.value: float(attack.conclusive)}
+def findings_of(attack: Attack, evidence: Evidence, *, classes: int, batch_size: int) -> dict[str, float]:
+    """Returns what the passes of an attack at one budget showed, in batches of up to `batch_size` images."""
+    kind = {
+        Finding.ACCESS.value: float(ACCESS.index(attack.ACCESS)),
+        Finding.CONCLUSIVE.value: float(attack.conclusive(classes)),
+        Finding.BATCH_SIZE.value: float(batch_size),
+    }
     if not evidence.attacked:
         return kind
     return kind | {

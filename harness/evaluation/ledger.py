@@ -126,8 +126,8 @@ class Ledger:
         account.seconds += time.perf_counter() - started
         account.peak_memory_mb = peak_memory_mb(self.device)
 
-    def outcome(self, attack: Attack) -> Outcome:
-        """Returns all that was found with an attack."""
+    def outcome(self, attack: Attack, *, batch_size: int) -> Outcome:
+        """Returns all that was found with an attack, in batches of up to `batch_size` images."""
         clean = np.zeros((len(self.labels), 0), dtype=np.float32) if self.clean_logits is None else self.clean_logits
         conditions = (
             ConditionResult(
@@ -140,7 +140,10 @@ class Ledger:
                 backwards=account.evidence.backwards,
                 seconds=account.seconds,
                 peak_memory_mb=account.peak_memory_mb,
-                findings=findings_of(attack, account.evidence) | dict(account.probes),
+                findings={
+                    **findings_of(attack, account.evidence, classes=clean.shape[1], batch_size=batch_size),
+                    **account.probes,
+                },
             )
             for threat_model, account in zip(self.threat_models, self.accounts, strict=True)
         )

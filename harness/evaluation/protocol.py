@@ -14,6 +14,7 @@ from torch import nn
 from harness.attacks.base import Attack
 from harness.errors import HarnessError
 from harness.evaluation.batches import Batch, batch_size_for, batches, load
+from harness.evaluation.findings import Finding
 from harness.evaluation.flows import Setting, independent, minimum_norm, nested
 from harness.evaluation.ledger import Keep, Ledger, peak_memory_mb
 from harness.evaluation.probes import can_double, probe_model, probe_steps, spread
@@ -80,7 +81,7 @@ def evaluate_clean(
         forwards=len(labels),
         seconds=seconds,
         peak_memory_mb=peak_memory_mb(device),
-        findings=findings,
+        findings={Finding.BATCH_SIZE.value: float(size), **findings},
     )
     return Outcome(labels, clean, (condition,), np.full(len(labels), np.inf, dtype=np.float32))
 
@@ -149,7 +150,7 @@ def sweep(
         _flow(setting, protocol)(setting, batches(split, size, device))
         if watch and can_double(attack):
             _double_steps(setting, split, min(probes, size))
-    return setting.ledger.outcome(attack)
+    return setting.ledger.outcome(attack, batch_size=size)
 
 
 def _form(model: nn.Module, split: ImageSplit, inference: Inference, device: torch.device) -> nn.Module:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -83,4 +84,7 @@ def load_parts(folder: Path, clean: ImageData) -> tuple[Manifest, Tensor | None]
     if manifest.clean_hash != clean.content_hash:
         raise StoreError(f"{folder}: expected a poison of data {clean.content_hash[:12]}, got one of {manifest.clean_hash[:12]}")
     path = folder / IMAGES
-    return manifest, load_file(path)["images"] if path.exists() else None
+    try:
+        return manifest, load_file(path)["images"] if path.exists() else None
+    except (OSError, SafetensorError, KeyError) as error:
+        raise StoreError(f"{path}: expected crafted images, got a damaged file: {error}") from error

@@ -155,7 +155,9 @@ class Bundling(Step):
 
     def identity(self) -> Mapping[str, Any]:
         """See `Step.identity`; names are in the file, so they count too."""
+        encodings = {kind: [encoding.identity(), severity] for kind, (encoding, severity) in ENCODINGS.items()}
         return {
+            "encodings": encodings,
             "model": self.model.label,
             "examples": self.examples.json(),
             "clean": self.clean.model_dump(mode="json"),

@@ -30,6 +30,8 @@ class PGDTraining(AdversarialRecipe):
     def perturb(self, network: Network, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `AdversarialRecipe.perturb`."""
         clean = self._clean_count(len(x), generator) if self.clean_share else 0
+        if clean == len(x):
+            return x
         attacked = x[clean:]
         x_adv = maximise(
             network,

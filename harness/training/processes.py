@@ -10,6 +10,8 @@ from torch.utils.data import DataLoader, Sampler
 
 from harness.errors import HarnessError
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
 
 class Processes(ABC):
     """The processes that train together; each works on its share of every batch.
@@ -29,13 +31,19 @@ class Processes(ABC):
     def total(self, tensor: Tensor) -> Tensor:
         """Returns the sum of a tensor over all processes."""
 
-    def share(self, loader: DataLoader[tuple[Tensor, int]]) -> DataLoader[tuple[Tensor, int]]:
-        """Returns a loader of this process's share of each batch."""
+    def share(self, loader: DataLoader[tuple[Tensor, int]], *, in_step: bool) -> DataLoader[tuple[Tensor, int]]:
+        """Returns a loader of this process's share of each batch.
+
+        Args:
+            loader: The loader of whole batches.
+            in_step: Give every process a share of every batch, as training needs, even if examples come up several times
+                where a batch has fewer than there are processes. Otherwise each example comes up once.
+        """
         if self.count == 1:
             return loader
         return DataLoader(
             loader.dataset,
-            batch_sampler=Share(loader.batch_sampler, self.rank, self.count),
+            batch_sampler=Share(loader.batch_sampler, self.rank, self.count, in_step=in_step),
             num_workers=loader.num_workers,
             persistent_workers=loader.persistent_workers,
             pin_memory=loader.pin_memory,
@@ -52,12 +60,13 @@ class Processes(ABC):
             gradient.copy_(values.view(gradient.shape))
 
     def average_buffers(self, model: nn.Module) -> None:
-        """Replaces batch-norm statistics, which each process gathered on its share, by their mean."""
+        """Replaces batch-norm statistics, which each process gathered on its share, by their mean; constants stay."""
         if self.count == 1:
             return
-        for buffer in model.buffers():
-            if buffer.is_floating_point():
-                buffer.copy_(self.total(buffer) / self.count)
+        for layer in model.modules():
+            if isinstance(layer, BATCH_NORMS):
+                for buffer in filter(Tensor.is_floating_point, layer.buffers(recurse=False)):
+                    buffer.copy_(self.total(buffer) / self.count)
 
 
 def check_devices(devices: int, device: torch.device) -> None:
@@ -91,17 +100,18 @@ class OneProcess(Processes):
 
 
 class Share(Sampler[list[Any]]):
-    """Every `count`-th example of each batch; the whole batch where there are fewer examples than processes.
+    """Every `count`-th example of each batch.
 
     Args:
         batches: The sampler of whole batches.
         rank: This process's number, from 0.
         count: The number of processes.
+        in_step: Give the whole batch where there are fewer examples than processes, instead of none.
     """
 
-    def __init__(self, batches: Any, rank: int, count: int) -> None:
+    def __init__(self, batches: Any, rank: int, count: int, *, in_step: bool) -> None:
         """See the class."""
-        self.batches, self.rank, self.count = batches, rank, count
+        self.batches, self.rank, self.count, self.in_step = batches, rank, count, in_step
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch of the next iteration."""
@@ -112,4 +122,6 @@ class Share(Sampler[list[Any]]):
 
     def __iter__(self) -> Iterator[list[Any]]:
         for batch in self.batches:
-            yield batch[self.rank :: self.count] if len(batch) >= self.count else batch
+            share = batch if self.in_step and len(batch) < self.count else batch[self.rank :: self.count]
+            if share:
+                yield share

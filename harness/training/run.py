@@ -45,12 +45,12 @@ class Run:
         self.best_weights: Mapping[str, Tensor] = {}
         train_split, validation_split = data.splits["train"], data.splits["validation"]
         size = min(recipe.micro_batch or recipe.batch_size, recipe.batch_size)
-        self._training = processes.share(
-            training_batches(
-                train_split, augment=recipe.augment, batch_size=recipe.batch_size, seed=seed, epoch=1, workers=workers
-            )
+        batches = training_batches(
+            train_split, augment=recipe.augment, batch_size=recipe.batch_size, seed=seed, epoch=1, workers=workers
         )
-        self._validation = processes.share(evaluation_batches(validation_split, batch_size=size, workers=workers))
+        self._training = processes.share(batches, in_step=True)
+        batches = evaluation_batches(validation_split, batch_size=size, workers=workers)
+        self._validation = processes.share(batches, in_step=False)
         total = recipe.epochs * len(self._training)
         example = self._here(train_split[0][0].expand(size, -1, -1, -1))
         self.learner = Learner(model, recipe, total, processes=processes, example=example)
@@ -68,6 +68,8 @@ class Run:
             totals = self._pass(number, advance)
         self.learner.end_epoch()
         validation = self._validate()
+        if not all(map(math.isfinite, validation.rank)):
+            raise self._diverged(f"epoch {number}, validation", validation.loss)
         row = {
             "epoch": float(number),
             "learning_rate": self.learner.learning_rate,
@@ -114,11 +116,13 @@ class Run:
                 totals.add_clean(self.learner.clean_correct(x, y), len(y))
             update = self.learner.update(x, y, epoch=epoch, generator=generator)
             if not math.isfinite(update.loss):
-                place = f"{self.recipe.name}: epoch {epoch}, batch {number + 1} of {len(self._training)}"
-                raise HarnessError(f"{place}: expected a finite loss, got {update.loss}; try a lower learning rate")
+                raise self._diverged(f"epoch {epoch}, batch {number + 1} of {len(self._training)}", update.loss)
             totals.add(update)
             advance(1, f"epoch {epoch} of {self.recipe.epochs}, loss {update.loss / update.examples:.3f}")
         return totals
+
+    def _diverged(self, place: str, loss: float) -> HarnessError:
+        return HarnessError(f"{self.recipe.name}: {place}: expected a finite loss, got {loss}; try a lower learning rate")
 
     def _validate(self) -> Validation:
         probe = None

@@ -2,6 +2,7 @@ import pytest
 import torch
 import torchattacks
 
+from harness.attacks.torchattacks import inplace
 from harness.attacks.torchattacks.inplace import InPlacePGD
 from harness.seeds import global_seed
 from tests.attacks.nets import CLASSES, conv_net, images
@@ -9,8 +10,13 @@ from tests.attacks.nets import CLASSES, conv_net, images
 
 @pytest.mark.parametrize("random_start", [True, False])
 @pytest.mark.parametrize("targeted", [True, False])
-def test_images_are_the_librarys_bit_for_bit(*, random_start: bool, targeted: bool) -> None:
-    net, x = conv_net(), images(6, low=0.0, high=1.0)
+@pytest.mark.parametrize("at_once", [1, 4, 6])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_images_are_the_librarys_bit_for_bit(
+    monkeypatch: pytest.MonkeyPatch, *, random_start: bool, targeted: bool, at_once: int, layout: torch.memory_format
+) -> None:
+    net, x = conv_net(), images(6, low=0.0, high=1.0).contiguous(memory_format=layout)
+    monkeypatch.setattr(inplace, "CACHED", at_once * x[0].numel())
     y = torch.arange(6) % CLASSES
 
     def attacked(kind: type[torchattacks.PGD]) -> torch.Tensor:

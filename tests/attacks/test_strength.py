@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from harness.attacks.frame import Victim, find_nearest, run_attack
+from harness.attacks.torchattacks.auto import Square
 from harness.threat import Norm, ThreatModel
 from tests.attacks.nets import LinearNet, attack_of, clear_images, threat
 
@@ -88,3 +89,14 @@ def test_random_noise_is_far_weaker_than_a_gradient(victim: Victim) -> None:
     noise = run_attack(attack_of("random_noise", restarts=5), victim, threat_model=threat(eps), seed=0)
     assert run_attack(attack_of("pgd"), victim, threat_model=threat(eps), seed=0).fooled.all()
     assert noise.fooled.float().mean() <= 0.25
+
+
+@pytest.mark.parametrize(("classes", "fields", "expected"), [(4, {}, True), (3, {}, False), (10, {"queries": 4999}, False)])
+def test_ensemble_decides_only_with_all_its_stages_and_budgets(classes: int, fields: dict, *, expected: bool) -> None:
+    assert attack_of("strong", **fields).conclusive(classes) is expected
+
+
+def test_ensemble_counts_the_code_of_its_parts_once_it_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = attack_of("strong").identity()
+    monkeypatch.setattr(Square, "VERSION", 2)
+    assert attack_of("strong").identity() == {**before, "parts": {"Square": 2}}

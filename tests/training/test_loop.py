@@ -227,6 +227,12 @@ def test_loss_that_is_not_finite_names_epoch_and_batch() -> None:
         trained(model, recipe("pgd"))
 
 
+def test_last_update_that_ruins_the_weights_is_an_error() -> None:
+    chosen = recipe(epochs=1, batch_size=200, optimiser={"name": "sgd", "learning_rate": 1e38, "schedule": "cosine"})
+    with pytest.raises(HarnessError, match=r"standard: epoch 1, validation: expected a finite loss, got (nan|inf)"):
+        trained(classifier(), chosen)
+
+
 def test_empty_split_and_other_class_count_are_errors() -> None:
     data = digits()
     empty: ImageData = replace(data, splits={**data.splits, "validation": []})

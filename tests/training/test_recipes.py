@@ -112,6 +112,13 @@ def test_share_of_clean_examples_is_not_attacked() -> None:
     assert all(not torch.equal(attacked, x) for attacked, x in zip(x_adv[2:], X[2:], strict=True))
 
 
+@pytest.mark.parametrize("norm", [Norm.LINF, Norm.L2])
+def test_single_image_may_stay_clean(norm: Norm) -> None:
+    recipe, generator = PGDTraining(norm=norm, eps="1/2", steps=1, clean_share=0.5), torch.Generator().manual_seed(0)
+    found = [recipe.perturb(Counting(), X[:1], Y[:1], threat_model=recipe.threat_model, generator=generator) for _ in range(20)]
+    assert {torch.equal(x_adv, X[:1]) for x_adv in found} == {True, False}
+
+
 def test_share_of_clean_examples_holds_over_micro_batches_too_small_for_it() -> None:
     recipe, generator = PGDTraining(eps="8/255", steps=1, clean_share=0.25), torch.Generator().manual_seed(0)
     inside = X[:3] * 0.5 + 0.25
