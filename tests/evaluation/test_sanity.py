@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.datasets.tensors import TensorSplit
+from harness.evaluation.checks.model import MODEL
+from harness.evaluation.checks.neighbours import SAME_BUDGET, SMALLER_BUDGETS
+from harness.evaluation.checks.single import SINGLE
 from harness.evaluation.findings import Finding
 from harness.evaluation.protocol import evaluate_clean, sweep
 from harness.evaluation.sanity import Transferred, judge
@@ -310,3 +314,8 @@ def test_a_condition_without_attack_is_judged_by_its_own_numbers(honest: tuple[C
         eps=None, logits=honest[0].clean_logits, fooled=np.zeros(COUNT, bool), distance=np.zeros(COUNT, np.float32)
     )
     assert judge((replace(honest[0], cell=cell, condition=condition),))[0].verdict is Verdict.PASS
+
+
+def test_every_check_is_on_the_page_that_explains_verdicts() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "checks.md").read_text()
+    assert all(f"`{check.__name__}`" in page for check in (*SINGLE, *MODEL, *SAME_BUDGET, *SMALLER_BUDGETS))
