@@ -23,7 +23,7 @@ def blocked(*signals: signal.Signals) -> Iterator[None]:
         yield
     finally:
         for wanted, handler in handlers.items():
-            signal.signal(wanted, handler)
+            signal.signal(wanted, signal.SIG_DFL if handler is None else handler)  # None: not set from Python
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for number in held:
             signal.raise_signal(number)

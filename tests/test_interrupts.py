@@ -22,7 +22,15 @@ def another_thread() -> Iterator[None]:
     thread.join()
 
 
-@pytest.mark.usefixtures("another_thread")
+@pytest.fixture
+def own_handler() -> Iterator[None]:
+    """Ctrl-C as Python takes it, whatever the tests were started from."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("another_thread", "own_handler")
 def test_signal_comes_through_when_the_block_ends() -> None:
     reached = False
     with pytest.raises(KeyboardInterrupt), blocked(signal.SIGINT):  # noqa: PT012 - the block must run to its end
@@ -36,9 +44,12 @@ def test_signal_comes_through_when_the_block_ends() -> None:
 
 @pytest.mark.usefixtures("another_thread")
 def test_block_without_a_signal_leaves_nothing_behind() -> None:
-    with blocked(signal.SIGINT, signal.SIGTERM):
-        assert {signal.SIGINT, signal.SIGTERM} <= signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    wanted = (signal.SIGINT, signal.SIGTERM)
+    handlers = [signal.getsignal(number) for number in wanted]
+    with blocked(*wanted):
+        assert set(wanted) <= signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert [signal.getsignal(number) for number in wanted] == handlers
+    assert not set(wanted) & signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_other_threads_may_hold_signals_back_too() -> None:

@@ -333,7 +333,7 @@ def test_damaged_poison_loses_nothing_else(folder: Path, finished: RunSummary, t
     assert not summary.ok
     results = load_results(summary.folder)
     assert results.poisons.set_index("poison").loc["backdoor", "poisoned"] > 0
-    assert "brew" not in set(results.poisons["poison"])
+    assert results.poisons.set_index("poison").loc["brew", "poisoned"].isna().all()
     rows = results.cells[results.cells["poison"] != "brew"]
     assert rows["accuracy"].notna().all()
     assert any("is damaged" in line and name in line for line in summary.failures)
