@@ -24,7 +24,7 @@ quickstart: $(INSTALLED) ## Install, then train, attack, report and cross-check 
 	$(BIN)/harness run quickstart
 	$(BIN)/harness crosscheck quickstart
 
-test: test-python test-cpp ## Run all tests but the slow ones
+test: test-cpp test-python ## Run all tests but the slow ones; those that compare C++ with Python need it built first
 
 test-python: $(INSTALLED) ## Run the Python tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
