@@ -68,8 +68,9 @@ class Run:
             totals = self._pass(number, advance)
         self.learner.end_epoch()
         validation = self._validate()
-        if not all(map(math.isfinite, validation.rank)):
-            raise self._diverged(f"epoch {number}, validation", validation.loss)
+        for loss in (validation.loss, validation.robust_loss or 0.0):
+            if not math.isfinite(loss):
+                raise self._diverged(f"epoch {number}, validation", loss)
         row = {
             "epoch": float(number),
             "learning_rate": self.learner.learning_rate,
