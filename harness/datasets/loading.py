@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -16,8 +17,22 @@ from harness.datasets.augment import Augment
 from harness.images import ImageSplit
 from harness.seeds import generator_of, seed_of
 
-Draw = tuple[int, int]
-"""The epoch and the index of a training example: all that its augmentation depends on beside the seed."""
+Draw = tuple[int, int, int]
+"""The epoch, the index of a training example, and how often the epoch drew it before: all that its augmentation depends
+on beside the seed."""
+
+
+def expected_draws(labels: NDArray[np.int64], class_balance: float) -> NDArray[np.float64]:
+    """Returns how often an epoch of N draws shall draw each example (N,), on average.
+
+    An example of a class of n examples is drawn in proportion to n ** -class_balance.
+
+    Args:
+        labels: Class index of every example (N,).
+        class_balance: 0 draws every example once, 1 every class equally often.
+    """
+    weights = np.bincount(labels)[labels].astype(np.float64) ** -class_balance
+    return len(labels) * weights / weights.sum()
 
 
 class ShuffledBatches(Sampler[list[Draw]]):
@@ -26,15 +41,20 @@ class ShuffledBatches(Sampler[list[Draw]]):
     Even sizes keep the last batch from being so small that batch norm learns noise from it.
 
     Args:
-        count: The number of examples N.
+        count: The number of examples N, and of an epoch's draws.
         batch_size: Largest number of examples in a batch.
         seed: Decides the order of every epoch.
         epoch: The epoch to begin with.
+        expected: How often an epoch draws each example (N,), N in all; a fraction is rounded up or down by chance. None
+            draws each once.
     """
 
-    def __init__(self, count: int, batch_size: int, *, seed: int, epoch: int) -> None:
+    def __init__(
+        self, count: int, batch_size: int, *, seed: int, epoch: int, expected: NDArray[np.float64] | None = None
+    ) -> None:
         """See the class."""
         self.count = count
+        self.expected = expected
         self.batch_size = batch_size
         self.seed = seed
         self.epoch = epoch
@@ -47,13 +67,26 @@ class ShuffledBatches(Sampler[list[Draw]]):
         return math.ceil(self.count / self.batch_size)
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        order = np.random.default_rng(seed_of(self.seed, "order", self.epoch)).permutation(self.count)
-        for batch in np.array_split(order, len(self)):
-            yield [(self.epoch, index) for index in batch.tolist()]
+        for batch in np.array_split(self._draws(), len(self)):
+            yield [(self.epoch, index, earlier) for index, earlier in batch.tolist()]
+
+    def _draws(self) -> NDArray[np.int64]:
+        """Returns the epoch's draws in their order (N, 2): the index, and how often it was drawn before."""
+        rng = np.random.default_rng(seed_of(self.seed, "order", self.epoch))
+        order = rng.permutation(self.count)
+        if self.expected is None:
+            return np.stack([order, np.zeros_like(order)], axis=1)
+        # Systematic sampling: examples lie along a line, each as long as it is to be drawn often, and a comb of N teeth
+        # a unit apart falls on it anywhere.
+        ends = np.cumsum(self.expected[order])
+        ends[-1] = self.count
+        draws = np.diff(np.floor(ends + rng.random()), prepend=0).astype(np.int64)
+        earlier = np.concatenate([np.arange(count) for count in draws])
+        return rng.permutation(np.stack([order.repeat(draws), earlier], axis=1))
 
 
 class AugmentedExamples(Dataset[tuple[Tensor, int]]):
-    """A split whose examples are drawn by epoch and index."""
+    """A split whose examples are drawn by epoch, index and earlier draws."""
 
     def __init__(self, split: ImageSplit, augment: Augment, seed: int) -> None:
         """See the class."""
@@ -65,9 +98,10 @@ class AugmentedExamples(Dataset[tuple[Tensor, int]]):
         return len(self.split)
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
-        epoch, index = draw
+        epoch, index, earlier = draw
         image, label = self.split[index]
-        return self.augment.apply(image, np.random.default_rng(seed_of(self.seed, "augment", epoch, index))), label
+        again = (earlier,) if earlier else ()
+        return self.augment.apply(image, np.random.default_rng(seed_of(self.seed, "augment", epoch, index, *again))), label
 
 
 class OrderedExamples(Dataset[tuple[Tensor, int]]):
@@ -85,7 +119,7 @@ class OrderedExamples(Dataset[tuple[Tensor, int]]):
 
 
 def training_batches(
-    split: ImageSplit, *, augment: Augment, batch_size: int, seed: int, epoch: int, workers: int
+    split: ImageSplit, *, augment: Augment, batch_size: int, seed: int, epoch: int, workers: int, class_balance: float = 0.0
 ) -> DataLoader[tuple[Tensor, int]]:
     """Returns the shuffled, augmented batches of an epoch; the same whatever the number of workers is.
 
@@ -98,10 +132,12 @@ def training_batches(
         seed: Decides order and augmentation together with the epoch.
         epoch: The epoch to begin with.
         workers: Processes that decode ahead; 0 decodes in this one.
+        class_balance: How much oftener examples of rare classes are drawn; see `expected_draws`.
     """
+    expected = expected_draws(split.labels, class_balance) if class_balance else None
     return DataLoader(
         AugmentedExamples(split, augment, seed),
-        batch_sampler=ShuffledBatches(len(split), batch_size, seed=seed, epoch=epoch),
+        batch_sampler=ShuffledBatches(len(split), batch_size, seed=seed, epoch=epoch, expected=expected),
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),

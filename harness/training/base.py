@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 from torch import Tensor
@@ -70,6 +70,9 @@ class Recipe(Plugin, ABC):
     """Share of the label's probability that is spread over all classes."""
     augment: Augment = Augment()
     """Random changes of the training images."""
+    class_balance: float = Field(default=0.0, ge=0, le=1)
+    """Draw the images of rare classes oftener: one of a class of n in proportion to n to the power of minus this. 0 draws
+    every image once an epoch, 1 every class equally often; an epoch has as many images in any case."""
     ema: float | None = Field(default=None, gt=0, lt=1)
     """Decay of an exponential moving average of the weights, a step; the averaged weights are then the ones that are
     validated and kept."""
@@ -92,6 +95,11 @@ class Recipe(Plugin, ABC):
             network: The network in train mode.
             batch: The examples.
         """
+
+    def identity(self) -> dict[str, Any]:
+        """See `Plugin.identity`. Classes drawn as they come are left out: trainings from before there was a choice count."""
+        fields = super().identity()
+        return fields if self.class_balance else {name: value for name, value in fields.items() if name != "class_balance"}
 
     def cross_entropy(self, logits: Tensor, y: Tensor) -> Tensor:
         """Returns the mean cross-entropy with the recipe's label smoothing."""

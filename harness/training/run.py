@@ -46,7 +46,13 @@ class Run:
         train_split, validation_split = data.splits["train"], data.splits["validation"]
         size = min(recipe.micro_batch or recipe.batch_size, recipe.batch_size)
         batches = training_batches(
-            train_split, augment=recipe.augment, batch_size=recipe.batch_size, seed=seed, epoch=1, workers=workers
+            train_split,
+            augment=recipe.augment,
+            batch_size=recipe.batch_size,
+            seed=seed,
+            epoch=1,
+            workers=workers,
+            class_balance=recipe.class_balance,
         )
         self._training = processes.share(batches, in_step=True)
         batches = evaluation_batches(validation_split, batch_size=size, workers=workers)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from harness.datasets.augment import Augment
-from harness.datasets.loading import ShuffledBatches, evaluation_batches, training_batches
+from harness.datasets.loading import ShuffledBatches, evaluation_batches, expected_draws, training_batches
 from harness.datasets.tensors import TensorSplit
 from harness.seeds import seed_of
 
@@ -71,6 +71,39 @@ def test_batches_are_evenly_filled(count: int, batch_size: int, sizes: list[int]
     batches = ShuffledBatches(count, batch_size, seed=0, epoch=0)
     assert [len(batch) for batch in batches] == sizes
     assert len(batches) == len(sizes)
+
+
+UNEVEN = np.repeat([0, 1, 2], [4, 16, 64])
+
+
+@pytest.mark.parametrize(("class_balance", "shares"), [(0, [4, 16, 64]), (0.5, [12, 24, 48]), (1, [28, 28, 28])])
+def test_rare_classes_are_drawn_oftener(class_balance: float, shares: list[float]) -> None:
+    expected = expected_draws(UNEVEN, class_balance)
+    assert np.bincount(UNEVEN, weights=expected) == pytest.approx(shares)
+
+
+def test_an_epoch_draws_each_example_about_as_often_as_expected() -> None:
+    expected = expected_draws(UNEVEN, 0.7)
+    batches = ShuffledBatches(len(UNEVEN), 8, seed=0, epoch=0, expected=expected)
+    sums = np.zeros(len(UNEVEN))
+    for epoch in range(200):
+        batches.set_epoch(epoch)
+        drawn = [draw for batch in batches for draw in batch]
+        counts = np.bincount([index for _, index, _ in drawn], minlength=len(UNEVEN))
+        assert counts.sum() == len(UNEVEN)
+        assert len(set(drawn)) == len(drawn)
+        assert (np.abs(counts - expected) < 1).all()
+        sums += counts
+    assert sums / 200 == pytest.approx(expected, abs=0.12)
+
+
+def test_an_image_drawn_again_is_augmented_anew() -> None:
+    split = TensorSplit(IMAGES, [0] + [1] * 9)
+    loader = training_batches(split, augment=AUGMENT, batch_size=4, seed=0, epoch=0, workers=0, class_balance=1)
+    x, y = (torch.cat(parts) for parts in zip(*loader, strict=True))
+    rare = x[y == 0]
+    assert len(rare) == 5
+    assert len({tuple(image.flatten().tolist()) for image in rare}) == 5
 
 
 def test_evaluation_keeps_the_order_and_the_last_batch() -> None:
