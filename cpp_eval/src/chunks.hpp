@@ -1,8 +1,10 @@
-// The chunks of a data set, checked before HDF5 unpacks them.
+// The chunks of a data set: unpacked here, or checked before HDF5 unpacks them.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -22,23 +24,33 @@ class Chunks {
     /// Checks the chunks that hold the rows [first, first + count), each once. Throws BadInput.
     void check(std::uint64_t first, std::uint64_t count);
 
+    /// Whether every chunk holds whole rows, so that `read` can be called.
+    [[nodiscard]] bool hold_rows() const;
+
+    /// Reads the rows [first, first + count) past HDF5's filters and its cache, which copy every value twice:
+    /// elements as they are in the file, into `out`, which is as long. Throws BadInput.
+    void read(std::uint64_t first, std::uint64_t count, std::span<std::byte> out);
+
   private:
     enum class Packing { none, lzf, deflate };
 
     void read_packing(hid_t properties);
-    void check_one(const std::vector<hsize_t>& corner);
-    [[nodiscard]] bool unpacks(const std::vector<hsize_t>& corner, std::size_t stored);
+    void unpack(const std::vector<hsize_t>& corner, std::span<std::byte> out);
+    [[nodiscard]] bool unpack_packed(unsigned skipped, std::span<std::byte> out);
 
     hid_t id_;
     std::string place_;
     std::vector<std::uint64_t> extent_;
     std::vector<hsize_t> chunk_;  // empty: not chunked
-    std::size_t bytes_ = 0;
+    std::size_t bytes_ = 0;       // of a chunk
+    std::size_t element_ = 0;     // bytes of an element
     Packing packing_ = Packing::none;
     bool shuffled_ = false;
     std::vector<bool> checked_;  // by chunk along the first axis
-    std::vector<unsigned char> packed_;
-    std::vector<unsigned char> unpacked_;
+    std::vector<std::byte> packed_;
+    std::vector<std::byte> shuffled_bytes_;
+    std::vector<std::byte> unpacked_;
+    std::optional<std::uint64_t> unpacked_row_;  // where the chunk in unpacked_ begins
 };
 
 }  // namespace harness::hdf5

@@ -5,9 +5,16 @@
 
 namespace harness::hdf5 {
 
-Rows::Rows(Object dataset) : dataset_(std::move(dataset)), chunks_(dataset_) {}
+Rows::Rows(Object dataset) : dataset_(std::move(dataset)), chunks_(dataset_) {
+    const Handle type{H5Dget_type(dataset_.id()), H5Tclose};
+    as_stored_ = type && chunks_.hold_rows() && H5Tequal(type.id(), H5T_NATIVE_FLOAT) > 0;
+}
 
 void Rows::read(std::uint64_t first, std::uint64_t count, std::span<float> out) {
+    if (as_stored_) {
+        chunks_.read(first, count, std::as_writable_bytes(out));
+        return;
+    }
     chunks_.check(first, count);
     const Handle space{H5Dget_space(dataset_.id()), H5Sclose};
     std::vector<hsize_t> extent;

@@ -23,6 +23,7 @@ class Rows {
   private:
     Object dataset_;
     Chunks chunks_;
+    bool as_stored_ = false;  // the file's floats are the machine's, in chunks of whole rows
 };
 
 }  // namespace harness::hdf5
