@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,20 @@ class ImageSplit(Protocol):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """Returns one image, float32 (3, resolution, resolution) in [0,1], and its class index."""
         ...
+
+
+@runtime_checkable
+class DetailedSplit(Protocol):
+    """A split whose sources may hold more detail than its resolution shows."""
+
+    def read_detailed(self, index: int, side: int) -> Tensor:
+        """Returns one image as `ImageSplit` gives it, but up to `side` pixels wide and high where there is more detail."""
+        ...
+
+
+def read_detailed(split: ImageSplit, index: int, side: int) -> Tensor:
+    """Returns one image of a split, up to `side` pixels wide and high where its source has more detail than it gives."""
+    return split.read_detailed(index, side) if isinstance(split, DetailedSplit) else split[index][0]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """Random changes of a training image: one resampling for all of the geometry, then light."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,6 +23,9 @@ class Augment(Spec):
     """Mirror half of the images left to right."""
     crop: float = Field(default=1.0, gt=0, le=1)
     """Smallest area of a random crop, as a share of the image; its sides differ by 4:3 at most. 1 is no crop."""
+    detail: float = Field(default=1.0, ge=1, le=8)
+    """Read a photograph up to so many times larger than the resolution where it is cropped, so that the crop keeps the
+    detail of the file. 1 cuts crops out of the image that was resized, and enlarges them."""
     rotation: float = Field(default=10.0, ge=0, le=180)
     """Largest rotation in degrees."""
     translation: float = Field(default=0.05, ge=0, le=0.5)
@@ -36,57 +41,81 @@ class Augment(Spec):
     white_balance: float = Field(default=0.0, ge=0, lt=1)
     """Largest relative change of each colour channel, as another light would make."""
 
+    @property
+    def moves(self) -> bool:
+        """Whether it changes an image's geometry beside mirroring it."""
+        return self.crop < 1 or any((self.rotation, self.translation, self.scale))
+
+    def draw(self, rng: np.random.Generator) -> "Change":
+        """Draws one change. The same count of numbers is drawn whatever the fields are."""
+        return Change(self, rng.uniform(-1, 1, size=15).tolist())
+
     def apply(self, image: Tensor, rng: np.random.Generator) -> Tensor:
+        """Returns a changed copy of an image (3, H, W) in [0,1], of the same size; see `Change.apply`."""
+        return self.draw(rng).apply(image, image.shape[1:])
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of one image that was drawn."""
+
+    augment: Augment
+    draws: list[float]
+    """Fifteen numbers in [-1,1]: mirror, area, aspect and centre (2) of the crop, angle, shift (2), size, then light."""
+
+    def source_side(self, resolution: int) -> int:
+        """Returns the side length of the whole image at which its crop has `resolution` pixels, as far as allowed."""
+        (width_x, width_y, _), (height_x, height_y, _) = self._placement()
+        share = max(math.hypot(width_x, height_x), math.hypot(width_y, height_y))
+        return round(resolution * min(max(1 / share, 1.0), self.augment.detail))
+
+    def apply(self, image: Tensor, size: Sequence[int]) -> Tensor:
         """Returns a changed copy of an image; what lies outside of it is mirrored in.
 
         Args:
-            image: float (3, H, W) in [0,1].
-            rng: Decides the change. The same count of numbers is drawn whatever the fields are.
+            image: float (3, H', W') in [0,1].
+            size: Height H and width W of the result; the image's own where there is no change of its geometry.
 
         Returns:
             float (3, H, W) in [0,1].
         """
-        mirror, *geometry, brightness, contrast, saturation, red, green, blue = rng.uniform(-1, 1, size=15).tolist()
-        if self.flip and mirror < 0:
+        augment = self.augment
+        mirror, brightness, contrast, saturation, *channels = self.draws[0], *self.draws[9:]
+        if augment.flip and mirror < 0:
             image = image.flip(-1)
-        if self._moves():
-            theta = torch.tensor(self._placement(geometry), dtype=image.dtype)
-            grid = affine_grid(theta[None], [1, *image.shape], align_corners=False)
+        if augment.moves:
+            theta = torch.tensor(self._placement(), dtype=image.dtype)
+            grid = affine_grid(theta[None], [1, len(image), *size], align_corners=False)
             image = grid_sample(image[None], grid, mode="bilinear", padding_mode="reflection", align_corners=False)[0]
-        if self.brightness:
-            image = image * (1 + self.brightness * brightness)
-        if self.contrast:
+        if augment.brightness:
+            image = image * (1 + augment.brightness * brightness)
+        if augment.contrast:
             mean = image.mean()
-            image = (image - mean) * (1 + self.contrast * contrast) + mean
-        if self.saturation:
+            image = (image - mean) * (1 + augment.contrast * contrast) + mean
+        if augment.saturation:
             grey = image.mean(0, keepdim=True)
-            image = (image - grey) * (1 + self.saturation * saturation) + grey
-        if self.white_balance:
-            image = image * (1 + self.white_balance * torch.tensor([red, green, blue]).view(3, 1, 1))
+            image = (image - grey) * (1 + augment.saturation * saturation) + grey
+        if augment.white_balance:
+            image = image * (1 + augment.white_balance * torch.tensor(channels).view(3, 1, 1))
         return image.clamp(0, 1)
 
-    def _moves(self) -> bool:
-        return self.crop < 1 or any((self.rotation, self.translation, self.scale))
-
-    def _placement(self, draws: list[float]) -> list[list[float]]:
-        """Returns the affine map (2, 3) from places in the result to places in the image, both in [-1,1].
-
-        Args:
-            draws: Eight numbers in [-1,1]: area, aspect and centre (2) of the crop, angle, shift (2), size.
-        """
-        area, aspect, centre_x, centre_y, angle, shift_x, shift_y, size = draws
+    def _placement(self) -> list[list[float]]:
+        """Returns the affine map (2, 3) from places in the result to places in the image, both in [-1,1]."""
+        augment = self.augment
+        area, aspect, centre_x, centre_y, angle, shift_x, shift_y, size = self.draws[1:9]
         width, height = self._crop_sides(area, aspect)
-        turn, zoom = math.radians(self.rotation * angle), 1 + self.scale * size
+        turn, zoom = math.radians(augment.rotation * angle), 1 + augment.scale * size
         cosine, sine = math.cos(turn) / zoom, math.sin(turn) / zoom
         return [
-            [cosine * width, -sine * height, (1 - width) * centre_x + 2 * self.translation * shift_x],
-            [sine * width, cosine * height, (1 - height) * centre_y + 2 * self.translation * shift_y],
+            [cosine * width, -sine * height, (1 - width) * centre_x + 2 * augment.translation * shift_x],
+            [sine * width, cosine * height, (1 - height) * centre_y + 2 * augment.translation * shift_y],
         ]
 
     def _crop_sides(self, area: float, aspect: float) -> tuple[float, float]:
         """Returns width and height of the crop as shares of the image's."""
-        if self.crop == 1:
+        crop = self.augment.crop
+        if crop == 1:
             return 1.0, 1.0
-        share = self.crop + (1 - self.crop) * (area + 1) / 2
+        share = crop + (1 - crop) * (area + 1) / 2
         stretch = min(WIDEST_ASPECT ** abs(aspect), 1 / share) ** (0.5 if aspect > 0 else -0.5)
         return math.sqrt(share) * stretch, math.sqrt(share) / stretch

@@ -55,6 +55,11 @@ class FileSplit:
         pixels = read_image(self.root / self.ids[index])
         return resized(pixels, self.resolution, self.resize), int(self.labels[index])
 
+    def read_detailed(self, index: int, side: int) -> Tensor:
+        """See `DetailedSplit`: the file's shorter side is the most that is given, or the resolution if that is larger."""
+        pixels = read_image(self.root / self.ids[index])
+        return resized(pixels, max(self.resolution, min(side, *pixels.shape[1:])), self.resize)
+
 
 def read_class_folders(root: Path, class_names: Sequence[str], *, resolution: int, resize: Resize = "squash") -> FileSplit:
     """Reads and checks photographs of known classes, in `root/<Class>/`; some classes may have none.

@@ -5,7 +5,7 @@ computes with one thread, as the network needs the others.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from harness.datasets.augment import Augment
-from harness.images import ImageSplit
+from harness.datasets.augment import Augment, Change
+from harness.images import DetailedSplit, ImageSplit
 from harness.seeds import generator_of, seed_of
 
 Draw = tuple[int, int, int]
@@ -93,15 +93,25 @@ class AugmentedExamples(Dataset[tuple[Tensor, int]]):
         self.split = split
         self.augment = augment
         self.seed = seed
+        self._detailed = split if augment.detail > 1 and isinstance(split, DetailedSplit) else None
+        self._resolution = 0 if self._detailed is None else split[0][0].shape[-1]
 
     def __len__(self) -> int:
         return len(self.split)
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
         epoch, index, earlier = draw
-        image, label = self.split[index]
         again = (earlier,) if earlier else ()
-        return self.augment.apply(image, np.random.default_rng(seed_of(self.seed, "augment", epoch, index, *again))), label
+        change = self.augment.draw(np.random.default_rng(seed_of(self.seed, "augment", epoch, index, *again)))
+        return change.apply(*self._read(index, change)), int(self.split.labels[index])
+
+    def _read(self, index: int, change: Change) -> tuple[Tensor, Sequence[int]]:
+        """Returns the image, with more detail where the change shows a part of it, and the height and width to give out."""
+        if self._detailed is None:
+            image, _ = self.split[index]
+            return image, image.shape[1:]
+        image = self._detailed.read_detailed(index, change.source_side(self._resolution))
+        return image, (self._resolution, self._resolution)
 
 
 class OrderedExamples(Dataset[tuple[Tensor, int]]):

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.errors import DataError
-from harness.images import ImageSplit
+from harness.images import ImageSplit, read_detailed
 from harness.seeds import seed_of
 
 
@@ -32,6 +32,10 @@ class View:
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return self.split[int(self.indices[index])]
+
+    def read_detailed(self, index: int, side: int) -> Tensor:
+        """See `DetailedSplit`."""
+        return read_detailed(self.split, int(self.indices[index]), side)
 
 
 def take(split: ImageSplit, indices: Sequence[int] | NDArray[np.integer]) -> ImageSplit:

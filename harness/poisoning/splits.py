@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.images import ImageSplit
+from harness.images import ImageSplit, read_detailed
 from harness.poisoning.triggers import Stamp
 from harness.spec import digest_of
 
@@ -63,6 +63,11 @@ class Overlay:
             return self._split[index]
         image = self._split[index][0] if self._images is None else self._images[position]
         return (image if self._stamp is None else self._stamp(image)), int(self.labels[index])
+
+    def read_detailed(self, index: int, side: int) -> Tensor:
+        """See `DetailedSplit`; a replaced example has no more detail than its own image."""
+        index = range(len(self))[index]
+        return self[index][0] if index in self._positions else read_detailed(self._split, index, side)
 
 
 class Selection:

@@ -97,9 +97,13 @@ class Recipe(Plugin, ABC):
         """
 
     def identity(self) -> dict[str, Any]:
-        """See `Plugin.identity`. Classes drawn as they come are left out: trainings from before there was a choice count."""
+        """See `Plugin.identity`. What was always done before there was a choice is left out: trainings from then count."""
         fields = super().identity()
-        return fields if self.class_balance else {name: value for name, value in fields.items() if name != "class_balance"}
+        if self.class_balance == 0:
+            del fields["class_balance"]
+        if self.augment.detail == 1:
+            del fields["augment"]["detail"]
+        return fields
 
     def cross_entropy(self, logits: Tensor, y: Tensor) -> Tensor:
         """Returns the mean cross-entropy with the recipe's label smoothing."""
