@@ -80,6 +80,9 @@ class Recipe(Plugin, ABC):
     """Size gamma of an adversarial weight perturbation, relative to each weight tensor's norm; 0.005 in the paper."""
     freeze_batchnorm: bool = False
     """Keep the running statistics of every batch norm as they are; its scale and shift still learn."""
+    keep_by: Literal["accuracy", "loss"] = "accuracy"
+    """What the epoch whose weights are kept is the best in on the validation split, under attack where the recipe is
+    adversarial: accuracy, as in Rice et al. 2020, or cross-entropy, which tells more where the split is small."""
     patience: int | None = Field(default=None, ge=1)
     """Stop after that many epochs without a better one, or never."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -101,6 +104,8 @@ class Recipe(Plugin, ABC):
         fields = super().identity()
         if self.class_balance == 0:
             del fields["class_balance"]
+        if self.keep_by == "accuracy":
+            del fields["keep_by"]
         if self.augment.detail == 1:
             del fields["augment"]["detail"]
         return fields

@@ -33,10 +33,10 @@ NOTABLE = 0.05
 """Loss of robust accuracy between the best and the last epoch that is worth a warning."""
 
 
-def choosing_column(history: Sequence[Row]) -> str:
-    """Returns the column that the kept epoch is chosen by."""
-    robust = "validation_robust_accuracy"
-    return robust if robust in history[0] else "validation_accuracy"
+def judged_by(history: Sequence[Row], measure: str) -> str:
+    """Returns the column of a measure, "accuracy" or "loss", on the validation split: under attack where it is known."""
+    robust = f"validation_robust_{measure}"
+    return robust if robust in history[0] else f"validation_{measure}"
 
 
 def catastrophic_overfitting(history: Sequence[Row]) -> bool:
@@ -52,22 +52,23 @@ def catastrophic_overfitting(history: Sequence[Row]) -> bool:
     return collapsed and last["train_accuracy"] > STILL_HIGH * best["train_accuracy"]
 
 
-def summarise(history: Sequence[Row], best_epoch: int, planned_epochs: int) -> dict[str, Any]:
+def summarise(history: Sequence[Row], best_epoch: int, planned_epochs: int, keep_by: str = "accuracy") -> dict[str, Any]:
     """Returns the summary of a training run, in plain JSON values.
 
     Args:
         history: One row an epoch.
         best_epoch: The epoch whose weights are kept, counted from 1.
         planned_epochs: The recipe's epochs.
+        keep_by: What that epoch is the best in; see `Recipe.keep_by`.
     """
-    column = choosing_column(history)
+    column = judged_by(history, "accuracy")
     best, last = history[best_epoch - 1], history[-1]
     adversarial = column in ROBUST_COLUMNS
     overfitted = [int(row["epoch"]) for row in history if row.get("catastrophic_overfitting")]
     summary = {
         "epochs": len(history),
         "stopped_early": len(history) < planned_epochs,
-        "chosen_by": column,
+        "chosen_by": judged_by(history, keep_by),
         "validation_accuracy": best["validation_accuracy"],
         "validation_robust_accuracy": best.get("validation_robust_accuracy"),
         "robust_overfitting": best[column] - last[column] if adversarial else None,

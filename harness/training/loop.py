@@ -56,7 +56,8 @@ def train(
 
     After each epoch the network is validated: by its accuracy, or by its accuracy under PGD at the recipe's own eps
     where the recipe is adversarial (Rice et al. 2020, https://arxiv.org/abs/2002.11569). The best epoch's weights are
-    kept; of epochs with the same accuracy the one of lower loss, of the same loss the later. The test split is not read.
+    kept; of epochs with the same accuracy the one of lower loss, of the same loss the later; `Recipe.keep_by` turns that
+    round. The test split is not read.
 
     Args:
         model: The classifier; left with the kept weights, on `device`, in eval mode.
@@ -92,7 +93,7 @@ def train(
                 save_snapshot(run.snapshot(), checkpoint, fingerprint=fingerprint)
     model.load_state_dict(run.best_weights)
     model.to(memory_format=torch.contiguous_format).eval()
-    summary = summarise(run.history, run.best_epoch, recipe.epochs)
+    summary = summarise(run.history, run.best_epoch, recipe.epochs, recipe.keep_by)
     for warning in summary["warnings"]:
         logger.warning("%s: %s", recipe.name, warning)
     return TrainingResult(tuple(run.history), run.best_epoch, summary)

@@ -89,8 +89,8 @@ class Run:
             row["eps"] = float(self.recipe.threat_model_at(number).eps)
             row["catastrophic_overfitting"] = float(catastrophic_overfitting([*self.history, row]))
         self.history.append(row)
-        if validation.rank >= self.best_rank:
-            self.best_epoch, self.best_rank = number, validation.rank
+        if (rank := validation.rank(self.recipe.keep_by)) >= self.best_rank:
+            self.best_epoch, self.best_rank = number, rank
             self.best_weights = state_of(self.learner.judged)
 
     def snapshot(self) -> Snapshot:

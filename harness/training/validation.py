@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -29,15 +30,15 @@ class Validation:
     robust_loss: float | None = None
     """Mean cross-entropy of the image that broke an example first, else of the last iterate."""
 
-    @property
-    def rank(self) -> tuple[float, float]:
-        """What epochs are compared by: the accuracy, robust where there is one, and at equal accuracy the lower loss.
+    def rank(self, keep_by: Literal["accuracy", "loss"]) -> tuple[float, float]:
+        """Returns what epochs are compared by, under attack where there is one: accuracy, then loss; or the other way round.
 
-        A small validation split often gives two epochs the same accuracy; the loss under attack tells them apart.
+        A small validation split often gives two epochs the same accuracy; the loss tells them apart.
         """
-        if self.robust_accuracy is None or self.robust_loss is None:
-            return self.accuracy, -self.loss
-        return self.robust_accuracy, -self.robust_loss
+        accuracy, loss = self.accuracy, self.loss
+        if self.robust_accuracy is not None and self.robust_loss is not None:
+            accuracy, loss = self.robust_accuracy, self.robust_loss
+        return (accuracy, -loss) if keep_by == "accuracy" else (-loss, accuracy)
 
     def columns(self) -> dict[str, float]:
         """Returns the columns of the history."""

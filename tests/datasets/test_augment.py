@@ -151,3 +151,25 @@ def test_turning_one_change_on_leaves_the_draws_of_the_others() -> None:
     image = IMAGE * 0.2 + 0.4
     both = apply(image, 5, flip=True, brightness=0.3)
     assert torch.allclose(both, apply(apply(image, 5, flip=True), 5, brightness=0.3))
+
+
+@pytest.mark.parametrize("detail", [1, 1.5, 3])
+def test_an_image_is_read_as_large_as_its_crop_needs(detail: float) -> None:
+    augment = Augment(crop=0.2, detail=detail, rotation=30, scale=0.2)
+    large = smooth(33 * 8)
+    for seed in range(50):
+        change = augment.draw(np.random.default_rng(seed))
+        side = change.source_side(32)
+        assert 32 <= side <= 32 * detail
+        shown = change.apply(large, (32, 32))
+        assert shown.shape == (3, 32, 32)
+        # The longer side of what is shown, in pixels of an image of that side length.
+        steps = shown[:, 16, 17] - shown[:, 16, 16], shown[:, 17, 16] - shown[:, 16, 16]
+        longest = max(float(torch.hypot(step[0], step[1])) for step in steps) * side
+        assert longest == pytest.approx(1, abs=0.05) or side in (32, round(32 * detail))
+
+
+def test_more_pixels_do_not_change_what_is_shown() -> None:
+    augment = Augment(crop=0.2, rotation=30, scale=0.2)
+    change = augment.draw(np.random.default_rng(5))
+    assert torch.allclose(change.apply(smooth(64), (32, 32)), change.apply(smooth(512), (32, 32)), atol=0.01)

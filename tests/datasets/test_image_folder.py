@@ -8,11 +8,14 @@ from PIL import Image
 from pydantic import ValidationError
 
 from harness.datasets import image_folder
+from harness.datasets.augment import Augment
 from harness.datasets.base import DATASETS
 from harness.datasets.decoding import Resize
 from harness.datasets.image_folder import FileSplit, ImageFolder, read_class_folders
+from harness.datasets.loading import training_batches
+from harness.datasets.splits import take
 from harness.errors import DataError
-from harness.images import ImageData
+from harness.images import ImageData, read_detailed
 from tests.conftest import MakeFolder
 
 
@@ -158,3 +161,34 @@ def test_real_photographs_load_whole(photographs: Path) -> None:
     image, label = data.splits["test"][100]
     assert image.shape == (3, 96, 96)
     assert data.class_names[label] == data.splits["test"].ids[100].split("/")[1]
+
+
+def striped(root: Path) -> FileSplit:
+    """Returns a photograph of 40 x 60 pixels with stripes one pixel wide, at resolution 20."""
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[:, ::2] = 255
+    Image.fromarray(pixels).save(root / "stripes.png")
+    return FileSplit(root, ids=["stripes.png"], labels=np.array([0]), hashes=[""], resolution=20, resize="crop")
+
+
+@pytest.mark.parametrize(("side", "given"), [(10, 20), (20, 20), (30, 30), (40, 40), (200, 40)])
+def test_more_detail_is_given_up_to_what_the_file_has(side: int, given: int, tmp_path: Path) -> None:
+    split = striped(tmp_path)
+    image = read_detailed(take(split, [0]), 0, side)
+    assert image.shape == (3, given, given)
+    assert (float(image.std()) > 0.4) == (given == 40)
+
+
+def test_crops_for_training_show_the_detail_of_the_file(tmp_path: Path) -> None:
+    spreads = {}
+    for detail in (1.0, 2.0):
+        augment = Augment(crop=0.25, detail=detail, rotation=0, translation=0, scale=0)
+        loader = training_batches(striped(tmp_path), augment=augment, batch_size=1, seed=0, epoch=0, workers=0)
+        spreads[detail] = 0.0
+        for epoch in range(30):
+            loader.batch_sampler.set_epoch(epoch)
+            ((x, _),) = loader
+            assert x.shape == (1, 3, 20, 20)
+            spreads[detail] = max(spreads[detail], float(x.std()))
+    assert spreads[1.0] < 0.03
+    assert spreads[2.0] > 0.1

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from harness.images import ImageData
+from harness.datasets.splits import View
+from harness.images import ImageData, read_detailed
 from harness.poisoning.splits import Overlay, Selection
 from harness.poisoning.triggers import SinglePixel
 
@@ -37,6 +39,17 @@ def test_overlay_ends_where_the_split_ends(overlay: Overlay):
     assert torch.equal(overlay[-1][0], overlay[len(overlay) - 1][0])
     with pytest.raises(IndexError):
         overlay[len(overlay)]
+
+
+def test_a_poisoned_image_has_no_more_detail_than_what_was_crafted(digits: ImageData, overlay: Overlay):
+    class Detailed(View):
+        def read_detailed(self, index: int, side: int) -> Tensor:
+            return torch.ones(3, side, side)
+
+    split = Detailed(digits.splits["train"], np.arange(6))
+    overlay = Overlay(split, INDICES, labels=np.array([7, 8]), hashes=["a", "b"], stamp=SinglePixel().stamp(8))
+    assert read_detailed(overlay, 0, 12).shape == (3, 12, 12)
+    assert torch.equal(read_detailed(overlay, 2, 12), overlay[2][0])
 
 
 def test_overlay_stamps_crafted_images_as_well(digits: ImageData):

@@ -165,6 +165,13 @@ def test_standard_recipe_chooses_by_clean_accuracy(planted: Callable[..., None])
     assert result.summary["chosen_by"] == "validation_accuracy"
 
 
+def test_recipe_may_choose_by_loss(planted: Callable[..., None]) -> None:
+    planted(Validation(0.7, 1.0, 10), Validation(0.9, 1.0, 10), Validation(0.8, 0.1, 10))
+    result = trained(classifier(), recipe(keep_by="loss"))
+    assert result.best_epoch == 3
+    assert result.summary["chosen_by"] == "validation_loss"
+
+
 def test_patience_ends_the_training_early(planted: Callable[..., None]) -> None:
     planted(robust(0.5), robust(0.4), robust(0.3), robust(0.9))
     result = trained(classifier(), recipe("pgd", epochs=4, patience=2))

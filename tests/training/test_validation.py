@@ -106,11 +106,18 @@ def test_robust_accuracy_counts_correct_examples_that_stand() -> None:
 
 def test_epochs_are_compared_by_robust_accuracy_then_loss() -> None:
     def rank(robust_accuracy: float | None, robust_loss: float | None = 1.0, accuracy: float = 0.5) -> tuple[float, float]:
-        return Validation(accuracy, 2.0, 10, robust_accuracy, robust_loss).rank
+        return Validation(accuracy, 2.0, 10, robust_accuracy, robust_loss).rank("accuracy")
 
     assert rank(0.4) > rank(0.3, accuracy=0.9)
     assert rank(0.4, 0.9) > rank(0.4, 1.0)
     assert rank(None, None, accuracy=0.6) > rank(None, None, accuracy=0.5)
+
+
+def test_epochs_can_be_compared_by_loss() -> None:
+    less_accurate, more_accurate = Validation(0.5, 1.0, 10, 0.3, 1.1), Validation(0.6, 0.9, 10, 0.4, 1.2)
+    assert less_accurate.rank("accuracy") < more_accurate.rank("accuracy")
+    assert less_accurate.rank("loss") > more_accurate.rank("loss")
+    assert Validation(0.5, 1.0, 10).rank("loss") < Validation(0.5, 0.9, 10).rank("loss")
 
 
 class Knowing(nn.Module):
