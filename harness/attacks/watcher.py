@@ -1,6 +1,6 @@
 """Modules that stand between an attack and the network: they count, measure gradients and keep what was found."""
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,23 @@ class AllBroken(BaseException):
 
     No Exception, so that a library's own `except Exception` cannot swallow it.
     """
+
+
+class Rows(torch.autograd.Function):
+    """Some different rows of a batch. Indexing would add their gradients up one by one, in case a row came twice."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rows: Tensor) -> Tensor:
+        """Returns the images `rows` (n,) of `x` (N, C, H, W)."""
+        ctx.rows, ctx.like = rows, x.detach()
+        return x[rows]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """Returns the gradient with respect to `x`: zero in all other rows."""
+        gradient = torch.zeros_like(ctx.like)
+        gradient[ctx.rows] = gradients[0]
+        return gradient, None
 
 
 class Goal:
@@ -153,7 +170,7 @@ class Breaker(Collector):
         if rest is None:
             logits = self._pass(x, rows)
         elif len(rest):
-            fresh = self._pass(x[rest], rows[rest])
+            fresh = self._pass(cast(Tensor, Rows.apply(x, rest)), rows[rest])
             logits = cast(Tensor, self.logits)[rows].to(fresh.dtype).index_copy(0, rest, fresh)
         else:
             logits = cast(Tensor, self.logits)[rows] + _nothing(x)
