@@ -10,12 +10,17 @@ namespace harness {
 
 namespace {
 
-constexpr std::uint32_t kExponent = 0x7f800000;
+// The bits of floats are compared as whole numbers: compilers make vector code of that, and not of the
+// minimum or maximum of floats, which may be NaN. Positive floats are ordered as their bits are.
+constexpr std::int32_t kExponent = 0x7f800000;
+constexpr std::int32_t kMagnitude = 0x7fffffff;
 
 double largest_change(std::span<const float> x_adv, std::span<const float> x) {
-    float largest = 0;
-    for (std::size_t i = 0; i < x.size(); ++i) largest = std::max(largest, std::abs(x_adv[i] - x[i]));
-    return largest;
+    std::int32_t largest = 0;
+    for (std::size_t i = 0; i < x.size(); ++i) {
+        largest = std::max(largest, std::bit_cast<std::int32_t>(x_adv[i] - x[i]) & kMagnitude);
+    }
+    return std::bit_cast<float>(largest);
 }
 
 }  // namespace
@@ -50,19 +55,17 @@ double distance(std::span<const float> x_adv, std::span<const float> x, Norm nor
 }
 
 std::optional<double> outside_bounds(std::span<const float> x) {
-    // One pass of plain comparisons, which compilers turn into vector code; NaN compares false, so it is
-    // looked for by bits.
-    float low = 0;
-    float high = 1;
-    std::uint32_t not_finite = 0;
+    std::int32_t highest = 0;
+    std::int32_t lowest = 0;  // magnitude of the lowest negative value
+    std::int32_t not_finite = 0;
     for (const float value : x) {
-        low = std::min(low, value);
-        high = std::max(high, value);
-        not_finite |=
-            static_cast<std::uint32_t>((std::bit_cast<std::uint32_t>(value) & kExponent) == kExponent);
+        const auto bits = std::bit_cast<std::int32_t>(value);
+        highest = std::max(highest, bits);
+        lowest = std::max(lowest, bits < 0 ? bits & kMagnitude : 0);
+        not_finite |= static_cast<std::int32_t>((bits & kExponent) == kExponent);
     }
     if (not_finite != 0) return std::nullopt;
-    return std::max(-static_cast<double>(low), static_cast<double>(high) - 1.0);
+    return std::max(double{std::bit_cast<float>(lowest)}, double{std::bit_cast<float>(highest)} - 1.0);
 }
 
 double tolerance(const Budget& budget) {

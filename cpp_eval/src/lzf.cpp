@@ -11,6 +11,7 @@ namespace {
 
 constexpr H5Z_filter_t kLzfFilter = 32000;
 constexpr std::size_t kChunkBytesValue = 2;  // which of the filter's values holds the size of a whole chunk
+constexpr std::size_t kLongestRun = 32;      // of literal bytes
 constexpr std::size_t kLargestChunk = std::size_t{1} << 30;
 
 unsigned as_number(std::byte value) {
@@ -44,10 +45,15 @@ std::optional<std::size_t> lzf_decompress(std::span<const std::byte> input, std:
     std::size_t out = 0;
     while (in < input.size()) {
         const unsigned control = as_number(input[in++]);
-        if (control < 32) {
+        if (control < kLongestRun) {
             const std::size_t length = control + 1;
             if (length > input.size() - in || length > output.size() - out) return std::nullopt;
-            std::memcpy(&output[out], &input[in], length);
+            if (kLongestRun <= input.size() - in && kLongestRun <= output.size() - out) {
+                // Of known length, so no call; what follows overwrites what was too much.
+                std::memcpy(&output[out], &input[in], kLongestRun);
+            } else {
+                std::memcpy(&output[out], &input[in], length);
+            }
             in += length;
             out += length;
             continue;
