@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from harness.bundle import BundleCondition, BundleWriter, read_bundle
+from harness.bundle.writer import WORTHWHILE
 from harness.errors import DataError
 from harness.threat import Norm
 
@@ -71,12 +72,19 @@ def test_conditions_keep_the_order_they_were_written_in(tmp_path: Path) -> None:
     assert not found[0].has_logits
 
 
-def test_images_are_chunked_and_compressed(tmp_path: Path) -> None:
-    write(tmp_path / "bundle.h5")
+@pytest.mark.parametrize("compression", ["lzf", "gzip"])
+def test_images_are_packed_where_that_is_worth_while(tmp_path: Path, compression: str) -> None:
+    noise, y, _ = examples(40)
+    levels = (noise * 4).round() / 4
+    with writer(tmp_path / "bundle.h5", compression=compression) as bundle:
+        for spec, x in {CLEAN: levels, PGD: noise}.items():
+            with bundle.condition(spec) as condition:
+                condition.append(x, y)
     with h5py.File(tmp_path / "bundle.h5") as file:
-        data = file["conditions/clean/x"]
-        assert data.compression == "lzf"
-        assert data.chunks[1:] == data.shape[1:]
+        clean, attacked = (file[f"conditions/{spec.name}/x"] for spec in (CLEAN, PGD))
+        assert (clean.compression, attacked.compression) == (compression, None)
+        assert clean.chunks[1:] == attacked.chunks[1:] == clean.shape[1:]
+        assert clean.id.get_storage_size() < WORTHWHILE * attacked.id.get_storage_size()
 
 
 def test_an_interrupted_bundle_leaves_no_file(tmp_path: Path) -> None:

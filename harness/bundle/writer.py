@@ -36,6 +36,10 @@ FILTERS: dict[Compression, dict[str, Any]] = {
     "gzip": {"compression": "gzip", "compression_opts": 1, "shuffle": True},
     "none": {},
 }
+WORTHWHILE = 0.8
+"""Largest share of their size that images may take when packed: to unpack what gains less costs more than to read it."""
+TRIED = 8
+"""Images of a condition on which packing is tried."""
 
 
 class ConditionWriter:
@@ -88,13 +92,22 @@ class ConditionWriter:
                 maxshape=(None, *shape),
                 chunks=(rows_a_chunk, *shape),
                 dtype=array.dtype,
-                **(FILTERS[self._compression] if name == "x" else {}),
+                **(filters_for(array[:TRIED], self._compression) if name == "x" else {}),
             )
         data = self._group[name]
         if data.shape[1:] != shape:
             raise DataError(f"{data.name}: expected examples of shape {data.shape[1:]}, got {shape}")
         data.resize(self.n + len(array), axis=0)
         data[self.n :] = array
+
+
+def filters_for(x: NDArray[np.float32], compression: Compression) -> dict[str, Any]:
+    """Returns the filters of a data set whose first images are `x` (B, C, H, W): none where packing gains too little."""
+    with h5py.File("trial", "w", driver="core", backing_store=False) as file:
+        trial = file.create_dataset("x", data=x, chunks=x.shape, **FILTERS[compression])
+        file.flush()
+        packed = trial.id.get_storage_size()
+    return FILTERS[compression] if packed <= WORTHWHILE * x.nbytes else {}
 
 
 class BundleWriter:
@@ -106,7 +119,7 @@ class BundleWriter:
         model: The model's label.
         model_sha256: Hash of the weights that the logits come from.
         dataset: Name of the data set.
-        compression: Of the images; see `FILTERS`.
+        compression: Of the images of each condition, if it is worth while there; see `FILTERS` and `WORTHWHILE`.
     """
 
     def __init__(
