@@ -27,6 +27,7 @@ from harness.evaluation.protocol import Protocol
 from harness.models.base import Architecture
 from harness.spec import Spec
 from harness.threat import Norm, ThreatModel
+from harness.training.adversarial import AdversarialRecipe
 
 
 class Variant(NamedTuple):
@@ -100,6 +101,7 @@ class Suite(Spec):
         for label in self.models:
             self.architecture_of(label)
             self._check_warm_start(label)
+            self._check_teacher(label)
             for poison in self.models[label].poisons or ():
                 _expect_one_of(poison, self.poisons, f"models.{label}.poisons")
         for label in self.detectors:
@@ -194,6 +196,12 @@ class Suite(Spec):
             if _structure(self.architecture_of(parent)) != _structure(self.architecture_of(label)):
                 raise ValueError(f"{where}: expected a model of the same architecture and arguments, got {parent}'s")
             chain.append(parent)
+
+    def _check_teacher(self, label: str) -> None:
+        entry = self.models[label]
+        if entry.warm_start is None and isinstance(entry.recipe, AdversarialRecipe) and entry.recipe.distil:
+            where = f"models.{label}.recipe.distil"
+            raise ValueError(f"{where}: expected a warm_start beside it, whose model is the teacher, got none")
 
     def _check_detector(self, label: str) -> None:
         for model in self.models_of(label):

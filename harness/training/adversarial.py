@@ -2,11 +2,12 @@
 
 from abc import abstractmethod
 from fractions import Fraction
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from harness.spec import Eps
 from harness.threat import LINF_HINT, Norm, ThreatModel
@@ -32,6 +33,10 @@ class AdversarialRecipe(Recipe):
     """Epochs in which the budget grows linearly up to eps."""
     validation_steps: int = Field(default=10, ge=1)
     """Steps of the PGD at eps that each epoch is validated with."""
+    distil: float = Field(default=0.0, ge=0, le=1)
+    """Share of the label that is replaced by what the teacher predicts for the image before the attack. The teacher is
+    the network as it is before training, in eval mode: start from one that knows the classes. After Goldblum et al. 2020,
+    https://arxiv.org/abs/1905.09747, whose teacher is robust itself and whose label term is on unattacked images."""
 
     @model_validator(mode="after")
     def _budget_fits_the_norm(self) -> Self:
@@ -71,4 +76,18 @@ class AdversarialRecipe(Recipe):
     def loss(self, network: Network, batch: Batch) -> Objective:
         """Returns the cross-entropy of the attacked images; see `Recipe.loss`."""
         logits = network(batch.x_adv)
-        return Objective(self.cross_entropy(logits, batch.y), logits)
+        return Objective(self.misfit(logits, batch), logits)
+
+    def misfit(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Returns the mean cross-entropy with the labels, and with the teacher's predictions in the share `distil`."""
+        labelled = self.cross_entropy(logits, batch.y)
+        if batch.taught is None:
+            return labelled
+        return (1 - self.distil) * labelled + self.distil * cross_entropy(logits, batch.taught)
+
+    def identity(self) -> dict[str, Any]:
+        """See `Recipe.identity`."""
+        fields = super().identity()
+        if self.distil == 0:
+            del fields["distil"]
+        return fields

@@ -43,6 +43,8 @@ class Batch(NamedTuple):
     """The images as the recipe's attack leaves them; `x` itself where the recipe has none."""
     y: Tensor
     """Labels (N,)."""
+    taught: Tensor | None = None
+    """What the teacher predicts for `x`: probabilities (N, K); none without a teacher."""
 
 
 class Objective(NamedTuple):

@@ -1,5 +1,6 @@
 """The moving parts of a training run: network, twin, optimiser, average; and what one update does with a batch."""
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -43,6 +44,8 @@ class Learner:
         self._validated = self._twin if self.average is None else Twin(self.average.network, example)
         self._live = self._network(model, example)
         self._attacked = self._network(self._twin.network, example)
+        distils = isinstance(recipe, AdversarialRecipe) and recipe.distil > 0
+        self._teacher = self._network(Twin(copy.deepcopy(model), example).network, example) if distils else None
 
     @property
     def judged(self) -> nn.Module:
@@ -124,7 +127,12 @@ class Learner:
             return Batch(x, x, y)
         threat_model = self.recipe.threat_model_at(epoch)
         x_adv = self.recipe.perturb(self._attacked, x, y, threat_model=threat_model, generator=generator)
-        return Batch(x, x_adv.detach(), y)
+        return Batch(x, x_adv.detach(), y, self._taught(x))
+
+    @torch.no_grad()
+    def _taught(self, x: Tensor) -> Tensor | None:
+        """Returns what the teacher makes of images (N, 3, H, W): probabilities (N, K)."""
+        return None if self._teacher is None else self._teacher(x).softmax(dim=1)
 
     def _moved_weights(self, batches: Sequence[Batch], examples: int) -> AbstractContextManager[None]:
         """Returns a block in which the weights are where the recipe wants the gradient taken."""

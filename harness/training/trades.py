@@ -53,4 +53,4 @@ class Trades(AdversarialRecipe):
         """See `Recipe.loss`."""
         logits, logits_adv = network(batch.x), network(batch.x_adv)
         divergence = summed_divergence(logits_adv, logits) / len(batch.y)
-        return Objective(self.cross_entropy(logits, batch.y) + self.beta * divergence, logits_adv)
+        return Objective(self.misfit(logits, batch) + self.beta * divergence, logits_adv)

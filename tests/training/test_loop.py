@@ -1,3 +1,4 @@
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +15,7 @@ from harness.progress import Advance
 from harness.threat import ThreatModel
 from harness.training import run
 from harness.training.history import COLUMNS, ROBUST_COLUMNS
+from harness.training.pgd import PGDTraining
 from harness.training.processes import OneProcess
 from harness.training.validation import Probe, Validation, validate
 from tests.training.cases import (
@@ -53,6 +55,7 @@ RESUMED = {
     "standard with momentum": {"optimiser": {"name": "sgd", "learning_rate": 0.05}},
     "pgd with averages": {"ema": 0.9, "warmup_epochs": 1},
     "trades with perturbed weights": {"awp": 0.005},
+    "pgd with a teacher": {"distil": 0.5},
     "fast in parts": {"micro_batch": 20, "optimiser": {"clip_norm": 1.0}},
 }
 
@@ -70,6 +73,17 @@ def test_interrupted_training_goes_on_to_the_same_weights(case: str, tmp_path: P
     assert found.best_epoch == expected.best_epoch
     timeless = [{**row, "seconds": 0, "attack_share": 0} for row in found.history]
     assert timeless == [{**row, "seconds": 0, "attack_share": 0} for row in expected.history]
+
+
+def test_the_teacher_is_the_network_before_training_and_sees_the_images_before_the_attack(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = classifier(dropout_convnet())
+    before, seen, loss = copy.deepcopy(model), [], PGDTraining.loss
+    monkeypatch.setattr(PGDTraining, "loss", lambda self, network, batch: (seen.append(batch), loss(self, network, batch))[1])
+    trained(model, recipe("pgd", distil=0.5))
+    assert not same_state(model, before)
+    for batch in (seen[0], seen[-1]):
+        assert not torch.equal(batch.x, batch.x_adv)
+        torch.testing.assert_close(batch.taught, before(batch.x).softmax(1), rtol=1e-4, atol=1e-6)
 
 
 def test_finished_training_is_not_repeated(tmp_path: Path) -> None:

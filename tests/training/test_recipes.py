@@ -49,6 +49,7 @@ def test_recipes_are_found_by_name() -> None:
         ({"norm": "L1"}, "norm"),
         ({"steps": 0}, "steps"),
         ({"clean_share": 1}, "clean_share"),
+        ({"distil": 1.5}, "distil"),
         ({"ema": 1}, "ema"),
         ({"awp": 0.5}, "awp"),
         ({"epochs": 0}, "epochs"),
@@ -147,6 +148,17 @@ def test_losses_are_those_of_the_papers() -> None:
     torch.testing.assert_close(PGDTraining().loss(network, batch).loss, cross_entropy(attacked, Y))
     torch.testing.assert_close(Fast().loss(network, batch).loss, cross_entropy(attacked, Y))
     torch.testing.assert_close(Trades(beta=3).loss(network, batch).loss, cross_entropy(clean, Y) + 3 * divergence)
+
+
+def test_distilling_replaces_a_share_of_the_label_by_the_teachers_prediction() -> None:
+    network, x_adv = Counting(), (X + 0.1).clamp(0, 1)
+    taught = torch.rand(8, 3, generator=torch.Generator().manual_seed(2)).softmax(1)
+    clean, attacked, cross_entropy = network(X), network(x_adv), nn.functional.cross_entropy
+    mixed = 0.75 * cross_entropy(attacked, Y, label_smoothing=0.1) - 0.25 * (taught * attacked.log_softmax(1)).sum(1).mean()
+    recipe = PGDTraining(distil=0.25, label_smoothing=0.1)
+    torch.testing.assert_close(recipe.loss(network, Batch(X, x_adv, Y, taught)).loss, mixed)
+    weighed = [Trades(distil=1, beta=beta).loss(network, Batch(X, x_adv, Y, taught)).loss for beta in (1, 3)]
+    torch.testing.assert_close((3 * weighed[0] - weighed[1]) / 2, cross_entropy(clean, taught))
 
 
 def test_training_accuracy_is_counted_under_attack() -> None:
