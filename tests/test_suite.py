@@ -85,7 +85,7 @@ def test_override_reaches_nested_fields_and_list_items(suite_file: Path) -> None
         ("dataset.name=digit", "did you mean 'digits'"),
         ("models.hardened.warm_start=nobody", "expected one of baseline, hardened, got 'nobody'"),
         ("models.baseline.warm_start=hardened", "expected a chain that ends"),
-        ("models.hardened={recipe: {name: pgd, eps: 8/255, distil: 0.5}}", "models.hardened.recipe.distil: expected a warm_start"),
+        ("models.hardened={recipe: {name: pgd, eps: 8/255, distil: 0.5}}", "hardened.recipe.distil: expected a warm_start"),
         ("models.hardened.architecture={name: timm, arch: test_resnet}", "the same architecture and arguments"),
         ("architecture=null", "models.baseline.architecture: required"),
         ("models={}", "models"),

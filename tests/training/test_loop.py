@@ -75,7 +75,7 @@ def test_interrupted_training_goes_on_to_the_same_weights(case: str, tmp_path: P
     assert timeless == [{**row, "seconds": 0, "attack_share": 0} for row in expected.history]
 
 
-def test_the_teacher_is_the_network_before_training_and_sees_the_images_before_the_attack(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_teacher_is_the_network_before_training_and_sees_unattacked_images(monkeypatch: pytest.MonkeyPatch) -> None:
     model = classifier(dropout_convnet())
     before, seen, loss = copy.deepcopy(model), [], PGDTraining.loss
     monkeypatch.setattr(PGDTraining, "loss", lambda self, network, batch: (seen.append(batch), loss(self, network, batch))[1])
