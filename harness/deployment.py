@@ -16,8 +16,8 @@ from harness.progress import Progress, Silent
 from harness.runner import DEFAULT_RESULTS, STORE_FOLDER, resolve_device
 from harness.steps.base import Context, Examples, Step
 from harness.steps.export import Deploy, Fp16, Int8, ModelFile, Onnx, ParitySamples
-from harness.steps.train import SUMMARY, Train
-from harness.store import Store, read_json
+from harness.steps.train import Train
+from harness.store import Store
 from harness.suite import Suite, Variant
 
 PARITY_EXAMPLES = 32
@@ -174,7 +174,7 @@ def _h5(bench: Workbench, train: Train, path: Path) -> None:
         path,
         arch=train.architecture.arch,
         resolution=train.resolution,
-        summary=read_json(bench.context.folder(train) / SUMMARY),
+        summary=train.summary(bench.context),
         resize=_resize(bench.plan.suite),
     )
 

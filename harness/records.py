@@ -277,6 +277,8 @@ class RunRecord:
     """Content hashes of the evaluated examples (N,)."""
     histories: Mapping[str, tuple[Mapping[str, float], ...]]
     """Model label -> one mapping an epoch: epoch, train_loss, train_accuracy, validation_accuracy, ..."""
+    trainings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Model label -> summary of its training, see `harness.training.history.summarise`."""
     expectations: tuple[Expectation, ...] = ()
     transfers: tuple[TransferRow, ...] = ()
     """What the adversarials of every model do to the others."""

@@ -127,8 +127,8 @@ def collect(plan: Plan, context: Context, reports: Mapping[str, StepReport], *, 
     results = tuple(map(result_of, plan.cells))
     transfers, transferred = transfers_of(plan, context, reports, results)
     examples = plan.examples.of(context.data)
-    histories = {
-        _label(plan.suite, variant): step.history(context)
+    trained = {
+        _label(plan.suite, variant): step
         for variant, step in plan.training.items()
         if reports.get(step.digest, STOPPED_BEFORE).status in FINISHED
     }
@@ -138,7 +138,8 @@ def collect(plan: Plan, context: Context, reports: Mapping[str, StepReport], *, 
         class_names=context.data.class_names,
         example_ids=tuple(examples.ids),
         example_hashes=tuple(examples.hashes),
-        histories=histories,
+        histories={label: step.history(context) for label, step in trained.items()},
+        trainings={label: step.summary(context) for label, step in trained.items()},
         poisoned=poisoned_sets(plan, context, reports),
         detections=detection_results(plan, context, reports, result_of),
         transfers=transfers,

@@ -70,6 +70,16 @@ def summary(results: Results) -> str:
     return " ".join(sentences)
 
 
+def training_sentences(results: Results, model: str) -> tuple[str, ...]:
+    """Returns which epoch's weights a model has and by what they were chosen, and one sentence a warning."""
+    if results.training.empty or (rows := results.training[results.training["model"] == model]).empty:
+        return ()
+    row = rows.iloc[0]
+    kept = f"Epoch {row['best_epoch']} of {row['epochs']} is kept, by its {row['chosen_by'].replace('_', ' ')}"
+    warnings = [] if is_missing(row["warnings"]) else row["warnings"].split("; ")
+    return tuple(f"{text[0].upper()}{text[1:]}." for text in (kept, *warnings))
+
+
 def percent(value: Any) -> str:
     """Writes a rate in per cent."""
     return "no number" if is_missing(value) else f"{100 * value:.1f} %"

@@ -12,7 +12,7 @@ from harness.reports import page_tables, poison_page
 from harness.reports.charts import Chart, corruption_charts, history_charts, robustness_charts, roc_chart
 from harness.reports.curves import draw_curves
 from harness.reports.files import write_text
-from harness.reports.headline import facts, summary
+from harness.reports.headline import facts, summary, training_sentences
 from harness.reports.load import Results, load_results
 from harness.reports.models import ModelView, model_views
 from harness.reports.page_tables import PageTable
@@ -52,6 +52,8 @@ class ModelSection:
     roc: Figure | None
     per_class: PageTable
     histories: tuple[Figure, ...]
+    training: tuple[str, ...]
+    """Sentences: which epoch is kept, and what the training warns of."""
 
 
 def write_report(folder: Path) -> Path:
@@ -124,6 +126,7 @@ def _model_sections(results: Results) -> Iterator[ModelSection]:
             roc=Figure(drawing_of(roc), None) if roc else None,
             per_class=page_tables.per_class_table(view.classes, [condition.label for condition in view.conditions], "Each class"),
             histories=tuple(_figure(chart) for chart in history_charts(results, view.label)),
+            training=training_sentences(results, view.label),
         )
 
 

@@ -82,6 +82,11 @@ class Results:
         return self._table("history.csv", ("model", "epoch"))
 
     @cached_property
+    def training(self) -> pd.DataFrame:
+        """One row for each trained model: the epoch kept, and what its training warns of; empty where nothing was trained."""
+        return self._optional("training.csv")
+
+    @cached_property
     def expectations(self) -> pd.DataFrame:
         """One row for each assertion of the suite; `holds` is missing where a number was."""
         return self._table("expectations.csv", ("text", "holds", "found")).astype({"holds": "boolean"})

@@ -29,8 +29,8 @@ def write_tables(record: RunRecord, folder: Path) -> None:
     """Writes every table of a run; the files of an earlier run in the same folder are replaced one by one.
 
     Writes cells.csv, samples.parquet, per_class.csv, sweep.csv, before_after.csv, leaderboard.csv, history.csv,
-    expectations.csv, provenance.json, confusion/<cell>.csv and roc/<cell>.csv, and where they have rows transfer.csv,
-    poisons.csv, detectors.csv and detectors_roc.csv.
+    expectations.csv, provenance.json, confusion/<cell>.csv and roc/<cell>.csv, and where they have rows training.csv,
+    transfer.csv, poisons.csv, detectors.csv and detectors_roc.csv.
 
     Args:
         record: All that the run found.
@@ -53,7 +53,11 @@ def write_tables(record: RunRecord, folder: Path) -> None:
         "history": history_table(record.histories),
         "expectations": pd.DataFrame([vars(row) for row in record.expectations], columns=["text", "holds", "found"]),
     }
-    optional = {"transfer": pd.DataFrame([vars(row) for row in record.transfers]), **poison_tables(record, found)}
+    optional = {
+        "training": training_table(record.trainings),
+        "transfer": pd.DataFrame([vars(row) for row in record.transfers]),
+        **poison_tables(record, found),
+    }
     tables |= {name: table for name, table in optional.items() if len(table)}
     with staged(folder, owned=OWNED) as staging:
         for name, table in tables.items():
@@ -168,6 +172,12 @@ def history_table(histories: Mapping[str, tuple[Mapping[str, float], ...]]) -> p
     """Returns one row for each model and epoch, with every column that any model recorded."""
     rows = [{"model": model, **epoch} for model, epochs in histories.items() for epoch in epochs]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["model", "epoch"])
+
+
+def training_table(trainings: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Returns one row a model: which epoch is kept and by what it was chosen, overfitting and collapse, warnings in words."""
+    rows = [{"model": model, **found, "warnings": "; ".join(found["warnings"])} for model, found in trainings.items()]
+    return with_whole_numbers(pd.DataFrame(rows))
 
 
 def confusion_table(cell: ScoredCell, class_names: tuple[str, ...]) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from harness.steps.detect import Detect
 from harness.steps.poison import Poisoning
 from harness.store import read_json, write_json
 from harness.training.base import Recipe
+from harness.training.history import summarise
 from harness.training.parallel import train_on_devices
 
 WEIGHTS = "model.safetensors"
@@ -103,6 +104,12 @@ class Train(ModelStep):
         skeleton = self.architecture.without_weights().build(context.data.class_names, resolution=self.resolution, seed=0)
         skeleton.load_state_dict(load_file(context.folder(training) / WEIGHTS))
         return skeleton.to(context.device).eval()
+
+    def summary(self, context: Context) -> dict[str, Any]:
+        """Returns what `summarise` makes of the finished training, and `best_epoch`, the one whose weights are kept."""
+        best_epoch = read_json(context.folder(self) / SUMMARY)["best_epoch"]
+        found = summarise(self.history(context), best_epoch, self.recipe.epochs, self.recipe.keep_by)
+        return {"best_epoch": best_epoch, **found}
 
     def history(self, context: Context) -> tuple[dict[str, float], ...]:
         """Returns one mapping an epoch of the finished training."""

@@ -35,7 +35,7 @@ class AdversarialRecipe(Recipe):
     """Steps of the PGD at eps that each epoch is validated with."""
     distil: float = Field(default=0.0, ge=0, le=1)
     """Share of the label that is replaced by what the teacher predicts for the image before the attack. The teacher is
-    the network as it is before training, in eval mode: start from one that knows the classes. After Goldblum et al. 2020,
+    the network as it is before training, in eval mode; a suite names it as `warm_start`. After Goldblum et al. 2020,
     https://arxiv.org/abs/1905.09747, whose teacher is robust itself and whose label term is on unattacked images."""
 
     @model_validator(mode="after")

@@ -30,7 +30,11 @@ COLLAPSE = 0.5
 STILL_HIGH = 0.9
 """Accuracy under the training attack is still high when it is above this share of the one in the best epoch."""
 NOTABLE = 0.05
-"""Loss of robust accuracy between the best and the last epoch that is worth a warning."""
+"""Loss of robust accuracy between the most robust and the last epoch that is worth a warning."""
+LEARNT = 0.75
+"""A network has learnt to withstand its training attack when it does so on more than this share of the images."""
+NEXT_TO_NOTHING = 0.1
+"""Robust accuracy under PGD is next to nothing below this share of the accuracy under the training attack."""
 
 
 def judged_by(history: Sequence[Row], measure: str) -> str:
@@ -42,14 +46,23 @@ def judged_by(history: Sequence[Row], measure: str) -> str:
 def catastrophic_overfitting(history: Sequence[Row]) -> bool:
     """Returns whether the last epoch is fooled by PGD although it withstands the attack that it was trained on.
 
+    It was robust in an epoch before, or never: a step too large for its budget overfits from the start.
+
     Source: Wong et al. 2020, https://arxiv.org/abs/2001.03994, section 5.4.
     """
     *before, last = history
     if not before:
         return False
+    if last.get("eps") == before[-1].get("eps") and _fools_itself(before[-1]) and _fools_itself(last):
+        return True
     best = max(before, key=lambda row: row["validation_robust_accuracy"])
     collapsed = last["validation_robust_accuracy"] < COLLAPSE * best["validation_robust_accuracy"]
     return collapsed and last["train_accuracy"] > STILL_HIGH * best["train_accuracy"]
+
+
+def _fools_itself(row: Row) -> bool:
+    """Returns whether an epoch withstands its training attack and not PGD."""
+    return row["train_accuracy"] > LEARNT and row["validation_robust_accuracy"] < NEXT_TO_NOTHING * row["train_accuracy"]
 
 
 def summarise(history: Sequence[Row], best_epoch: int, planned_epochs: int, keep_by: str = "accuracy") -> dict[str, Any]:
@@ -62,31 +75,32 @@ def summarise(history: Sequence[Row], best_epoch: int, planned_epochs: int, keep
         keep_by: What that epoch is the best in; see `Recipe.keep_by`.
     """
     column = judged_by(history, "accuracy")
-    best, last = history[best_epoch - 1], history[-1]
+    kept, last = history[best_epoch - 1], history[-1]
+    peak = max(history, key=lambda row: row[column])
     adversarial = column in ROBUST_COLUMNS
     overfitted = [int(row["epoch"]) for row in history if row.get("catastrophic_overfitting")]
     summary = {
         "epochs": len(history),
         "stopped_early": len(history) < planned_epochs,
         "chosen_by": judged_by(history, keep_by),
-        "validation_accuracy": best["validation_accuracy"],
-        "validation_robust_accuracy": best.get("validation_robust_accuracy"),
-        "robust_overfitting": best[column] - last[column] if adversarial else None,
-        "collapsed": best["predicted_classes"] == 1,
+        "validation_accuracy": kept["validation_accuracy"],
+        "validation_robust_accuracy": kept.get("validation_robust_accuracy"),
+        "robust_overfitting": peak[column] - last[column] if adversarial else None,
+        "collapsed": kept["predicted_classes"] == 1,
         "catastrophic_overfitting": overfitted[0] if overfitted else None,
         "seconds": sum(row["seconds"] for row in history),
         "attack_share": sum(row["attack_share"] * row["seconds"] for row in history) / sum(row["seconds"] for row in history),
     }
-    return {**summary, "warnings": _warnings(summary, best_epoch)}
+    return {**summary, "warnings": _warnings(summary, best_epoch, int(peak["epoch"]))}
 
 
-def _warnings(summary: Mapping[str, Any], best_epoch: int) -> list[str]:
+def _warnings(summary: Mapping[str, Any], best_epoch: int, peak_epoch: int) -> list[str]:
     found = []
     if summary["collapsed"]:
         found.append("collapsed: it predicts one class for every validation image")
     if (epoch := summary["catastrophic_overfitting"]) is not None:
         text = "from then on PGD breaks what the training attack does not"
-        found.append(f"catastrophic overfitting in epoch {epoch}: {text}; the weights of epoch {best_epoch} are kept")
+        found.append(f"catastrophic overfitting in epoch {epoch}: {text}, so the weights of epoch {best_epoch} are kept")
     if (loss := summary["robust_overfitting"] or 0) > NOTABLE:
-        found.append(f"robust overfitting: the last epoch is {100 * loss:.1f} points less robust than epoch {best_epoch}")
+        found.append(f"robust overfitting: the last epoch is {100 * loss:.1f} points less robust than epoch {peak_epoch}")
     return found

@@ -43,9 +43,9 @@ class Learner:
         self._twin = Twin(model, example)
         self._validated = self._twin if self.average is None else Twin(self.average.network, example)
         self._live = self._network(model, example)
-        self._attacked = self._network(self._twin.network, example)
+        self._attacked = self._network(self._twin.network, example) if isinstance(recipe, AdversarialRecipe) else self._live
         distils = isinstance(recipe, AdversarialRecipe) and recipe.distil > 0
-        self._teacher = self._network(Twin(copy.deepcopy(model), example).network, example) if distils else None
+        self._teacher = self._precise(Twin(copy.deepcopy(model), example).network) if distils else None
 
     @property
     def judged(self) -> nn.Module:
@@ -85,6 +85,7 @@ class Learner:
         started = self._now()
         batches = [self._attack(*part, epoch=epoch, generator=generator) for part in self._parts(x, y)]
         attack_seconds = self._now() - started
+        batches = [batch._replace(taught=self._taught(batch.x)) for batch in batches]
         sums = torch.zeros(2, dtype=torch.float64, device=y.device)
         with self._moved_weights(batches, examples):
             for batch in batches:
@@ -127,7 +128,7 @@ class Learner:
             return Batch(x, x, y)
         threat_model = self.recipe.threat_model_at(epoch)
         x_adv = self.recipe.perturb(self._attacked, x, y, threat_model=threat_model, generator=generator)
-        return Batch(x, x_adv.detach(), y, self._taught(x))
+        return Batch(x, x_adv.detach(), y)
 
     @torch.no_grad()
     def _taught(self, x: Tensor) -> Tensor | None:

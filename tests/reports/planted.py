@@ -129,6 +129,18 @@ HISTORIES = {
 }
 
 
+TRAININGS = {
+    "baseline": {"best_epoch": 5, "epochs": 6, "chosen_by": "validation_accuracy", "robust_overfitting": None, "warnings": []},
+    "pgd": {
+        "best_epoch": 4,
+        "epochs": 6,
+        "chosen_by": "validation_robust_accuracy",
+        "robust_overfitting": 0.07,
+        "warnings": ["robust overfitting: 7 points <less>", "collapsed: one class"],
+    },
+}
+
+
 def grid() -> tuple[CellResult, ...]:
     return (
         *(clean_result(model) for model in ("baseline", "pgd")),
@@ -147,6 +159,7 @@ def record_of(cells: Sequence[CellResult], **fields: object) -> RunRecord:
         "example_ids": tuple(f"image-{index}.png" for index in range(N)),
         "example_hashes": tuple(digest_of(index) for index in range(N)),
         "histories": HISTORIES,
+        "trainings": TRAININGS,
         "expectations": (
             Expectation("robust_accuracy of pgd under pgd at eps 4/255 is at least 0.5", True, "pgd: 0.600"),
             Expectation("clean_accuracy of pgd is at least 0.9", False, "pgd: 0.800"),

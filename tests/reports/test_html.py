@@ -121,6 +121,12 @@ def test_expectations_say_whether_they_hold(page: str) -> None:
     assert states == [("holds", "Holds"), ("fails", "Does not hold"), ("open", "No number")]
 
 
+def test_a_model_says_which_epoch_it_is_and_what_its_training_warns_of(page: str) -> None:
+    assert "<p>Epoch 4 of 6 is kept, by its validation robust accuracy.</p>" in page
+    assert "<p>Robust overfitting: 7 points &lt;less&gt;.</p>" in page
+    assert "<p>Collapsed: one class.</p>" in page
+
+
 def test_tables_say_what_their_headers_head(page: str) -> None:
     assert not re.search(r"<th(?![^>]*scope=)[ >]", page)
     assert page.count("<caption>") == page.count("<table")

@@ -2,6 +2,7 @@ import runpy
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from harness.errors import HarnessError
@@ -76,6 +77,20 @@ def test_a_class_called_null_is_a_class(results: Results) -> None:
 def test_history_holds_every_epoch_of_every_model(results: Results) -> None:
     assert results.history.groupby("model").size().to_dict() == {"baseline": 6, "pgd": 6}
     assert results.history.loc[results.history["model"] == "baseline", "validation_robust_accuracy"].isna().all()
+
+
+def test_training_holds_the_kept_epoch_and_the_warnings_of_every_model(results: Results) -> None:
+    rows = results.training.set_index("model")
+    assert rows["best_epoch"].to_dict() == {"baseline": 5, "pgd": 4}
+    assert rows.loc["pgd", "robust_overfitting"] == 0.07
+    assert rows.loc["pgd", "warnings"] == "robust overfitting: 7 points <less>; collapsed: one class"
+    assert pd.isna(rows.loc["baseline", "warnings"])
+
+
+def test_a_run_that_trained_nothing_has_no_table_of_trainings(written: Write) -> None:
+    results = written([clean_result("pgd")], histories={}, trainings={})
+    assert results.training.empty
+    assert not (results.folder / "training.csv").exists()
 
 
 def test_a_second_run_replaces_the_first_and_removes_cells_that_are_gone(tmp_path: Path) -> None:

@@ -40,6 +40,25 @@ def test_network_that_never_was_robust_has_not_collapsed() -> None:
     assert not catastrophic_overfitting([row(1, 0.0), row(2, 0.0, train=0.9)])
 
 
+def test_network_that_withstands_its_attack_and_never_pgd_has_overfitted_from_the_start() -> None:
+    history = [row(epoch, 0.0, train=0.95) for epoch in (1, 2, 3)]
+    assert [catastrophic_overfitting(history[:count]) for count in (1, 2, 3)] == [False, True, True]
+
+
+def test_growing_budget_is_no_overfitting() -> None:
+    history = [row(epoch, 0.0, train=0.95) | {"eps": 0.01 * epoch} for epoch in (1, 2, 3)]
+    assert not catastrophic_overfitting(history)
+
+
+@pytest.mark.parametrize(("keep_by", "kept"), [("accuracy", 2), ("loss", 3)])
+def test_robust_overfitting_is_counted_from_the_most_robust_epoch_whichever_is_kept(keep_by: str, kept: int) -> None:
+    history = [row(1, 0.45), row(2, 0.55), row(3, 0.40)]
+    summary = summarise([{**epoch, "validation_robust_loss": 1.5} for epoch in history], kept, 3, keep_by)
+    assert summary["robust_overfitting"] == pytest.approx(0.15)
+    assert summary["chosen_by"] == f"validation_robust_{keep_by}"
+    assert "15.0 points less robust than epoch 2" in summary["warnings"][0]
+
+
 def test_summary_says_in_words_when_overfitting_began_and_what_is_kept() -> None:
     summary = summarise([row(1, 0.3), row(2, 0.4), row(3, 0.0, flag=1.0), row(4, 0.0, flag=1.0)], 2, 4)
     assert summary["catastrophic_overfitting"] == 3
