@@ -1,5 +1,7 @@
 """One contract for every registered attack, shipped or not."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor
@@ -40,6 +42,7 @@ def test_attack_keeps_the_contract(name: str, norm: Norm, targeted: bool) -> Non
     net = conv_net().train()
     net[1].eval()
     modes = [module.training for module in net.modules()]
+    logits = copy.deepcopy(net).eval()(x)
     state = {key: value.clone() for key, value in net.state_dict().items()}
     given, random_state = x.clone(), torch.get_rng_state()
     first, second = (run_attack(attack, Victim(net, x, y), threat_model=threat_model, seed=1) for _ in range(2))
@@ -47,12 +50,12 @@ def test_attack_keeps_the_contract(name: str, norm: Norm, targeted: bool) -> Non
     assert threat_model.violation(first.x_adv, x).max() <= 1e-6
     assert (first.x_adv.shape, first.x_adv.dtype) == (x.shape, x.dtype)
     assert not first.x_adv.requires_grad
+    assert [module.training for module in net.modules()] == modes
     with torch.no_grad():
         predicted = net.eval()(first.x_adv).argmax(dim=1)
     assert torch.equal(first.fooled, predicted == y if targeted else predicted != y)
+    assert torch.equal(net(x), logits)
     assert first.evidence.forwards >= len(x)
-    net.train()[1].eval()
-    assert [module.training for module in net.modules()] == modes
     assert all(parameter.grad is None and parameter.requires_grad for parameter in net.parameters())
     assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
     assert torch.equal(x, given)
