@@ -7,6 +7,7 @@ SUITE ?= quickstart
 FUZZ_SECONDS ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
+CPP_FILES := $(wildcard cpp_eval/*/*.cpp cpp_eval/*/*.hpp)
 INSTALLED := $(VENV)/.installed
 
 help: ## List the targets
@@ -52,10 +53,14 @@ check: $(INSTALLED) ## Format, lint, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@if command -v clang-format >/dev/null; then clang-format --dry-run -Werror $(CPP_FILES); \
+	else echo "check: clang-format is not installed: the format of the C++ files is left unchecked"; fi
 
 format: $(INSTALLED) ## Rewrite the code in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	@if command -v clang-format >/dev/null; then clang-format -i $(CPP_FILES); \
+	else echo "format: clang-format is not installed: the C++ files are left as they are"; fi
 
 bench: $(INSTALLED) ## Measure the harness against plain loops and other libraries, in one run
 	$(BIN)/python -m tests.bench

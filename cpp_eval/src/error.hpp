@@ -12,8 +12,8 @@ namespace harness {
 /// quote files and libraries, which may say anything.
 [[nodiscard]] inline std::string one_line(std::string text) {
     constexpr unsigned char delete_character = 0x7f;
-    std::ranges::replace_if(
-        text, [](unsigned char c) { return c < ' ' || c == delete_character; }, ' ');
+    const auto is_control = [](unsigned char c) { return c < ' ' || c == delete_character; };
+    std::ranges::replace_if(text, is_control, ' ');
     text.erase(text.find_last_not_of(' ') + 1);
     return text;
 }

@@ -187,6 +187,8 @@ int main(int argc, char** argv) {
     } catch (const CLI::ParseError& error) {
         return app.exit(error) == 0 ? kAgree : kBadInput;
     }
-    const auto work = [&] { return score->parsed() ? run_score(score_config) : run_classify(classify_config); };
+    const auto work = [&] {
+        return score->parsed() ? run_score(score_config) : run_classify(classify_config);
+    };
     return guarded([&] { return harness::supervised([&] { return guarded(work); }); });
 }

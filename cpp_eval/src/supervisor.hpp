@@ -5,10 +5,10 @@
 
 namespace harness {
 
-/// Runs `work` in a child process and returns its exit code. HDF5 and the image libraries have faults of their
-/// own that a damaged file can reach (Debian's HDF5 1.10.8 reads beyond a mutilated object header): where one
-/// of them crashes, this throws BadInput. Any other signal that ends the child ends this process too. Call it
-/// before any thread is started.
+/// Runs `work` in a child process and returns its exit code. HDF5 and the image libraries have faults of
+/// their own that a damaged file can reach (Debian's HDF5 1.10.8 reads beyond a mutilated object header):
+/// where one of them crashes, this throws BadInput. Any other signal that ends the child ends this process
+/// too. Call it before any thread is started.
 int supervised(const std::function<int()>& work);
 
 }  // namespace harness
