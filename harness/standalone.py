@@ -1,9 +1,10 @@
 """Judges any `nn.Module` without a suite file."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import get_args
 
 import pandas as pd
 import torch
@@ -15,8 +16,10 @@ from harness.datasets.base import DATASETS, Dataset
 from harness.datasets.splits import subset
 from harness.datasets.tensors import split_of
 from harness.errors import HarnessError, SuiteError
-from harness.evaluation.protocol import evaluate_clean, sweep
+from harness.evaluation.checking import check_network
+from harness.evaluation.protocol import Protocol, evaluate_clean, sweep
 from harness.evaluation.sanity import judge
+from harness.executors.local import reason_of
 from harness.grid import attack_cell
 from harness.images import ImageSplit
 from harness.memory import reused_memory
@@ -28,8 +31,9 @@ from harness.seeds import seed_of
 from harness.spec import digest_of, explain
 from harness.threat import ThreatModel
 
+logger = logging.getLogger(__name__)
+
 AttackLike = str | Mapping[str, object] | Attack
-Protocol = Literal["nested", "independent"]
 
 
 @reused_memory()
@@ -37,7 +41,7 @@ def evaluate(
     model: nn.Module,
     data: object,
     *,
-    attacks: Sequence[AttackLike] = ("fgsm", "pgd"),
+    attacks: AttackLike | Sequence[AttackLike] = ("fgsm", "pgd"),
     threat_model: ThreatModel | Sequence[ThreatModel] = ThreatModel(),  # noqa: B008 - frozen
     protocol: Protocol = "nested",
     limit: int | None = None,
@@ -53,8 +57,8 @@ def evaluate(
         data: A data set's name, mapping ({"name": "image_folder", "root": ..., "resolution": 224}) or plug-in, of which
             the test split is judged; a DataLoader, a map-style data set, or a pair of tensors: images (N, 3, H, W) in
             [0,1] and labels (N,).
-        attacks: Names ("pgd"), mappings ({"name": "pgd", "steps": 40}) or attack plug-ins.
-        threat_model: One threat model, or several of one norm: a sweep of budgets.
+        attacks: Names ("pgd"), mappings ({"name": "pgd", "steps": 40}) or attack plug-ins; one or several.
+        threat_model: One untargeted threat model, or several of one norm: a sweep of budgets.
         protocol: "nested" or "independent", as in a suite.
         limit: Number of examples, drawn stratified by class; all where it is left out.
         batch_size: Images of a forward pass; chosen by the device where it is left out.
@@ -62,19 +66,23 @@ def evaluate(
         progress: Where to show progress, by default nowhere.
 
     Returns:
-        One row for the clean images, and one for each attack and budget; an attack that cannot run under a threat
-        model has a row with status "skipped" and the reason.
+        One row for the clean images, and one for each attack and budget. An attack that cannot run under a threat
+        model, or on so few classes, has a row with status "skipped" and the reason; one that breaks has rows with
+        status "failed", and the others go on.
 
     Raises:
-        HarnessError: if an attack or data set is unknown, threat models differ in norm, or images or labels are invalid.
+        HarnessError: if an argument is of another type, an attack or data set is unknown, threat models differ in norm or
+            repeat a budget, images or labels are invalid, or the model does not give one logit a class.
     """
-    threats = _rising(threat_model)
+    _check_types(model, protocol)
+    threats, chosen = _rising(threat_model), _labelled(attacks)
     split, name = _examples_of(data)
     examples = subset(split, limit, seed)
     judging = _Judging(model, examples, protocol, batch_size, seed, progress or Silent())
+    check_network(model, examples, judging.device)
     clean = Cell(dataset=name, model=type(model).__name__, arch=type(model).__name__, recipe="given", seed=seed)
     results = [judging.clean(clean)]
-    for label, attack in _labelled(attacks).items():
+    for label, attack in chosen.items():
         results += judging.attacked(clean, label, attack, threats)
     record = RunRecord(
         suite={"name": "evaluate"},
@@ -87,11 +95,31 @@ def evaluate(
     return cells_table(record)
 
 
-def _rising(threat_model: ThreatModel | Sequence[ThreatModel]) -> list[ThreatModel]:
-    threats = [threat_model] if isinstance(threat_model, ThreatModel) else list(threat_model)
+def _check_types(model: object, protocol: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise HarnessError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+    if protocol not in get_args(Protocol):
+        raise HarnessError(f"protocol: expected {' or '.join(get_args(Protocol))}, got {protocol!r}")
+
+
+def _listed(values: object, single: tuple[type, ...]) -> list[object]:
+    """Returns several values, or the only one, which may be iterable itself if it is `single`."""
+    return list(values) if isinstance(values, Iterable) and not isinstance(values, single) else [values]
+
+
+def _rising(threat_model: object) -> list[ThreatModel]:
+    """Returns the budgets of a sweep, smallest first."""
+    given = _listed(threat_model, (str, ThreatModel))
+    threats = [threat for threat in given if isinstance(threat, ThreatModel)]
+    if other := [threat for threat in given if not isinstance(threat, ThreatModel)]:
+        raise HarnessError(f'threat_model: expected threat models such as ThreatModel(eps="8/255"), got {other[0]!r}')
+    if any(threat.targeted for threat in threats):
+        raise HarnessError("threat_model: expected untargeted ones, got targeted=True; a suite names the class to reach")
     norms = {threat.norm for threat in threats}
     if len(norms) != 1:
         raise HarnessError(f"threat_model: expected one or more of the same norm, got {', '.join(sorted(norms)) or 'none'}")
+    if len({threat.eps for threat in threats}) < len(threats):
+        raise HarnessError(f"threat_model: expected different budgets, got {', '.join(str(threat.eps) for threat in threats)}")
     return sorted(threats, key=lambda threat: threat.eps)
 
 
@@ -104,10 +132,10 @@ def _examples_of(data: object) -> tuple[ImageSplit, str]:
     return split_of(data), "given"
 
 
-def _labelled(attacks: Sequence[AttackLike]) -> dict[str, Attack]:
+def _labelled(attacks: object) -> dict[str, Attack]:
     """Returns the attacks under their names; a second one of the same name gets a number."""
     labelled: dict[str, Attack] = {}
-    for value in attacks:
+    for value in _listed(attacks, (str, Mapping, Attack)):
         attack = _parsed(ATTACKS, value, field="attacks")
         twins = sum(known.name == attack.name for known in labelled.values())
         labelled[attack.name if twins == 0 else f"{attack.name}-{twins + 1}"] = attack
@@ -155,16 +183,29 @@ class _Judging:
         return _result(cell, self.outcome, 0)
 
     def attacked(self, clean: Cell, label: str, attack: Attack, threats: Sequence[ThreatModel]) -> list[CellResult]:
-        """Returns one row a budget; those that the attack does not support are skipped."""
-        able = [threat for threat in threats if attack.supports(threat) is None]
-        cells = [attack_cell(clean, label, attack, threat, protocol=self.protocol) for threat in threats]
-        outcome = self._sweep(attack, able) if able else None
-        return [
-            _result(cell, outcome, able.index(threat))
-            if outcome is not None and threat in able
-            else _skipped(cell, attack, threat)
-            for cell, threat in zip(cells, threats, strict=True)
-        ]
+        """Returns one row a budget: skipped where the attack cannot run, failed where it breaks."""
+        skips = {threat: attack.supports_classes(self.num_classes) or attack.supports(threat) for threat in threats}
+        able = [threat for threat in threats if skips[threat] is None]
+        outcome, failure = self._attempt(label, attack, able) if able else (None, "")
+        rows = []
+        for threat in threats:
+            cell = attack_cell(clean, label, attack, threat, protocol=self.protocol)
+            if (skip := skips[threat]) is not None:
+                rows.append(_without_numbers(cell, Status.SKIPPED, skip))
+            elif outcome is None:
+                rows.append(_without_numbers(cell, Status.FAILED, failure))
+            else:
+                rows.append(_result(cell, outcome, able.index(threat)))
+        return rows
+
+    def _attempt(self, label: str, attack: Attack, threats: Sequence[ThreatModel]) -> tuple[Outcome | None, str]:
+        """Returns what an attack found; nothing, and the reason, where it broke."""
+        try:
+            return self._sweep(attack, threats), ""
+        except Exception as error:  # an attack's boundary: the others keep their numbers, as the steps of a suite do
+            reason = reason_of(error)
+            logger.error("%s failed: %s", label, reason, exc_info=not isinstance(error, HarnessError))
+            return None, reason
 
     def _sweep(self, attack: Attack, threats: Sequence[ThreatModel]) -> Outcome:
         return sweep(
@@ -192,5 +233,5 @@ def _result(cell: Cell, outcome: Outcome, position: int) -> CellResult:
     )
 
 
-def _skipped(cell: Cell, attack: Attack, threat: ThreatModel) -> CellResult:
-    return CellResult(cell, digest_of(cell.model_dump(mode="json")), Status.SKIPPED, attack.supports(threat) or "")
+def _without_numbers(cell: Cell, status: Status, reason: str) -> CellResult:
+    return CellResult(cell, digest_of(cell.model_dump(mode="json")), status, reason)

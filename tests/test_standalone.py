@@ -1,6 +1,7 @@
 """`harness.evaluate`: any module, any data, without a suite."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -8,8 +9,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from harness import ThreatModel, evaluate
+from harness.attacks.base import Attack
 from harness.errors import HarnessError
 from harness.records import CELL_COLUMNS
+from tests.attacks.nets import attack_of
 from tests.conftest import MakeFolder
 from tests.nets import small_convnet
 
@@ -103,3 +106,107 @@ def test_bad_input_is_named(
 def test_images_outside_the_unit_range_are_refused(model: nn.Module, pair: tuple[Tensor, Tensor]) -> None:
     with pytest.raises(HarnessError, match=r"\[0,1\]"):
         evaluate(model, (pair[0] * 255, pair[1]))
+
+
+class Returning(nn.Module):
+    """Gives what a test makes of a network's logits."""
+
+    def __init__(self, network: nn.Module, change: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.network, self.change = network, change
+
+    def forward(self, x: Tensor) -> object:
+        return self.change(self.network(x))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda logits: (logits, logits), "model: expected logits as one tensor, got tuple"),
+        (lambda logits: {"logits": logits}, "model: expected logits as one tensor, got dict"),
+        (
+            lambda logits: logits.argmax(1),
+            r"model: expected floating-point logits of shape \(2, .*got torch.int64 of shape \(2,\)",
+        ),
+        (lambda logits: logits[:1], r"got torch.float32 of shape \(1, 3\)"),
+        (lambda logits: logits[:, :1], r"got torch.float32 of shape \(2, 1\)"),
+    ],
+)
+def test_module_that_gives_no_logits_is_refused(
+    model: nn.Module, pair: tuple[Tensor, Tensor], change: Callable[[Tensor], object], message: str
+) -> None:
+    with pytest.raises(HarnessError, match=message):
+        evaluate(Returning(model, change), pair)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_network_of_another_number_format_is_refused_with_what_to_do(
+    model: nn.Module, pair: tuple[Tensor, Tensor], dtype: torch.dtype
+) -> None:
+    expected = rf"model: a forward pass of 2 float32 images of 3 x 16 x 16 failed: .*{dtype}: model\.float\(\) converts them"
+    with pytest.raises(HarnessError, match=expected):
+        evaluate(model.to(dtype), pair)
+
+
+def test_labels_counted_from_one_are_refused(model: nn.Module, pair: tuple[Tensor, Tensor]) -> None:
+    with pytest.raises(HarnessError, match=r"data: expected labels from 0 to 2, as the model gives 3 logits, got 3; .*from 1\?"):
+        evaluate(model, (pair[0], pair[1] + 1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model": lambda x: x}, "model: expected a torch.nn.Module, got function"),
+        ({"protocol": "nestd"}, "protocol: expected nested or independent, got 'nestd'"),
+        ({"threat_model": "8/255"}, r'threat_model: expected threat models such as ThreatModel\(eps="8/255"\), got \'8/255\''),
+        ({"threat_model": ["8/255"]}, "threat_model: expected threat models"),
+        ({"threat_model": ThreatModel(targeted=True)}, "threat_model: expected untargeted ones, got targeted=True"),
+        ({"threat_model": [ThreatModel(), ThreatModel()]}, "threat_model: expected different budgets, got 8/255, 8/255"),
+        ({"attacks": 7}, "attacks: expected a name from .*, got 7"),
+    ],
+)
+def test_argument_of_another_type_is_refused_before_anything_is_computed(
+    pair: tuple[Tensor, Tensor], arguments: dict[str, object], message: str
+) -> None:
+    never = Returning(nn.Identity(), lambda _: pytest.fail("computed"))
+    with pytest.raises(HarnessError, match=message):
+        evaluate(**{"model": never, "data": pair, **arguments})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("attacks", ["fgsm", {"name": "fgsm"}, attack_of("fgsm")])
+def test_single_attack_needs_no_list(model: nn.Module, pair: tuple[Tensor, Tensor], attacks: Any) -> None:
+    assert evaluate(model, pair, attacks=attacks)["attack"].tolist() == ["none", "fgsm"]
+
+
+class Broken(Attack):
+    name: Literal["broken"] = "broken"
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
+        raise ZeroDivisionError("by nothing\nat all")
+
+
+def test_attack_that_breaks_has_failed_rows_and_costs_no_other_row(
+    model: nn.Module, pair: tuple[Tensor, Tensor], caplog: pytest.LogCaptureFixture
+) -> None:
+    labels = model(pair[0]).argmax(dim=1)
+    table = evaluate(model, (pair[0], labels), attacks=[Broken(), "fgsm"], threat_model=BUDGETS)
+    assert table["status"].tolist() == ["done", "failed", "failed", "done", "done"]
+    failed = table[table["attack"] == "broken"]
+    assert failed[["accuracy", "clean_accuracy", "robust_accuracy"]].isna().all(axis=None)
+    assert failed["reason"].tolist() == ["ZeroDivisionError: by nothing"] * 2
+    assert [record.exc_info is not None for record in caplog.records if "broken failed" in record.message] == [True]
+
+
+def test_attack_that_needs_more_classes_is_skipped(model: nn.Module, pair: tuple[Tensor, Tensor]) -> None:
+    table = evaluate(model, pair, attacks=["apgd-t"])
+    assert table["status"].tolist() == ["done", "skipped"]
+    assert table["reason"].iloc[1] == "apgd-t needs a model with at least 4 classes, this one has 3"
+
+
+def test_rows_of_a_network_whose_gradients_underflow_are_invalid(model: nn.Module, pair: tuple[Tensor, Tensor]) -> None:
+    top = model(pair[0]).topk(2).values.detach()
+    scale = 120 / float((top[:, 0] - top[:, 1]).min())
+    confident = Returning(model, lambda logits: logits * scale)
+    table = evaluate(confident, (pair[0], model(pair[0]).argmax(dim=1)), attacks="fgsm", threat_model=ThreatModel(eps="1/25500"))
+    assert table["verdict"].tolist()[1] == "INVALID"
+    assert "all gradients are zero for 100 % of the attacked examples" in table["verdict_reasons"].iloc[1]

@@ -29,6 +29,8 @@ class Attack(Plugin, ABC):
     """Whether the attack has a targeted mode."""
     MINIMUM_NORM: ClassVar[bool] = False
     """Whether the attack seeks each example's smallest perturbation and ignores the budget."""
+    LEAST_CLASSES: ClassVar[int] = 2
+    """Number of logits that its loss needs."""
     RESTARTS_INSIDE: ClassVar[bool] = False
     """Whether `perturb` itself runs the restarts, so that the frame calls it once."""
     ANY_LAYOUT: ClassVar[frozenset[Norm]] = frozenset()
@@ -48,6 +50,12 @@ class Attack(Plugin, ABC):
             return f"{self.name} has no {threat_model.norm} form, only {', '.join(sorted(self.NORMS))}"
         if threat_model.targeted and not self.TARGETED:
             return f"{self.name} has no targeted mode"
+        return None
+
+    def supports_classes(self, classes: int) -> str | None:
+        """Returns None if the attack can run on a model of so many classes, else the reason why not."""
+        if classes < self.LEAST_CLASSES:
+            return f"{self.name} needs a model with at least {self.LEAST_CLASSES} classes, this one has {classes}"
         return None
 
     def step_size(self, threat_model: ThreatModel) -> float | None:

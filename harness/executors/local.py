@@ -106,8 +106,13 @@ def _compute(step: Step, context: Context) -> None:
     context.store.drop_partial(step.digest)
 
 
-def _failure(step: Step, error: Exception, started: float) -> StepReport:
+def reason_of(error: Exception) -> str:
+    """Returns in one line why something failed; what the harness did not raise itself, with its type."""
     lines = str(error).strip().splitlines() or [""]
-    reason = lines[0] if isinstance(error, HarnessError) else f"{type(error).__name__}: {lines[0]}"
+    return lines[0] if isinstance(error, HarnessError) else f"{type(error).__name__}: {lines[0]}"
+
+
+def _failure(step: Step, error: Exception, started: float) -> StepReport:
+    reason = reason_of(error)
     logger.error("%s failed: %s", step.title, reason)
     return StepReport(Status.FAILED, reason, time.perf_counter() - started, traceback.format_exc())

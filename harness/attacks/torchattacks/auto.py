@@ -59,13 +59,15 @@ class APGDT(_AutoPGD):
     The ratio is taken between four logits: the model must have at least four classes.
     """
 
+    LEAST_CLASSES: ClassVar[int] = 4
+
     name: Literal["apgd-t"] = "apgd-t"
     targets: int = Field(default=9, ge=1)
     """Number of wrong classes that are tried, most likely first; all where the model has fewer."""
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
-        classes = count_classes(model, x, attack=self.name, least=4)
+        classes = count_classes(model, x, attack=self.name, least=self.LEAST_CLASSES)
         attack = torchattacks.APGDT(
             model,
             norm=threat_model.norm.value,
