@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from harness.precision import unless_mixed
+from harness.precision import full_float32, unless_mixed
 
 PACKAGES = (
     *("robustness-harness", "torch", "torchvision", "timm", "torchattacks", "adversarial-robustness-toolbox", "numpy", "pandas"),
@@ -20,7 +20,12 @@ PACKAGES = (
 
 
 def describe_host(device: torch.device) -> dict[str, Any]:
-    """Returns what a number may depend on beside its specification: versions, commit, host, device, threads, flags."""
+    """Returns what a number may depend on beside its specification: versions, commit, host, device, threads, flags.
+
+    The flags are those of the moment; under "evaluation" stand the ones that every network is judged under.
+    """
+    with full_float32():
+        evaluation = _tf32_flags()
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "packages": package_versions(),
@@ -29,9 +34,10 @@ def describe_host(device: torch.device) -> dict[str, Any]:
         "platform": platform.platform(),
         "device": device_name(device),
         "threads": torch.get_num_threads(),
-        "tf32": unless_mixed(lambda: torch.backends.cuda.matmul.allow_tf32),
-        "cudnn_tf32": unless_mixed(lambda: torch.backends.cudnn.allow_tf32),
+        **_tf32_flags(),
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "evaluation": evaluation,
     }
 
 
@@ -55,6 +61,14 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type} ({_processor()}, {os.cpu_count()} cores)"
+
+
+def _tf32_flags() -> dict[str, bool | None]:
+    """Returns whether products and convolutions may round to TF32; None where the caller's choices cannot be told apart."""
+    return {
+        "tf32": unless_mixed(lambda: torch.backends.cuda.matmul.allow_tf32),
+        "cudnn_tf32": unless_mixed(lambda: torch.backends.cudnn.allow_tf32),
+    }
 
 
 @cache

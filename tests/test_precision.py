@@ -68,6 +68,14 @@ def test_host_is_described_whatever_was_chosen(choose: Callable[[], None]) -> No
     assert {"tf32", "cudnn_tf32"} <= describe_host(torch.device("cpu")).keys()
 
 
+def test_host_is_described_with_the_flags_that_networks_are_judged_under() -> None:
+    BACKENDS.cudnn.allow_tf32 = True
+    found = describe_host(torch.device("cpu"))
+    assert found["cudnn_tf32"] is True
+    assert found["cudnn_deterministic"] is BACKENDS.cudnn.deterministic
+    assert found["evaluation"] == {"tf32": False, "cudnn_tf32": False}
+
+
 def test_choice_is_put_back_after_an_error() -> None:
     torch.set_float32_matmul_precision("high")
     with pytest.raises(ZeroDivisionError), full_float32():

@@ -4,10 +4,12 @@ import logging
 import time
 import traceback
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from harness.errors import HarnessError, StoreError
 from harness.memory import reused_memory
+from harness.precision import full_float32
 from harness.provenance import describe_host
 from harness.records import Status
 from harness.steps.base import Context, Step
@@ -99,10 +101,11 @@ def _found(entry: Entry, context: Context) -> StepReport:
 
 def _compute(step: Step, context: Context) -> None:
     started = time.perf_counter()
-    meta: dict[str, object] = {"title": step.title, "spec": step.spec(), **describe_host(context.device)}
-    with context.store.writing(step.KIND, step.digest, meta) as folder:
-        step.run(context, folder)
-        meta["seconds"] = time.perf_counter() - started
+    with full_float32() if step.FULL_FLOAT32 else nullcontext():
+        meta: dict[str, object] = {"title": step.title, "spec": step.spec(), **describe_host(context.device)}
+        with context.store.writing(step.KIND, step.digest, meta) as folder:
+            step.run(context, folder)
+            meta["seconds"] = time.perf_counter() - started
     context.store.drop_partial(step.digest)
 
 

@@ -58,6 +58,8 @@ class Step(ABC):
     """Folder of the store."""
     VERSION: ClassVar[int]
     """Raised whenever the code of the step changes its numbers."""
+    FULL_FLOAT32: ClassVar[bool] = False
+    """Whether it measures something, and so runs without TF32 whatever is chosen outside."""
 
     @property
     @abstractmethod

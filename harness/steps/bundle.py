@@ -137,6 +137,7 @@ class Bundling(Step):
 
     KIND: ClassVar[str] = "bundle"
     VERSION: ClassVar[int] = 1
+    FULL_FLOAT32: ClassVar[bool] = True
 
     model: ModelStep
     examples: Examples

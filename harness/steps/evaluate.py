@@ -21,6 +21,8 @@ OUTCOME = "outcome.safetensors"
 class Judgement(Step):
     """A step that leaves an outcome: what a model did on some examples, under one or more conditions."""
 
+    FULL_FLOAT32: ClassVar[bool] = True
+
     @abstractmethod
     def judged(self, context: Context) -> ImageSplit:
         """Returns the examples, in the outcome's order."""

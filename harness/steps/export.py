@@ -64,6 +64,7 @@ class ModelFile(Step):
     """A step that leaves one ONNX file."""
 
     KIND: ClassVar[str] = "export"
+    FULL_FLOAT32: ClassVar[bool] = True
     FORMAT: ClassVar[str]
     """What the file is called on the command line."""
     FILE: ClassVar[str]

@@ -28,6 +28,7 @@ class Transfer(Step):
 
     KIND: ClassVar[str] = "transfer"
     VERSION: ClassVar[int] = 1
+    FULL_FLOAT32: ClassVar[bool] = True
 
     sweep: Sweep
     """The attack on the source, at one budget."""

@@ -1,10 +1,13 @@
 import threading
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+import torch
 
 from harness.executors.local import execute
 from harness.records import Status
+from harness.steps.base import Context
 from tests.executors.steps import Failing, Numbered, context_in, value_of
 
 
@@ -35,3 +38,28 @@ def test_step_that_another_run_finishes_meanwhile_is_taken_from_it(tmp_path: Pat
     second.join(timeout=60)
     assert reports[step.digest].status is Status.CACHED
     assert value_of(step, context.store) == 7
+
+
+class Noting(Numbered):
+    """Notes whether convolutions may round to TF32 while it runs."""
+
+    def act(self, context: Context) -> None:
+        SEEN.append(torch.backends.cudnn.allow_tf32)
+
+
+class Measuring(Noting):
+    FULL_FLOAT32: ClassVar[bool] = True
+
+
+SEEN: list[bool] = []
+
+
+def test_step_records_the_flags_that_it_ran_under(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    context, steps = context_in(tmp_path), [Noting(1), Measuring(2)]
+    SEEN.clear()
+    execute(steps, context)
+    entries = [context.entry(step) for step in steps]
+    assert SEEN == [True, False]
+    assert [entry.meta["cudnn_tf32"] for entry in entries if entry is not None] == SEEN
+    assert torch.backends.cudnn.allow_tf32
