@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from harness.attacks.frame import Victim, find_nearest, run_attack
 from harness.attacks.torchattacks.auto import Square
@@ -82,6 +83,55 @@ def test_black_box_attack_breaks_a_net_whose_gradients_are_masked(victim: Victim
     assert not blind.fooled.any()
     assert blind.evidence.zero_gradients == len(victim.x)
     assert sighted.fooled.float().mean() >= 0.75
+
+
+class Confident(nn.Module):
+    """A linear net whose logits are so far apart that their softmax is 1 for one class, to the last bit of float32."""
+
+    def __init__(self, net: LinearNet, scale: float) -> None:
+        super().__init__()
+        self.net, self.scale = net, scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * self.net(x)
+
+
+def _confident(victim: Victim, margin: float, *, of: str) -> Victim:
+    """Returns the victim with logits scaled so that the smallest or largest margin between the first two is `margin`."""
+    top = victim.model(victim.x).topk(2).values
+    margins = (top[:, 0] - top[:, 1]).detach()
+    return Victim(
+        Confident(victim.model, margin / float(margins.min() if of == "smallest" else margins.max())), victim.x, victim.y
+    )
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "mifgsm"])
+def test_mean_over_a_batch_loses_no_gradient_of_a_confident_network(victim: Victim, name: str) -> None:
+    """e to the power of -60 is a number in float32, and stays one when it is divided by the size of a batch."""
+    confident = _confident(victim, 60.0, of="largest")
+    assert torch.equal(confident.model(victim.x).softmax(1).amax(1), torch.ones(len(victim.x)))
+    attack = attack_of(name) if name != "pgd" else attack_of(name, random_start=False)
+    whole = run_attack(attack, confident, threat_model=threat("1/255"), seed=0)
+    alone = [run_attack(attack, confident.at(torch.tensor([row])), threat_model=threat("1/255"), seed=0) for row in range(4)]
+    assert whole.evidence.zero_gradients == 0
+    assert torch.equal(whole.x_adv, torch.cat([result.x_adv for result in alone]))
+
+
+@pytest.mark.parametrize("name", ["fgsm", "bim", "pgd", "mifgsm", "apgd-ce"])
+def test_gradients_that_underflow_are_counted(victim: Victim, name: str) -> None:
+    """Not even a sum over the batch would save what is below the smallest float32, e to the power of -104."""
+    confident = _confident(victim, 120.0, of="smallest")
+    attack = attack_of(name, **({"random_start": False} if name == "pgd" else {}))
+    result = run_attack(attack, confident, threat_model=threat("1/255"), seed=0)
+    assert result.evidence.zero_gradients == len(victim.x)
+    assert not result.fooled.any()
+
+
+@pytest.mark.parametrize("name", ["apgd-t", "square"])
+def test_attack_on_differences_of_logits_does_not_mind_confidence(victim: Victim, name: str) -> None:
+    eps = str(round(4 * float(victim.model.smallest_distance(victim.x, Norm.LINF).max()), 3))
+    result = run_attack(attack_of(name), _confident(victim, 120.0, of="smallest"), threat_model=threat(eps), seed=0)
+    assert result.fooled.all()
 
 
 def test_random_noise_is_far_weaker_than_a_gradient(victim: Victim) -> None:

@@ -13,7 +13,9 @@ class InPlacePGD(torchattacks.PGD):  # type: ignore[misc]  # the library has no 
     """torchattacks' PGD in Linf, its arithmetic done in place: the same images bit for bit.
 
     Between two passes of the network the library fills seven fresh tensors of the size of the batch, which a CPU must
-    read and write once more each; here it goes a few images at a time, which stay in its cache.
+    read and write once more each; here it goes a few images at a time, which stay in its cache. The loss is the library's
+    mean: a sum would save gradients from underflow at margins of up to the logarithm of the batch's size more, of about
+    100; examples without any gradient are counted.
     """
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
