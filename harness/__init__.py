@@ -7,17 +7,46 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.attacks.base import ATTACKS
+    from harness.corruptions.base import CORRUPTIONS
     from harness.crossruntime.run import crosscheck
+    from harness.datasets.base import DATASETS
+    from harness.models.base import MODELS
+    from harness.poisoning.base import POISONS
+    from harness.poisoning.detectors.base import DETECTORS
     from harness.reports.load import load_results
     from harness.runner import run
     from harness.standalone import evaluate
     from harness.suite import Suite
     from harness.suite_files import load_suite
     from harness.threat import ThreatModel
+    from harness.training.base import RECIPES
 
-__all__ = ["Suite", "ThreatModel", "crosscheck", "evaluate", "load_results", "load_suite", "run"]
+__all__ = [
+    "ATTACKS",
+    "CORRUPTIONS",
+    "DATASETS",
+    "DETECTORS",
+    "MODELS",
+    "POISONS",
+    "RECIPES",
+    "Suite",
+    "ThreatModel",
+    "crosscheck",
+    "evaluate",
+    "load_results",
+    "load_suite",
+    "run",
+]
 
 _HOMES = {
+    "ATTACKS": "harness.attacks.base",
+    "CORRUPTIONS": "harness.corruptions.base",
+    "DATASETS": "harness.datasets.base",
+    "DETECTORS": "harness.poisoning.detectors.base",
+    "MODELS": "harness.models.base",
+    "POISONS": "harness.poisoning.base",
+    "RECIPES": "harness.training.base",
     "Suite": "harness.suite",
     "ThreatModel": "harness.threat",
     "crosscheck": "harness.crossruntime.run",
