@@ -1,8 +1,9 @@
-"""Guards that give a network back as it was found: modes per module, gradients, requires_grad."""
+"""Guards that give a network back as it was found: modes per module, buffers, gradients, requires_grad."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 
@@ -41,3 +42,15 @@ def frozen_parameters(model: nn.Module) -> Iterator[None]:
     finally:
         for parameter in wanted:
             parameter.requires_grad_(True)
+
+
+@contextmanager
+def preserved_buffers(model: nn.Module) -> Iterator[None]:
+    """Restores the values of all buffers on leaving: a pass in training mode moves BatchNorm's statistics."""
+    kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, values in kept:
+                buffer.copy_(values)

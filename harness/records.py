@@ -133,13 +133,13 @@ class ConditionResult:
     max_violation: float = 0.0
     """Largest distance outside the ball or [0,1], after the frame has projected."""
     forwards: int = 0
-    """Forward passes x examples."""
+    """Forward passes x examples; an attack's do not count the one clean pass in which its sweep finds what to attack."""
     backwards: int = 0
     """Backward passes x examples."""
     seconds: float = 0.0
     """Wall time."""
     peak_memory_mb: float = 0.0
-    """Largest memory of the process (CPU) or of the device (GPU) seen, in MiB."""
+    """Largest memory of the process (CPU) or of the device (GPU) since it started, in MiB: never less than in an earlier row."""
     findings: Mapping[str, float] = field(default_factory=dict)
     """What the sanity checks measured while the condition ran: name -> value."""
 

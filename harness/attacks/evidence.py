@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from harness.attacks.watcher import Watcher
@@ -20,11 +21,13 @@ class Evidence:
     gradients: int = 0
     """Gradients of examples that were looked at; equals `backwards`, but is kept where the passes are charged elsewhere."""
     zero_gradients: int = 0
-    """Examples all of whose gradients were zero in every pixel."""
+    """Examples all of whose gradients were zero in every pixel, in every restart; each counts once."""
     nonfinite_gradients: int = 0
-    """Examples with a NaN or infinite gradient."""
+    """Examples with a NaN or infinite gradient in any restart; each counts once."""
     silent_successes: int = 0
     """Examples with an adversarial iterate inside the ball whose returned image is none."""
+    mode_switches: int = 0
+    """Calls by which the attack asked for training mode; the watcher keeps them from the network."""
     violation: float = 0.0
     """Largest distance outside ball or bounds of a returned image, before the frame projected it."""
 
@@ -37,26 +40,48 @@ class Evidence:
             zero_gradients=self.zero_gradients + other.zero_gradients,
             nonfinite_gradients=self.nonfinite_gradients + other.nonfinite_gradients,
             silent_successes=self.silent_successes + other.silent_successes,
+            mode_switches=self.mode_switches + other.mode_switches,
             violation=max(self.violation, other.violation),
         )
 
 
+class GradientFaults:
+    """Which examples of a batch had no gradients to go by, over all restarts.
+
+    Args:
+        x: The images (N, C, H, W).
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        """See the class."""
+        self.zero = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        self.nonfinite = torch.zeros_like(self.zero)
+
+    def note(self, rows: Tensor, watched: Watcher) -> None:
+        """Notes a restart on the examples `rows` (n,)."""
+        self.zero[rows] &= watched.blind
+        self.nonfinite[rows] |= watched.nonfinite_gradients
+
+    @property
+    def evidence(self) -> Evidence:
+        """Their numbers; all examples must have been attacked."""
+        return Evidence(zero_gradients=int(self.zero.sum()), nonfinite_gradients=int(self.nonfinite.sum()))
+
+
 def evidence_of(watched: Watcher, *, silent: Tensor, violation: Tensor) -> Evidence:
-    """Sums up what a watcher saw.
+    """Sums up what a watcher saw of one restart, but for the gradients, see `GradientFaults`.
 
     Args:
         watched: The watcher of a batch of N examples.
         silent: (n,) whether an example's success was lost by the attack.
         violation: (n,) of the images that the attack returned; may be empty.
     """
-    dead = (watched.gradients > 0) & (watched.zero_gradients == watched.gradients)
     return Evidence(
         attacked=len(watched.x),
         forwards=watched.forwards,
         backwards=watched.backwards,
         gradients=watched.backwards,
-        zero_gradients=int(dead.sum()),
-        nonfinite_gradients=int(watched.nonfinite_gradients.sum()),
         silent_successes=int(silent.sum()),
+        mode_switches=watched.mode_switches,
         violation=float(violation.max()) if len(violation) else 0.0,
     )

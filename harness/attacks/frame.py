@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from harness.attacks.base import Attack
-from harness.attacks.evidence import Evidence, evidence_of
+from harness.attacks.evidence import Evidence, GradientFaults, evidence_of
 from harness.attacks.watcher import TOLERANCE, AllBroken, Breaker, Goal, Shrinker, Watcher
 from harness.errors import HarnessError
-from harness.modes import evaluating, frozen_parameters
+from harness.modes import evaluating, frozen_parameters, preserved_buffers
 from harness.seeds import global_seed, seed_of
 from harness.threat import ThreatModel
 
@@ -114,7 +114,8 @@ def run_attack(
             the result is what the library itself returns, bit for bit.
 
     Raises:
-        HarnessError: if the attack cannot run under this threat model, or returns something of another shape or type.
+        HarnessError: if the attack cannot run under this threat model, returns something of another shape or type, or
+            leaves the network in training mode.
     """
     _check_support(attack, threat_model)
     if attack.MINIMUM_NORM and best_of_iterates:
@@ -127,10 +128,11 @@ def run_attack(
                 rest = victim if len(rows) == len(victim.x) else victim.at(rows)
                 layout = victim.memory_format if threat_model.norm in attack.ANY_LAYOUT else torch.preserve_format
                 watched = _watch(rest, threat_model, layout=layout, best_of_iterates=best_of_iterates)
-                returned = _perturb(attack, watched, threat_model, seed=restart_seed(seed, restart))
+                with _untouched(attack, rest):
+                    returned = _perturb(attack, watched, threat_model, seed=restart_seed(seed, restart))
                 state.take(rows, watched, returned, model=victim.model)
     distance = threat_model.distance(state.x_adv, victim.x)
-    return AttackResult(state.x_adv, state.known_logits(victim), state.fooled, distance, state.evidence)
+    return AttackResult(state.x_adv, state.known_logits(victim), state.fooled, distance, state.evidence + state.faults.evidence)
 
 
 def find_nearest(attack: Attack, victim: Victim, *, threat_model: ThreatModel, seed: int) -> NearestResult:
@@ -146,14 +148,15 @@ def find_nearest(attack: Attack, victim: Victim, *, threat_model: ThreatModel, s
         HarnessError: as `run_attack`.
     """
     _check_support(attack, threat_model)
-    x_adv, evidence = victim.x.clone(), Evidence()
+    x_adv, evidence, faults = victim.x.clone(), Evidence(), GradientFaults(victim.x)
     nearest = torch.full((len(x_adv),), torch.inf, device=x_adv.device)
     rows = torch.arange(len(x_adv), device=x_adv.device)
     with _guarded(victim):
         for restart in range(1 if attack.RESTARTS_INSIDE else attack.restarts) if len(x_adv) else ():
             goal = Goal(victim.y, targeted=threat_model.targeted)
             watched = Shrinker(victim.form or victim.model, victim.x, goal, threat_model=threat_model, judge=victim.model)
-            returned = _perturb(attack, watched, threat_model, seed=restart_seed(seed, restart))
+            with _untouched(attack, victim):
+                returned = _perturb(attack, watched, threat_model, seed=restart_seed(seed, restart))
             last = victim.x if returned is None else returned
             with torch.no_grad():
                 watched.forwards += len(last)
@@ -162,8 +165,9 @@ def find_nearest(attack: Attack, victim: Victim, *, threat_model: ThreatModel, s
             nearest = torch.where(better, watched.distance, nearest)
             unknown = nearest.isinf()
             x_adv[better], x_adv[unknown] = watched.best[better], last[unknown]
+            faults.note(rows, watched)
             evidence += evidence_of(watched, silent=unknown[:0], violation=nearest[:0])
-    return NearestResult(x_adv, nearest, evidence)
+    return NearestResult(x_adv, nearest, evidence + faults.evidence)
 
 
 def within(nearest: NearestResult, victim: Victim, *, threat_model: ThreatModel) -> AttackResult:
@@ -184,16 +188,19 @@ class _State:
         self.x, self.x_adv = x, x.clone()
         self.fooled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.logits: Tensor | None = None
-        self.evidence = Evidence()
+        self.evidence, self.faults = Evidence(), GradientFaults(x)
 
     def take(self, rows: Tensor, watched: Watcher, returned: Tensor | None, *, model: nn.Module) -> None:
         """Judges what one restart made of the examples `rows`."""
+        self.faults.note(rows, watched)
         kept = watched.found if isinstance(watched, Breaker) else torch.zeros_like(watched.found)
         if isinstance(watched, Breaker) and watched.logits is not None:
             self._store(rows[kept], watched.best[kept], watched.logits[kept])
             self.fooled[rows[kept]] = True
         rest = (~kept).nonzero().flatten()
-        silent, violation = kept[:0], self.x.new_zeros(0)
+        silent, violation = torch.zeros_like(kept), self.x.new_zeros(0)
+        if returned is not None and isinstance(watched, Breaker):
+            silent = self._lost(rows, watched, returned, model=model)
         if returned is not None and len(rest):
             last = returned[rest]
             violation = watched.threat_model.violation(last, watched.x[rest])
@@ -202,10 +209,26 @@ class _State:
                 watched.forwards += len(rest)
                 logits = model(inside).float()
             success = watched.goal.reached(logits, rest)
-            silent = watched.found[rest] & ~success
+            silent[rest] = watched.found[rest] & ~success
             self._store(rows[rest], inside, logits)
             self.fooled[rows[rest]] = success
         self.evidence += evidence_of(watched, silent=silent, violation=violation)
+
+    def _lost(self, rows: Tensor, watched: Breaker, returned: Tensor, *, model: nn.Module) -> Tensor:
+        """Returns (n,) whether the attack gave up an adversarial that the frame had kept: what it returned is none.
+
+        An image that is not finite is let off: what is broken gets gradients of zero, by whose length attacks divide.
+        """
+        lost = watched.found & ((returned - watched.best).abs().flatten(1).amax(dim=1) > TOLERANCE)
+        changed = lost.nonzero().flatten()
+        if len(changed):
+            last = returned[changed]
+            violation = watched.threat_model.violation(last, watched.x[changed])
+            inside = _into_the_ball(last, self.x[rows[changed]], violation, watched.threat_model)
+            with torch.no_grad():
+                watched.forwards += len(changed)
+                lost[changed] = ~watched.goal.reached(model(inside), changed)
+        return lost
 
     def known_logits(self, victim: Victim) -> Tensor:
         """Returns the logits of all images; those of an empty batch have no classes."""
@@ -261,3 +284,18 @@ def _guarded(victim: Victim) -> Iterator[None]:
     form = victim.form or victim.model
     with evaluating(victim.model), evaluating(form), frozen_parameters(victim.model), frozen_parameters(form):
         yield
+
+
+@contextmanager
+def _untouched(attack: Attack, victim: Victim) -> Iterator[None]:
+    """Holds an attack to the eval mode it was given, and undoes what it did to BatchNorm's statistics.
+
+    Raises:
+        HarnessError: if it reached past the watcher and left a module in training mode.
+    """
+    networks = (victim.model, victim.form or victim.model)
+    with preserved_buffers(networks[0]), preserved_buffers(networks[1]):
+        yield
+    count = sum(module.training for network in networks for module in network.modules())
+    if count:
+        raise HarnessError(f"attacks.{attack.name}: expected a network left in eval mode, got {count} modules in training mode")

@@ -1,6 +1,6 @@
 """Modules that stand between an attack and the network: they count, measure gradients and keep what was found."""
 
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +57,8 @@ class Goal:
 class Watcher(nn.Module):
     """Passes every forward on to the network, counts it, and measures the gradients that flow back.
 
-    Nothing that the attack sees is changed, so its output is that of the bare network, bit for bit.
+    Nothing that the attack sees is changed, so its output is that of the bare network, bit for bit. The network is no
+    submodule: modes that the attack sets end here, and BatchNorm goes on with the statistics it was trained to.
 
     Args:
         model: The network that the attack differentiates.
@@ -69,14 +70,31 @@ class Watcher(nn.Module):
     def __init__(self, model: nn.Module, x: Tensor, goal: Goal, *, threat_model: ThreatModel) -> None:
         """See the class."""
         super().__init__()
-        self.model, self.x, self.goal, self.threat_model = model, x, goal, threat_model
+        self._networks: tuple[nn.Module, ...] = (model,)  # in a tuple, so that it is no submodule
+        self.x, self.goal, self.threat_model = x, goal, threat_model
         self.origins = Origins(x, threat_model)
         self.anchor = nn.Parameter(x.new_empty(0), requires_grad=False)  # libraries ask the first parameter for the device
         self.forwards = self.backwards = 0
         self.found = self._flags()
         self.gradients, self.zero_gradients = self._counts(), self._counts()
         self.nonfinite_gradients = self._flags()
-        self.eval()
+        self.training = False
+        self.mode_switches = 0
+
+    @property
+    def model(self) -> nn.Module:
+        """The network that the attack differentiates."""
+        return self._networks[0]
+
+    @property
+    def blind(self) -> Tensor:
+        """(N,) whether every gradient of an example was zero in every pixel; False where there was none."""
+        return (self.gradients > 0) & (self.zero_gradients == self.gradients)
+
+    def train(self, mode: bool = True) -> Self:
+        """Stays in eval mode, and counts who asked for another one."""
+        self.mode_switches += mode
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the network's logits for (n, C, H, W), n not necessarily N."""
@@ -133,9 +151,14 @@ class Collector(Watcher):
     def __init__(self, model: nn.Module, x: Tensor, goal: Goal, *, threat_model: ThreatModel, judge: nn.Module) -> None:
         """See the class."""
         super().__init__(model, x, goal, threat_model=threat_model)
-        self.judge = judge
+        self._networks = (model, judge)
         self.best = torch.empty_like(x)  # holds images where `found` says so
         self.logits: Tensor | None = None
+
+    @property
+    def judge(self) -> nn.Module:
+        """The real network."""
+        return self._networks[-1]
 
     def _confirmed(self, x: Tensor, logits: Tensor, candidates: Tensor, rows: Tensor) -> Tensor:
         """Keeps the candidates (indices into `x`) that the judge agrees on, and returns their indices."""

@@ -52,8 +52,9 @@ class AttackReport:
 def attack_test(attack: Attack, *, factor: float | None = None, seed: int = 0) -> AttackReport:
     """Runs an attack, in every norm it knows, on small nets with planted adversarials.
 
-    An attack passes if it returns an adversarial for every image, inside the ball, the same one for the same seed, and
-    asks for gradients if it claims to use them. No library function around it helps: what it returns is judged.
+    An attack passes if it returns an adversarial for every image, inside the ball, the same one for the same seed, asks
+    for gradients if it claims to use them, and leaves the network in eval mode. No library function around it helps: what
+    it returns is judged.
 
     Args:
         attack: The plug-in.
@@ -99,5 +100,7 @@ def _problems(attack: Attack, result: AttackResult, again: AttackResult) -> Iter
         yield f"expected images inside ball and [0,1], got {evidence.violation:.2g} outside"
     if attack.ACCESS in GRADIENT_ATTACKS and not evidence.backwards:
         yield f"expected gradients from an attack of the kind {attack.ACCESS}, got no backward pass"
+    if evidence.mode_switches:
+        yield "expected a network left in eval mode, got a call for training mode: it would move BatchNorm's statistics"
     if not torch.equal(result.x_adv, again.x_adv):
         yield "expected the same images for the same seed, got others"

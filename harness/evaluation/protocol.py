@@ -31,6 +31,8 @@ Protocol = Literal["nested", "independent"]
 """Whether only survivors go on to the next budget, or every budget starts from scratch."""
 FAIR_SHARE = 0.05
 """Share of the examples that must survive a budget for more steps to matter there."""
+MOST_PROBES = 64
+"""Survivors on which the attack is run again with twice its steps, where any of the first few falls to that."""
 PROBES = 2
 """Images on which the faster form of a network is compared with the network itself."""
 
@@ -123,7 +125,8 @@ def sweep(
         target_class: The wanted class, required where the threat models are targeted; its own examples are spared.
         clean_logits: Logits (N, K) on the unperturbed images, if known.
         keep: Receives the final images of every example and budget.
-        probes: Number of survivors on which the attack is run again with twice its steps; none without `watch`.
+        probes: Number of survivors on which the attack is run again with twice its steps, and more where one of them falls;
+            none without `watch`.
         progress: Where to show progress, by default nowhere.
 
     Raises:
@@ -166,17 +169,31 @@ def _flow(setting: Setting, protocol: Protocol) -> Callable[[Setting, Iterable[B
 
 
 def _double_steps(setting: Setting, split: ImageSplit, probes: int) -> None:
-    """Runs `probe_steps` at the largest budget that a fair share of the examples survive."""
+    """Runs `probe_steps` at the largest budget that a fair share of the examples survive.
+
+    Where any of the first few falls, more are tried: few say whether there is doubt, but not how much.
+    """
     survivors = [
         setting.ledger.survivors(level, target_class=setting.target_class) for level in range(len(setting.threat_models))
     ]
     level = max((level for level, rows in enumerate(survivors) if len(rows) >= FAIR_SHARE * len(split)), default=None)
-    chosen = spread(survivors[level], setting.ledger.labels, probes) if level is not None else []
-    if level is None or not chosen:
+    if level is None or not probes:
         return
+    few = spread(survivors[level], setting.ledger.labels, probes)
+    more = spread(np.setdiff1d(survivors[level], few), setting.ledger.labels, max(0, MOST_PROBES - len(few)))
+    size = setting.batch_size
+    for chosen in [few, *(more[start : start + size] for start in range(0, len(more), size))]:
+        _probe(setting, split, level, chosen)
+        if not setting.ledger.accounts[level].probes[Finding.DOUBLED_STEPS_BROKEN]:
+            return
+
+
+def _probe(setting: Setting, split: ImageSplit, level: int, chosen: list[int]) -> None:
+    """Adds what `probe_steps` finds on the examples `chosen` to a budget's account."""
     with setting.ledger.timed(level) as account:
         victim = setting.victim(load(split, chosen, setting.ledger.device))
-        account.probes, passes = probe_steps(setting.attack, victim, threat_model=setting.threat_models[level], seed=setting.seed)
+        found, passes = probe_steps(setting.attack, victim, threat_model=setting.threat_models[level], seed=setting.seed)
+        account.probes = {name: account.probes.get(name, 0.0) + value for name, value in found.items()}
         account.evidence += passes
 
 

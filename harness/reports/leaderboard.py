@@ -173,17 +173,34 @@ def _verdict(
     """Returns the worst verdict of the cells that the headline numbers rest on, with its reasons.
 
     These are the clean cell, the strongest attack's cell, and every INVALID one up to the reference budget. An attack
-    that was lost at the reference budget is missing from the worst case, which makes the number suspect.
+    that was lost at the reference budget is missing from the worst case, which makes the number suspect. A SUSPECT cell
+    of a weaker attack is always said, and counts where the strongest attack does not supersede it.
     """
     within = (cells["norm"] == norm) & (cells["eps"] <= (eps or 0))
     relevant = cells[(cells["condition"] == "clean") | (within & cells["verdict"].eq(Verdict.INVALID))].to_dict("records")
     if strongest is not None and strongest["digest"] not in {cell["digest"] for cell in relevant}:
         relevant.append(dict(strongest))
+    doubted = cells[(cells["norm"] == norm) & (cells["eps"] == eps) & cells["verdict"].eq(Verdict.SUSPECT)].to_dict("records")
+    weaker = [cell for cell in doubted if strongest is not None and cell["digest"] != strongest["digest"]]
     lost = cells[(cells["norm"] == norm) & (cells["eps"] == eps) & cells["status"].isin(LOST)]
     reasons = [f"{cell['attack']} has no result and is missing from the worst case" for cell in lost.to_dict("records")]
-    severity = max([_severity(cell) for cell in relevant] + [SEVERITY[Verdict.SUSPECT]] * bool(reasons), default=0)
+    counted = relevant if _supersedes(strongest) else [*relevant, *weaker]
+    severity = max([_severity(cell) for cell in counted] + [SEVERITY[Verdict.SUSPECT]] * bool(reasons), default=0)
     reasons += [
-        f"{condition_label(cell)}: {cell['verdict_reasons']}" for cell in relevant if not is_missing(cell["verdict_reasons"])
+        f"{condition_label(cell)}: {cell['verdict_reasons']}"
+        for cell in [*relevant, *weaker]
+        if not is_missing(cell["verdict_reasons"])
     ]
     verdict = next((verdict for verdict, place in SEVERITY.items() if place == severity), None)
     return verdict, [reason for reason in reasons if not reason.endswith(": ")]
+
+
+def _supersedes(strongest: Mapping[Hashable, Any] | None) -> bool:
+    """Whether the strongest attack makes doubts about weaker ones idle: it takes gradient steps of its own.
+
+    Where one without gradients, or with a single one, breaks more than those that take steps, gradients are masked:
+    nothing has been found that leads through them, and the worst case is no more than where that attack gave up.
+
+    Source: Athalye et al. 2018, https://arxiv.org/abs/1802.00420, section 3.1.
+    """
+    return strongest is None or (not is_missing(strongest["steps"]) and strongest["backwards"] > 0)

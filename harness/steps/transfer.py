@@ -1,7 +1,7 @@
 """The step that scores the adversarials of one model on the other models of the grid."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,17 +23,25 @@ FOOLED = "fooled.safetensors"
 class Transfer(Step):
     """Attacks a source model at one budget and predicts with every target model on the images that come out.
 
+    Every example is attacked, also one that the source gets wrong, and the attack goes on to its last iterate: the first
+    one beyond the source's boundary fools few other models.
+
     Source: Papernot et al. 2016, "Transferability in machine learning", https://arxiv.org/abs/1605.07277.
     """
 
     KIND: ClassVar[str] = "transfer"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     FULL_FLOAT32: ClassVar[bool] = True
 
     sweep: Sweep
-    """The attack on the source, at one budget."""
+    """The attack on the source, at one budget; its protocol and best-of-iterates are not used."""
     targets: Mapping[str, ModelStep]
     """Label -> model that is scored on the source's adversarials."""
+
+    @property
+    def crafting(self) -> Sweep:
+        """The attack on the source as it is run for other models."""
+        return replace(self.sweep, protocol="independent", best_of_iterates=False)
 
     @property
     def title(self) -> str:
@@ -48,7 +56,7 @@ class Transfer(Step):
 
     def identity(self) -> Mapping[str, Any]:
         """See `Step.identity`."""
-        return self.sweep.identity()
+        return self.crafting.identity()
 
     def run(self, context: Context, folder: Path) -> None:
         """See `Step.run`."""
@@ -62,7 +70,7 @@ class Transfer(Step):
                     predicted = network(x_adv.to(context.device)).argmax(dim=1).cpu().numpy()
                 found[indices] = predicted != labels[indices]
 
-        self.sweep.attacked(context, keep=score)
+        self.crafting.attacked(context, keep=score)
         save_file({f"{number}": found.astype(np.uint8) for number, found in enumerate(wrong)}, folder / FOOLED)
 
     def wrong(self, context: Context) -> dict[str, NDArray[np.bool_]]:

@@ -149,4 +149,4 @@ def test_ensemble_decides_only_with_all_its_stages_and_budgets(classes: int, fie
 def test_ensemble_counts_the_code_of_its_parts_once_it_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     before = attack_of("strong").identity()
     monkeypatch.setattr(Square, "VERSION", 2)
-    assert attack_of("strong").identity() == {**before, "parts": {"Square": 2}}
+    assert attack_of("strong").identity() == {**before, "parts": {**before["parts"], "Square": 2}}

@@ -80,6 +80,11 @@ class Blind(Own):
         return x.clone()
 
 
+class Switching(Own):
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
+        return super().perturb(model.train(), x, y, threat_model=threat_model, generator=generator)
+
+
 COUNTER = iter(range(1000))
 
 
@@ -92,6 +97,7 @@ COUNTER = iter(range(1000))
         (Gambling(), "expected the same images for the same seed"),
         (Misshapen(), "expected torch.float32"),
         (Blind(), "got no backward pass"),
+        (Switching(), "got a call for training mode"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Attack) else "",
 )

@@ -190,7 +190,7 @@ def _with_condition(honest: tuple[CellResult, ...], attack: str, eps: str = "16/
     ("findings", "verdict", "text"),
     [
         ({Finding.GRADIENTS.value: 0.0}, Verdict.INVALID, "dead attack: no backward pass"),
-        ({Finding.ZERO_GRADIENT.value: 0.1}, Verdict.SUSPECT, "all gradients are zero for 10 % of the attacked examples"),
+        ({Finding.ZERO_GRADIENT.value: 0.1}, Verdict.SUSPECT, "all gradients are zero for 10 % of the correct examples"),
         ({Finding.NONFINITE_GRADIENT.value: 0.1}, Verdict.SUSPECT, "gradients are not finite for 10 %"),
         ({Finding.NONFINITE_GRADIENT.value: 0.9}, Verdict.INVALID, "gradients are not finite for 90 %"),
         ({Finding.SILENT_SUCCESS.value: 0.25}, Verdict.SUSPECT, "silent success"),
@@ -198,7 +198,7 @@ def _with_condition(honest: tuple[CellResult, ...], attack: str, eps: str = "16/
     ],
 )
 def test_measured_fault_is_named(honest: tuple[CellResult, ...], findings: dict, verdict: Verdict, text: str) -> None:
-    row = _with_condition(honest, "pgd", findings=findings)
+    row = _with_condition(honest, "pgd", "2/255", findings=findings)
     assert row.verdict is verdict
     assert any(text in reason for reason in row.verdict_reasons)
 
@@ -251,8 +251,9 @@ def test_survivors_that_fall_to_twice_the_steps_make_an_attack_suspect(honest: t
     row = _with_condition(honest, "pgd", "2/255", findings=few)
     assert row.verdict is Verdict.SUSPECT
     assert any("twice the steps break 7 of 8 survivors more" in reason for reason in row.verdict_reasons)
-    none = {**few, Finding.DOUBLED_STEPS_BROKEN.value: 0.0}
-    assert _with_condition(honest, "pgd", "2/255", findings=none).verdict is Verdict.PASS
+    for unlucky in (0.0, 2.0):
+        none = {**few, Finding.DOUBLED_STEPS_BROKEN.value: unlucky}
+        assert _with_condition(honest, "pgd", "2/255", findings=none).verdict is Verdict.PASS
 
 
 def test_transfer_that_wins_is_suspect(honest: tuple[CellResult, ...]) -> None:

@@ -54,6 +54,26 @@ def test_the_verdict_is_that_of_the_deciding_attack(written: Write) -> None:
     assert row(accompanied.leaderboard, "pgd")["verdict"] == "PASS"
 
 
+def test_a_doubt_about_a_weaker_attack_is_said_and_counts_where_no_gradient_steps_supersede_it(written: Write) -> None:
+    weaker, steps = attack_results("pgd", "fgsm"), attack_results("pgd", "pgd")
+    black_box = [
+        dataclasses.replace(
+            result,
+            cell=result.cell.model_copy(update={"attack": "square", "steps": None, "alpha": None}),
+            digest=f"square {result.digest}",
+            condition=dataclasses.replace(result.condition, backwards=0),
+        )
+        for result in steps
+    ]
+    masked, superseded = (
+        row(written([clean_result("pgd"), *weaker, *judged(rows, Verdict.PASS)], name).leaderboard, "pgd")
+        for rows, name in ((black_box, "masked"), (steps, "superseded"))
+    )
+    assert [masked["strongest_attack"], superseded["strongest_attack"]] == ["square", "pgd"]
+    assert [masked["verdict"], superseded["verdict"]] == ["SUSPECT", "PASS"]
+    assert masked["verdict_reasons"] == superseded["verdict_reasons"] == "fgsm 4/255: single step: an upper bound"
+
+
 def test_of_attacks_that_leave_the_same_the_generally_stronger_one_is_named(written: Write) -> None:
     weak, strong = attack_results("baseline", "fgsm"), attack_results("baseline", "pgd")
     tied = dataclasses.replace(weak[1], condition=dataclasses.replace(weak[1].condition, fooled=strong[1].condition.fooled))

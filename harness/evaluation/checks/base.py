@@ -83,6 +83,19 @@ class Row:
         return self.clean_logits.argmax(axis=1) == self.labels
 
     @property
+    def survivors(self) -> int:
+        """Number of initially correct examples that the attack does not break."""
+        return int((self.correct & ~self.condition.fooled).sum())
+
+    def share_of_correct(self, name: Finding) -> float:
+        """Returns a share of the attacked examples as one of the initially correct ones; 0 where it was not measured.
+
+        Of a sweep that spares what is broken, the few that a larger budget is left with are no sample of the data.
+        """
+        found = (self.finding(name) or 0.0) * (self.finding(Finding.ATTACKED) or 0.0)
+        return min(1.0, found / max(1, self.correct.sum()))
+
+    @property
     def success_rate(self) -> float:
         """Share of the initially correct examples that the attack breaks."""
         return float(self.condition.fooled.sum() / max(1, self.correct.sum()))

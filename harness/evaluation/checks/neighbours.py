@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from harness.attacks.base import Access
 from harness.evaluation.checks.base import GRADIENT_ATTACKS, REPEATED_ATTACKS, Reason, Row, beats, of_access, percent
+from harness.evaluation.checks.single import is_sound
 from harness.evaluation.findings import Finding
 from harness.records import Verdict
 
@@ -75,9 +76,11 @@ def success_stalls(row: Row, smaller: Sequence[Row]) -> Reason | None:
 def upper_bound(row: Row, others: Sequence[Row]) -> Reason | None:
     """Weak attacks bound robust accuracy from above only: a remark that does not make the number suspect.
 
+    A strong attack that is INVALID by itself bounds nothing.
+
     Source: Tramèr et al. 2020, https://arxiv.org/abs/2002.08347; Croce and Hein 2020, https://arxiv.org/abs/2003.01690.
     """
-    if row.access == "none" or any(other.finding(Finding.CONCLUSIVE) for other in [row, *others]):
+    if row.access == "none" or any(other.finding(Finding.CONCLUSIVE) and is_sound(other) for other in [row, *others]):
         return None
     return Reason(Verdict.PASS, "upper bound: no strong attack at this budget")
 

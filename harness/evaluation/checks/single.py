@@ -11,8 +11,9 @@ from harness.records import Verdict
 RAW_TOLERANCE = 1e-4
 """An attack whose own output leaves the ball by more than this is faulty, though the frame projects it."""
 ZERO_GRADIENTS_SUSPECT, ZERO_GRADIENTS_INVALID = 0.05, 0.5
-"""Shares of the attacked examples without any gradient."""
+"""Shares of the initially correct examples without any gradient."""
 NONFINITE_INVALID = 0.5
+"""Share of the initially correct examples with a gradient that is not finite."""
 SILENT_SUCCESS = 0.01
 """Share of the attacked examples whose adversarial the attack found and lost."""
 
@@ -31,17 +32,22 @@ def outside_ball(row: Row) -> Reason | None:
 
 
 def nonfinite_logits(row: Row) -> Reason | None:
-    """Predictions from NaN are none."""
+    """Predictions from NaN are none: the largest of some logits with a NaN is the NaN, so that it decides the class.
+
+    Source: NumPy, https://numpy.org/doc/stable/reference/generated/numpy.max.html: NaN values are propagated.
+    """
     broken = ~np.isfinite(row.condition.logits).all(axis=1)
     return Reason(Verdict.INVALID, f"logits of {int(broken.sum())} examples are not finite") if broken.any() else None
 
 
 def dead_attack(row: Row) -> Reason | None:
-    """An attack on gradients that never asks for one did not run.
+    """An attack on gradients that never asks for one, and leaves examples standing, did not run.
+
+    Where none is left it was the frame that stopped it: at large budgets the random start alone may break all.
 
     Source: a public benchmark carries a row with one forward and no backward pass; Carlini et al. 2019, section 5.
     """
-    if row.access not in GRADIENT_ATTACKS or row.finding(Finding.ATTACKED) is None:
+    if row.access not in GRADIENT_ATTACKS or row.finding(Finding.ATTACKED) is None or not row.survivors:
         return None
     return Reason(Verdict.INVALID, "dead attack: no backward pass") if row.finding(Finding.GRADIENTS) == 0 else None
 
@@ -51,11 +57,11 @@ def zero_gradients(row: Row) -> Reason | None:
 
     Source: Athalye et al. 2018, https://arxiv.org/abs/1802.00420, section 3: shattered and vanishing gradients.
     """
-    share = row.finding(Finding.ZERO_GRADIENT) or 0.0
+    share = row.share_of_correct(Finding.ZERO_GRADIENT)
     if row.access not in GRADIENT_ATTACKS or share < ZERO_GRADIENTS_SUSPECT:
         return None
     verdict = Verdict.INVALID if share >= ZERO_GRADIENTS_INVALID else Verdict.SUSPECT
-    return Reason(verdict, f"all gradients are zero for {percent(share)} of the attacked examples")
+    return Reason(verdict, f"all gradients are zero for {percent(share)} of the correct examples")
 
 
 def nonfinite_gradients(row: Row) -> Reason | None:
@@ -63,11 +69,11 @@ def nonfinite_gradients(row: Row) -> Reason | None:
 
     Source: Athalye et al. 2018, https://arxiv.org/abs/1802.00420, section 3.
     """
-    share = row.finding(Finding.NONFINITE_GRADIENT) or 0.0
+    share = row.share_of_correct(Finding.NONFINITE_GRADIENT)
     if not share:
         return None
     verdict = Verdict.INVALID if share >= NONFINITE_INVALID else Verdict.SUSPECT
-    return Reason(verdict, f"gradients are not finite for {percent(share)} of the attacked examples")
+    return Reason(verdict, f"gradients are not finite for {percent(share)} of the correct examples")
 
 
 def silent_success(row: Row) -> Reason | None:
@@ -82,16 +88,17 @@ def silent_success(row: Row) -> Reason | None:
 
 
 def unconverged(row: Row) -> Reason | None:
-    """Twice the steps should change the robust accuracy by less than its interval.
+    """Twice the steps should change the robust accuracy by less than half its interval.
+
+    Only some survivors were tried: the share of them that falls is at least the lower end of its own interval.
 
     Source: Carlini et al. 2019, https://arxiv.org/abs/1902.06705, section 5.4: attacks must have converged.
     """
     tried, broken = row.finding(Finding.DOUBLED_STEPS_TRIED), row.finding(Finding.DOUBLED_STEPS_BROKEN)
     if not tried or broken is None:
         return None
-    survivors, count = int((row.correct & ~row.condition.fooled).sum()), len(row.labels)
-    drop = broken / tried * survivors / count
-    interval = wilson_interval(survivors, count)
+    interval = wilson_interval(row.survivors, len(row.labels))
+    drop = wilson_interval(int(broken), int(tried)).low * row.survivors / len(row.labels)
     if drop <= (interval.high - interval.low) / 2:
         return None
     return Reason(Verdict.SUSPECT, f"twice the steps break {broken:.0f} of {tried:.0f} survivors more: not converged")
@@ -108,7 +115,13 @@ def constant_prediction(row: Row) -> Reason | None:
 
 
 def chance_level(row: Row) -> Reason | None:
-    """A clean accuracy that guessing the commonest class reaches says nothing of robustness."""
+    """A clean accuracy that guessing the commonest class reaches says nothing of robustness.
+
+    The threshold is that class's share of the examples; the lower end of the accuracy's interval must lie above it.
+
+    Source: Kuhn, "The caret package", https://topepo.github.io/caret/measuring-performance.html: the test of an accuracy
+        against the no-information rate, the share of the largest class.
+    """
     counts = np.unique(row.labels, return_counts=True)[1]
     interval = wilson_interval(int(row.correct.sum()), len(row.labels))
     if not row.is_sample or len(counts) < 2 or interval.low > counts.max() / len(row.labels):
@@ -128,3 +141,8 @@ SINGLE = (
     chance_level,
 )
 """All checks of this file."""
+
+
+def is_sound(row: Row) -> bool:
+    """Whether no check of this file makes the row INVALID."""
+    return not any(reason.verdict is Verdict.INVALID for check in SINGLE if (reason := check(row)) is not None)

@@ -1,0 +1,97 @@
+"""A plug-in that asks for training mode must not reach the network, whose BatchNorm would learn from adversarial images."""
+
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from harness.attacks.base import Attack
+from harness.attacks.frame import Victim, run_attack
+from harness.datasets.tensors import TensorSplit
+from harness.errors import HarnessError
+from harness.evaluation.protocol import sweep
+from harness.models.inference import AS_GIVEN, Inference
+from harness.threat import ThreatModel
+from tests.attacks.nets import conv_net, images, threat
+
+
+class Steps(Attack):
+    """Sign steps on whatever `switched` makes of the network."""
+
+    name: Literal["steps"] = "steps"
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
+        model, eps, x_adv = self.switched(model), float(threat_model.eps), x.clone()
+        for _ in range(4):
+            x_adv.requires_grad_()
+            gradient = torch.autograd.grad(nn.functional.cross_entropy(model(x_adv), y), x_adv)[0]
+            x_adv = (x + (x_adv.detach() + gradient.sign() * eps / 2 - x).clamp(-eps, eps)).clamp(0, 1)
+        return x_adv
+
+    def switched(self, model: nn.Module) -> nn.Module:
+        return model
+
+
+class Training(Steps):
+    def switched(self, model: nn.Module) -> nn.Module:
+        return model.train()
+
+
+class Thorough(Steps):
+    def switched(self, model: nn.Module) -> nn.Module:
+        for module in model.modules():
+            module.training = True
+        return model.requires_grad_(True)
+
+
+class Reaching(Steps):
+    """Gets hold of the network behind the watcher."""
+
+    def switched(self, model: nn.Module) -> nn.Module:
+        model.model.train()(images(4))
+        return model
+
+
+@pytest.fixture
+def victim() -> Victim:
+    net, x = conv_net(), images(8, low=0.0, high=1.0)
+    return Victim(net, x, net(x).argmax(dim=1))
+
+
+def _state(net: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in net.state_dict().items()}
+
+
+@pytest.mark.parametrize("attack", [Training(), Thorough()], ids=["train", "modules"])
+@pytest.mark.parametrize("best_of_iterates", [True, False])
+def test_asking_for_training_mode_changes_nothing(victim: Victim, attack: Attack, *, best_of_iterates: bool) -> None:
+    before, logits = _state(victim.model), victim.model(victim.x)
+    expected, found = (
+        run_attack(it, victim, threat_model=threat(), seed=0, best_of_iterates=best_of_iterates) for it in (Steps(), attack)
+    )
+    assert torch.equal(found.x_adv, expected.x_adv)
+    assert torch.equal(found.fooled, victim.model(found.x_adv).argmax(dim=1) != victim.y)
+    assert all(torch.equal(value, before[name]) for name, value in victim.model.state_dict().items())
+    assert torch.equal(victim.model(victim.x), logits)
+
+
+@pytest.mark.parametrize("inference", [AS_GIVEN, Inference()], ids=["as given", "faster form"])
+def test_sweep_gives_clean_and_robust_accuracy_of_the_network_in_eval_mode(inference: Inference) -> None:
+    net, x = conv_net(), images(40, low=0.0, high=1.0)
+    split, before = TensorSplit(x, net(x).argmax(dim=1)), _state(net)
+    budgets = [threat("2/255"), threat("8/255")]
+    expected, found = (
+        sweep(net, split, it, threat_models=budgets, batch_size=16, inference=inference) for it in (Steps(), Training())
+    )
+    assert all(np.array_equal(a.fooled, b.fooled) for a, b in zip(found.conditions, expected.conditions, strict=True))
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_reaching_past_the_watcher_is_refused_and_undone(victim: Victim) -> None:
+    before, modes = _state(victim.model), [module.training for module in victim.model.modules()]
+    with pytest.raises(HarnessError, match=r"attacks\.steps: expected a network left in eval mode, got \d+ modules"):
+        run_attack(Reaching(), victim, threat_model=threat(), seed=0)
+    assert all(torch.equal(value, before[name]) for name, value in victim.model.state_dict().items())
+    assert [module.training for module in victim.model.modules()] == modes
