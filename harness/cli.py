@@ -189,17 +189,19 @@ def crosscheck(
 
     if onnx is None and (given := "--model" if model else "--bundle" if bundle else "--judge" if judge != "auto" else ""):
         raise HarnessError(f"{given}: expected together with --onnx FILE, got it alone")
-    if (suite is None) == (bundle is None) or (bundle and (model or overrides)):
+    when, progress = expect_judge(judge), console.progress_display()
+    if suite is None and bundle is not None and onnx is not None and not (model or overrides):
+        found, title = crosscheck_bundle(bundle, onnx, judge=when, out=out, progress=progress), bundle.name
+    elif suite is None or bundle is not None:
         raise HarnessError("crosscheck: expected SUITE, or --bundle FILE without SUITE, --model and --set")
-    progress = console.progress_display()
-    if bundle is not None and onnx is not None:
-        found = crosscheck_bundle(bundle, onnx, judge=expect_judge(judge), out=out, progress=progress)
-    elif onnx is not None:
-        places = {"out": out, "store": store, "device": device, "progress": progress}
-        found = crosscheck_file(load_suite(suite, overrides or ()), onnx, model=model, judge=expect_judge(judge), **places)
+    elif onnx is None:
+        loaded = load_suite(suite, overrides or ())
+        found, title = check_suite(loaded, out=out, store=store, device=device, progress=progress), loaded.name
     else:
-        found = check_suite(load_suite(suite, overrides or ()), out=out, store=store, device=device, progress=progress)
-    console.show_table(f"{suite or bundle}: runtimes", SUMMARY_COLUMNS, summary_of(found.table))
+        loaded = load_suite(suite, overrides or ())
+        title = loaded.name
+        found = crosscheck_file(loaded, onnx, model=model, judge=when, out=out, store=store, device=device, progress=progress)
+    console.show_table(f"{title}: runtimes", SUMMARY_COLUMNS, summary_of(found.table))
     notes = [f"images of {label}: {path}" for label, path in found.bundles.items()] + found.note.splitlines()
     for line in (*found.failures, *disagreements_of(found.table), *notes, str(found.path)):
         console.stdout.print(line, markup=False)

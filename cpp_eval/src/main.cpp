@@ -98,10 +98,10 @@ CLI::App* add_score(CLI::App& app, harness::ScoreConfig& config) {
         ->transform(number_from(0.0, kLargest, ">= 0"))
         ->capture_default_str();
     command
-        ->add_option(
-            "--judge", config.judge,
+        ->add_option_function<std::string>(
+            "--judge", [&config](const std::string& when) { config.judge = kJudges.at(when); },
             "Expect the bundle's logits: auto (unless the file says that it is another model), always, never")
-        ->transform(CLI::Transformer(kJudges))
+        ->check(CLI::IsMember(kJudges))
         ->default_str("auto");
     command->add_flag("--quiet", config.quiet, "No progress on stderr");
     add_runtime_options(*command, config.runtime);

@@ -91,15 +91,19 @@ TEST_CASE("a folder that cannot be read is reported, those beside it are searche
         std::filesystem::copy_file(kFixtures / "images" / "red.png", root / name / "red.png");
     }
     std::filesystem::permissions(root / "a", std::filesystem::perms::none);
+    auto config = config_for({root});
+    config.model = root / "deploy.onnx";
+    std::filesystem::copy_file(kFixtures / "models" / "deploy.onnx", config.model);
     const bool privileged = geteuid() == 0;  // then nothing is unreadable
     constexpr uid_t nobody = 65534;
     if (privileged) REQUIRE(seteuid(nobody) == 0);
-    const auto found = find_images({root});
+    const auto searched = run(config);
     if (privileged) REQUIRE(seteuid(0) == 0);
-    CHECK(found == std::vector{root / "a", root / "b" / "red.png"});
-    const auto searched = run(config_for(found));
+    REQUIRE(searched.lines.size() == 2);
+    CHECK(searched.lines[0]["file"] == (root / "a").string());
     CHECK(searched.lines[0]["error"] == "expected a folder that can be read");
     CHECK(searched.lines[1]["class"] == "red");
+    CHECK(searched.counts.unreadable == 1);
     std::filesystem::permissions(root / "a", std::filesystem::perms::owner_all);
     std::filesystem::remove_all(root);
 }

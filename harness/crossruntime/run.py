@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -38,6 +38,7 @@ PRECISIONS: Mapping[str, Precision] = {"float32": "float32", "int8": "int8", "fl
 
 Judge = Literal["auto", "always", "never"]
 """Whether the bundle's logits are expected of a user's file; auto: unless it is, or may be, another model."""
+JUDGES: tuple[Judge, ...] = ("auto", "always", "never")
 UNJUDGED = "agreement is not judged: the file is, or may be, another model than the images' own; --judge always judges it"
 OWN_FILE = "crossruntime_{}.csv"
 """Name of the table of a user's file, by the file's own."""
@@ -90,7 +91,7 @@ def crosscheck(
     bundles: dict[str, Path] = {}
     for variant, model in models.items():
         files, bundling = _files_of(bench, variant), bundling_of(bench.plan, variant, bench.context.data.class_names)
-        scores.failures += bench.finish(*files.values(), bundling)
+        scores.failures.extend(bench.finish(*files.values(), bundling))
         if bench.context.entry(bundling) is not None:
             bundles[model.label] = bundling.file(bench.context)
             runtimes = _runtimes_of(bench, model, files=files, program=program)
@@ -190,10 +191,10 @@ def expect_judge(text: str) -> Judge:
     Raises:
         HarnessError: if it is another one.
     """
-    for judge in get_args(Judge):
+    for judge in JUDGES:
         if text == judge:
             return judge
-    raise HarnessError(f"--judge: expected {', '.join(get_args(Judge))}, got {text!r}")
+    raise HarnessError(f"--judge: expected {', '.join(JUDGES)}, got {text!r}")
 
 
 def _expected(judge: Judge, *, own: bool) -> bool:

@@ -57,8 +57,8 @@ class PyTorch(Runtime):
 
     def score(self, bundle: Bundle, rule: Rule) -> Sequence[Score]:
         """See `Runtime.score`."""
-        ran = {"threads": torch.get_num_threads(), "version": torch.__version__}
-        return [replace(score, **ran) for score in scores_of(bundle, self._logits, rule)]
+        threads, version = torch.get_num_threads(), str(torch.__version__)
+        return [replace(score, threads=threads, version=version) for score in scores_of(bundle, self._logits, rule)]
 
     @torch.inference_mode()
     def _logits(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -78,8 +78,8 @@ class OnnxPython(Runtime):
     def score(self, bundle: Bundle, rule: Rule) -> Sequence[Score]:
         """See `Runtime.score`."""
         model = open_logits_model(self.path, bundle.class_names, threads=self.threads)
-        ran = {"threads": self.threads, "version": onnxruntime.__version__}
-        return [replace(score, **ran) for score in scores_of(bundle, model.logits, rule)]
+        version = str(onnxruntime.__version__)
+        return [replace(score, threads=self.threads, version=version) for score in scores_of(bundle, model.logits, rule)]
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,9 @@ class OnnxCpp(Runtime):
         """See `Runtime.score`."""
         report = self._report(bundle, rule)
         found = {condition["name"]: condition for condition in report["conditions"]}
-        ran = {"threads": report["runtime"]["threads"], "version": report["versions"]["onnxruntime"]}
-        return [replace(_score_of(stored.spec.name, found, bundle), **ran) for stored in bundle.conditions]
+        threads, version = report["runtime"]["threads"], report["versions"]["onnxruntime"]
+        scores = (_score_of(stored.spec.name, found, bundle) for stored in bundle.conditions)
+        return [replace(score, threads=threads, version=version) for score in scores]
 
     def _report(self, bundle: Bundle, rule: Rule) -> dict[str, Any]:
         with TemporaryDirectory() as folder:
