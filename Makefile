@@ -9,6 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 CPP_FILES := $(wildcard cpp_eval/*/*.cpp cpp_eval/*/*.hpp)
 INSTALLED := $(VENV)/.installed
+# Always said, so that a build folder forgets the one it was last configured with.
+ORT = -DONNXRUNTIME_ROOT=$(if $(ONNXRUNTIME_ROOT),"$(abspath $(ONNXRUNTIME_ROOT))")
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,11 +40,11 @@ test-slow: $(INSTALLED) ## Run the slow tests, and those that need Chromium
 
 cpp: $(INSTALLED) ## Install what the C++ evaluator needs, and build it
 	cpp_eval/setup.sh $(BIN)/python
-	cd cpp_eval && cmake --preset release && cmake --build --preset release
+	cd cpp_eval && cmake --preset release $(ORT) && cmake --build --preset release
 
 sanitize: $(INSTALLED) ## Test the C++ evaluator under the address and undefined-behaviour sanitizers
 	cpp_eval/setup.sh $(BIN)/python
-	cd cpp_eval && cmake --preset sanitize && cmake --build --preset sanitize && ctest --preset sanitize
+	cd cpp_eval && cmake --preset sanitize $(ORT) && cmake --build --preset sanitize && ctest --preset sanitize
 
 fuzz: $(INSTALLED) ## Fuzz the C++ readers of images and bundles, FUZZ_SECONDS each
 	EXTRA_PACKAGES="clang libclang-rt-dev" cpp_eval/setup.sh $(BIN)/python

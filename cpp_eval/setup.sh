@@ -22,9 +22,38 @@ missing_packages() {
     done
 }
 
+# What the build needs and this machine lacks, by its common names, for systems without Debian's packages.
+missing_parts() {
+    for tool in cmake ninja c++; do
+        command -v "$tool" >/dev/null || printf '%s, ' "$tool"
+    done
+    command -v c++ >/dev/null || return 0
+    folders="-I/usr/include/hdf5/serial"
+    for prefix in $(echo "${CMAKE_PREFIX_PATH:-}" | tr ':;' '  '); do
+        folders="$folders -I$prefix/include"
+    done
+    while read -r name header other; do
+        # shellcheck disable=SC2086
+        echo "#if !__has_include(<$header>) && !__has_include(<${other:-$header}>)
+#error missing
+#endif" | c++ -std=c++20 $folders -x c++ -fsyntax-only - 2>/dev/null || printf '%s, ' "$name"
+    done <<PARTS
+HDF5 hdf5.h
+nlohmann-json nlohmann/json.hpp
+CLI11 CLI/CLI.hpp
+Catch2 catch2/catch_all.hpp catch2/catch.hpp
+libjpeg jpeglib.h
+libpng png.h
+zlib zlib.h
+PARTS
+}
+
 install_packages() {
-    command -v apt-get >/dev/null && command -v dpkg-query >/dev/null ||
-        { say "no apt-get here; install what corresponds to:" $packages; return; }
+    if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
+        missing=$(missing_parts)
+        [ -z "$missing" ] || fail "no apt-get here, and missing (CMAKE_PREFIX_PATH names other places): ${missing%, }"
+        return
+    fi
     missing=$(missing_packages)
     [ -z "$missing" ] && return
     [ "$(id -u)" = 0 ] || fail "missing packages; run as root: apt-get install $missing"
@@ -94,7 +123,11 @@ link_library() {
 
 install_packages
 if [ -n "${ONNXRUNTIME_ROOT:-}" ]; then
-    [ -d "$ONNXRUNTIME_ROOT/include" ] || fail "ONNXRUNTIME_ROOT=$ONNXRUNTIME_ROOT: expected a folder with include/ and lib/"
+    header=$(find -L "$ONNXRUNTIME_ROOT/include" -name onnxruntime_cxx_api.h 2>/dev/null | head -n 1)
+    library=$(find -L "$ONNXRUNTIME_ROOT/lib" "$ONNXRUNTIME_ROOT/lib64" -name 'libonnxruntime.*' 2>/dev/null | head -n 1)
+    [ -n "$header" ] && [ -n "$library" ] ||
+        fail "ONNXRUNTIME_ROOT=$ONNXRUNTIME_ROOT: expected a folder with include/onnxruntime_cxx_api.h and lib/libonnxruntime.so"
+    say "for cmake: -DONNXRUNTIME_ROOT=$(CDPATH='' cd -- "$ONNXRUNTIME_ROOT" && pwd)"
 else
     link_library
     fetch_headers

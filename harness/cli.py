@@ -162,7 +162,7 @@ def export(
 
 @app.command()
 def crosscheck(
-    suite: SuiteArgument,
+    suite: Annotated[str | None, typer.Argument(metavar="[SUITE]", help="As elsewhere; left out with --bundle.")] = None,
     onnx: Annotated[
         Path | None, typer.Option("--onnx", metavar="FILE", help="Score this file instead of the suite's own models.")
     ] = None,
@@ -170,6 +170,12 @@ def crosscheck(
         str | None,
         typer.Option("--model", metavar="NAME", help="With --onnx: whose images [those of its own model]."),
     ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", metavar="FILE", help="With --onnx: these stored images; takes the suite's place.")
+    ] = None,
+    judge: Annotated[
+        str, typer.Option("--judge", metavar="WHEN", help="With --onnx: expect the images' own logits: auto, always or never.")
+    ] = "auto",
     overrides: SetOption = None,
     store: StoreOption = None,
     out: OutOption = None,
@@ -177,19 +183,27 @@ def crosscheck(
 ) -> None:
     """Score the same stored images in PyTorch and in ONNX Runtime, Python and C++; exit 1 where they disagree."""
     from harness.crossruntime.run import crosscheck as check_suite
-    from harness.crossruntime.run import crosscheck_file
+    from harness.crossruntime.run import crosscheck_bundle, crosscheck_file, expect_judge
     from harness.crossruntime.table import SUMMARY_COLUMNS, disagreements_of, summary_of
     from harness.suite_files import load_suite
 
-    if model is not None and onnx is None:
-        raise HarnessError("--model: expected together with --onnx FILE, got it alone")
-    loaded, progress = load_suite(suite, overrides or ()), console.progress_display()
-    if onnx is None:
-        found = check_suite(loaded, out=out, store=store, device=device, progress=progress)
+    if onnx is None and (given := "--model" if model else "--bundle" if bundle else "--judge" if judge != "auto" else ""):
+        raise HarnessError(f"{given}: expected together with --onnx FILE, got it alone")
+    when, progress = expect_judge(judge), console.progress_display()
+    if suite is None and bundle is not None and onnx is not None and not (model or overrides):
+        found, title = crosscheck_bundle(bundle, onnx, judge=when, out=out, progress=progress), bundle.name
+    elif suite is None or bundle is not None:
+        raise HarnessError("crosscheck: expected SUITE, or --bundle FILE without SUITE, --model and --set")
+    elif onnx is None:
+        loaded = load_suite(suite, overrides or ())
+        found, title = check_suite(loaded, out=out, store=store, device=device, progress=progress), loaded.name
     else:
-        found = crosscheck_file(loaded, onnx, model=model, out=out, store=store, device=device, progress=progress)
-    console.show_table(f"{loaded.name}: runtimes", SUMMARY_COLUMNS, summary_of(found.table))
-    for line in (*found.failures, *disagreements_of(found.table), *([found.note] if found.note else ()), str(found.path)):
+        loaded = load_suite(suite, overrides or ())
+        title = loaded.name
+        found = crosscheck_file(loaded, onnx, model=model, judge=when, out=out, store=store, device=device, progress=progress)
+    console.show_table(f"{title}: runtimes", SUMMARY_COLUMNS, summary_of(found.table))
+    notes = [f"images of {label}: {path}" for label, path in found.bundles.items()] + found.note.splitlines()
+    for line in (*found.failures, *disagreements_of(found.table), *notes, str(found.path)):
         console.stdout.print(line, markup=False)
     if not found.agrees:
         raise typer.Exit(CHECK_FAILED)

@@ -133,7 +133,9 @@ class CrosscheckEntry(Spec):
     eps: Annotated[tuple[Eps, ...], Field(min_length=1)] | None = None
     """Which of the attacks' budgets; the middle one of each attack where they are left out."""
     corruptions: tuple[Label, ...] = ()
-    """Labels of the corruptions, each taken at its middle severity."""
+    """Labels of the corruptions."""
+    severities: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None = None
+    """Which of the corruptions' severities; the middle one of each where they are left out."""
     limit: int = Field(default=200, ge=1)
     """Number of examples, drawn from those that the suite evaluates, and from each folder of images."""
     formats: Annotated[tuple[Precision, ...], Field(min_length=1)] = ("float32", "int8", "fp16")

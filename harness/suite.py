@@ -218,6 +218,9 @@ class Suite(Spec):
         for label in entry.corruptions:
             computed = list(self.corruptions)
             _expect_one_of(label, computed, f"{where}.corruptions")
+        offered = {severity for label in entry.corruptions for severity in self.corruptions[label].severities}
+        for severity in entry.severities or ():
+            _expect_one_of(str(severity), sorted(map(str, offered)), f"{where}.severities")
         budgets = {str(threat.eps) for label in entry.attacks or self.attacks for threat in self.threat_models(label)}
         for eps in entry.eps or ():
             _expect_one_of(str(eps), sorted(budgets), f"{where}.eps")

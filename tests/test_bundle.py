@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -117,10 +118,14 @@ def bad_arrays() -> dict[str, tuple[tuple[np.ndarray, ...], str]]:
     x, y, logits = examples(3)
     nan = x.copy()
     nan[1, 0, 0, 0] = np.nan
+    below = x.copy()
+    below[1, 0, 0, 0] = -2e-6
     return {
         "double": ((x.astype(np.float64), y, logits), r"/x: expected float32 .* got float64"),
         "flat": ((x.reshape(3, -1), y, logits), r"/x: expected .*\(N, C, H, W\), got float32 \(3, 60\)"),
         "nan": ((nan, y, logits), "/x: expected finite values"),
+        "pixels of 255": ((255 * x, y, logits), r"/x: expected values from 0 to 1, got 0\.\d+ to 25\d\."),
+        "below 0": ((below, y, logits), "/x: expected values from 0 to 1, got -2e-06 to"),
         "label": ((x, np.array([0, 1, 3]), logits), "/y: expected labels from 0 to 2, got 0 to 3"),
         "label type": ((x, y.astype(np.int32), logits), "/y: expected int64"),
         "label count": ((x, y[:2], logits), r"/y: expected int64 of shape \(3,\)"),
@@ -244,6 +249,72 @@ def test_a_damaged_bundle_names_the_place(tmp_path: Path, damage: object, messag
         read_bundle(path)
 
 
+def linked(file: h5py.File) -> None:
+    """One table of labels as those of many conditions."""
+    for number in range(500):
+        file["conditions"][f"copy {number}"] = file["conditions/clean"]
+
+
+def unwritten(file: h5py.File) -> None:
+    """Labels that were declared and never written."""
+    del file["conditions/clean/y"]
+    file["conditions/clean"].create_dataset("y", shape=(10**13,), dtype=np.int64, chunks=(1000,))
+
+
+def from_elsewhere(file: h5py.File) -> None:
+    del file["conditions/clean/x"]
+    layout = h5py.VirtualLayout((7, 3, 5, 4), np.float32)
+    layout[:] = h5py.VirtualSource("other.h5", "x", (7, 3, 5, 4))
+    file["conditions/clean"].create_virtual_dataset("x", layout)
+
+
+def link(place: str, target: object) -> Callable[[h5py.File], None]:
+    def change(file: h5py.File) -> None:
+        del file[place]
+        file[place] = target
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (unwritten, r"expected at most as many labels and rows as the file has room for, \d+, got 10000000000007"),
+        (linked, r"expected at most as many labels and rows as the file has room for, \d+, got 1004000"),
+        (from_elsewhere, "/conditions/clean/x: expected values in the file itself, got some elsewhere"),
+        (link("conditions/clean/y", h5py.ExternalLink("other.h5", "/y")), "/conditions/clean/y: expected an object of the file"),
+        (link("conditions/clean", h5py.ExternalLink("other.h5", "/c")), "/conditions/clean: expected an object of the file"),
+        (
+            link("class_names", h5py.SoftLink("/conditions/clean/y")),
+            ": /class_names: expected an object of the file itself, got a link",
+        ),
+    ],
+)
+def test_a_bundle_that_claims_more_than_it_holds_is_refused(
+    tmp_path: Path, change: Callable[[h5py.File], None], message: str
+) -> None:
+    path = tmp_path / "bundle.h5"
+    write(path, n=2000 if change is linked else 7)
+    with h5py.File(path, "r+") as file:
+        change(file)
+    with pytest.raises(DataError, match=message):
+        read_bundle(path)
+
+
+def test_more_conditions_than_any_reader_takes_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "bundle.h5", n=1)
+    with h5py.File(tmp_path / "bundle.h5", "r+") as file:
+        for number in range(1000):
+            file["conditions"][f"copy {number}"] = file["conditions/clean"]
+    with pytest.raises(DataError, match="expected at least one condition and at most 1000, got 1002"):
+        read_bundle(tmp_path / "bundle.h5")
+
+
+def test_more_classes_than_any_reader_takes_are_refused_when_written(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected at least one class name and at most 10000, got 10001"):
+        BundleWriter(tmp_path / "b.h5", class_names=[str(k) for k in range(10_001)], model="m", model_sha256="")
+
+
 def test_values_that_are_not_finite_are_found_when_streamed(tmp_path: Path) -> None:
     path = tmp_path / "bundle.h5"
     write(path)
@@ -253,6 +324,15 @@ def test_values_that_are_not_finite_are_found_when_streamed(tmp_path: Path) -> N
     next(batches)
     with pytest.raises(DataError, match="/conditions/clean/x: expected finite values"):
         next(batches)
+
+
+def test_pixels_of_255_are_found_when_streamed(tmp_path: Path) -> None:
+    path = tmp_path / "bundle.h5"
+    write(path)
+    with h5py.File(path, "r+") as file:
+        file["conditions/clean/x"][...] = 255 * file["conditions/clean/x"][...]
+    with pytest.raises(DataError, match=r"/conditions/clean/x: expected values from 0 to 1, got 0\.\d+ to 25\d"):
+        next(read_bundle(path).batches("clean", 4))
 
 
 def test_an_unknown_condition_lists_the_known_ones(tmp_path: Path) -> None:

@@ -27,6 +27,9 @@ struct Budget {
 /// How far the worst pixel lies outside [0,1]; 0 is inside; none where a pixel is NaN or infinite.
 [[nodiscard]] std::optional<double> outside_bounds(std::span<const float> x);
 
+/// How far outside [0,1] rounding may leave a pixel.
+inline constexpr double kBoundsTolerance = 1e-6;
+
 /// The excess over eps that rounding explains. A pixel of a float image in [0,1] is off by at most 2^-25, so
 /// a distance in Linf is by 6e-8; sums over many pixels in single precision, as an attack computes them, are
 /// off by a share of their size.

@@ -12,7 +12,8 @@ namespace harness {
 namespace {
 
 constexpr std::int64_t kSchemaVersion = 1;
-constexpr std::size_t kMostClasses = 10'000;                 // the confusion matrix has their square
+constexpr std::size_t kMostClasses = 10'000;  // the confusion matrix has their square
+constexpr std::size_t kMostConditions = 1'000;
 constexpr std::size_t kLargestImage = std::size_t{1} << 26;  // values of one example
 constexpr std::size_t kLargestRatio = 1032;                  // what deflate reaches at best
 
@@ -90,13 +91,15 @@ ImageShape read_shape(const hdf5::Object& x, std::uint64_t n, std::uint64_t room
     return shape;
 }
 
-// Whole numbers are stored uncompressed: no more can be there than the file has room for.
-std::vector<std::int64_t> read_numbers(const hdf5::Object& dataset, std::uint64_t n, std::uint64_t room) {
+// Whole numbers are stored uncompressed: no more can be there than the file has room for. `room` is what is
+// left of it: many links may lead to one data set.
+std::vector<std::int64_t> read_numbers(const hdf5::Object& dataset, std::uint64_t n, std::uint64_t& room) {
     const auto extent = checked_shape(dataset, "int64", {n});
     if (extent[0] > room / sizeof(std::int64_t)) {
         throw BadInput(dataset.place + ": expected at most as many values as the file has room for, got " +
                        std::to_string(extent[0]));
     }
+    room -= extent[0] * sizeof(std::int64_t);
     return hdf5::read_integers(dataset, extent[0]);
 }
 
@@ -130,7 +133,7 @@ Bundle Bundle::open_image(std::span<const std::byte> bytes) {
 }
 
 hdf5::Object Bundle::group(const Condition& condition) const {
-    return hdf5::open_group(file_, "conditions/" + condition.name);
+    return hdf5::open_group(hdf5::open_group(file_, "conditions"), condition.name);
 }
 
 Bundle::Bundle(hdf5::Object file) : file_(std::move(file)) {
@@ -153,16 +156,22 @@ Bundle::Bundle(hdf5::Object file) : file_(std::move(file)) {
     class_names_ = hdf5::read_texts(names, classes);
 
     const auto groups = hdf5::open_group(file_, "conditions");
-    for (const std::string& name : hdf5::children(groups)) {
-        conditions_.push_back(read_condition(hdf5::open_group(groups, name), name));
+    const auto names_of_conditions = hdf5::children(groups);
+    if (names_of_conditions.size() > kMostConditions) {
+        throw BadInput(groups.place + ": expected at most " + std::to_string(kMostConditions) +
+                       " conditions, got " + std::to_string(names_of_conditions.size()));
+    }
+    std::uint64_t room = hdf5::file_size(file_);
+    for (const std::string& name : names_of_conditions) {
+        conditions_.push_back(read_condition(hdf5::open_group(groups, name), name, room));
     }
     if (conditions_.empty()) throw BadInput(groups.place + ": expected at least one condition, found none");
     std::ranges::stable_sort(conditions_, {}, &Condition::position);
     for (Condition& condition : conditions_) pair_with_clean(condition);
 }
 
-Condition Bundle::read_condition(const hdf5::Object& group, const std::string& name) const {
-    const std::uint64_t room = hdf5::file_size(file_);
+Condition Bundle::read_condition(const hdf5::Object& group, const std::string& name,
+                                 std::uint64_t& room) const {
     const std::size_t classes = class_names_.size();
     const auto y = hdf5::open_dataset(group, "y");
     auto labels = read_numbers(y, 0, room);
@@ -185,7 +194,7 @@ Condition Bundle::read_condition(const hdf5::Object& group, const std::string& n
             .target_class = target ? std::optional(static_cast<std::size_t>(*target)) : std::nullopt,
             .clean_name = hdf5::text_attribute(group, "clean"),
             .clean = std::nullopt,
-            .shape = read_shape(hdf5::open_dataset(group, "x"), labels.size(), room),
+            .shape = read_shape(hdf5::open_dataset(group, "x"), labels.size(), hdf5::file_size(file_)),
             .labels = std::move(labels),
             .rows = std::move(rows),
             .has_logits = has_logits};

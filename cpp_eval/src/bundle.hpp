@@ -81,7 +81,9 @@ class Bundle {
 
   private:
     explicit Bundle(hdf5::Object file);
-    [[nodiscard]] Condition read_condition(const hdf5::Object& group, const std::string& name) const;
+    /// `room`: bytes of the file that no label or row was found in yet.
+    [[nodiscard]] Condition read_condition(const hdf5::Object& group, const std::string& name,
+                                           std::uint64_t& room) const;
     void pair_with_clean(Condition& condition) const;
 
     hdf5::Object file_;

@@ -7,24 +7,6 @@
 
 namespace harness {
 
-namespace {
-
-bool fits(const TensorInfo& tensor, std::span<const std::int64_t> expected) {
-    const auto same = [](std::int64_t found, std::int64_t wanted) {
-        return found < 0 || wanted < 0 || found == wanted;
-    };
-    return tensor.type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT &&
-           std::equal(tensor.shape.begin(), tensor.shape.end(), expected.begin(), expected.end(), same);
-}
-
-// Some exporters leave an output without a shape.
-bool fits_or_unknown(const TensorInfo& tensor, std::span<const std::int64_t> expected) {
-    return tensor.type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT &&
-           (tensor.shape.empty() || fits(tensor, expected));
-}
-
-}  // namespace
-
 Classifier::Classifier(Model& model, ImageShape shape, std::size_t classes)
     : model_(model), shape_(shape), classes_(classes) {
     const std::array<std::int64_t, 4> images = {-1, static_cast<std::int64_t>(shape.channels),
@@ -36,11 +18,7 @@ Classifier::Classifier(Model& model, ImageShape shape, std::size_t classes)
                        " as in the bundle, got " + to_string(model.input()));
     }
     const std::array<std::int64_t, 2> logits = {-1, static_cast<std::int64_t>(classes)};
-    if (!fits_or_unknown(model.output(), logits)) {
-        const TensorInfo expected{"", ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, {logits.begin(), logits.end()}};
-        throw BadInput(model.place() + ": output " + model.output().name + ": expected " +
-                       to_string(expected) + " for the bundle's classes, got " + to_string(model.output()));
-    }
+    model.choose_output(logits, "the bundle's classes");
     if (model.input().shape[0] > 0) fixed_batch_ = static_cast<std::size_t>(model.input().shape[0]);
 }
 

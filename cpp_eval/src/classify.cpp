@@ -11,6 +11,7 @@
 #include <set>
 #include <system_error>
 
+#include "class_names.hpp"
 #include "error.hpp"
 #include "image.hpp"
 #include "prefetch.hpp"
@@ -24,6 +25,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr std::size_t kImagesAhead = 4;
 constexpr std::array<std::int64_t, 4> kExpectedInput = {-1, -1, -1, 3};
+constexpr std::array<std::int64_t, 2> kExpectedOutput = {1, -1};
 
 // A decoded file, or why it could not be decoded.
 struct Item {
@@ -39,6 +41,11 @@ class ImageSource {
     bool next(Item& item) {
         if (next_ == files_.size()) return false;
         item = {files_[next_++], {}, {}};
+        std::error_code unreadable;
+        if (std::filesystem::is_directory(item.path, unreadable)) {
+            item.error = "expected a folder that can be read";
+            return true;
+        }
         try {
             item.image = read_image(item.path);
         } catch (const BadInput& error) {
@@ -56,25 +63,13 @@ class ImageSource {
 
 void check_input(const Model& model) {
     const TensorInfo& input = model.input();
-    const bool fits = input.type == ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8 && input.shape.size() == 4 &&
-                      (input.shape[3] < 0 || input.shape[3] == 3) && input.shape[0] <= 1;
-    if (fits) return;
+    const bool fitting = input.type == ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8 && input.shape.size() == 4 &&
+                         (input.shape[3] < 0 || input.shape[3] == 3) && input.shape[0] <= 1;
+    if (fitting) return;
     const TensorInfo expected{
         "", ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8, {kExpectedInput.begin(), kExpectedInput.end()}};
     throw BadInput(model.place() + ": input " + input.name + ": expected a deployment graph's " +
                    to_string(expected) + ", got " + to_string(input));
-}
-
-// The names in the file's metadata; empty where it has none.
-std::vector<std::string> class_names(Model& model) {
-    const auto text = model.metadata("class_names");
-    if (!text) return {};
-    try {
-        return Json::parse(*text).get<std::vector<std::string>>();
-    } catch (const Json::exception&) {
-        throw BadInput(model.place() + ": metadata class_names: expected a JSON list of texts, got " +
-                       text->substr(0, 60));
-    }
 }
 
 // Whether a folder's entry is to be classified: links that lead nowhere too, so that they are reported.
@@ -87,6 +82,26 @@ bool is_image(const std::filesystem::directory_entry& entry) {
     const bool file =
         entry.is_regular_file(unreadable) || (entry.is_symlink(unreadable) && !entry.exists(unreadable));
     return file && suffixes.contains(suffix);
+}
+
+// Appends the images in and below a folder, and each folder that cannot be read, so that it is reported.
+void search(const std::filesystem::path& root, std::vector<std::filesystem::path>& files) {
+    std::vector<std::filesystem::path> waiting = {root};
+    while (!waiting.empty()) {
+        const auto folder = std::move(waiting.back());
+        waiting.pop_back();
+        std::error_code unreadable;
+        std::filesystem::directory_iterator entries(folder, unreadable);
+        for (; !unreadable && entries != end(entries); entries.increment(unreadable)) {
+            std::error_code unknown;
+            if (is_image(*entries)) {
+                files.push_back(entries->path());
+            } else if (!entries->is_symlink(unknown) && entries->is_directory(unknown)) {
+                waiting.push_back(entries->path());
+            }
+        }
+        if (unreadable) files.push_back(folder);
+    }
 }
 
 std::vector<float> probabilities(Model& model, const Image& image) {
@@ -160,9 +175,7 @@ std::vector<std::filesystem::path> find_images(const std::vector<std::filesystem
             continue;
         }
         const auto before = static_cast<std::ptrdiff_t>(files.size());
-        for (const auto& entry : std::filesystem::recursive_directory_iterator(root)) {
-            if (is_image(entry)) files.push_back(entry.path());
-        }
+        search(root, files);
         std::sort(files.begin() + before, files.end());
     }
     return files;
@@ -173,7 +186,8 @@ ClassifyCounts classify(const ClassifyConfig& config, std::ostream& out) {
     if (files.empty()) throw BadInput("expected .jpg, .jpeg or .png files in the folders named, found none");
     Model model(config.model, config.runtime);
     check_input(model);
-    const auto names = class_names(model);
+    model.choose_output(kExpectedOutput, "probabilities");
+    const auto names = class_names_of(model);
     Progress progress(!config.quiet);
     ClassifyCounts counts;
     ImageSource source(files);

@@ -31,7 +31,8 @@ struct ClassifyCounts {
 /// all.
 ClassifyCounts classify(const ClassifyConfig& config, std::ostream& out);
 
-/// The files named, and the .jpg, .jpeg and .png files in and below the folders named, sorted within each.
+/// The files named, and the .jpg, .jpeg and .png files in and below the folders named, sorted within each. A
+/// folder that cannot be read stands for itself.
 [[nodiscard]] std::vector<std::filesystem::path> find_images(const std::vector<std::filesystem::path>& roots);
 
 }  // namespace harness

@@ -68,6 +68,10 @@ double ConditionReader::violation(std::span<const float> x, std::size_t example,
         throw BadInput(x_.place() + ": example " + std::to_string(example) +
                        ": expected finite values, got NaN or infinity");
     }
+    if (*bounds > kBoundsTolerance) {
+        throw BadInput(x_.place() + ": example " + std::to_string(example) +
+                       ": expected values from 0 to 1, got one " + std::to_string(*bounds) + " outside");
+    }
     if (!clean_x_) return *bounds;
     const std::span<const float> centre = std::span(clean_).subspan(offset, x.size());
     return std::max(*bounds, distance(x, centre, condition_.budget->norm) - condition_.budget->eps);

@@ -32,7 +32,7 @@ class ConditionReader {
     ConditionReader(const Bundle& bundle, std::size_t condition);
 
     /// Fills `batch` with the next examples, at most `size`. Returns false at the end.
-    /// Throws BadInput where the file is damaged or a value is not finite.
+    /// Throws BadInput where the file is damaged, a value is not finite, or an image is not in [0,1].
     [[nodiscard]] bool read(Batch& batch, std::size_t size);
 
   private:

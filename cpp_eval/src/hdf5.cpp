@@ -89,6 +89,14 @@ std::optional<Number> number_attribute(const Object& object, const char* name, H
     return value;
 }
 
+// A link to another file would take values from there.
+void require_own(const Object& parent, const std::string& name) {
+    H5L_info_t link;
+    const bool found = H5Lget_info(parent.id(), name.c_str(), &link, H5P_DEFAULT) >= 0;
+    if (found && link.type != H5L_TYPE_HARD)
+        throw BadInput(below(parent, name) + ": expected an object of the file itself, got a link elsewhere");
+}
+
 std::string until_nul(const char* text, std::size_t size) {
     return {text, strnlen(text, size)};
 }
@@ -122,6 +130,7 @@ bool has_link(const Object& group, const std::string& name) {
 
 Object open_group(const Object& parent, const std::string& name) {
     silence();
+    require_own(parent, name);
     Object group{{H5Gopen2(parent.id(), name.c_str(), H5P_DEFAULT), H5Gclose}, below(parent, name)};
     if (!group.handle) fail(group.place, "a group");
     return group;
@@ -129,6 +138,7 @@ Object open_group(const Object& parent, const std::string& name) {
 
 Object open_dataset(const Object& parent, const std::string& name) {
     silence();
+    require_own(parent, name);
     Object dataset{{H5Dopen2(parent.id(), name.c_str(), H5P_DEFAULT), H5Dclose}, below(parent, name)};
     if (!dataset.handle) fail(dataset.place, "a data set");
     return dataset;

@@ -59,6 +59,7 @@ struct Object {
 [[nodiscard]] Object open_image(std::span<const std::byte> bytes);
 
 [[nodiscard]] bool has_link(const Object& group, const std::string& name);
+/// Opens a child by its own name, no path; soft and external links are refused.
 [[nodiscard]] Object open_group(const Object& parent, const std::string& name);
 [[nodiscard]] Object open_dataset(const Object& parent, const std::string& name);
 [[nodiscard]] std::vector<std::string> children(const Object& group);

@@ -7,6 +7,7 @@
 #include <functional>
 #include <iostream>
 #include <limits>
+#include <map>
 #include <new>
 #include <type_traits>
 
@@ -21,6 +22,10 @@ namespace {
 constexpr int kAgree = 0;
 constexpr int kDisagree = 1;
 constexpr int kBadInput = 2;
+
+const std::map<std::string, harness::Judge> kJudges = {{"auto", harness::Judge::automatic},
+                                                       {"always", harness::Judge::always},
+                                                       {"never", harness::Judge::never}};
 
 constexpr double kLargest = std::numeric_limits<double>::max();
 
@@ -92,6 +97,12 @@ CLI::App* add_score(CLI::App& app, harness::ScoreConfig& config) {
                      "Bound of the 99th percentile of the logit difference")
         ->transform(number_from(0.0, kLargest, ">= 0"))
         ->capture_default_str();
+    command
+        ->add_option_function<std::string>(
+            "--judge", [&config](const std::string& when) { config.judge = kJudges.at(when); },
+            "Expect the bundle's logits: auto (unless the file says that it is another model), always, never")
+        ->check(CLI::IsMember(kJudges))
+        ->default_str("auto");
     command->add_flag("--quiet", config.quiet, "No progress on stderr");
     add_runtime_options(*command, config.runtime);
     return command;
@@ -150,7 +161,14 @@ int run_score(const harness::ScoreConfig& config) {
     } else {
         std::cout << text;
     }
-    return printed(harness::agrees(scores, config.rule) ? kAgree : kDisagree);
+    if (config.judge == harness::Judge::automatic && !scores.rule.expects_reference) {
+        std::fputs(
+            complaint(config.model.string() + ": another model than the bundle's, by its model_sha256; "
+                                              "agreement is not judged (--judge always does)")
+                .c_str(),
+            stderr);
+    }
+    return printed(harness::agrees(scores) ? kAgree : kDisagree);
 }
 
 int run_classify(const harness::ClassifyConfig& config) {

@@ -38,6 +38,17 @@ void append_cuda(Ort::SessionOptions& session_options, const std::map<std::strin
     session_options.AppendExecutionProvider_CUDA_V2(*cuda);
 }
 
+// Which of a provider's names the library knows it by here differs from provider to provider.
+void append_by_name(Ort::SessionOptions& session_options, const std::string& provider,
+                    const std::unordered_map<std::string, std::string>& options) {
+    try {
+        session_options.AppendExecutionProvider(provider, options);
+    } catch (const Ort::Exception&) {
+        session_options.AppendExecutionProvider(provider.substr(0, provider.find("ExecutionProvider")),
+                                                options);
+    }
+}
+
 void append_provider(Ort::SessionOptions& session_options, const std::string& provider,
                      const std::map<std::string, std::string>& options) {
     const auto available = Ort::GetAvailableProviders();
@@ -51,17 +62,21 @@ void append_provider(Ort::SessionOptions& session_options, const std::string& pr
     } else if (provider == "CUDAExecutionProvider") {
         append_cuda(session_options, options);
     } else {
-        session_options.AppendExecutionProvider(
-            provider.substr(0, provider.find("ExecutionProvider")),
-            std::unordered_map<std::string, std::string>(options.begin(), options.end()));
+        append_by_name(session_options, provider, {options.begin(), options.end()});
     }
 }
 
-TensorInfo tensor_info(std::string name, const Ort::TypeInfo& type, const std::string& place) {
+// What is no tensor has no type.
+TensorInfo tensor_info(std::string name, const Ort::TypeInfo& type) {
     if (type.GetONNXType() != ONNX_TYPE_TENSOR)
-        throw BadInput(place + ": " + name + ": expected a tensor, got another type");
+        return {std::move(name), ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED, {}};
     const auto tensor = type.GetTensorTypeAndShapeInfo();
     return {std::move(name), tensor.GetElementType(), tensor.GetShape()};
+}
+
+// Some exporters leave an output without a shape.
+bool is_undeclared(const TensorInfo& tensor) {
+    return tensor.type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT && tensor.shape.empty();
 }
 
 std::string type_name(ONNXTensorElementDataType type) {
@@ -78,6 +93,8 @@ std::string type_name(ONNXTensorElementDataType type) {
             return "int8";
         case ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64:
             return "int64";
+        case ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED:
+            return "no tensor";
         default:
             return "type " + std::to_string(type);
     }
@@ -101,6 +118,14 @@ std::string to_string(const TensorInfo& tensor) {
         extents += (extents.empty() ? "" : ", ") + (extent < 0 ? "*" : std::to_string(extent));
     }
     return type_name(tensor.type) + " (" + extents + ")";
+}
+
+bool fits(const TensorInfo& tensor, std::span<const std::int64_t> shape) {
+    const auto same = [](std::int64_t found, std::int64_t wanted) {
+        return found < 0 || wanted < 0 || found == wanted;
+    };
+    return tensor.type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT &&
+           std::equal(tensor.shape.begin(), tensor.shape.end(), shape.begin(), shape.end(), same);
 }
 
 RuntimeLibrary::RuntimeLibrary() {
@@ -135,10 +160,12 @@ Model::Model(std::filesystem::path path, const RuntimeOptions& options)
                            std::to_string(session_.GetInputCount()) + " and " +
                            std::to_string(session_.GetOutputCount()));
         }
-        input_ = tensor_info(session_.GetInputNameAllocated(0, allocator).get(), session_.GetInputTypeInfo(0),
-                             place());
-        output_ = tensor_info(session_.GetOutputNameAllocated(0, allocator).get(),
-                              session_.GetOutputTypeInfo(0), place());
+        input_ =
+            tensor_info(session_.GetInputNameAllocated(0, allocator).get(), session_.GetInputTypeInfo(0));
+        for (std::size_t i = 0; i < session_.GetOutputCount(); ++i) {
+            outputs_.push_back(tensor_info(session_.GetOutputNameAllocated(i, allocator).get(),
+                                           session_.GetOutputTypeInfo(i)));
+        }
     } catch (const Ort::Exception& error) {
         throw BadInput(place() + ": " + error.what());
     }
@@ -150,9 +177,23 @@ std::optional<std::string> Model::metadata(const std::string& key) {
     return value ? std::optional<std::string>(value.get()) : std::nullopt;
 }
 
+void Model::choose_output(std::span<const std::int64_t> shape, const std::string& purpose) {
+    const auto fitting = [&](const TensorInfo& tensor) { return fits(tensor, shape); };
+    auto chosen = std::ranges::find_if(outputs_, fitting);
+    if (chosen == outputs_.end()) chosen = std::ranges::find_if(outputs_, is_undeclared);
+    if (chosen == outputs_.end()) {
+        std::string found;
+        for (const TensorInfo& tensor : outputs_) found += (found.empty() ? "" : ", ") + to_string(tensor);
+        const TensorInfo expected{"", ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, {shape.begin(), shape.end()}};
+        throw BadInput(place() + ": outputs: expected " + to_string(expected) + " for " + purpose + ", got " +
+                       found);
+    }
+    output_ = static_cast<std::size_t>(chosen - outputs_.begin());
+}
+
 Ort::Value Model::run(const Ort::Value& input) {
     const char* input_name = input_.name.c_str();
-    const char* output_name = output_.name.c_str();
+    const char* output_name = output().name.c_str();
     try {
         auto outputs = session_.Run(Ort::RunOptions{nullptr}, &input_name, &input, 1, &output_name, 1);
         return std::move(outputs.front());

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -40,19 +41,26 @@ struct TensorInfo {
 /// "float32 (*, 3, 224, 224)".
 [[nodiscard]] std::string to_string(const TensorInfo& tensor);
 
+/// Whether a tensor is float32 and has these extents; -1 stands for any, on either side.
+[[nodiscard]] bool fits(const TensorInfo& tensor, std::span<const std::int64_t> shape);
+
 /// The library's interface, which every object of the runtime needs from its making to its end. Throws
 /// BadInput where the library is older than the headers this program was built with.
 struct RuntimeLibrary {
     RuntimeLibrary();
 };
 
-/// A network with one input; of several outputs the first counts. Throws BadInput.
+/// A network with one input. Throws BadInput.
 class Model {
   public:
     Model(std::filesystem::path path, const RuntimeOptions& options);
 
     [[nodiscard]] const TensorInfo& input() const { return input_; }
-    [[nodiscard]] const TensorInfo& output() const { return output_; }
+    /// The output that `run` returns: the first, or the one chosen.
+    [[nodiscard]] const TensorInfo& output() const { return outputs_[output_]; }
+    /// Takes the first output that fits the shape, or else the first without a declared one. `purpose`: what
+    /// it is wanted for, for messages. Throws BadInput.
+    void choose_output(std::span<const std::int64_t> shape, const std::string& purpose);
     /// The file's path, for messages.
     [[nodiscard]] std::string place() const { return path_.string(); }
     [[nodiscard]] const std::string& provider() const { return provider_; }
@@ -71,7 +79,8 @@ class Model {
     Ort::Env env_{nullptr};
     Ort::Session session_{nullptr};
     TensorInfo input_;
-    TensorInfo output_;
+    std::vector<TensorInfo> outputs_;
+    std::size_t output_ = 0;
 };
 
 }  // namespace harness

@@ -19,6 +19,8 @@ struct Rule {
     double margin = 1e-3;
     /// Upper bound of the 99th percentile of the logit difference.
     double quantile_bound = 1e-3;
+    /// Whether the logits of the reference are expected of this model.
+    bool expects_reference = true;
 };
 
 /// Collects the outcome of one condition.
@@ -55,7 +57,7 @@ class Outcome {
     /// Wall time from asking for the first batch to the last logit, in seconds.
     double seconds = 0;
 
-    /// What speaks against agreement; none where there was nothing to compare.
+    /// What speaks against agreement; of the comparison only where the reference is expected.
     [[nodiscard]] std::vector<std::string> disagreements(const Rule& rule) const;
 
   private:

@@ -147,7 +147,8 @@ void add_agreement(Json& row, const Outcome& outcome, const Rule& rule) {
     row["flips"] = agreement ? flips(agreement->flips()) : Json(nullptr);
     row["flips_outside_margin"] = agreement ? Json(agreement->flips_outside(rule.margin)) : Json(nullptr);
     row["logit_diff"] = agreement ? difference_json(agreement->difference()) : Json(nullptr);
-    row["agrees"] = agreement || !reasons.empty() ? Json(reasons.empty()) : Json(nullptr);
+    const bool judged = agreement && rule.expects_reference;
+    row["agrees"] = judged || !reasons.empty() ? Json(reasons.empty()) : Json(nullptr);
     row["reasons"] = reasons;
 }
 
@@ -184,9 +185,9 @@ const Json& csv_value(const Json& row, const std::string& column) {
 
 }  // namespace
 
-bool agrees(const Scores& scores, const Rule& rule) {
-    return std::ranges::all_of(scores.outcomes,
-                               [&](const Outcome& outcome) { return outcome.disagreements(rule).empty(); });
+bool agrees(const Scores& scores) {
+    return std::ranges::all_of(
+        scores.outcomes, [&](const Outcome& outcome) { return outcome.disagreements(scores.rule).empty(); });
 }
 
 Json to_json(const Scores& scores, const Bundle& bundle, const ScoreConfig& config) {
@@ -206,13 +207,15 @@ Json to_json(const Scores& scores, const Bundle& bundle, const ScoreConfig& conf
                          {"optimization_level", config.runtime.optimization_level},
                          {"batch", scores.batch}};
     report["rule"] = {{"margin", config.rule.margin}, {"quantile_bound", config.rule.quantile_bound}};
-    report["agrees"] = agrees(scores, config.rule);
+    const bool agreeing = agrees(scores);
+    report["judged"] = scores.rule.expects_reference;
+    report["agrees"] = scores.rule.expects_reference || !agreeing ? Json(agreeing) : Json(nullptr);
     report["conditions"] = Json::array();
     for (const Outcome& outcome : scores.outcomes) {
         Json row;
         add_identity(row, outcome.condition());
         add_metrics(row, outcome, bundle.class_names());
-        add_agreement(row, outcome, config.rule);
+        add_agreement(row, outcome, scores.rule);
         add_timing(row, outcome);
         report["conditions"].push_back(std::move(row));
     }

@@ -12,7 +12,7 @@ namespace harness {
 inline constexpr int kReportVersion = 1;
 
 /// Whether no condition speaks against agreement.
-[[nodiscard]] bool agrees(const Scores& scores, const Rule& rule);
+[[nodiscard]] bool agrees(const Scores& scores);
 
 [[nodiscard]] nlohmann::ordered_json to_json(const Scores& scores, const Bundle& bundle,
                                              const ScoreConfig& config);

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <numeric>
 
+#include "class_names.hpp"
 #include "classifier.hpp"
 #include "condition_reader.hpp"
 #include "error.hpp"
@@ -65,6 +66,14 @@ class BatchSource {
     std::optional<ConditionReader> reader_;
 };
 
+// A file without a hash was named together with the bundle: it is taken for the bundle's model.
+Rule rule_for(const ScoreConfig& config, const Bundle& bundle, const std::optional<std::string>& found) {
+    Rule rule = config.rule;
+    const bool other = found && !bundle.model_sha256().empty() && *found != bundle.model_sha256();
+    rule.expects_reference = config.judge == Judge::always || (config.judge == Judge::automatic && !other);
+    return rule;
+}
+
 // The first pass allocates and tunes; it is not timed.
 void warm_up(Classifier& classifier, const ImageShape& shape, std::size_t batch) {
     const std::vector<float> grey(batch * shape.size(), 0.5f);
@@ -77,6 +86,8 @@ Scores score(const ScoreConfig& config, const Bundle& bundle) {
     const auto started = Clock::now();
     Model model(config.model, config.runtime);
     Classifier classifier(model, bundle.shape(), bundle.class_names().size());
+    require_class_names(model, bundle.class_names());
+    const auto sha256 = model.metadata("model_sha256");
     const std::size_t size = batch_size(config, bundle, classifier);
 
     const auto& conditions = bundle.conditions();
@@ -100,8 +111,13 @@ Scores score(const ScoreConfig& config, const Bundle& bundle) {
         asked = Clock::now();
         progress.update(condition.name, batch->first + batch->count, condition.size());
     }
-    return {model.provider(),    model.threads(),       size, model.metadata("model_sha256"),
-            std::move(outcomes), seconds_since(started)};
+    return {.provider = model.provider(),
+            .threads = model.threads(),
+            .batch = size,
+            .model_sha256 = sha256,
+            .rule = rule_for(config, bundle, sha256),
+            .outcomes = std::move(outcomes),
+            .seconds = seconds_since(started)};
 }
 
 }  // namespace harness

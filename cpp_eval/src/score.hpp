@@ -12,6 +12,10 @@
 
 namespace harness {
 
+/// Whether the reference's logits are expected of the model: always, never, or unless the file says that it
+/// is another model than the bundle's.
+enum class Judge { automatic, always, never };
+
 struct ScoreConfig {
     std::filesystem::path model;
     std::filesystem::path bundle;
@@ -21,7 +25,9 @@ struct ScoreConfig {
     std::optional<std::filesystem::path> csv;
     RuntimeOptions runtime;
     std::size_t batch = 32;
+    /// Its `expects_reference` is set by `judge`.
     Rule rule;
+    Judge judge = Judge::automatic;
     bool quiet = false;
 };
 
@@ -33,6 +39,8 @@ struct Scores {
     std::size_t batch;
     /// The model's hash by its own metadata, if it has any.
     std::optional<std::string> model_sha256;
+    /// What agreement was judged by.
+    Rule rule;
     /// One outcome a condition, in the bundle's order.
     std::vector<Outcome> outcomes;
     double seconds;

@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <sstream>
 
 #include "classify.hpp"
@@ -79,6 +81,31 @@ TEST_CASE("a link that leads nowhere, or to itself, is reported like any unreada
     CHECK(searched.counts.unreadable == 2);
     CHECK(run(config_for({folder / "loop.png"})).lines[0]["error"] == "expected a readable file");
     std::filesystem::remove_all(folder);
+}
+
+TEST_CASE("a folder that cannot be read is reported, those beside it are searched") {
+    const auto root = std::filesystem::temp_directory_path() / "harness_eval_folders";
+    std::filesystem::remove_all(root);
+    for (const char* name : {"a", "b"}) {
+        std::filesystem::create_directories(root / name);
+        std::filesystem::copy_file(kFixtures / "images" / "red.png", root / name / "red.png");
+    }
+    std::filesystem::permissions(root / "a", std::filesystem::perms::none);
+    auto config = config_for({root});
+    config.model = root / "deploy.onnx";
+    std::filesystem::copy_file(kFixtures / "models" / "deploy.onnx", config.model);
+    const bool privileged = geteuid() == 0;  // then nothing is unreadable
+    constexpr uid_t nobody = 65534;
+    if (privileged) REQUIRE(seteuid(nobody) == 0);
+    const auto searched = run(config);
+    if (privileged) REQUIRE(seteuid(0) == 0);
+    REQUIRE(searched.lines.size() == 2);
+    CHECK(searched.lines[0]["file"] == (root / "a").string());
+    CHECK(searched.lines[0]["error"] == "expected a folder that can be read");
+    CHECK(searched.lines[1]["class"] == "red");
+    CHECK(searched.counts.unreadable == 1);
+    std::filesystem::permissions(root / "a", std::filesystem::perms::owner_all);
+    std::filesystem::remove_all(root);
 }
 
 TEST_CASE("probabilities that are not finite are an error of the file") {

@@ -102,4 +102,5 @@ TEST_CASE("the rule: flips outside the margin, and the percentile of the differe
           std::vector<std::string>{"1 flip outside the margin of 0.01",
                                    "99th percentile of the logit difference 0.1, above 0.01"});
     CHECK(outcome.disagreements({.margin = 0.06, .quantile_bound = 0.2}).empty());
+    CHECK(outcome.disagreements({.margin = 0, .quantile_bound = 0, .expects_reference = false}).empty());
 }

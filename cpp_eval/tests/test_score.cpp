@@ -95,6 +95,48 @@ TEST_CASE("the model's hash is handed on") {
     CHECK(report_of(config_for("log.onnx"))["model"]["model_sha256"].is_null());
 }
 
+TEST_CASE("a file that says it is another model is scored, and not judged unless that is asked for") {
+    auto config = config_for("another.onnx");
+    auto report = report_of(config);
+    CHECK(report["judged"] == false);
+    CHECK(report["conditions"][0]["flips"].size() == 1);
+    CHECK(report["conditions"][0]["agrees"].is_null());
+    CHECK(report["conditions"][0]["reasons"].empty());
+    CHECK(report["conditions"][1]["agrees"] == false);  // its images leave the ball, whoever classifies them
+    config.judge = Judge::always;
+    report = report_of(config);
+    CHECK(report["judged"] == true);
+    CHECK(report["conditions"][0]["agrees"] == false);
+}
+
+TEST_CASE("agreement that is not judged is neither true nor false") {
+    auto config = config_for("flatten.onnx", "folder.h5");
+    CHECK(report_of(config)["agrees"] == true);
+    config.judge = Judge::never;
+    CHECK(report_of(config)["agrees"].is_null());
+    config.model = kFixtures / "models" / "log.onnx";
+    CHECK(report_of(config)["agrees"] == false);  // logits that are not finite need no reference
+}
+
+TEST_CASE("of several outputs the first that holds logits of the bundle's classes counts") {
+    CHECK(report_of(config_for("two_outputs.onnx"))["conditions"][0]["accuracy"] == 0.75);
+}
+
+TEST_CASE("a model whose axes are left open is scored all the same") {
+    CHECK(report_of(config_for("open_axes.onnx"))["conditions"][0]["accuracy"] == 0.75);
+}
+
+TEST_CASE("every provider that the library lists can be asked for by that name") {
+    RuntimeLibrary library;
+    for (const std::string& name : Ort::GetAvailableProviders()) {
+        auto config = config_for("flatten.onnx");
+        config.runtime.provider = name;
+        const std::string message = score_error(config);
+        INFO(name << ": " << message);
+        CHECK_FALSE(contains(message, "Unknown provider"));
+    }
+}
+
 TEST_CASE("a table has one row a condition and an empty cell for what is undefined") {
     const auto table = to_csv(report_of(config_for("flatten.onnx")));
     CHECK(std::count(table.begin(), table.end(), '\n') == 4);

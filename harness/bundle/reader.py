@@ -1,16 +1,24 @@
 """Reading a bundle: everything is validated at the edge, images and logits are streamed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.bundle.schema import SCHEMA_VERSION, BundleCondition, check_images, check_labels, check_logits, from_stored
+from harness.bundle.schema import (
+    SCHEMA_VERSION,
+    BundleCondition,
+    check_counts,
+    check_images,
+    check_labels,
+    check_logits,
+    from_stored,
+)
 from harness.errors import DataError
 from harness.spec import parse_spec
 
@@ -69,13 +77,13 @@ class Bundle:
         """Returns the row (N,) of each example in the condition that `clean` names."""
         stored = self.condition(name)
         with _opened(self.path) as file:
-            return _rows(file["conditions"][name], stored.n)
+            return _rows(_group(file["conditions"], name, f"{self.path}: /conditions"), stored.n)
 
     def batches(self, name: str, size: int) -> Iterator[Batch]:
         """Streams a condition, `size` examples at a time.
 
         Raises:
-            DataError: if the condition does not exist, its data is damaged, or a value is not finite.
+            DataError: if the condition does not exist, its data is damaged, or a value is not finite, or not in [0,1].
         """
         stored = self.condition(name)
         place = f"{self.path}: /conditions/{name}"
@@ -106,10 +114,13 @@ def contents_of(file: h5py.File, path: Path) -> Bundle:
     version = from_stored(file.attrs.get("schema_version"))
     if version != SCHEMA_VERSION:
         raise DataError(f"{path}: attribute schema_version: expected {SCHEMA_VERSION}, got {version}")
-    class_names = tuple(name.decode() for name in file["class_names"][:])
-    groups = sorted(file["conditions"].values(), key=lambda group: int(group.attrs["position"]))
-    if not groups:
-        raise DataError(f"{path}: expected at least one condition, got none")
+    root = f"{path}: "
+    names, stored = _dataset(file, "class_names", root), _group(file, "conditions", root)
+    check_counts(classes=len(names), conditions=len(stored), place=str(path))
+    class_names = tuple(name.decode() for name in names[:])
+    found = [_group(stored, name, f"{root}/conditions") for name in stored]
+    groups = sorted(found, key=lambda group: int(group.attrs["position"]))
+    _check_room(file, groups, path)
     conditions = tuple(_stored(group, len(class_names), f"{path}: {group.name}") for group in groups)
     shape = conditions[0].shape
     for condition in conditions:
@@ -125,7 +136,7 @@ def _stored(group: h5py.Group, classes: int, place: str) -> StoredCondition:
     fields = {name: from_stored(value) for name, value in group.attrs.items() if name not in {"position", "eps", "eps_text"}}
     fields |= {"name": group.name.rpartition("/")[2], "eps": from_stored(group.attrs.get("eps_text"))}
     spec = parse_spec(BundleCondition, fields, where=place, error=DataError)
-    x, logits = group["x"], group.get("logits")
+    x, logits = _dataset(group, "x", place), _dataset(group, "logits", place) if "logits" in group else None
     if x.ndim != 4 or x.dtype != np.float32 or not x.size:
         raise DataError(f"{place}/x: expected float32 of shape (N, C, H, W), none of them 0, got {x.dtype} {x.shape}")
     check_labels(group["y"][:], len(x), classes, place=place)
@@ -150,6 +161,38 @@ def _check_pairing(groups: h5py.Group, stored: StoredCondition, place: str) -> N
         raise DataError(f"{place}/y: expected the labels of {wanted!r}, got others")
 
 
+def _check_room(file: h5py.File, groups: Sequence[h5py.Group], path: Path) -> None:
+    """Checks that no more labels and rows are to be read than the file has room for: they are stored as they are.
+
+    A file may declare what was never written, and link one data set from many places.
+    """
+    numbers = [_dataset(group, name, f"{path}: {group.name}") for group in groups for name in ("y", "rows") if name in group]
+    wanted, room = sum(found.size for found in numbers), file.id.get_filesize() // np.dtype(np.int64).itemsize
+    if wanted > room:
+        raise DataError(f"{path}: expected at most as many labels and rows as the file has room for, {room}, got {wanted}")
+
+
+def _group(parent: h5py.Group, name: str, where: str) -> h5py.Group:
+    return _own(parent, name, where, h5py.Group)
+
+
+def _dataset(parent: h5py.Group, name: str, where: str) -> h5py.Dataset:
+    found = _own(parent, name, where, h5py.Dataset)
+    if found.is_virtual or found.external is not None:
+        raise DataError(f"{where}/{name}: expected values in the file itself, got some elsewhere")
+    return found
+
+
+def _own(parent: h5py.Group, name: str, where: str, kind: type) -> Any:
+    """Returns an object of the file itself: a link to another file would take values from there."""
+    link, place = parent.get(name, getlink=True), f"{where}/{name}"
+    if link is not None and not isinstance(link, h5py.HardLink):
+        raise DataError(f"{place}: expected an object of the file itself, got a link elsewhere")
+    if not isinstance(found := parent[name], kind):
+        raise DataError(f"{place}: expected a {kind.__name__.lower()}, got a {type(found).__name__.lower()}")
+    return found
+
+
 def _rows(group: h5py.Group, n: int) -> NDArray[np.int64]:
     return group["rows"][:] if "rows" in group else np.arange(n, dtype=np.int64)
 
@@ -160,5 +203,5 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+    except (OSError, KeyError, AttributeError, TypeError, ValueError, RuntimeError, MemoryError) as error:
         raise DataError(f"{path}: expected a readable bundle, got {type(error).__name__}: {error}") from error

@@ -29,6 +29,12 @@ from harness.threat import Norm
 SCHEMA_VERSION = 1
 """Version of the layout above; a reader refuses any other."""
 
+MOST_CLASSES = 10_000
+"""A confusion matrix has their square."""
+MOST_CONDITIONS = 1_000
+BOUNDS_TOLERANCE = 1e-6
+"""How far outside [0,1] rounding may leave a pixel."""
+
 Kind = Literal["clean", "attack", "corruption", "trigger", "rounded8bit", "jpeg", "folder"]
 Compression = Literal["lzf", "gzip", "none"]
 
@@ -58,12 +64,26 @@ def check_images(x: NDArray[np.float32], place: str) -> None:
     """Checks images (N, C, H, W).
 
     Raises:
-        DataError: if shape or type differ, or a value is not finite.
+        DataError: if shape or type differ, or a value is not finite, or not in [0,1].
     """
     if x.ndim != 4 or x.dtype != np.float32:
         raise DataError(f"{place}/x: expected float32 of shape (N, C, H, W), got {x.dtype} {x.shape}")
     if not np.isfinite(x).all():
         raise DataError(f"{place}/x: expected finite values, got NaN or infinity")
+    if x.size and (x.min() < -BOUNDS_TOLERANCE or x.max() > 1 + BOUNDS_TOLERANCE):
+        raise DataError(f"{place}/x: expected values from 0 to 1, got {x.min():.6g} to {x.max():.6g}")
+
+
+def check_counts(*, classes: int, conditions: int, place: str) -> None:
+    """Checks how many classes and conditions there are.
+
+    Raises:
+        DataError: if there are none, or more than any reader takes.
+    """
+    for count, most, what in ((classes, MOST_CLASSES, "class name"), (conditions, MOST_CONDITIONS, "condition")):
+        if not 1 <= count <= most:
+            found = count or "none"
+            raise DataError(f"{place}: expected at least one {what} and at most {most}, got {found}")
 
 
 def check_labels(y: NDArray[np.int64], n: int, classes: int, *, place: str) -> None:

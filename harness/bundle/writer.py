@@ -16,6 +16,7 @@ from harness.bundle.schema import (
     SCHEMA_VERSION,
     BundleCondition,
     Compression,
+    check_counts,
     check_images,
     check_labels,
     check_logits,
@@ -61,13 +62,13 @@ class ConditionWriter:
         """Adds a batch of any size.
 
         Args:
-            x: Images (B, C, H, W), float32, finite.
+            x: Images (B, C, H, W), float32, in [0,1].
             y: True class indices (B,), int64.
             logits: PyTorch's logits (B, K), float32, finite; given for every batch or for none.
             rows: Rows (B,) of these examples in the condition that `clean` names; given for every batch or for none.
 
         Raises:
-            DataError: if an array has another shape or type, a value that is not finite, or a label out of range.
+            DataError: if an array has another shape or type, a value that is not finite, or a pixel or label out of range.
         """
         place = str(self._group.name)
         check_images(x, place)
@@ -133,8 +134,7 @@ class BundleWriter:
         compression: Compression = "lzf",
     ) -> None:
         """See the class."""
-        if not class_names:
-            raise DataError(f"{path}: expected at least one class name, got none")
+        check_counts(classes=len(class_names), conditions=1, place=str(path))
         self._path, self._compression = path, compression
         self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         self._class_names = tuple(class_names)
@@ -154,6 +154,7 @@ class BundleWriter:
         try:
             with self._file:
                 if kind is None:
+                    self._file.flush()
                     contents_of(self._file, self._path)
             if kind is None:
                 self._temporary.replace(self._path)

@@ -17,14 +17,16 @@ class Rule:
     """A flip is excused where the reference preferred its own class by no more than this."""
     quantile_bound: float = 1e-3
     """Largest 99th percentile of the examples' largest absolute differences."""
+    expects_reference: bool = True
+    """Whether the reference's logits are expected; where they are not, the comparison is a measurement alone."""
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """Logits of a runtime beside those of the reference; an example with a logit that is not finite has no prediction."""
 
-    reference: NDArray[np.float32]
-    """(N, K), finite."""
+    reference: NDArray[np.float32] | None
+    """(N, K), finite; None where there is none: then nothing below that compares is defined."""
     found: NDArray[np.float32]
     """(N, K)."""
 
@@ -41,11 +43,13 @@ class Comparison:
     @property
     def agreement(self) -> float:
         """Share of the examples with the reference's class."""
-        return share(self.predicted == self.reference.argmax(axis=1))
+        return float("nan") if self.reference is None else share(self.predicted == self.reference.argmax(axis=1))
 
     @cached_property
     def flip_margins(self) -> NDArray[np.float64]:
         """By how much the reference preferred its own class, for each example with another class here."""
+        if self.reference is None:
+            return np.empty(0)
         own = self.reference.argmax(axis=1)
         flipped = np.flatnonzero(self.finite & (self.predicted != own))
         rows = self.reference[flipped].astype(np.float64)
@@ -55,6 +59,8 @@ class Comparison:
     @cached_property
     def differences(self) -> NDArray[np.float64]:
         """The largest absolute difference of a logit, for each example with finite logits."""
+        if self.reference is None:
+            return np.empty(0)
         pairs = self.found[self.finite].astype(np.float64), self.reference[self.finite].astype(np.float64)
         return np.abs(pairs[0] - pairs[1]).max(axis=1)
 
@@ -77,6 +83,8 @@ class Comparison:
         reasons = []
         if unfinished := int((~self.finite).sum()):
             reasons.append(f"{_counted(unfinished, 'example')} with a logit that is not finite")
+        if self.reference is None or not rule.expects_reference:
+            return tuple(reasons)
         if flips := self.flips_outside(rule.margin):
             reasons.append(f"{_counted(flips, 'flip')} outside the margin of {rule.margin:.3g}")
         if self.p99_difference > rule.quantile_bound:

@@ -1,29 +1,30 @@
 """Cross-checks a suite: its trained models, exported, score the images that they were measured on, in every runtime."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import torch
 
-from harness.bundle import read_bundle
+from harness.bundle import Bundle, read_bundle
 from harness.crossruntime.compare import Rule
 from harness.crossruntime.runtimes import INSTALL, OnnxCpp, OnnxPython, PyTorch, Runtime, find_program, open_logits_model
 from harness.crossruntime.selection import bundling_of, variants_of
 from harness.crossruntime.table import Scored, table_of
 from harness.deployment import Workbench, model_files, open_workbench
 from harness.entries import Precision
-from harness.errors import StepFailed
+from harness.errors import HarnessError, StepFailed
 from harness.export.metadata import Metadata, model_sha256
-from harness.progress import Progress
+from harness.export.runtime import OnnxModel
+from harness.progress import Progress, Silent
 from harness.reports.files import write_text
 from harness.reports.html import REPORT, render
 from harness.reports.load import load_results
 from harness.reports.tables import write_csv
 from harness.runner import DEFAULT_RESULTS
-from harness.steps.bundle import Bundling
 from harness.steps.export import ModelFile
 from harness.steps.train import Train
 from harness.suite import Suite, Variant
@@ -35,6 +36,14 @@ PRECISIONS: Mapping[str, Precision] = {"float32": "float32", "int8": "int8", "fl
 """What a file says of itself -> precision."""
 
 
+Judge = Literal["auto", "always", "never"]
+"""Whether the bundle's logits are expected of a user's file; auto: unless it is, or may be, another model."""
+JUDGES: tuple[Judge, ...] = ("auto", "always", "never")
+UNJUDGED = "agreement is not judged: the file is, or may be, another model than the images' own; --judge always judges it"
+OWN_FILE = "crossruntime_{}.csv"
+"""Name of the table of a user's file, by the file's own."""
+
+
 @dataclass(frozen=True)
 class Crosscheck:
     """What every runtime made of the same images."""
@@ -43,13 +52,15 @@ class Crosscheck:
     """The table as a file."""
     table: pd.DataFrame
     failures: tuple[str, ...] = ()
-    """Model files and bundles that could not be made, one line each."""
+    """Model files and bundles that could not be made or scored, one line each."""
     note: str = ""
-    """What is missing, and what to install; empty if nothing is."""
+    """What is missing, and what to install or to ask for; empty if nothing is."""
+    bundles: Mapping[str, Path] = field(default_factory=dict)
+    """The stored images by the model's label: what `harness_eval score --bundle` takes."""
 
     @property
     def agrees(self) -> bool:
-        """Whether every runtime computes what PyTorch computes."""
+        """Whether every runtime computes what PyTorch computes, as far as that is judged."""
         return not self.failures and bool(self.table["agrees"].dropna().all())
 
 
@@ -71,25 +82,25 @@ def crosscheck(
         progress: Where to show progress, by default nowhere.
 
     Raises:
-        HarnessError: if a model is not trained yet, or HARNESS_EVAL names no program. A file that cannot be made, or
-            that does not compute what PyTorch computes, does not raise: it is a failure of the cross-check.
+        HarnessError: if a model is not trained yet, or HARNESS_EVAL names no program. A file that cannot be made or
+            scored, or that does not compute what PyTorch computes, does not raise: it is a failure of the cross-check.
     """
     bench = open_workbench(suite, store=store, device=device, progress=progress)
     models = {variant: bench.training(variant) for variant in variants_of(suite) if variant in bench.plan.training}
-    program = find_program()
-    failures: list[str] = []
-    scored: list[Scored] = []
+    program, scores = find_program(), _Scores(_rule_of(suite), bench.context.progress)
+    bundles: dict[str, Path] = {}
     for variant, model in models.items():
         files, bundling = _files_of(bench, variant), bundling_of(bench.plan, variant, bench.context.data.class_names)
-        failures += bench.finish(*files.values(), bundling)
+        scores.failures.extend(bench.finish(*files.values(), bundling))
         if bench.context.entry(bundling) is not None:
+            bundles[model.label] = bundling.file(bench.context)
             runtimes = _runtimes_of(bench, model, files=files, program=program)
-            scored += _score(runtimes, bundling, label=model.label, bench=bench)
-    table, folder = table_of(scored), out or DEFAULT_RESULTS / suite.name
+            scores.add(model.label, bundles[model.label], runtimes)
+    table, folder = table_of(scores.scored), out or DEFAULT_RESULTS / suite.name
     write_csv(table, folder / TABLE)
     if (folder / "cells.csv").is_file():
         write_text(folder / REPORT, render(load_results(folder)))
-    return Crosscheck(folder / TABLE, table, tuple(failures), "" if program else INSTALL)
+    return Crosscheck(folder / TABLE, table, tuple(scores.failures), "" if program else INSTALL, bundles)
 
 
 def crosscheck_file(
@@ -97,6 +108,7 @@ def crosscheck_file(
     path: Path,
     *,
     model: str | None = None,
+    judge: Judge = "auto",
     out: Path | None = None,
     store: Path | None = None,
     device: str = "auto",
@@ -108,6 +120,7 @@ def crosscheck_file(
         suite: The suite, from `load_suite`.
         path: The file: float images (N, 3, R, R) in [0,1] to logits (N, K).
         model: Name of the model; where it is left out the one that the file was exported from, else the suite's first.
+        judge: Whether that model's logits are expected; auto: where the model was named, or the file says that it is it.
         out: Folder of the results, by default results/<suite>; the table gets the name crossruntime_<file>.csv.
         store: Folder of the finished steps, by default results/.store.
         device: Where attacks run.
@@ -118,18 +131,78 @@ def crosscheck_file(
             unknown or not trained yet, or its images cannot be stored.
     """
     bench = open_workbench(suite, store=store, device=device, progress=progress)
-    onnx = open_logits_model(path, len(bench.context.data.class_names))
+    onnx = open_logits_model(path, bench.context.data.class_names)
     onnx.logits(np.full((1, 3, suite.dataset.resolution, suite.dataset.resolution), 0.5, np.float32))
     variant = suite.variant(model) if model else _origin(bench, onnx.metadata)
-    label, program = bench.training(variant).label, find_program()
-    bundling = bundling_of(bench.plan, variant, bench.context.data.class_names)
+    label, bundling = bench.training(variant).label, bundling_of(bench.plan, variant, bench.context.data.class_names)
     if failures := bench.finish(bundling):
         raise StepFailed(failures[0])
+    bundle = read_bundle(bundling.file(bench.context))
+    own = model is not None or (onnx.metadata is not None and onnx.metadata.model_sha256 == bundle.model_sha256)
+    rule = replace(_rule_of(suite), expects_reference=_expected(judge, own=own))
+    target = (out or DEFAULT_RESULTS / suite.name) / OWN_FILE.format(path.stem)
+    return _score_file(onnx, bundle, rule=rule, label=label, target=target, progress=bench.context.progress)
+
+
+def crosscheck_bundle(
+    bundle_path: Path,
+    path: Path,
+    *,
+    judge: Judge = "auto",
+    rule: Rule | None = None,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> Crosscheck:
+    """Scores a user's own ONNX file on the images of a bundle: neither suite, nor data, nor trained model is needed.
+
+    Args:
+        bundle_path: The bundle; one without logits gives accuracies and no agreement.
+        path: The file: float images (N, C, H, W) in [0,1] to logits (N, K).
+        judge: Whether the bundle's logits are expected; auto: unless the file says that it is another model.
+        rule: The rule of agreement.
+        out: Folder of the table crossruntime_<file>.csv, by default results.
+        progress: Where to show progress, by default nowhere.
+
+    Raises:
+        HarnessError: if one of the two is missing or damaged, or they do not fit.
+    """
+    bundle = read_bundle(bundle_path)
+    onnx = open_logits_model(path, bundle.class_names)
+    onnx.logits(np.full((1, *bundle.conditions[0].shape), 0.5, np.float32))
+    own = onnx.metadata is None or not bundle.model_sha256 or onnx.metadata.model_sha256 == bundle.model_sha256
+    rule = replace(rule or Rule(), expects_reference=_expected(judge, own=own))
+    target = (out or DEFAULT_RESULTS) / OWN_FILE.format(path.stem)
+    return _score_file(onnx, bundle, rule=rule, label=bundle.model, target=target, progress=progress or Silent())
+
+
+def _score_file(onnx: OnnxModel, bundle: Bundle, *, rule: Rule, label: str, target: Path, progress: Progress) -> Crosscheck:
     precision = PRECISIONS["float32" if onnx.metadata is None else onnx.metadata.precision]
-    table = table_of(_score(_onnx_runtimes(path, precision, program), bundling, label=label, bench=bench))
-    target = (out or DEFAULT_RESULTS / suite.name) / f"crossruntime_{path.stem}.csv"
+    program, scores = find_program(), _Scores(rule, progress)
+    scores.add(onnx.path.stem, bundle.path, _onnx_runtimes(onnx.path, precision, program))
+    table = table_of(scores.scored)
     write_csv(table, target)
-    return Crosscheck(target, table, note="" if program else INSTALL)
+    notes = ("" if rule.expects_reference else UNJUDGED, "" if program else INSTALL)
+    return Crosscheck(target, table, tuple(scores.failures), "\n".join(filter(None, notes)), {label: bundle.path})
+
+
+def expect_judge(text: str) -> Judge:
+    """Returns a word that someone typed as one of those that there are.
+
+    Raises:
+        HarnessError: if it is another one.
+    """
+    for judge in JUDGES:
+        if text == judge:
+            return judge
+    raise HarnessError(f"--judge: expected {', '.join(JUDGES)}, got {text!r}")
+
+
+def _expected(judge: Judge, *, own: bool) -> bool:
+    return judge == "always" or (judge == "auto" and own)
+
+
+def _rule_of(suite: Suite) -> Rule:
+    return Rule(suite.crosscheck.margin, suite.crosscheck.quantile_bound)
 
 
 def _files_of(bench: Workbench, variant: Variant) -> dict[Precision, ModelFile]:
@@ -148,20 +221,32 @@ def _runtimes_of(
 
 
 def _onnx_runtimes(path: Path, precision: Precision, program: Path | None) -> Iterator[tuple[Precision, Runtime]]:
-    yield precision, OnnxPython(path)
+    """Yields the runtimes with as many threads as PyTorch uses, so that their speeds can be compared."""
+    yield precision, OnnxPython(path, torch.get_num_threads())
     if program is not None:
-        yield precision, OnnxCpp(path, program)
+        yield precision, OnnxCpp(path, program, torch.get_num_threads())
 
 
-def _score(runtimes: Iterable[tuple[Precision, Runtime]], bundling: Bundling, *, label: str, bench: Workbench) -> list[Scored]:
-    entry, bundle = bench.plan.suite.crosscheck, read_bundle(bundling.file(bench.context))
-    rule, wanted = Rule(entry.margin, entry.quantile_bound), list(runtimes)
-    scored = []
-    with bench.context.progress.task(f"score {label} in {len(wanted)} ways", len(wanted)) as advance:
-        for precision, runtime in wanted:
-            scored.append(Scored(label, runtime.NAME, precision, runtime.score(bundle, rule)))
-            advance(1, f"{runtime.NAME}, {precision}")
-    return scored
+@dataclass(frozen=True)
+class _Scores:
+    """Collects scores, and one line for each runtime that gave none: the others count all the same."""
+
+    rule: Rule
+    progress: Progress
+    scored: list[Scored] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def add(self, label: str, path: Path, runtimes: Iterable[tuple[Precision, Runtime]]) -> None:
+        """Scores a bundle in some runtimes."""
+        wanted = list(runtimes)
+        with self.progress.task(f"score {label} in {len(wanted)} ways", len(wanted)) as advance:
+            for precision, runtime in wanted:
+                try:
+                    scores = runtime.score(read_bundle(path), self.rule)
+                    self.scored.append(Scored(label, runtime.NAME, precision, scores))
+                except HarnessError as error:
+                    self.failures.append(f"{label}, {runtime.NAME}, {precision}: {error}")
+                advance(1, f"{runtime.NAME}, {precision}")
 
 
 def _origin(bench: Workbench, metadata: Metadata | None) -> Variant:

@@ -7,12 +7,13 @@ import shutil
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 import numpy as np
+import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -56,7 +57,8 @@ class PyTorch(Runtime):
 
     def score(self, bundle: Bundle, rule: Rule) -> Sequence[Score]:
         """See `Runtime.score`."""
-        return list(scores_of(bundle, self._logits, rule))
+        threads, version = torch.get_num_threads(), str(torch.__version__)
+        return [replace(score, threads=threads, version=version) for score in scores_of(bundle, self._logits, rule)]
 
     @torch.inference_mode()
     def _logits(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -70,10 +72,14 @@ class OnnxPython(Runtime):
     NAME: ClassVar[str] = "ONNX Runtime (Python)"
 
     path: Path
+    threads: int | None = None
+    """Threads inside an operator, or None for the runtime's choice."""
 
     def score(self, bundle: Bundle, rule: Rule) -> Sequence[Score]:
         """See `Runtime.score`."""
-        return list(scores_of(bundle, open_logits_model(self.path, len(bundle.class_names)).logits, rule))
+        model = open_logits_model(self.path, bundle.class_names, threads=self.threads)
+        version = str(onnxruntime.__version__)
+        return [replace(score, threads=self.threads, version=version) for score in scores_of(bundle, model.logits, rule)]
 
 
 @dataclass(frozen=True)
@@ -84,19 +90,24 @@ class OnnxCpp(Runtime):
 
     path: Path
     program: Path
+    threads: int | None = None
+    """Threads inside an operator, or None for the program's choice."""
 
     def score(self, bundle: Bundle, rule: Rule) -> Sequence[Score]:
         """See `Runtime.score`."""
         report = self._report(bundle, rule)
         found = {condition["name"]: condition for condition in report["conditions"]}
-        return [_score_of(stored.spec.name, found, bundle) for stored in bundle.conditions]
+        threads, version = report["runtime"]["threads"], report["versions"]["onnxruntime"]
+        scores = (_score_of(stored.spec.name, found, bundle) for stored in bundle.conditions)
+        return [replace(score, threads=threads, version=version) for score in scores]
 
     def _report(self, bundle: Bundle, rule: Rule) -> dict[str, Any]:
         with TemporaryDirectory() as folder:
             out = Path(folder) / "report.json"
             files = ["--model", str(self.path), "--bundle", str(bundle.path), "--out", str(out), "--batch", str(BATCH), "--quiet"]
             bounds = ["--margin", str(rule.margin), "--quantile-bound", str(rule.quantile_bound)]
-            done = self._run("score", *files, *bounds)
+            judge = ["--judge", "always" if rule.expects_reference else "never"]
+            done = self._run("score", *files, *bounds, *judge, "--threads", str(self.threads or 0))
             said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix(f"{PROGRAM}: ")
             if done.returncode == BAD_INPUT:
                 raise ModelError(said)
@@ -113,13 +124,13 @@ class OnnxCpp(Runtime):
             raise HarnessError(f"{self.program}: expected a program that starts, got: {error.strerror or error}") from error
 
 
-def open_logits_model(path: Path, num_classes: int) -> OnnxModel:
+def open_logits_model(path: Path, class_names: Sequence[str], *, threads: int | None = None) -> OnnxModel:
     """Opens an ONNX file that maps images in [0,1] to logits.
 
     Raises:
-        ModelError: if it is missing or damaged, is a deployment graph, or has another number of classes.
+        ModelError: if it is missing or damaged, is a deployment graph, or has other classes.
     """
-    model = OnnxModel(path, num_classes=num_classes)
+    model = OnnxModel(path, threads=threads, class_names=class_names)
     if model.takes_pixels:
         raise ModelError(f"{path}: expected float images (N, 3, H, W) to logits, got a deployment graph of uint8 pixels")
     return model
@@ -149,12 +160,13 @@ def _score_of(name: str, found: Mapping[str, Mapping[str, Any]], bundle: Bundle)
         robust_accuracy=_number(row["robust_accuracy"]),
         attack_success_rate=_number(row["attack_success_rate"]),
         agreement=_number(row["top1_agreement"]),
-        flips=len(row["flips"] or ()),
-        flips_outside_margin=row["flips_outside_margin"] or 0,
+        flips=None if row["flips"] is None else len(row["flips"]),
+        flips_outside_margin=row["flips_outside_margin"],
         max_difference=_number(difference.get("max")),
         p99_difference=_number(difference.get("p99")),
         images_per_second=row["images_per_second"],
         reasons=tuple(row["reasons"]),
+        judged=row["logit_diff"] is not None and row["agrees"] is not None,
     )
 
 

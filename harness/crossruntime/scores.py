@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from harness import metrics
 from harness.bundle import Bundle, BundleCondition
 from harness.crossruntime.compare import Comparison, Rule
-from harness.errors import DataError
 from harness.metrics import Flags
 
 BATCH = 32
@@ -34,21 +33,27 @@ class Score:
     attack_success_rate: float
     agreement: float
     """Share of the examples with the class that PyTorch's stored logits have."""
-    flips: int
-    flips_outside_margin: int
+    flips: int | None
+    flips_outside_margin: int | None
     max_difference: float
     p99_difference: float
     images_per_second: float
     """End to end: reading the bundle is in it."""
     reasons: tuple[str, ...]
     """What breaks the rule of agreement; nothing where the runtimes agree."""
+    judged: bool = True
+    """Whether the stored logits exist and were expected; what needs no reference breaks the rule all the same."""
+    threads: int | None = None
+    """Threads inside an operator; None where the runtime chose."""
+    version: str = ""
+    """Of the runtime's library."""
 
 
 def scores_of(bundle: Bundle, forward: Forward, rule: Rule) -> Iterator[Score]:
     """Scores every condition of a bundle, a batch at a time; clean ones come before those that refer to them.
 
     Raises:
-        DataError: if the bundle is damaged or has no reference logits.
+        DataError: if the bundle is damaged.
     """
     forward(np.full((BATCH, *bundle.conditions[0].shape), 0.5, np.float32))  # the first pass allocates and tunes
     correct: dict[str, Flags] = {}
@@ -68,24 +73,25 @@ def scores_of(bundle: Bundle, forward: Forward, rule: Rule) -> Iterator[Score]:
             robust_accuracy=robust,
             attack_success_rate=success,
             agreement=comparison.agreement,
-            flips=len(comparison.flip_margins),
-            flips_outside_margin=comparison.flips_outside(rule.margin),
+            flips=len(comparison.flip_margins) if stored.has_logits else None,
+            flips_outside_margin=comparison.flips_outside(rule.margin) if stored.has_logits else None,
             max_difference=comparison.max_difference,
             p99_difference=comparison.p99_difference,
             images_per_second=len(labels) / seconds,
             reasons=comparison.disagreements(rule),
+            judged=stored.has_logits and rule.expects_reference,
         )
 
 
 def _run(bundle: Bundle, name: str, forward: Forward) -> tuple[NDArray[np.int64], Comparison]:
     labels, references, found = [], [], []
     for batch in bundle.batches(name, BATCH):
-        if batch.logits is None:
-            raise DataError(f"{bundle.path}: /conditions/{name}: expected reference logits, found none")
         labels.append(batch.y)
-        references.append(batch.logits)
         found.append(forward(batch.x))
-    return np.concatenate(labels), Comparison(np.concatenate(references), np.concatenate(found))
+        if batch.logits is not None:
+            references.append(batch.logits)
+    reference = np.concatenate(references) if references else None
+    return np.concatenate(labels), Comparison(reference, np.concatenate(found))
 
 
 def _robustness(

@@ -102,7 +102,8 @@ def _damaged(entry: CrosscheckEntry, cells: Sequence[PlannedCell], examples: Exa
         if not isinstance(cell.step, Corrupted) or cell.cell.corruption not in entry.corruptions:
             continue
         severities = cell.step.corruption.severities
-        if cell.cell.severity == severities[len(severities) // 2]:
+        chosen = (severities[len(severities) // 2],) if entry.severities is None else entry.severities
+        if cell.cell.severity in chosen:
             name = f"{cell.cell.corruption} {cell.cell.severity}"
             condition = BundleCondition(
                 name=name, kind="corruption", digest=cell.digest, attack=cell.cell.corruption, clean=CLEAN

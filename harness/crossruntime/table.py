@@ -12,12 +12,15 @@ COLUMNS = (
     *("model", "condition", "images", "attack", "norm", "eps", "runtime", "precision", "n_examples"),
     *("accuracy", "robust_accuracy", "attack_success_rate", "agreement", "flips", "flips_outside_margin"),
     *("max_difference", "p99_difference", "images_per_second", "agrees", "reasons", "digest"),
+    *("threads", "version"),
 )
 """`images` is the condition's name in the bundle; `digest` is that of the cell of the grid."""
 SUMMARY_COLUMNS = (
-    *("model", "runtime", "precision", "clean accuracy", "robust accuracy, lowest", "agreement, lowest"),
+    *("model", "runtime", "precision", "clean accuracy", "robust accuracy, lowest", "rounded", "JPEG", "agreement, lowest"),
     *("flips outside margin", "largest difference", "images/s", "agrees"),
 )
+TYPES = {"agrees": "boolean", "flips": "Int64", "flips_outside_margin": "Int64", "threads": "Int64"}
+"""Of the columns in which a value may be missing."""
 VERDICTS = {True: "yes", False: "no"}
 
 
@@ -33,15 +36,17 @@ class Scored(NamedTuple):
 def table_of(found: Iterable[Scored]) -> pd.DataFrame:
     """Returns the table.
 
-    The rule of agreement holds for float32; whether INT8 and FP16 will do is for their accuracies to say. All are shown
-    the same images, attacked on the PyTorch model: what INT8 resists of them, an attack on INT8 itself may still break.
+    The rule of agreement holds for float32, where the stored logits are expected of the file; whether INT8 and FP16 will do
+    is for their accuracies to say. All are shown the same images, attacked on the PyTorch model: what INT8 resists of them,
+    an attack on INT8 itself may still break.
     """
     rows = [_row(scored, score) for scored in found for score in scored.scores]
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"agrees": "boolean"})
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(TYPES)
 
 
 def _row(scored: Scored, score: Score) -> dict[str, Any]:
-    condition, judged = score.condition, scored.precision == "float32"
+    condition = score.condition
+    judged = scored.precision == "float32" and (score.judged or bool(score.reasons))
     return {
         **vars(score),
         "model": scored.model,
@@ -59,19 +64,22 @@ def _row(scored: Scored, score: Score) -> dict[str, Any]:
 
 
 def summary_of(table: pd.DataFrame) -> Iterator[list[str]]:
-    """Yields one row of texts for each model, runtime and precision, in `SUMMARY_COLUMNS`."""
+    """Yields one row of texts for each model, runtime and precision, in `SUMMARY_COLUMNS`.
+
+    The lowest robust accuracy of all attacks is told for their images as they are, rounded to 8 bits, and through JPEG.
+    """
     for (model, runtime, precision), rows in table.groupby(["model", "runtime", "precision"], sort=False):
-        attacked = rows.loc[rows["condition"] == "attack", "robust_accuracy"]
+        robust = rows.groupby("condition")["robust_accuracy"].min()
         agrees = rows["agrees"].dropna()
         yield [
             str(model),
             str(runtime),
             str(precision),
             _percent(rows.loc[rows["condition"] == "clean", "accuracy"].min()),
-            _percent(attacked.min()),
+            *(_percent(robust.get(kind)) for kind in ("attack", "rounded8bit", "jpeg")),
             _percent(rows["agreement"].min()),
             str(rows["flips_outside_margin"].sum()),
-            f"{rows['max_difference'].max():.2g}",
+            "" if rows["max_difference"].isna().all() else f"{rows['max_difference'].max():.2g}",
             f"{rows['n_examples'].sum() / (rows['n_examples'] / rows['images_per_second']).sum():,.0f}",
             "" if agrees.empty else VERDICTS[bool(agrees.all())],
         ]
@@ -83,5 +91,5 @@ def disagreements_of(table: pd.DataFrame) -> list[str]:
     return [f"{row['model']}, {row['images']}, {row['runtime']}: {row['reasons']}" for row in broken.to_dict("records")]
 
 
-def _percent(rate: float) -> str:
-    return "" if pd.isna(rate) else f"{100 * rate:.1f}"
+def _percent(rate: float | None) -> str:
+    return "" if rate is None or pd.isna(rate) else f"{100 * rate:.1f}"

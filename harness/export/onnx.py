@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +17,7 @@ from harness.errors import ModelError
 from harness.export.files import provisional
 from harness.export.graphs import DeployGraph
 from harness.export.metadata import Metadata, Preprocessed, Resize, metadata_of
-from harness.export.parity import Parity, Tolerance, measure, require
+from harness.export.parity import Parity, Samples, Tolerance, measure, require
 from harness.export.runtime import OnnxModel
 from harness.precision import full_float32
 
@@ -25,9 +25,6 @@ OPSET = 20
 """The exporter's own opset; 18 is the first that has an antialiased resize."""
 BATCH = 16
 """Images of one parity batch."""
-
-Samples = Mapping[str, Tensor]
-"""Images to compare on, by what they are: "clean", "pgd 8/255". One tensor may hold images of one size only."""
 
 
 def export_model(

@@ -1,13 +1,18 @@
 """Whether an exported file computes what the PyTorch network computes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from torch import Tensor
 
 from harness.errors import ModelError
 from harness.spec import Spec
+
+Samples = Mapping[str, Tensor]
+"""Images to compare on, by what they are: "clean", "pgd 8/255". One tensor may hold images of one size only."""
 
 
 class Tolerance(Spec):

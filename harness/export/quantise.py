@@ -1,6 +1,7 @@
 """Smaller number formats of an exported `model.onnx`: INT8 by static quantisation, and FP16.
 
-Neither is expected to agree with the float model; whether accuracy and hardening survive is a measurement of its own.
+Neither is expected to agree with the float model to the last flip: whether accuracy and hardening survive is a measurement
+of its own. A file that does not predict what the float model predicts at all is refused.
 """
 
 import math
@@ -21,11 +22,17 @@ from onnxruntime.transformers.onnx_model import OnnxModel as GraphTools
 
 from harness.errors import ModelError
 from harness.export.files import provisional, stamp
+from harness.export.parity import Parity, Samples, Tolerance, measure, require
 from harness.export.runtime import OnnxModel
 from harness.images import ImageSplit
 
 BATCH = 16
 """Images of one calibration batch."""
+
+LEAST_AGREEMENT = 0.5
+"""Share of predictions that INT8 keeps at least: a file that changes more than it keeps is a broken one, no coarser one."""
+FP16_SHARE = 0.02
+"""Rounding to 16 bits moves logits by thousandths of their size; beyond this share of the largest one something is wrong."""
 
 PERCENTILE = 99.99
 """Share of an activation's values that its range holds, chosen on training images: on 96 of them that an EfficientNet-B0
@@ -33,7 +40,9 @@ was not calibrated on, INT8 moved its logits by 0.55 (root mean square) and no p
 few largest values of SiLU stretch, by 1.10 and 9 % of them."""
 
 
-def quantise_int8(source: Path, path: Path, *, images: ImageSplit, weight_bits: Literal[7, 8] = 8) -> None:
+def quantise_int8(
+    source: Path, path: Path, *, images: ImageSplit, samples: Samples, weight_bits: Literal[7, 8] = 8
+) -> dict[str, Parity]:
     """Writes an INT8 form of a model: 8-bit activations, weights with one scale a channel, quantise-dequantise nodes.
 
     The ranges of the activations hold all but the outermost values that are seen on the given images.
@@ -42,10 +51,15 @@ def quantise_int8(source: Path, path: Path, *, images: ImageSplit, weight_bits: 
         source: The float model, images to logits.
         path: The file to write; replaced if it exists.
         images: Training images at the model's resolution, read a batch at a time; a hundred are enough.
+        samples: Clean and adversarial images (N, 3, R, R) on which it must keep `LEAST_AGREEMENT` of the predictions.
         weight_bits: 7 for processors without VNNI instructions, where sums of 8-bit products may overflow.
 
+    Returns:
+        The comparison with the source on each of the samples.
+
     Raises:
-        ModelError: if the source is no such model, there are no images, or the result does not run.
+        ModelError: if the source is no such model, there are no images, the result does not run, has logits that are not
+            finite, predicts one class for everything, or changes too many predictions.
     """
     model = _float_model(source)
     calibration = _Calibration(model, images)
@@ -66,10 +80,10 @@ def quantise_int8(source: Path, path: Path, *, images: ImageSplit, weight_bits: 
             # A stride of one batch, or the activations of all images would lie in memory together.
             extra_options={"CalibPercentile": PERCENTILE, "CalibStridedMinMax": 1},
         )
-        _finish(draft, model, precision="int8")
+        return _finish(draft, model, precision="int8", samples=samples)
 
 
-def convert_fp16(source: Path, path: Path) -> None:
+def convert_fp16(source: Path, path: Path, *, samples: Samples) -> dict[str, Parity]:
     """Writes a form of a model with 16-bit floats; images and logits stay float32.
 
     A runtime without 16-bit kernels, as ONNX Runtime on most CPUs, computes in float32 with the rounded weights.
@@ -77,16 +91,20 @@ def convert_fp16(source: Path, path: Path) -> None:
     Args:
         source: The float model, images to logits.
         path: The file to write; replaced if it exists.
+        samples: Clean and adversarial images (N, 3, R, R) on which it must agree within `FP16_SHARE` of the largest logit.
+
+    Returns:
+        The comparison with the source on each of the samples.
 
     Raises:
-        ModelError: if the source is no such model, or the result does not run.
+        ModelError: if the source is no such model, or the result does not run or disagrees.
     """
     model = _float_model(source)
     with provisional(path) as draft:
         graph = GraphTools(convert_float_to_float16(onnx.load(source), keep_io_types=True))
         graph.topological_sort()  # the conversion puts the casts of inputs last
         onnx.save(graph.model, draft)
-        _finish(draft, model, precision="float16")
+        return _finish(draft, model, precision="float16", samples=samples)
 
 
 class _Calibration:
@@ -125,12 +143,34 @@ def _float_model(source: Path) -> OnnxModel:
     return model
 
 
-def _finish(draft: Path, model: OnnxModel, *, precision: Literal["int8", "float16"]) -> None:
-    """Marks a converted file and checks that it loads and runs."""
+def _finish(draft: Path, model: OnnxModel, *, precision: Literal["int8", "float16"], samples: Samples) -> dict[str, Parity]:
+    """Marks a converted file, and compares it with the float model."""
+    if not samples:
+        raise ModelError(f"{draft.name}: expected images to compare on, got none")
     if model.metadata is not None:
         stamp(draft, model.metadata.model_copy(update={"precision": precision}).to_props())
-    side = model.resolution or 224
-    grey = np.full((1, 3, side, side), 0.5, np.float32)
-    logits = OnnxModel(draft, num_classes=model.num_classes).logits(grey)
-    if not np.isfinite(logits).all():
-        raise ModelError(f"{draft.name}: expected finite logits in {precision}, got NaN or infinity")
+    converted, parities = OnnxModel(draft, num_classes=model.num_classes), {}
+    for name, images in samples.items():
+        reference, found = model.logits(images), converted.logits(images)
+        where = f"{draft.name}, {name}"
+        if not np.isfinite(found).all():
+            raise ModelError(f"{where}: expected finite logits in {precision}, got NaN or infinity")
+        if precision == "int8":
+            parities[name] = measure(reference, found, Tolerance())
+            _require_predictions(parities[name], reference, found, where)
+        else:
+            largest = FP16_SHARE * float(np.abs(reference).max(initial=0))
+            tolerance = Tolerance(margin=largest, quantile=largest)
+            parities[name] = measure(reference, found, tolerance)
+            require(parities[name], tolerance, where)
+    return parities
+
+
+def _require_predictions(parity: Parity, reference: NDArray[np.float32], found: NDArray[np.float32], where: str) -> None:
+    classes, kept = len(set(found.argmax(axis=1))), parity.n - parity.flips
+    if classes == 1 < len(set(reference.argmax(axis=1))):
+        raise ModelError(f"{where}: expected predictions as various as the float model's, got one class for all images")
+    if kept < LEAST_AGREEMENT * parity.n:
+        raise ModelError(
+            f"{where}: expected at least {LEAST_AGREEMENT:.0%} of the float model's predictions, got {kept} of {parity.n}"
+        )

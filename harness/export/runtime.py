@@ -1,6 +1,7 @@
 """An ONNX file run by ONNX Runtime: the harness's own, or a user's with no PyTorch model at hand."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,30 +18,42 @@ IMAGE_TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
 
 
 class OnnxModel:
-    """A session on one file; its single input is a batch of images, its single output (N, K).
+    """A session on one file; its single input is a batch of images, and logits its first output that is float (N, K).
+
+    An extent that the file leaves open fits any; an output whose shape is not declared counts where no other fits.
 
     Args:
         path: The ONNX file.
         threads: Threads inside an operator, or None for the runtime's choice.
         provider: ONNX Runtime's name of the execution provider.
         num_classes: The number of classes that the file must have, or None for any.
+        class_names: The names that the file must have, in this order, if it has any; or None for any.
 
     Raises:
-        ModelError: if the file is missing or damaged, the provider is not in this build, the input or the output has
-            another form, or the class count differs.
+        ModelError: if the file is missing or damaged, the provider is not in this build, the input or the outputs have
+            another form, or the class count or the names differ.
     """
 
-    def __init__(self, path: Path, *, threads: int | None = None, provider: str = CPU, num_classes: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int | None = None,
+        provider: str = CPU,
+        num_classes: int | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
         """See the class."""
         self.path = path
         self._session = _open(self.path, threads=threads, provider=provider)
         self._input = self._image_input()
-        self.metadata = Metadata.from_props(self._session.get_modelmeta().custom_metadata_map, str(path))
+        props = self._session.get_modelmeta().custom_metadata_map
+        self.metadata = Metadata.from_props(props, str(path))
         """What the file says of itself; None for a foreign file."""
-        self.num_classes = self._count_classes()
+        self._output, self.num_classes = self._logits_output(len(class_names) if class_names is not None else num_classes)
         """The number of classes K."""
-        if num_classes is not None and self.num_classes != num_classes:
-            raise ModelError(f"{path}: expected {num_classes} classes, got {self.num_classes}")
+        if class_names is not None:
+            _check_names(props, class_names, path)
 
     @property
     def takes_pixels(self) -> bool:
@@ -83,36 +96,68 @@ class OnnxModel:
         """Runs one batch; a file of fixed batch size gets a short batch filled up."""
         filled = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
         try:
-            output: NDArray[np.float32] = self._session.run(None, {self._input.name: np.ascontiguousarray(filled)})[0]
+            output: NDArray[np.float32] = self._session.run([self._output], {self._input.name: np.ascontiguousarray(filled)})[0]
         except Exception as error:  # ONNX Runtime raises a class of its own for each status
             raise ModelError(f"{self.path}: cannot run on images {filled.shape}: {_first_line(error)}") from error
+        if output.shape != (size, self.num_classes):
+            raise ModelError(f"{self.path}: expected logits of shape {(size, self.num_classes)}, got {output.shape}")
         return output[: len(batch)].astype(np.float32, copy=False)
 
     def _image_input(self) -> onnxruntime.NodeArg:
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise ModelError(f"{self.path}: expected one input and one output, got {len(inputs)} and {len(outputs)}")
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1:
+            raise ModelError(f"{self.path}: expected one input, got {len(inputs)}")
         image = inputs[0]
         channel = {"tensor(float)": 1, "tensor(uint8)": 3}.get(image.type)
-        if channel is None or len(image.shape) != 4 or image.shape[channel] != 3:
+        if channel is None or len(image.shape) != 4 or not _open_or(image.shape[channel], 3):
             raise ModelError(
                 f"{self.path}: expected the input float NCHW or uint8 NHWC with 3 channels, "
                 f"got {image.type} {_shown(image.shape)}"
             )
         return image
 
-    def _count_classes(self) -> int:
-        output = self._session.get_outputs()[0]
-        if output.type != "tensor(float)" or len(output.shape) != 2:
-            raise ModelError(f"{self.path}: expected the output float (N, K), got {output.type} {_shown(output.shape)}")
-        classes = output.shape[1]
-        if not isinstance(classes, int):
-            raise ModelError(f"{self.path}: expected a fixed number of classes in the output, got {_shown(output.shape)}")
+    def _logits_output(self, wanted: int | None) -> tuple[str, int]:
+        """Returns the name of the output that holds logits, and their number of classes."""
+        outputs = self._session.get_outputs()
+        floats = [output for output in outputs if output.type == "tensor(float)" and len(output.shape) in {0, 2}]
+        if not floats:
+            shown = ", ".join(f"{output.type} {_shown(output.shape)}" for output in outputs)
+            raise ModelError(f"{self.path}: expected an output float (N, K), got {shown}")
+        fitting = [output for output in floats if output.shape and (wanted is None or _open_or(output.shape[1], wanted))]
+        chosen = (fitting or [output for output in floats if not output.shape] or floats)[0]
+        declared = chosen.shape[1] if chosen.shape else None
+        classes = declared if isinstance(declared, int) else wanted
+        if classes is None:
+            raise ModelError(f"{self.path}: expected a fixed number of classes in the output, got {_shown(chosen.shape)}")
+        if wanted is not None and classes != wanted:
+            raise ModelError(f"{self.path}: expected {wanted} classes, got {classes}")
         if self.metadata is not None and len(self.metadata.class_names) != classes:
             raise ModelError(
                 f"{self.path}: expected {len(self.metadata.class_names)} classes by its names, got {classes} outputs"
             )
-        return classes
+        return str(chosen.name), classes
+
+
+def _check_names(props: Mapping[str, str], expected: Sequence[str], path: Path) -> None:
+    """Compares the class names in a file's metadata, the harness's own or not, with those of the images."""
+    if (text := props.get("class_names")) is None:
+        return
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError:
+        found = None
+    where = f"{path}: metadata class_names"
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise ModelError(f"{where}: expected a JSON list of texts, got {text[:60]}")
+    if len(found) != len(expected):
+        raise ModelError(f"{where}: expected {len(expected)} names, got {len(found)}")
+    for number, (wanted, name) in enumerate(zip(expected, found, strict=True)):
+        if name != wanted:
+            raise ModelError(f"{where}: expected {wanted} as class {number}, got {name}")
+
+
+def _open_or(extent: int | str | None, wanted: int) -> bool:
+    return not isinstance(extent, int) or extent == wanted
 
 
 def _open(path: Path, *, threads: int | None, provider: str) -> onnxruntime.InferenceSession:

@@ -16,6 +16,7 @@ from harness.reports.headline import facts, summary, training_sentences
 from harness.reports.load import Results, load_results
 from harness.reports.models import ModelView, model_views
 from harness.reports.page_tables import PageTable
+from harness.reports.runtime_page import runtime_tables
 from harness.reports.svg import Drawing, drawing_of
 
 REPORT = "report.html"
@@ -105,7 +106,7 @@ def _context(results: Results) -> Mapping[str, Any]:
         "detectors": poison_page.detectors_table(results),
         "detector_curves": [Figure(drawing_of(chart), None) for chart in poison_page.detector_charts(results)],
         "transfer": page_tables.transfer_tables(results),
-        "crossruntime": _crossruntime(results),
+        "crossruntime": runtime_tables(results),
         "cells": page_tables.cells_table(results),
         "provenance": list(_flattened(results.provenance)),
     }
@@ -138,11 +139,6 @@ def _confusions(results: Results, view: ModelView) -> Iterator[Confusion]:
         shares = table.div(table.sum(axis=1).clip(lower=1), axis=0)
         rows = (tuple(zip(counts, rates, strict=True)) for counts, rates in zip(table.to_numpy(), shares.to_numpy(), strict=True))
         yield Confusion(condition.label, tuple(map(str, table.index)), tuple(rows))
-
-
-def _crossruntime(results: Results) -> PageTable | None:
-    table = results.crossruntime
-    return None if table.empty else page_tables.plain_table(table, "The same inputs in every runtime")
 
 
 def _flattened(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -163,32 +163,42 @@ class FromOnnx(ModelFile):
 
     @property
     def inputs(self) -> Mapping[str, Step]:
-        """The float file."""
-        return {"source": self.source}
+        """The float file, and the training that its images are attacked on."""
+        return {"source": self.source, "model": self.source.model}
 
     def identity(self) -> Mapping[str, Any]:
         """See `Step.identity`."""
         return {"format": self.FORMAT}
+
+    def run(self, context: Context, folder: Path) -> None:
+        """See `Step.run`."""
+        images = self.source.samples.images(self.source.model.classifier(context), context)
+        parities = self.convert(context, folder / self.FILE, images)
+        write_json(folder / PARITY, {name: asdict(parity) for name, parity in parities.items()})
+
+    @abstractmethod
+    def convert(self, context: Context, path: Path, images: Mapping[str, Tensor]) -> dict[str, Parity]:
+        """Writes the file and returns its comparison with the float file on some images (N, 3, R, R)."""
 
 
 @dataclass(frozen=True)
 class Fp16(FromOnnx):
     """Writes `fp16.onnx`: weights of 16 bits."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     FORMAT: ClassVar[str] = "fp16"
     FILE: ClassVar[str] = "fp16.onnx"
 
-    def run(self, context: Context, folder: Path) -> None:
-        """See `Step.run`."""
-        convert_fp16(self.source.file(context), folder / self.FILE)
+    def convert(self, context: Context, path: Path, images: Mapping[str, Tensor]) -> dict[str, Parity]:
+        """See `FromOnnx.convert`."""
+        return convert_fp16(self.source.file(context), path, samples=images)
 
 
 @dataclass(frozen=True)
 class Int8(FromOnnx):
     """Writes `int8.onnx`: whole numbers of 8 bits, their ranges taken from training images."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
     FORMAT: ClassVar[str] = "int8"
     FILE: ClassVar[str] = "int8.onnx"
 
@@ -198,10 +208,10 @@ class Int8(FromOnnx):
         """See `Step.identity`."""
         return {**super().identity(), "calibration": self.calibration.json(), "weight_bits": WEIGHT_BITS}
 
-    def run(self, context: Context, folder: Path) -> None:
-        """See `Step.run`."""
-        images = self.calibration.of(context.data)
-        quantise_int8(self.source.file(context), folder / self.FILE, images=images, weight_bits=WEIGHT_BITS)
+    def convert(self, context: Context, path: Path, images: Mapping[str, Tensor]) -> dict[str, Parity]:
+        """See `FromOnnx.convert`."""
+        seen = self.calibration.of(context.data)
+        return quantise_int8(self.source.file(context), path, images=seen, samples=images, weight_bits=WEIGHT_BITS)
 
 
 def _pixels(images: Mapping[str, Tensor]) -> dict[str, Tensor]:

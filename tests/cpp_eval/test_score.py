@@ -6,6 +6,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import h5py
 import numpy as np
 import onnxruntime
 import pytest
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from harness import metrics
 from harness.bundle import BundleCondition, BundleWriter
+from harness.export.files import stamp
 from harness.threat import Norm, ThreatModel
 from tests.cpp_eval.conftest import CLASSES, Run, built, execute
 
@@ -148,6 +150,38 @@ def test_changed_logits_are_found_as_flips_and_quantiles(harness_eval: Evaluator
     assert run.code == 1
 
 
+def test_a_file_that_says_it_is_another_model_is_not_judged_unless_asked(
+    harness_eval: Evaluator, small_net: Path, tmp_path: Path
+) -> None:
+    x = images()
+    logits = logits_of(small_net, x)
+    bundle = write(tmp_path / "bundle.h5", {CLEAN: (x, logits.argmax(1), logits[:, ::-1].copy())})
+    other = tmp_path / "other.onnx"
+    other.write_bytes(small_net.read_bytes())
+    stamp(other, {"model_sha256": "11"})
+    run = harness_eval("score", "--model", other, "--bundle", bundle, "--quiet")
+    assert (run.code, run.report["judged"], run.report["agrees"]) == (0, False, None)
+    assert run.report["conditions"][0]["flips_outside_margin"] > 0
+    assert run.err.splitlines() == [
+        f"harness_eval: {other}: another model than the bundle's, by its model_sha256; "
+        "agreement is not judged (--judge always does)"
+    ]
+    assert harness_eval("score", "--model", other, "--bundle", bundle, "--quiet", "--judge", "always").code == 1
+    assert harness_eval("score", "--model", small_net, "--bundle", bundle, "--quiet").code == 1
+    never = harness_eval("score", "--model", small_net, "--bundle", bundle, "--quiet", "--judge", "never")
+    assert (never.code, never.err) == (0, "")
+
+
+def test_images_of_255_are_no_bundle(harness_eval: Evaluator, small_net: Path, sweep: Path, tmp_path: Path) -> None:
+    pixels = tmp_path / "pixels.h5"
+    pixels.write_bytes(sweep.read_bytes())
+    with h5py.File(pixels, "r+") as file:
+        file["conditions/clean/x"][...] = 255 * file["conditions/clean/x"][...]
+    run = harness_eval("score", "--model", small_net, "--bundle", pixels, "--quiet")
+    assert run.code == 2
+    assert run.err.startswith(f"harness_eval: {pixels}: /conditions/clean/x: example 0: expected values from 0 to 1, got one ")
+
+
 def test_a_users_own_model_is_scored_without_reference_logits(harness_eval: Evaluator, small_net: Path, tmp_path: Path) -> None:
     x = images()
     y = labels_for(logits_of(small_net, x))
@@ -218,6 +252,7 @@ def test_bad_input_is_one_line_and_exit_code_2(harness_eval: Evaluator, cpp_fixt
         ("score", "--model", "m.onnx", "--bundle", "b.h5", "--optimization-level", "most"),
         ("score", "--model", "m.onnx", "--bundle", "b.h5", "--provider-option", "novalue"),
         ("score", "--model", "m.onnx", "--bundle", "b.h5", "--margin", ""),
+        ("score", "--model", "m.onnx", "--bundle", "b.h5", "--judge", "often"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_and_exit_code_2(harness_eval: Evaluator, arguments: tuple[str, ...]) -> None:

@@ -1,18 +1,23 @@
 """The cross-check of a suite end to end: agreement, planted disagreement, bad files, the command line."""
 
+import json
 import re
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pandas as pd
 import pytest
 import torch
 
 from harness import crosscheck
+from harness.bundle import BundleCondition, BundleWriter
 from harness.cli import main
-from harness.crossruntime.run import Crosscheck, crosscheck_file
-from harness.crossruntime.runtimes import INSTALL, find_program
+from harness.crossruntime.run import UNJUDGED, Crosscheck, crosscheck_bundle, crosscheck_file
+from harness.crossruntime.runtimes import INSTALL, OnnxPython, find_program
 from harness.deployment import export
-from harness.errors import ModelError
+from harness.errors import HarnessError, ModelError
+from harness.export.files import stamp
 from harness.export.onnx import export_model
 from harness.models.classifier import Classifier
 from harness.reports.tables import write_tables
@@ -105,8 +110,79 @@ def test_file_of_a_user_is_scored_on_the_images_of_its_own_model(deployed: Deplo
     found = crosscheck_file(deployed.suite(), file, out=tmp_path, store=deployed.store, device="cpu")
     assert found.agrees
     assert found.path == tmp_path / "crossruntime_mine.csv"
-    assert set(found.table["model"]) == {"other"}
+    assert set(found.table["model"]) == {"mine"}
+    assert set(found.table["threads"]) == {torch.get_num_threads()}
     assert sorted(set(found.table["runtime"])) == sorted(RUNTIMES)
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sound file of a network that nobody trained, which says nothing of itself."""
+    torch.manual_seed(3)
+    path, names = tmp_path_factory.mktemp("foreign") / "theirs.onnx", tuple("0123456789")
+    net = Classifier(small_convnet(10), mean=(0.5,) * 3, std=(0.5,) * 3, class_names=names).eval()
+    export_model(net, path, resolution=16, samples={"grey": torch.full((1, 3, 16, 16), 0.5)})
+    stamp(path, {})
+    return path
+
+
+def test_foreign_file_is_measured_and_judged_only_where_that_is_asked_for(
+    deployed: Deployed, foreign: Path, tmp_path: Path
+) -> None:
+    places = {"out": tmp_path, "store": deployed.store, "device": "cpu"}
+    found = crosscheck_file(deployed.suite(*NARROW), foreign, **places)
+    assert found.agrees
+    assert found.note.splitlines()[0] == UNJUDGED
+    assert set(found.table["model"]) == {"theirs"}
+    assert found.table["agrees"].isna().all()
+    assert (found.table["flips"] > 0).any()
+    assert not crosscheck_file(deployed.suite(*NARROW), foreign, model="other", **places).agrees
+    assert not crosscheck_file(deployed.suite(*NARROW), foreign, judge="always", **places).agrees
+    assert crosscheck_file(deployed.suite(*NARROW), foreign, model="other", judge="never", **places).agrees
+
+
+def test_runtime_that_fails_costs_its_own_rows_only(deployed: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise HarnessError("it crashed")
+
+    monkeypatch.setattr(OnnxPython, "score", failing)
+    found = crosscheck(deployed.suite(*NARROW), out=tmp_path, store=deployed.store, device="cpu")
+    assert found.failures == ("other, ONNX Runtime (Python), float32: it crashed",)
+    assert not found.agrees
+    assert "PyTorch" in set(pd.read_csv(found.path)["runtime"])
+
+
+def of_bundle(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(["crosscheck", *map(str, arguments)])
+    return int(stop.value.code or 0)
+
+
+def test_file_is_scored_on_a_bundle_alone(
+    deployed: Deployed, file: Path, foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checked = crosscheck(deployed.suite(*NARROW), out=tmp_path, store=deployed.store, device="cpu")
+    bundle = checked.bundles["other"]
+    assert of_bundle("--bundle", bundle, "--onnx", file, "--out", tmp_path) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [f"images of other: {bundle}", str(tmp_path / "crossruntime_mine.csv")]
+    own, rows = pd.read_csv(checked.path), pd.read_csv(tmp_path / "crossruntime_mine.csv")
+    assert rows["accuracy"].tolist() == own.loc[own["runtime"] != "PyTorch", "accuracy"].tolist()
+    assert of_bundle("--bundle", bundle, "--onnx", foreign, "--out", tmp_path) == 1
+    assert of_bundle("--bundle", bundle, "--onnx", foreign, "--out", tmp_path, "--judge", "never") == 0
+
+
+def test_bundle_without_logits_gives_accuracies(tmp_path: Path, foreign: Path) -> None:
+    x, y = torch.rand(5, 3, 16, 16).numpy(), np.arange(5)
+    with (
+        BundleWriter(tmp_path / "b.h5", class_names=[*"0123456789"], model="m", model_sha256="") as bundle,
+        bundle.condition(BundleCondition(name="clean", kind="clean")) as condition,
+    ):
+        condition.append(x, y)
+    found = crosscheck_bundle(tmp_path / "b.h5", foreign, out=tmp_path)
+    assert found.agrees
+    assert found.table["accuracy"].notna().all()
+    assert found.table[["agreement", "flips", "max_difference", "agrees"]].isna().all(axis=None)
+    assert len(set(found.table["accuracy"])) == 1
 
 
 def test_command_line_agrees_with_zero_and_disagrees_with_one(
@@ -118,7 +194,7 @@ def test_command_line_agrees_with_zero_and_disagrees_with_one(
     code, printed = call(deployed, tmp_path, "--onnx", str(file), "--model", "baseline"), capsys.readouterr()
     assert code == 1, printed
     lines = printed.out.splitlines()
-    assert any(re.match(r"baseline, clean, .*: \d+ flips outside the margin of 0\.001", line) for line in lines)
+    assert any(re.match(r"mine, clean, .*: \d+ flips outside the margin of 0\.001", line) for line in lines)
     assert lines[-1] == str(tmp_path / "crossruntime_mine.csv")
 
 
@@ -127,6 +203,16 @@ def of_three_classes(folder: Path) -> Path:
     net = Classifier(small_convnet(3), mean=(0.5,) * 3, std=(0.5,) * 3, class_names=("a", "b", "c")).eval()
     export_model(net, folder / "three.onnx", resolution=16, samples={"grey": torch.full((1, 3, 16, 16), 0.5)})
     return folder / "three.onnx"
+
+
+def of_other_names(file: Path, folder: Path) -> Path:
+    """A sound file whose outputs are in another order, as it says."""
+    model = onnx.load(file)
+    for entry in model.metadata_props:
+        if entry.key == "class_names":
+            entry.value = json.dumps([*reversed(json.loads(entry.value))])
+    onnx.save(model, folder / "reversed.onnx")
+    return folder / "reversed.onnx"
 
 
 def test_bad_files_are_one_line_and_exit_code_two(
@@ -138,6 +224,7 @@ def test_bad_files_are_one_line_and_exit_code_two(
         tmp_path / "none.onnx": "expected an ONNX file, found none",
         truncated: "expected a readable ONNX model",
         of_three_classes(tmp_path): "expected 10 classes, got 3",
+        of_other_names(file, tmp_path): "metadata class_names: expected 0 as class 0, got 9",
     }
     for path, message in cases.items():
         assert call(deployed, tmp_path / "out", "--onnx", str(path)) == 2
@@ -151,6 +238,10 @@ def test_bad_files_are_one_line_and_exit_code_two(
     ("arguments", "message"),
     [
         (["--model", "other"], "--model: expected together with --onnx FILE"),
+        (["--bundle", "b.h5"], "--bundle: expected together with --onnx FILE"),
+        (["--judge", "never"], "--judge: expected together with --onnx FILE"),
+        (["--onnx", "x.onnx", "--judge", "often"], "--judge: expected auto, always, never, got 'often'"),
+        (["--onnx", "x.onnx", "--bundle", "b.h5"], "expected SUITE, or --bundle FILE without SUITE, --model and --set"),
         (["--set", "crosscheck.limit=0"], "crosscheck.limit: expected a number >= 1, got 0"),
         (["--set", "crosscheck.margin=nan"], "crosscheck.margin: expected a finite number, got 'nan'"),
         (["--set", "crosscheck.margin=.nan"], "crosscheck.margin: expected a finite number, got nan"),

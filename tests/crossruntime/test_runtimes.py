@@ -75,8 +75,8 @@ def test_other_model_does_not_agree(bundle: Bundle, files: dict[str, Path]) -> N
 @needs_program
 @pytest.mark.parametrize("file", ["onnx", "int8", "fp16", "other"])
 def test_cpp_gives_the_numbers_of_python(bundle: Bundle, files: dict[str, Path], own_program: Path, file: str) -> None:
-    python = {score.condition: score for score in OnnxPython(files[file]).score(bundle, RULE)}
-    cpp = OnnxCpp(files[file], own_program).score(bundle, RULE)
+    python = {score.condition: score for score in OnnxPython(files[file], threads=1).score(bundle, RULE)}
+    cpp = OnnxCpp(files[file], own_program, threads=1).score(bundle, RULE)
     assert {score.condition for score in cpp} == set(python)
     for score in cpp:
         assert_same(dataclasses.replace(score, reasons=python[score.condition].reasons), python[score.condition])

@@ -8,7 +8,6 @@ import pytest
 from harness.bundle import Bundle, BundleCondition, BundleWriter, read_bundle
 from harness.crossruntime.compare import Rule
 from harness.crossruntime.scores import Score, scores_of
-from harness.errors import DataError
 from harness.threat import Norm
 
 CLASSES = 4
@@ -76,10 +75,20 @@ def test_folder_has_an_accuracy_on_its_own_examples_and_no_success_rate(tmp_path
     assert np.isnan([score.robust_accuracy, score.attack_success_rate]).all()
 
 
-def test_bundle_without_reference_logits_is_refused(tmp_path: Path) -> None:
+def test_bundle_without_reference_logits_has_accuracies_and_no_agreement(tmp_path: Path) -> None:
     path = tmp_path / "b.h5"
     clean = BundleCondition(name="clean", kind="clean")
     with BundleWriter(path, class_names=[*"abcd"], model="m", model_sha256="0" * 64) as bundle, bundle.condition(clean) as writer:
         writer.append(painted(LABELS), LABELS)
-    with pytest.raises(DataError, match="expected reference logits, found none"):
-        scored(read_bundle(path))
+    score = scored(read_bundle(path))["clean"]
+    assert (score.accuracy, score.flips, score.flips_outside_margin, score.judged, score.reasons) == (1.0, None, None, False, ())
+    assert np.isnan([score.agreement, score.max_difference, score.p99_difference]).all()
+
+
+def test_another_model_is_measured_and_not_judged(tmp_path: Path) -> None:
+    bundle = written(tmp_path / "b.h5", clean=LABELS)
+    other = Rule(expects_reference=False)
+    score, *_ = scores_of(bundle, lambda x: np.roll(forward(x), 1, axis=1), other)
+    assert (score.flips, score.judged, score.reasons) == (6, False, ())
+    broken, *_ = scores_of(bundle, lambda x: np.nan * forward(x), other)
+    assert broken.reasons == ("6 examples with a logit that is not finite",)

@@ -35,6 +35,14 @@ def test_independent_budgets_are_taken_too(deployed: Deployed) -> None:
     assert attacks(found) == {(name, eps) for name in ("fgsm", "pgd") for eps in ("4/255", "16/255")}
 
 
+def test_middle_severity_of_a_corruption_is_taken_or_the_named_ones(deployed: Deployed) -> None:
+    def fog(*overrides: str) -> list[str]:
+        return [condition.name for condition in conditions(deployed, *overrides) if condition.kind == "corruption"]
+
+    assert fog() == ["fog 3"]
+    assert fog("crosscheck.severities=[1, 5]") == ["fog 1", "fog 5"]
+
+
 def test_conditions_name_the_cells_that_they_come_from(deployed: Deployed) -> None:
     bench = deployed.bench()
     cells = {cell.digest: cell.cell for cell in bench.plan.cells}
@@ -60,6 +68,7 @@ def test_repeated_poisons_are_checked_once(deployed: Deployed) -> None:
         ("crosscheck.attacks=[cw]", "crosscheck.attacks: expected one of random_noise, fgsm, pgd, got 'cw'"),
         ("crosscheck.eps=[8/255]", "crosscheck.eps: expected one of 16/255, 16/85, 4/255, got '8/255'"),
         ("crosscheck.corruptions=[snow]", "crosscheck.corruptions: expected one of fog, got 'snow'"),
+        ("crosscheck.severities=[2]", "crosscheck.severities: expected one of 1, 3, 5, got '2'"),
         ("crosscheck.limit=0", "crosscheck.limit: expected a number >= 1, got 0"),
         ("crosscheck.formats=[int4]", "crosscheck.formats.0"),
     ],

@@ -1,6 +1,7 @@
 """The rows of crossruntime.csv and their summary, from planted scores."""
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -11,6 +12,12 @@ from harness.crossruntime.table import COLUMNS, SUMMARY_COLUMNS, Scored, disagre
 
 CLEAN = BundleCondition(name="clean", kind="clean", digest="c0")
 PGD = BundleCondition(name="pgd Linf 8-255", kind="attack", attack="pgd", norm="Linf", eps="8/255", clean="clean", digest="a1")
+
+
+STORED = {
+    PGD.model_copy(update={"name": "pgd rounded", "kind": "rounded8bit"}): 0.6,
+    PGD.model_copy(update={"name": "pgd jpeg", "kind": "jpeg"}): 0.7,
+}
 
 
 def score(condition: BundleCondition, *, robust: float = math.nan, reasons: tuple[str, ...] = ()) -> Score:
@@ -54,6 +61,13 @@ def test_rule_of_agreement_holds_for_float32_alone(table: pd.DataFrame) -> None:
     assert disagreements_of(table) == ["pgd, pgd Linf 8-255, ONNX Runtime (C++): 1 flip outside the margin of 0.001"]
 
 
+def test_file_that_is_not_judged_neither_agrees_nor_disagrees() -> None:
+    scores = [replace(score(CLEAN), judged=False, flips=None), replace(score(PGD, reasons=("1 example",)), judged=False)]
+    table = table_of([Scored("mine", "ONNX Runtime (Python)", "float32", scores)])
+    assert table["agrees"].tolist() == [pd.NA, False]
+    assert table["flips"].isna().tolist() == [True, False]
+
+
 def test_summary_has_a_row_for_each_model_runtime_and_precision(table: pd.DataFrame) -> None:
     rows = [dict(zip(SUMMARY_COLUMNS, row, strict=True)) for row in summary_of(table)]
     assert [(row["runtime"], row["precision"], row["agrees"]) for row in rows] == [
@@ -63,6 +77,13 @@ def test_summary_has_a_row_for_each_model_runtime_and_precision(table: pd.DataFr
     ]
     assert [row["robust accuracy, lowest"] for row in rows] == ["50.0", "40.0", "30.0"]
     assert rows[0]["images/s"] == "33"
+
+
+def test_summary_tells_what_storing_an_image_undoes() -> None:
+    scores = [score(PGD, robust=0.5), *(score(condition, robust=rate) for condition, rate in STORED.items())]
+    (row,) = summary_of(table_of([Scored("pgd", "PyTorch", "float32", [score(CLEAN), *scores])]))
+    found = dict(zip(SUMMARY_COLUMNS, row, strict=True))
+    assert (found["robust accuracy, lowest"], found["rounded"], found["JPEG"]) == ("50.0", "60.0", "70.0")
 
 
 def test_empty_table_keeps_its_columns() -> None:

@@ -12,7 +12,7 @@ from harness.deployment import model_files
 from harness.errors import HarnessError
 from harness.export.runtime import OnnxModel
 from harness.models.classifier import Classifier
-from harness.steps.export import Deploy, ModelFile, Onnx
+from harness.steps.export import Deploy, Int8, ModelFile, Onnx
 from harness.store import read_json
 from tests.deployed import Deployed, finished
 
@@ -66,10 +66,21 @@ def test_proof_lies_beside_the_file_for_clean_and_attacked_images(deployed: Depl
     }
 
 
+@pytest.mark.parametrize("file_format", ["int8", "fp16"])
+def test_smaller_numbers_are_compared_on_clean_and_attacked_images(
+    deployed: Deployed, exported: dict[str, ModelFile], file_format: str
+) -> None:
+    proof = read_json(deployed.bench().context.folder(exported[file_format]) / "parity.json")
+    assert {name: row["n"] for name, row in proof.items()} == {"clean": 32, "pgd 8/255": 32}
+    assert all(row["flips"] <= 16 for row in proof.values())
+
+
 def test_int8_is_made_of_training_images_alone(deployed: Deployed, exported: dict[str, ModelFile], tmp_path: Path) -> None:
     context = deployed.bench().context
     training = replace(context.data, splits={"train": context.data.splits["train"]})
-    exported["int8"].run(replace(context, data=training), tmp_path)
+    int8, x = exported["int8"], torch.stack([context.data.splits["test"][index][0] for index in range(8)])
+    assert isinstance(int8, Int8)
+    int8.convert(replace(context, data=training), tmp_path / "int8.onnx", {"clean": x})
     metadata = OnnxModel(tmp_path / "int8.onnx").metadata
     assert metadata is not None
     assert metadata.precision == "int8"
