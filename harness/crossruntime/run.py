@@ -18,9 +18,9 @@ from harness.entries import Precision
 from harness.errors import StepFailed
 from harness.export.metadata import Metadata, model_sha256
 from harness.progress import Progress
-from harness.reports.files import write_text
+from harness.reports.files import check_writable, write_text
 from harness.reports.html import REPORT, render
-from harness.reports.load import load_results
+from harness.reports.load import is_results_folder, load_results
 from harness.reports.tables import write_csv
 from harness.runner import DEFAULT_RESULTS
 from harness.steps.bundle import Bundling
@@ -74,9 +74,10 @@ def crosscheck(
         HarnessError: if a model is not trained yet, or HARNESS_EVAL names no program. A file that cannot be made, or
             that does not compute what PyTorch computes, does not raise: it is a failure of the cross-check.
     """
-    bench = open_workbench(suite, store=store, device=device, progress=progress)
+    bench, folder = open_workbench(suite, store=store, device=device, progress=progress), out or DEFAULT_RESULTS / suite.name
     models = {variant: bench.training(variant) for variant in variants_of(suite) if variant in bench.plan.training}
     program = find_program()
+    check_writable(folder)
     failures: list[str] = []
     scored: list[Scored] = []
     for variant, model in models.items():
@@ -85,9 +86,9 @@ def crosscheck(
         if bench.context.entry(bundling) is not None:
             runtimes = _runtimes_of(bench, model, files=files, program=program)
             scored += _score(runtimes, bundling, label=model.label, bench=bench)
-    table, folder = table_of(scored), out or DEFAULT_RESULTS / suite.name
+    table = table_of(scored)
     write_csv(table, folder / TABLE)
-    if (folder / "cells.csv").is_file():
+    if is_results_folder(folder):
         write_text(folder / REPORT, render(load_results(folder)))
     return Crosscheck(folder / TABLE, table, tuple(failures), "" if program else INSTALL)
 
@@ -117,17 +118,18 @@ def crosscheck_file(
         HarnessError: if the file is missing or damaged, does not fit the suite's classes or images, the model is
             unknown or not trained yet, or its images cannot be stored.
     """
-    bench = open_workbench(suite, store=store, device=device, progress=progress)
+    bench, folder = open_workbench(suite, store=store, device=device, progress=progress), out or DEFAULT_RESULTS / suite.name
     onnx = open_logits_model(path, len(bench.context.data.class_names))
     onnx.logits(np.full((1, 3, suite.dataset.resolution, suite.dataset.resolution), 0.5, np.float32))
     variant = suite.variant(model) if model else _origin(bench, onnx.metadata)
     label, program = bench.training(variant).label, find_program()
     bundling = bundling_of(bench.plan, variant, bench.context.data.class_names)
+    check_writable(folder)
     if failures := bench.finish(bundling):
         raise StepFailed(failures[0])
     precision = PRECISIONS["float32" if onnx.metadata is None else onnx.metadata.precision]
     table = table_of(_score(_onnx_runtimes(path, precision, program), bundling, label=label, bench=bench))
-    target = (out or DEFAULT_RESULTS / suite.name) / f"crossruntime_{path.stem}.csv"
+    target = folder / f"crossruntime_{path.stem}.csv"
     write_csv(table, target)
     return Crosscheck(target, table, note="" if program else INSTALL)
 
