@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from harness.corruptions.base import CORRUPTIONS, Corruption
 from harness.datasets.base import DATASETS, Dataset
 from harness.entries import (
+    RESERVED,
     ArchitectureField,
     AttackEntry,
     CrosscheckEntry,
@@ -107,6 +108,7 @@ class Suite(Spec):
                 _expect_one_of(poison, self.poisons, f"models.{label}.poisons")
         for label in self.detectors:
             self._check_detector(label)
+        self._check_labels()
         seen: dict[str, str] = {}
         for label, entry in self.attacks.items():
             self.threat_models(label)
@@ -230,6 +232,11 @@ class Suite(Spec):
         if entry.warm_start is None and isinstance(entry.recipe, AdversarialRecipe) and entry.recipe.distil:
             where = f"models.{label}.recipe.distil"
             raise ValueError(f"{where}: expected a warm_start beside it, whose model is the teacher, got none")
+
+    def _check_labels(self) -> None:
+        taken = [f"{family}.{label}" for family in ("attacks", "folders") for label in RESERVED if label in getattr(self, family)]
+        if taken:
+            raise ValueError(f"{taken[0]}: expected another label, as the tables use {' and '.join(RESERVED)} themselves")
 
     def _check_detector(self, label: str) -> None:
         for model in self.models_of(label):
