@@ -3,22 +3,27 @@
 Verbs import what they need when they run, so that `harness --help` answers at once.
 """
 
+import errno
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from harness import console
-from harness.errors import HarnessError
+from harness.errors import DataError, HarnessError, ModelError, SuiteError
 
 BAD_INPUT = 2
 CHECK_FAILED = 1
 UNEXPECTED = 70
 """An error that is no HarnessError: EX_SOFTWARE of sysexits.h."""
+USERS_TO_SOLVE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR})
+"""Errors of the operating system that are no defect: a file that may not be read, a name that is too long."""
+NOTHING_FINISHED = "nothing finished, so the earlier results in {} stay as they are"
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="Name of a shipped suite, or the path of a .yaml file.")]
@@ -51,6 +56,8 @@ def validate(suite: SuiteArgument, overrides: SetOption = None) -> None:
     from harness.suite_files import load_suite
 
     loaded = load_suite(suite, overrides or ())
+    with _naming(suite):
+        loaded.check_networks()
     cells = cells_of(loaded)
     skipped = sum(cell.skip is not None for cell in cells)
     console.stdout.print(f"{loaded.name}: valid; {len(loaded.models)} models, {len(cells)} cells, {skipped} skipped")
@@ -62,7 +69,9 @@ def plan(suite: SuiteArgument, overrides: SetOption = None, store: StoreOption =
     from harness.inspection import open_store, plan_rows, plan_suite, step_rows
     from harness.suite_files import load_suite
 
-    planned = plan_suite(load_suite(suite, overrides or ()))
+    loaded = load_suite(suite, overrides or ())
+    with _naming(suite):
+        planned = plan_suite(loaded)
     console.show_table("Cells", ["model", "condition", "attack", "norm", "eps", "step", "note"], plan_rows(planned))
     console.show_table("Steps", ["kind", "title", "digest", "state"], step_rows(planned, open_store(store)))
 
@@ -89,23 +98,26 @@ def run(
 
     shared = () if devices is None else (f"devices={devices}",)
     loaded = load_suite(suite, (*(overrides or ()), *shared))
-    summary = run_suite(
-        loaded,
-        out=out,
-        store=store,
-        device=device,
-        workers=workers,
-        executor=executor,
-        jobs=jobs,
-        progress=console.progress_display(),
-    )
-    results = load_results(summary.folder)
-    for table in (leaderboard_table(results), expectations_table(results), trouble_table(results)):
-        if table.rows:
-            console.show_table(*table)
+    with _naming(suite):
+        summary = run_suite(
+            loaded,
+            out=out,
+            store=store,
+            device=device,
+            workers=workers,
+            executor=executor,
+            jobs=jobs,
+            progress=console.progress_display(),
+        )
+    if summary.written:
+        results = load_results(summary.folder)
+        for table in (leaderboard_table(results), expectations_table(results), trouble_table(results)):
+            if table.rows:
+                console.show_table(*table)
     for failure in summary.failures:
         console.stderr.print(failure, markup=False)
-    console.stdout.print(f"{summary.seconds:.1f} s; report: {summary.folder / 'report.html'}")
+    outcome = f"report: {summary.folder / 'report.html'}" if summary.written else NOTHING_FINISHED.format(summary.folder)
+    console.stdout.print(f"{summary.seconds:.1f} s; {outcome}")
     if summary.interrupted:
         raise typer.Exit(130)
     if not summary.ok:
@@ -229,7 +241,9 @@ def verify(suite: SuiteArgument, overrides: SetOption = None, store: StoreOption
     from harness.inspection import damaged_rows, open_store, plan_suite, step_rows
     from harness.suite_files import load_suite
 
-    planned, opened = plan_suite(load_suite(suite, overrides or ())), open_store(store)
+    loaded, opened = load_suite(suite, overrides or ()), open_store(store)
+    with _naming(suite):
+        planned = plan_suite(loaded)
     damaged = damaged_rows(planned, opened)
     for row in damaged:
         console.stdout.print("\t".join(row), markup=False)
@@ -259,6 +273,15 @@ def doctor() -> None:
     console.show_table("", ["check", "state", "found"], rows)
     if any(state == "missing" for _, state, _ in rows):
         raise typer.Exit(CHECK_FAILED)
+
+
+@contextmanager
+def _naming(suite: str) -> Iterator[None]:
+    """Puts the suite before an error about one of its fields that shows only when it is planned, as `load_suite` does."""
+    try:
+        yield
+    except (SuiteError, DataError, ModelError) as error:
+        raise type(error)(f"{suite}: {error}") from error
 
 
 def _results_of(suite: str, out: Path | None) -> Path:
@@ -296,6 +319,9 @@ def _exit_code(call: Callable[[], Any], *, debug: bool) -> int:
     except Exception as error:  # the last boundary: a defect of the harness or of a plug-in
         if debug:
             traceback.print_exc()
+        if isinstance(error, OSError) and error.errno in USERS_TO_SOLVE:
+            console.stderr.print(f"harness: {error.filename}: expected a usable path, found {error.strerror}", markup=False)
+            return BAD_INPUT
         console.stderr.print(f"harness: unexpected {type(error).__name__}: {error}; --debug shows where", markup=False)
         return UNEXPECTED
     except KeyboardInterrupt:

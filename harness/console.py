@@ -102,7 +102,11 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[objec
 
 
 def log_to_console(*, verbose: bool) -> None:
-    """Sends the library's log to standard error."""
-    handler = RichHandler(console=stderr, show_path=False, show_time=False, rich_tracebacks=False, markup=False)
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], format="%(message)s", force=True)
+    """Sends the library's log to standard error; one line a message where that is no terminal."""
+    handler: logging.Handler = logging.StreamHandler()
+    layout = "%(levelname)s: %(message)s"
+    if stderr.is_terminal:
+        handler = RichHandler(console=stderr, show_path=False, show_time=False, rich_tracebacks=False, markup=False)
+        layout = "%(message)s"
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], format=layout, force=True)
     logging.getLogger("harness").setLevel(logging.DEBUG if verbose else logging.INFO)

@@ -16,17 +16,22 @@ from harness.training.base import RECIPES, Recipe
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
 """A name in a suite file: letters, digits, "_" and "-"."""
+RESERVED = ("none", "worst_case")
+"""What tables write in place of an attack's label: for no attack, and for the worst case over attacks."""
 Precision = Literal["float32", "int8", "fp16"]
 Metric = Literal[
     "accuracy", "clean_accuracy", "clean_accuracy_drop", "robust_accuracy", "attack_success_rate", "f1_macro", "roc_auc_macro"
 ]
 
 
+def architecture_fields(text: str) -> dict[str, str]:
+    """Reads "efficientnet_b0" as a timm name, "package.module:callable" as a factory."""
+    return {"name": "factory", "factory": text} if ":" in text else {"name": "timm", "arch": text}
+
+
 def parse_architecture(value: object) -> Architecture:
-    """Reads "efficientnet_b0" as a timm name, "package.module:callable" as a factory, a mapping as a plug-in."""
-    if isinstance(value, str):
-        value = {"name": "factory", "factory": value} if ":" in value else {"name": "timm", "arch": value}
-    return MODELS.parse(value)
+    """Reads a text as `architecture_fields` does, a mapping as a plug-in."""
+    return MODELS.parse(architecture_fields(value) if isinstance(value, str) else value)
 
 
 ArchitectureField = Annotated[SerializeAsAny[Architecture], BeforeValidator(parse_architecture)]
@@ -183,7 +188,7 @@ class ExpectationEntry(Spec):
     """The attack's label; the row of `condition` where it is left out."""
     eps: Eps | None = None
     """The budget, one of the attack's."""
-    at_least: float | None = None
+    at_least: Annotated[float, Field(le=1)] | None = None
     """Smallest value."""
     at_most: float | None = None
     """Largest value."""
@@ -204,4 +209,14 @@ class ExpectationEntry(Spec):
             raise ValueError(f"condition: expected a poison and no attack beside {self.condition!r}")
         if self.metric == "clean_accuracy_drop" and self.poison is None:
             raise ValueError("metric: expected a poison beside 'clean_accuracy_drop', got none")
+        return self
+
+    @model_validator(mode="after")
+    def _can_hold(self) -> Self:
+        if self.metric == "robust_accuracy" and self.attack is None:
+            raise ValueError("metric: expected an attack and its eps beside 'robust_accuracy', got none")
+        if self.metric == "attack_success_rate" and self.attack is None and self.condition == "clean":
+            raise ValueError("metric: expected an attack, or a poison's condition, beside 'attack_success_rate', got none")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError(f"expected at_least <= at_most, got {self.at_least:g} and {self.at_most:g}")
         return self

@@ -1,17 +1,21 @@
 """What the command line tells about plans and stored steps."""
 
+import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from harness.errors import StoreError
+from harness.errors import HarnessError, StoreError
 from harness.plan import Plan, plan_of
+from harness.reports.load import load_results
+from harness.reports.names import is_missing
 from harness.runner import DEFAULT_RESULTS, STORE_FOLDER
 from harness.store import META, Entry, Store
 from harness.suite import Suite
 
 SHORT = 12
+
+logger = logging.getLogger(__name__)
 
 
 def plan_rows(plan: Plan) -> list[tuple[str, ...]]:
@@ -62,19 +66,33 @@ def plan_suite(suite: Suite) -> Plan:
 
 
 def describe_digest(digest: str, store: Store) -> dict[str, Any]:
-    """Returns the record of a step, or the row of a cell in the results beside the store.
+    """Returns the record of a step, or the row of a cell in results/ or in the results beside the store.
 
     Raises:
         StoreError: if nothing, or more than one thing, has a digest that begins so.
     """
-    found: list[dict[str, Any]] = [entry.meta for entry in store.find(digest)] or _cells_of(digest, store.root.parent)
+    folders = list(dict.fromkeys([store.root.parent, DEFAULT_RESULTS]))
+    found: list[dict[str, Any]] = [entry.meta for entry in store.find(digest)] or _cells_of(digest, folders)
     if len(found) != 1:
         what = "nothing" if not found else f"{len(found)} of them"
-        raise StoreError(f"digest {digest!r}: expected one step or cell in {store.root.parent}, found {what}")
+        raise StoreError(f"digest {digest!r}: expected one step or cell in {' or '.join(map(str, folders))}, found {what}")
     return found[0]
 
 
-def _cells_of(digest: str, results: Path) -> list[dict[str, Any]]:
-    tables = [pd.read_csv(path) for path in sorted(results.glob("*/cells.csv"))]
-    rows = [table[table["digest"].str.startswith(digest)] for table in tables]
-    return [{str(key): value for key, value in row.items()} for frame in rows for row in frame.to_dict(orient="records")]
+def _cells_of(digest: str, folders: Iterable[Path]) -> list[dict[str, Any]]:
+    """Returns the rows of the cells whose digest begins so, each once, however many results folders hold it."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in (path for folder in folders for path in sorted(folder.glob("*/cells.csv"))):
+        for row in _rows_of(path.parent):
+            if str(row["digest"]).startswith(digest):
+                found.setdefault(row["digest"], row)
+    return list(found.values())
+
+
+def _rows_of(results: Path) -> list[dict[str, Any]]:
+    try:
+        rows = load_results(results).cells.to_dict(orient="records")
+    except HarnessError as error:
+        logger.warning("%s; its cells are left out", error)
+        return []
+    return [{str(key): None if is_missing(value) else value for key, value in row.items()} for row in rows]

@@ -100,8 +100,10 @@ def plan_of(suite: Suite, data: ImageData) -> Plan:
     Raises:
         SuiteError: if a poison does not fit the data: unknown class, too few examples for the rate, trigger too large.
         DataError: if a folder of images is missing or empty, holds an unknown class, or a broken image.
-        ModelError: if a weights file that is named does not exist.
+        ModelError: if a network that is named does not exist, or its file of weights cannot be read.
     """
+    suite.check_networks()
+    suite.check_weights()
     planner = _Planner(suite, data, folders=_folders(suite, data), unsupported=_unsupported(suite, data))
     rows = cells_of(suite)
     cells = tuple(planner.planned(row) for row in rows)
@@ -114,8 +116,9 @@ def _folders(suite: Suite, data: ImageData) -> dict[str, FileSplit]:
     resize: Resize = getattr(suite.dataset, "resize", "squash")
     found: dict[str, FileSplit] = {}
     for label, entry in suite.folders.items():
-        root, resolution = expand_path(entry.root), suite.dataset.resolution
+        resolution = suite.dataset.resolution
         try:
+            root = expand_path(entry.root)
             found[label] = read_class_folders(root, data.class_names, resolution=resolution, resize=resize)
         except DataError as error:
             raise DataError(f"folders.{label}.root: {error}") from error

@@ -5,14 +5,13 @@ family's built-in table (imported only when asked for), among the classes regist
 the entry-point group of the family's name.
 """
 
-import difflib
 import importlib
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from harness.errors import SuiteError
-from harness.spec import Spec
+from harness.spec import Spec, suggestion
 
 
 class Plugin(Spec):
@@ -82,9 +81,7 @@ class Registry(Generic[PluginT]):
             return cast(type[PluginT], _load(self._builtin[name]))
         if name in (found := self._entry_points()):
             return cast(type[PluginT], _load(found[name]))
-        nearest = difflib.get_close_matches(name, self.names(), n=3, cutoff=0.5)
-        hint = f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest else f"; known: {', '.join(self.names())}"
-        raise SuiteError(f"{self.family}: unknown name {name!r}{hint}")
+        raise SuiteError(f"{self.family}: unknown name {name!r}{suggestion(name, self.names())}")
 
     def parse(self, value: object) -> PluginT:
         """Builds a plug-in from `{"name": ..., **fields}`, a bare name, or an instance.

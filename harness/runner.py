@@ -20,7 +20,9 @@ from harness.plan import Plan, PlannedCell, plan_of
 from harness.progress import Progress, Silent
 from harness.provenance import describe_host
 from harness.records import FINISHED, OTHER_EXAMPLES, CellResult, Outcome, RunRecord, Status
+from harness.reports.files import check_writable
 from harness.reports.html import write_report
+from harness.reports.load import is_results_folder
 from harness.reports.names import model_label
 from harness.reports.tables import cells_table, write_tables
 from harness.steps.base import Context
@@ -47,6 +49,8 @@ class RunSummary:
     failures: tuple[str, ...] = ()
     """One line for each step that failed or could not run."""
     interrupted: bool = False
+    written: bool = True
+    """Whether the results were written; where nothing finished, those of an earlier run stay."""
 
     @property
     def ok(self) -> bool:
@@ -94,15 +98,18 @@ def run(
     )
     if any(context.entry(step) is None for step in plan.training.values()):
         check_devices(suite.devices, context.device)
+    check_writable(folder := out or DEFAULT_RESULTS / suite.name)
     reports, interrupted = _execute(plan, context, chosen, jobs=jobs)
     seconds = time.perf_counter() - started
     record = collect(plan, context, reports, seconds=seconds)
-    folder = out or DEFAULT_RESULTS / suite.name
-    write_tables(record, folder)
-    write_poisons(plan, context, reports, folder)
+    written = _is_worth_writing(record, folder)
+    if written:
+        write_tables(record, folder)
+        write_poisons(plan, context, reports, folder)
+        write_report(folder)
     _write_traces(plan, reports, folder)
-    write_report(folder)
-    return RunSummary(folder, record, seconds, failures=tuple(_failures(plan, reports)), interrupted=interrupted)
+    failures = tuple(_failures(plan, reports))
+    return RunSummary(folder, record, seconds, failures=failures, interrupted=interrupted, written=written)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -200,6 +207,13 @@ def _result_of(
         example_ids=None if own is None else tuple(own.ids),
         example_hashes=None if own is None else tuple(own.hashes),
     )
+
+
+def _is_worth_writing(record: RunRecord, folder: Path) -> bool:
+    """Tells whether a run has anything to put in place of an earlier run's results."""
+    statuses = {cell.status for cell in record.cells}
+    came_to_nothing = statuses.isdisjoint(FINISHED) and not statuses.isdisjoint((Status.FAILED, Status.NOT_RUN))
+    return not (came_to_nothing and is_results_folder(folder))
 
 
 def _failures(plan: Plan, reports: Mapping[str, StepReport]) -> Iterator[str]:

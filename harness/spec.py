@@ -1,20 +1,88 @@
 """Frozen, validated specifications: the base of suites and plug-ins, and their canonical form."""
 
+import difflib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from fractions import Fraction
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ModelWrapValidatorHandler,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from harness.errors import HarnessError, SuiteError
+
+HIDDEN = "plugin"
+"""A field of this name does not show in error paths: `attacks.pgd.steps`, not `attacks.pgd.plugin.steps`."""
+UNKNOWN_FIELD = "extra_forbidden"
+"""Pydantic's name of the error."""
 
 
 class Spec(BaseModel):
     """Base of every specification: immutable, closed to unknown fields, and to NaN, which passes every bound."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _name_known_fields(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Adds to the error of an unknown field which ones there are."""
+        try:
+            return handler(value)
+        except ValidationError as problem:
+            if not any(finding["type"] == UNKNOWN_FIELD for finding in problem.errors()):
+                raise
+            findings = [_with_known_fields(finding, cls.model_fields) for finding in problem.errors()]
+            raise ValidationError.from_exception_data(problem.title, findings) from problem
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_value_for_a_number(cls, value: Any) -> Any:
+        """Refuses what pydantic would take for 1 or 0, such as YAML's yes, on and off."""
+        given = value if isinstance(value, Mapping) else {}
+        numbers = (name for name, field in cls.model_fields.items() if _is_of_numbers(field.annotation))
+        findings = [_no_number(name, given[name]) for name in numbers if name in given and _holds_truth_value(given[name])]
+        if findings:
+            raise ValidationError.from_exception_data(cls.__name__, findings)
+        return value
+
+
+def _with_known_fields(finding: ErrorDetails, fields: Iterable[str]) -> InitErrorDetails:
+    """Returns a finding that lists known fields, if it is about an unknown one of this level or of the hidden one below."""
+    known = finding.get("ctx", {}).get("known", ())
+    if finding["type"] == UNKNOWN_FIELD and finding["loc"][:-1] in ((), (HIDDEN,)):
+        known = (*known, *(field for field in fields if field != HIDDEN))
+    error = PydanticCustomError(finding["type"], finding["msg"], {"known": known})
+    return InitErrorDetails(type=error, loc=finding["loc"], input=finding["input"])
+
+
+def _no_number(name: str, value: object) -> InitErrorDetails:
+    message = f"expected a number, got {value!r}; YAML reads yes and on as True, no and off as False"
+    return InitErrorDetails(type=PydanticCustomError("value_error", message), loc=(name,), input=value)
+
+
+def _holds_truth_value(value: object) -> bool:
+    return isinstance(value, bool) or (isinstance(value, list | tuple) and any(map(_holds_truth_value, value)))
+
+
+def _is_of_numbers(annotation: object) -> bool:
+    """Tells whether a field's type has numbers in it and nothing that a truth value may be given for."""
+    types = set(_types_in(annotation))
+    return bool(types & {int, float}) and not types & {bool, Any}
+
+
+def _types_in(annotation: object) -> Iterator[object]:
+    yield from (found for inner in get_args(annotation) for found in _types_in(inner))
+    if annotation is Any or isinstance(annotation, type):
+        yield annotation
 
 
 def parse_eps(value: object) -> Fraction:
@@ -53,8 +121,6 @@ def digest_of(value: object) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-HIDDEN = "plugin"
-"""A field of this name does not show in error paths: `attacks.pgd.steps`, not `attacks.pgd.plugin.steps`."""
 COMPARISONS = {
     "greater than or equal to": "a number >=",
     "less than or equal to": "a number <=",
@@ -84,18 +150,27 @@ def parse_spec(cls: type[SpecT], data: Mapping[str, Any], *, where: str, error: 
 
 def explain(problem: ValidationError) -> list[str]:
     """Returns one line for each finding of a validation error: `path: expectation, got value`."""
-    return [_explain_one(finding["loc"], finding["type"], finding["msg"], finding["input"]) for finding in problem.errors()]
+    return [_explain_one(finding) for finding in problem.errors()]
 
 
-def _explain_one(path: Sequence[int | str], kind: str, message: str, found: object) -> str:
-    place = ".".join(str(part) for part in path if part != HIDDEN and not str(part).startswith("function-")) or "(top level)"
-    if kind == "extra_forbidden":
-        return f"{place}: unknown field"
+def _explain_one(finding: ErrorDetails) -> str:
+    path = [str(part) for part in finding["loc"] if part != HIDDEN and not str(part).startswith("function-")]
+    place, kind, message = ".".join(path), finding["type"], finding["msg"]
+    if kind == UNKNOWN_FIELD:
+        return f"{place}: unknown field{suggestion(path[-1], finding.get('ctx', {}).get('known', ()))}"
     if kind == "missing":
         return f"{place}: required field is missing"
-    if kind == "value_error":
-        return f"{place}: {message.removeprefix('Value error, ')}"
+    if kind == "value_error":  # that of a whole suite names the place itself
+        return f"{place}: ".removeprefix(": ") + message.removeprefix("Value error, ")
     expected = message.removeprefix("Input should be ")
     for words, sign in COMPARISONS.items():
         expected = expected.replace(words, sign)
-    return f"{place}: expected {expected}, got {found!r:.80}"
+    return f"{place or '(top level)'}: expected {expected}, got {finding['input']!r:.80}"
+
+
+def suggestion(name: str, known: Collection[str]) -> str:
+    """Returns the end of an error about an unknown name: the nearest ones that are known, or all of them."""
+    nearest = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if nearest:
+        return f"; did you mean {' or '.join(map(repr, nearest))}?"
+    return f"; known: {', '.join(known)}" if known else ""

@@ -1,6 +1,7 @@
 """Suites: which models, attacks and budgets make up a grid, and what a run is expected to find."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -9,6 +10,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from harness.corruptions.base import CORRUPTIONS, Corruption
 from harness.datasets.base import DATASETS, Dataset
 from harness.entries import (
+    RESERVED,
     ArchitectureField,
     AttackEntry,
     CrosscheckEntry,
@@ -22,7 +24,7 @@ from harness.entries import (
     ThreatGrid,
     TransferEntry,
 )
-from harness.errors import SuiteError
+from harness.errors import ModelError, SuiteError
 from harness.evaluation.protocol import Protocol
 from harness.models.base import Architecture
 from harness.spec import Spec
@@ -106,6 +108,7 @@ class Suite(Spec):
                 _expect_one_of(poison, self.poisons, f"models.{label}.poisons")
         for label in self.detectors:
             self._check_detector(label)
+        self._check_labels()
         seen: dict[str, str] = {}
         for label, entry in self.attacks.items():
             self.threat_models(label)
@@ -164,6 +167,26 @@ class Suite(Spec):
             raise ValueError(f"models.{label}.architecture: required, as the suite names none for all models")
         return architecture
 
+    def check_networks(self) -> None:
+        """Looks up every network that is named, without building it.
+
+        Raises:
+            ModelError: if timm has none of that name, or a factory cannot be imported; begins with the field's path.
+        """
+        for where, architecture in self._architectures():
+            with _below(where):
+                architecture.find()
+
+    def check_weights(self) -> None:
+        """Reads every file of weights that is named.
+
+        Raises:
+            ModelError: if one is missing or damaged; begins with the field's path.
+        """
+        for where, architecture in self._architectures():
+            with _below(where):
+                architecture.check_weights()
+
     def threat_models(self, label: str) -> tuple[ThreatModel, ...]:
         """Returns the threat models of an attack, budgets rising.
 
@@ -186,6 +209,13 @@ class Suite(Spec):
         """Returns the protocol of an attack: its own, else the suite's."""
         return self.attacks[label].protocol or self.evaluation.protocol
 
+    def _architectures(self) -> Iterator[tuple[str, Architecture]]:
+        """Yields every architecture that is named, with the path of its field."""
+        own = {f"models.{label}.architecture": entry.architecture for label, entry in self.models.items()}
+        for where, architecture in {"architecture": self.architecture, **own}.items():
+            if architecture is not None:
+                yield where, architecture
+
     def _check_warm_start(self, label: str) -> None:
         chain = [label]
         while (parent := self.models[chain[-1]].warm_start) is not None:
@@ -202,6 +232,11 @@ class Suite(Spec):
         if entry.warm_start is None and isinstance(entry.recipe, AdversarialRecipe) and entry.recipe.distil:
             where = f"models.{label}.recipe.distil"
             raise ValueError(f"{where}: expected a warm_start beside it, whose model is the teacher, got none")
+
+    def _check_labels(self) -> None:
+        taken = [f"{family}.{label}" for family in ("attacks", "folders") for label in RESERVED if label in getattr(self, family)]
+        if taken:
+            raise ValueError(f"{taken[0]}: expected another label, as the tables use {' and '.join(RESERVED)} themselves")
 
     def _check_detector(self, label: str) -> None:
         for model in self.models_of(label):
@@ -248,6 +283,15 @@ def _structure(architecture: Architecture) -> dict[str, Any]:
     """Returns the fields of an architecture that decide which states fit it; dropout has no weights."""
     dropout = {"drop_rate", "drop_path_rate"}
     return architecture.model_dump(mode="json", exclude={"weights": True, "pretrained": True, "arguments": dropout})
+
+
+@contextmanager
+def _below(where: str) -> Iterator[None]:
+    """Completes the path of the field that an error begins with."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"{where}.{error}") from error
 
 
 def _expect_one_of(value: str, known: Iterable[str], where: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from harness.entries import architecture_fields
 from harness.errors import SuiteError
 from harness.spec import parse_spec
 from harness.suite import Suite
@@ -61,11 +62,15 @@ def find_suite(source: str | Path) -> Path:
     Raises:
         SuiteError: if there is no such file.
     """
-    path = Path(source).expanduser()
+    try:
+        path = Path(source).expanduser()
+        found = "a file" if path.is_file() else "a folder" if path.is_dir() else "nothing there"
+    except (OSError, RuntimeError) as error:  # a folder that may not be entered, a name too long, a "~name" of nobody
+        raise SuiteError(f"{source}: expected a suite file, found {getattr(error, 'strerror', None) or error}") from error
     if path.suffix in SUFFIXES or path.parent != Path():
-        if path.is_file():
+        if found == "a file":
             return path
-        raise SuiteError(f"{source}: expected a suite file, found {'a folder' if path.is_dir() else 'nothing there'}")
+        raise SuiteError(f"{source}: expected a suite file, found {found}")
     shipped = shipped_suites()
     if str(source) not in shipped:
         raise SuiteError(f"suite {str(source)!r}: expected one of {', '.join(shipped)}, or the path of a .yaml file")
@@ -113,7 +118,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.load(path.read_text(), Loader=UniqueKeys)  # noqa: S506 - a SafeLoader
     except (OSError, UnicodeDecodeError) as error:
         raise SuiteError(f"{path}: expected a readable text file, found {error}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError: the 45th of a 13th month
         raise SuiteError(f"{path}: expected YAML, found {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise SuiteError(f"{path}: expected a mapping of fields, found {type(values).__name__}")
@@ -126,7 +131,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise SuiteError(f"--set {override}: expected the form a.b=c")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise SuiteError(f"--set {override}: expected a YAML value after '=', got {text!r}") from error
     place: Any = values
     *parents, last = key.split(".")
@@ -147,7 +152,7 @@ def _step_into(place: Any, part: str, override: str) -> Any:
         raise SuiteError(f"--set {override}: expected a mapping before {part!r}, found {place!r}")
     inner = place.setdefault(part, {})
     if isinstance(inner, str):
-        place[part] = inner = {"name": inner}
+        place[part] = inner = architecture_fields(inner) if part == "architecture" else {"name": inner}
     return inner
 
 

@@ -1,12 +1,16 @@
 """The command line, in-process and on a tiny suite: exit codes, one-line errors, readable output."""
 
 import json
+import logging
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from harness.cli import main
+from harness.console import log_to_console
+from harness.steps.train import Train
 from tests.test_runner import TINY
 
 
@@ -94,6 +98,45 @@ def test_show_finds_a_cell_by_its_digest(there: Path, capsys: pytest.CaptureFixt
     assert json.loads(capsys.readouterr().out)["model"] == cell["model"]
 
 
+def test_show_takes_a_cell_in_a_copied_folder_once_and_damaged_tables_for_none(
+    there: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell = pd.read_csv(there / "results" / "tiny" / "cells.csv").iloc[0]
+    shutil.copytree(there / "results" / "tiny", there / "results" / "backup")
+    shutil.copytree(there / "results" / "tiny", there / "results" / "damaged")
+    (there / "results" / "damaged" / "cells.csv").write_text("")
+    assert call("show", cell["digest"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["digest"] == cell["digest"]
+    assert "damaged/cells.csv: expected a table of a run" in printed.err
+    for name in ("backup", "damaged"):
+        shutil.rmtree(there / "results" / name)
+
+
+def test_show_finds_a_cell_in_results_wherever_the_store_is(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cell = pd.read_csv(there / "results" / "tiny" / "cells.csv").iloc[0]
+    assert call("show", cell["digest"], "--store", "far/away") == 0
+    assert json.loads(capsys.readouterr().out)["model"] == cell["model"]
+
+
+def test_run_in_which_nothing_finished_says_so(
+    there: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("no luck")
+
+    monkeypatch.setattr(Train, "run", broken)
+    assert call("run", "tiny.yaml", "--device", "cpu", "--set", "seed=9") == 1
+    assert "nothing finished, so the earlier results in results/tiny stay as they are" in capsys.readouterr().out
+    (there / "results" / "tiny" / "errors.log").unlink()
+
+
+def test_log_is_one_plain_line_a_message_where_nobody_looks_at_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    log_to_console(verbose=False)
+    logging.getLogger("harness.test").error("many words " * 20 + "[red]end[/red]")
+    assert capsys.readouterr().err == f"ERROR: {'many words ' * 20}[red]end[/red]\n"
+
+
 def test_report_is_written_anew_from_the_tables(there: Path) -> None:
     page = there / "results" / "tiny" / "report.html"
     page.unlink()
@@ -135,6 +178,15 @@ def test_doctor_finds_this_installation_in_order(capsys: pytest.CaptureFixture[s
         (["leaderboard", "nowhere", "--out", "x.csv"], "nowhere"),
         (["compare", "results/tiny", "nowhere"], "nowhere"),
         (["report", "nowhere.yaml"], "nothing there"),
+        (["report", "x" * 300], "File name too long"),
+        (["validate", "tiny.yaml", "--set", "architecture=efficientnet_bo"], "tiny.yaml: architecture.arch: timm has no model"),
+        (["plan", "tiny.yaml", "--set", "architecture=nosuch.sub:f"], "tiny.yaml: architecture.factory: nosuch.sub:f cannot be"),
+        (["plan", "tiny.yaml", "--set", "architecture.weights=no.h5"], "tiny.yaml: architecture.weights: no.h5: expected a file"),
+        (
+            ["plan", "tiny.yaml", "--set", "dataset={name: image_folder, root: nowhere}"],
+            "tiny.yaml: dataset.root: nowhere: expected a folder of images, found nothing",
+        ),
+        (["run", "tiny.yaml", "--device", "cpu", "--out", "tiny.yaml"], "tiny.yaml: the results cannot be written"),
     ],
 )
 def test_bad_input_is_one_or_two_lines_and_exit_code_two(
@@ -158,6 +210,17 @@ def test_unexpected_error_is_one_line_and_a_code_of_its_own(
     monkeypatch.setattr("harness.doctor.examine", lambda: 1 // 0)
     assert call("doctor") == 70
     assert "unexpected ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_path_that_may_not_be_read_is_bad_input(
+    there: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise PermissionError(13, "Permission denied", "results/mine")
+
+    monkeypatch.setattr("harness.doctor.examine", refuse)
+    assert call("doctor") == 2
+    assert capsys.readouterr().err == "harness: results/mine: expected a usable path, found Permission denied\n"
 
 
 def test_verify_of_an_empty_store_is_no_success(there: Path, capsys: pytest.CaptureFixture[str]) -> None:

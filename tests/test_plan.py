@@ -2,7 +2,9 @@
 
 import pytest
 
+from harness.errors import ModelError
 from harness.images import ImageData
+from harness.models.base import MODELS
 from harness.plan import Plan, plan_of
 from harness.spec import parse_spec
 from harness.suite import Suite
@@ -72,3 +74,26 @@ def test_warm_start_changes_the_digest_of_the_training_only_below_it(suite: Suit
 def test_data_of_other_content_changes_every_digest(suite: Suite, data: ImageData, plan: Plan) -> None:
     other = ImageData(data.name, data.class_names, data.splits, "0" * 64, 0)
     assert not {step.digest for step in plan.steps} & {step.digest for step in plan_of(suite, other).steps}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        ({"name": "timm", "arch": "test_efficientned"}, r"^models.hardened.architecture.arch: timm has no model"),
+        (
+            {"name": "factory", "factory": "no_such_package.nets:small"},
+            r"^models.hardened.architecture.factory: .*cannot be imported",
+        ),
+        (
+            {"name": "timm", "arch": "test_resnet", "weights": "nowhere.h5"},
+            r"^models.hardened.architecture.weights: nowhere.h5: ",
+        ),
+    ],
+)
+def test_network_that_cannot_be_had_stops_the_plan(
+    suite: Suite, data: ImageData, architecture: dict[str, str], message: str
+) -> None:
+    entry = suite.models["hardened"].model_copy(update={"architecture": MODELS.parse(architecture)})
+    changed = suite.model_copy(update={"models": {**suite.models, "hardened": entry}})
+    with pytest.raises(ModelError, match=message):
+        plan_of(changed, data)

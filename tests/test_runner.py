@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from harness import load_results
+from harness.errors import HarnessError
 from harness.plan import plan_of
 from harness.records import Status
 from harness.runner import RunSummary, run
@@ -158,6 +159,28 @@ def test_what_depends_on_a_failed_step_is_not_run(folder: Path, monkeypatch: pyt
         "not run: train baseline did not finish",
         "not run: train hardened did not finish",
     }
+
+
+def test_run_in_which_nothing_finished_leaves_earlier_results_alone(
+    folder: Path, first: RunSummary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("no luck")
+
+    shutil.copytree(first.folder, folder / "kept")
+    monkeypatch.setattr(Train, "run", broken)
+    summary = run_in(folder, tiny(folder, "seed=6"), store="fruitless", out="kept")
+    assert not summary.written
+    assert not summary.ok
+    assert (folder / "kept" / "cells.csv").read_bytes() == (first.folder / "cells.csv").read_bytes()
+    assert "no luck" in (folder / "kept" / "errors.log").read_text()
+
+
+def test_results_folder_that_cannot_be_written_stops_a_run_before_it_computes(folder: Path) -> None:
+    (folder / "taken").write_text("a file")
+    with pytest.raises(HarnessError, match="taken: the results cannot be written"):
+        run_in(folder, tiny(folder, "seed=7"), store="unused", out="taken")
+    assert not (folder / "unused").exists()
 
 
 @pytest.fixture

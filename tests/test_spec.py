@@ -1,5 +1,6 @@
 import json
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -75,4 +76,33 @@ def test_error_names_place_path_expectation_and_finding() -> None:
     with pytest.raises(SuiteError) as caught:
         parse_spec(Outer, {"eps": "8/255", "inner": {"pgd": {"steps": 0}}, "color": 1}, where="x.yaml")
     lines = str(caught.value).splitlines()
-    assert lines == ["x.yaml: inner.pgd.steps: expected a number >= 1, got 0", "x.yaml: color: unknown field"]
+    assert lines == ["x.yaml: inner.pgd.steps: expected a number >= 1, got 0", "x.yaml: color: unknown field; known: eps, inner"]
+
+
+def test_unknown_field_that_is_nearly_a_known_one_suggests_it() -> None:
+    with pytest.raises(SuiteError, match=r"x.yaml: inner.pgd.stepz: unknown field; did you mean 'steps'\?"):
+        parse_spec(Outer, {"eps": "8/255", "inner": {"pgd": {"steps": 1, "stepz": 1}}}, where="x.yaml")
+
+
+class Mixed(Spec):
+    """A specification with numbers and truth values."""
+
+    count: int | None = None
+    """A number."""
+    shares: tuple[float, ...] = ()
+    """Numbers."""
+    switch: bool = False
+    """A truth value."""
+    anything: dict[str, Any] = Field(default_factory=dict)
+    """Either."""
+
+
+@pytest.mark.parametrize("fields", [{"count": True}, {"shares": [0.5, False]}])
+def test_truth_value_is_no_number(fields: dict[str, object]) -> None:
+    with pytest.raises(SuiteError, match="expected a number, got"):
+        parse_spec(Mixed, fields, where="x.yaml")
+
+
+def test_truth_value_is_taken_where_one_is_meant() -> None:
+    fields = {"count": 1, "shares": [1, 0], "switch": True, "anything": {"pretrained": True}}
+    assert parse_spec(Mixed, fields, where="x.yaml").model_dump() == {**fields, "shares": (1.0, 0.0)}

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import SuiteError
+from harness.errors import ModelError, SuiteError
 from harness.grid import cells_of
 from harness.suite_files import expand_variables, load_suite, shipped_suites, suite_title
 
@@ -96,6 +96,25 @@ def test_override_reaches_nested_fields_and_list_items(suite_file: Path) -> None
             "expectations=[{model: baseline, attack: pgd, eps: 3/255, metric: accuracy, at_least: 1}]",
             "expected one of 2/255, 8/255",
         ),
+        (
+            "expectations=[{model: baseline, metric: robust_accuracy, at_least: 0.1}]",
+            "expectations.0: metric: expected an attack",
+        ),
+        (
+            "expectations=[{model: baseline, metric: attack_success_rate, at_most: 0.1}]",
+            "metric: expected an attack, or a poison's",
+        ),
+        ("expectations=[{model: baseline, metric: accuracy, at_least: 90}]", "expectations.0.at_least: expected a number <= 1"),
+        ("expectations=[{model: baseline, metric: accuracy, at_least: 0.9, at_most: 0.1}]", "expected at_least <= at_most"),
+        ("attacks.worst_case={name: random_noise}", "attacks.worst_case: expected another label"),
+        ("attacks.none={name: random_noise}", "attacks.none: expected another label"),
+        ("folders.none={root: photos}", "folders.none: expected another label"),
+        ("models.baseline.recipe.epochs=yes", "models.baseline.recipe.epochs: expected a number, got True"),
+        ("attacks.pgd.steps=on", "attacks.pgd.steps: expected a number, got True"),
+        ("evaluation.limit=true", "evaluation.limit: expected a number, got True"),
+        ("attacks.pgd.stepz=3", "attacks.pgd.stepz: unknown field; did you mean 'steps'"),
+        ("attacks.pgd.epz=[1/255]", "attacks.pgd.epz: unknown field; did you mean 'eps'"),
+        ("title=2024-13-45", "expected a YAML value after '='"),
         ("name=a/b", "name"),
         ("nonsense", "expected the form a.b=c"),
         ("threat_model.eps.9=1/255", "expected an index below 2"),
@@ -107,6 +126,7 @@ def test_bad_suite_is_refused_with_its_place(suite_file: Path, override: str, me
     with pytest.raises(SuiteError) as caught:
         load_suite(suite_file, [override])
     assert message in str(caught.value)
+    assert "top level" not in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 2
 
 
@@ -126,6 +146,7 @@ def test_warm_start_may_differ_in_dropout_which_has_no_weights(suite_file: Path)
         ("- a", "expected a mapping"),
         ("a: [", "expected YAML"),
         ("\x00", "expected YAML"),
+        ("title: 2024-13-45", "expected YAML, found month must be in 1..12"),
         ("", "expected a mapping"),
     ],
 )
@@ -143,6 +164,64 @@ def test_missing_file_and_unknown_name_are_refused(tmp_path: Path) -> None:
         load_suite(tmp_path)
     with pytest.raises(SuiteError, match="quickstart"):
         load_suite("quikstart")
+
+
+@pytest.mark.parametrize("source", ["~nobody-of-that-name/x.yaml", f"{'x' * 300}.yaml", f"{'x' * 300}"])
+def test_impossible_path_is_refused(source: str) -> None:
+    with pytest.raises(SuiteError, match="expected a suite file, found"):
+        load_suite(source)
+
+
+def test_suite_in_a_folder_that_may_not_be_entered_is_refused(suite_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(SuiteError, match="expected a suite file, found Permission denied"):
+        load_suite(suite_file)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "override", "expected"),
+    [
+        ("test_resnet", "architecture.arguments.drop_rate=0.5", {"name": "timm", "arch": "test_resnet"}),
+        ("pack.nets:small", "architecture.arguments.width=8", {"name": "factory", "factory": "pack.nets:small"}),
+    ],
+)
+def test_override_below_an_architecture_written_as_a_text(
+    suite_file: Path, architecture: str, override: str, expected: dict[str, str]
+) -> None:
+    suite = load_suite(suite_file, [f"architecture={architecture}", override])
+    fields = suite.architecture_of("baseline").model_dump()
+    assert expected.items() <= fields.items()
+    assert fields["arguments"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("architecture.arch=efficientnet_bo", r"^architecture.arch: timm has no model 'efficientnet_bo'; did you mean"),
+        (
+            "models.hardened={architecture: 'nosuch.sub:f', recipe: standard}",
+            r"^models.hardened.architecture.factory: .*imported",
+        ),
+    ],
+)
+def test_network_that_does_not_exist_is_named_by_its_field(suite_file: Path, override: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        load_suite(suite_file, [override]).check_networks()
+
+
+@pytest.mark.parametrize(
+    ("weights", "found"),
+    [("missing.h5", "found none"), ("broken.safetensors", "complete safetensors"), ("~nobody-there/x.h5", "found")],
+)
+def test_weights_that_cannot_be_read_are_named_by_their_field(suite_file: Path, tmp_path: Path, weights: str, found: str) -> None:
+    (tmp_path / "broken.safetensors").write_text("broken")
+    path = weights if weights.startswith("~") else tmp_path / weights
+    suite = load_suite(suite_file, [f"architecture.weights={path}"])
+    with pytest.raises(ModelError, match=f"^architecture.weights: .*{found}"):
+        suite.check_weights()
 
 
 def test_environment_variables_are_expanded_after_overrides(suite_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,9 +20,9 @@ from harness.errors import HarnessError, StepFailed
 from harness.export.metadata import Metadata, model_sha256
 from harness.export.runtime import OnnxModel
 from harness.progress import Progress, Silent
-from harness.reports.files import write_text
+from harness.reports.files import check_writable, write_text
 from harness.reports.html import REPORT, render
-from harness.reports.load import load_results
+from harness.reports.load import is_results_folder, load_results
 from harness.reports.tables import write_csv
 from harness.runner import DEFAULT_RESULTS
 from harness.steps.export import ModelFile
@@ -85,8 +85,9 @@ def crosscheck(
         HarnessError: if a model is not trained yet, or HARNESS_EVAL names no program. A file that cannot be made or
             scored, or that does not compute what PyTorch computes, does not raise: it is a failure of the cross-check.
     """
-    bench = open_workbench(suite, store=store, device=device, progress=progress)
+    bench, folder = open_workbench(suite, store=store, device=device, progress=progress), out or DEFAULT_RESULTS / suite.name
     models = {variant: bench.training(variant) for variant in variants_of(suite) if variant in bench.plan.training}
+    check_writable(folder)
     program, scores = find_program(), _Scores(_rule_of(suite), bench.context.progress)
     bundles: dict[str, Path] = {}
     for variant, model in models.items():
@@ -96,9 +97,9 @@ def crosscheck(
             bundles[model.label] = bundling.file(bench.context)
             runtimes = _runtimes_of(bench, model, files=files, program=program)
             scores.add(model.label, bundles[model.label], runtimes)
-    table, folder = table_of(scores.scored), out or DEFAULT_RESULTS / suite.name
+    table = table_of(scores.scored)
     write_csv(table, folder / TABLE)
-    if (folder / "cells.csv").is_file():
+    if is_results_folder(folder):
         write_text(folder / REPORT, render(load_results(folder)))
     return Crosscheck(folder / TABLE, table, tuple(scores.failures), "" if program else INSTALL, bundles)
 
@@ -130,17 +131,18 @@ def crosscheck_file(
         HarnessError: if the file is missing or damaged, does not fit the suite's classes or images, the model is
             unknown or not trained yet, or its images cannot be stored.
     """
-    bench = open_workbench(suite, store=store, device=device, progress=progress)
+    bench, folder = open_workbench(suite, store=store, device=device, progress=progress), out or DEFAULT_RESULTS / suite.name
     onnx = open_logits_model(path, bench.context.data.class_names)
     onnx.logits(np.full((1, 3, suite.dataset.resolution, suite.dataset.resolution), 0.5, np.float32))
     variant = suite.variant(model) if model else _origin(bench, onnx.metadata)
     label, bundling = bench.training(variant).label, bundling_of(bench.plan, variant, bench.context.data.class_names)
+    check_writable(folder)
     if failures := bench.finish(bundling):
         raise StepFailed(failures[0])
     bundle = read_bundle(bundling.file(bench.context))
     own = model is not None or (onnx.metadata is not None and onnx.metadata.model_sha256 == bundle.model_sha256)
     rule = replace(_rule_of(suite), expects_reference=_expected(judge, own=own))
-    target = (out or DEFAULT_RESULTS / suite.name) / OWN_FILE.format(path.stem)
+    target = folder / OWN_FILE.format(path.stem)
     return _score_file(onnx, bundle, rule=rule, label=label, target=target, progress=bench.context.progress)
 
 
@@ -177,6 +179,7 @@ def crosscheck_bundle(
 
 def _score_file(onnx: OnnxModel, bundle: Bundle, *, rule: Rule, label: str, target: Path, progress: Progress) -> Crosscheck:
     precision = PRECISIONS["float32" if onnx.metadata is None else onnx.metadata.precision]
+    check_writable(target.parent)
     program, scores = find_program(), _Scores(rule, progress)
     scores.add(onnx.path.stem, bundle.path, _onnx_runtimes(onnx.path, precision, program))
     table = table_of(scores.scored)

@@ -1,10 +1,13 @@
 """The base of the data-set plug-ins."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import Field
 
+from harness.errors import DataError
 from harness.images import ImageData
 from harness.registry import Plugin, Registry
 
@@ -40,5 +43,38 @@ DATASETS: Registry[Dataset] = Registry(
 
 
 def expand_path(text: str) -> Path:
-    """Returns a path with a leading "~" expanded."""
-    return Path(text).expanduser()
+    """Returns a path with a leading "~" expanded.
+
+    Raises:
+        DataError: if it begins with "~" and a name that nobody has.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{text}: expected a path, or one that begins with the home folder of a user, found {error}") from error
+
+
+@contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """Turns errors of the operating system into those of a data set.
+
+    Raises:
+        DataError: if the folder, or something in it, may not be read, or has an impossible name.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{error.filename or folder}: expected it to be readable, found {error.strerror or error}") from error
+
+
+@contextmanager
+def naming_root() -> Iterator[None]:
+    """Puts the field that names a data set's folder before the errors about what lies there.
+
+    Raises:
+        DataError: in place of each one raised inside.
+    """
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"dataset.root: {error}") from error

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.datasets.base import DATASETS, expand_path
+from harness.datasets.base import DATASETS, expand_path, naming_root
 from harness.datasets.build import image_data
 from harness.datasets.checking import sound_hashes
 from harness.datasets.decoding import Resize, read_image, resized
@@ -131,4 +131,5 @@ class ImageFolder(FolderDataset):
 
     def load(self) -> ImageData:
         """Reads and checks the folder."""
-        return self.load_from(expand_path(self.root))
+        with naming_root():
+            return self.load_from(expand_path(self.root))

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from harness.datasets.base import readable
 from harness.datasets.decoding import SUFFIXES
 from harness.errors import DataError
 
@@ -28,8 +29,13 @@ def read_layout(root: Path) -> Layout:
 
     Raises:
         DataError: if there is no such folder, no "train" beside other splits, fewer than two classes, a class
-            without images, or if the classes differ between splits.
+            without images, if the classes differ between splits, or if something may not be read.
     """
+    with readable(root):
+        return _listed_layout(root)
+
+
+def _listed_layout(root: Path) -> Layout:
     _expect_folder(root)
     folders = _split_folders(root)
     class_names = {split: tuple(sorted(child.name for child in _folders_in(folder))) for split, folder in folders.items()}
@@ -55,8 +61,14 @@ def read_classes(root: Path, class_names: Sequence[str]) -> tuple[tuple[str, ...
         For each class, the paths of its images relative to the root, with "/", sorted.
 
     Raises:
-        DataError: if there is no such folder, none in it, one that is named as no class, or one without images.
+        DataError: if there is no such folder, none in it, one that is named as no class, one without images, or one
+            that may not be read.
     """
+    with readable(root):
+        return _listed_classes(root, class_names)
+
+
+def _listed_classes(root: Path, class_names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     _expect_folder(root)
     found = {child.name: child for child in _folders_in(root)}
     unknown = tuple(name for name in found if name not in class_names)
@@ -107,7 +119,7 @@ def _folders_in(folder: Path) -> Iterator[Path]:
 
 def _images_in(folder: Path, root: Path) -> list[str]:
     found = []
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, onerror=_fail):
         folders[:] = [name for name in folders if not name.startswith(".")]
         inside = Path(place).relative_to(root).as_posix()
         found += [
@@ -116,6 +128,11 @@ def _images_in(folder: Path, root: Path) -> list[str]:
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122  a Path a file is slow
         ]
     return sorted(found)
+
+
+def _fail(error: OSError) -> None:
+    """Stops a walk, which would silently leave out the folders that may not be read."""
+    raise error
 
 
 def _listed(names: list[str] | tuple[str, ...], most: int = 5) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from harness.datasets.base import DATASETS, expand_path
+from harness.datasets.base import DATASETS, expand_path, naming_root, readable
 from harness.datasets.build import image_data
 from harness.datasets.cache import cache_folder
 from harness.datasets.shares import DrawsValidation, completed
@@ -64,9 +64,15 @@ class SmallImages(DrawsValidation, ABC):
                 ids=[f"{name}/{index:05d}" for index in range(len(part.labels))],
                 resolution=self.resolution,
             )
-            for name, part in zip(("train", "test"), self.parts(), strict=True)
+            for name, part in zip(("train", "test"), self._parts_of_root(), strict=True)
         }
         return image_data(self.name, self.CLASS_NAMES, completed(splits, [("validation", self.validation)], self.seed))
+
+    def _parts_of_root(self) -> tuple[Part, Part]:
+        if self.root is None:
+            return self.parts()
+        with naming_root(), readable(Path(self.root)):
+            return self.parts()
 
     def folder(self) -> Path:
         """Returns the folder that torchvision reads and downloads to."""

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from harness.datasets.base import DATASETS, expand_path
+from harness.datasets.base import DATASETS, expand_path, naming_root, readable
 from harness.datasets.image_folder import FolderDataset
 from harness.errors import DataError
 from harness.images import ImageData
@@ -27,13 +27,20 @@ class Vegetables(FolderDataset):
 
     def load(self) -> ImageData:
         """Reads and checks the photographs."""
-        return self.load_from(inner_folder(download() if self.root is None else expand_path(self.root)))
+        given = str(download()) if self.root is None else self.root
+        with naming_root():
+            return self.load_from(inner_folder(expand_path(given)))
 
 
 def inner_folder(root: Path) -> Path:
-    """Returns the nearest folder named "Vegetable Images" below `root`, or `root` itself if there is none."""
+    """Returns the nearest folder named "Vegetable Images" below `root`, or `root` itself if there is none.
+
+    Raises:
+        DataError: if `root` may not be read.
+    """
     levels = ("/".join(["*"] * depth + [INNER_FOLDER]) for depth in range(DEEPEST + 1))
-    return next((found for level in levels for found in sorted(root.glob(level)) if found.is_dir()), root)
+    with readable(root):
+        return next((found for level in levels for found in sorted(root.glob(level)) if found.is_dir()), root)
 
 
 def download() -> Path:

@@ -61,6 +61,28 @@ class Architecture(Plugin, ABC):
         fields: dict[str, object] = {"weights": None, "pretrained": False}
         return self.model_copy(update={key: value for key, value in fields.items() if key in type(self).model_fields})
 
+    def find(self) -> None:
+        """Looks the network up without building it; to be overridden where the user names one that may not exist.
+
+        Raises:
+            ModelError: if there is none of that name; begins with the field.
+        """
+
+    def check_weights(self) -> None:
+        """Reads the file of weights, if one is named, to see whether it can be read.
+
+        Raises:
+            ModelError: if it is missing or damaged; begins with the field.
+        """
+        if self.weights is None:
+            return
+        try:
+            read_weights(Path(self.weights))
+        except ModelError as error:
+            raise ModelError(f"weights: {error}") from error
+        except (OSError, RuntimeError) as error:  # a folder that may not be entered, a "~name" of nobody
+            raise ModelError(f"weights: expected a readable file at {self.weights}, found {error}") from error
+
     @abstractmethod
     def backbone(self, num_classes: int) -> nn.Module:
         """Returns the network: normalised images (N, 3, H, W) to logits (N, num_classes).

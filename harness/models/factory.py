@@ -39,6 +39,10 @@ class Factory(Architecture):
         source = None if spec is None or spec.origin is None else Path(spec.origin)
         return {**super().identity(), "source_sha256": sha256_of_file(source) if source and source.is_file() else None}
 
+    def find(self) -> None:
+        """See `Architecture.find`."""
+        self._callable()
+
     def backbone(self, num_classes: int) -> nn.Module:
         """See `Architecture.backbone`."""
         network = self._callable()(num_classes=num_classes, **self.arguments)
@@ -55,6 +59,8 @@ class Factory(Architecture):
         except (ImportError, AttributeError) as error:
             hint = "is its folder on PYTHONPATH?"
             raise ModelError(f"factory: {self.factory} cannot be imported: {error}; {hint}") from error
+        except Exception as error:  # the user's module may fail in any way
+            raise ModelError(f"factory: {self.factory} cannot be imported: {type(error).__name__}: {error}") from error
         if not callable(found):
             raise ModelError(f"factory: expected {self.factory} to be callable, got {type(found).__name__}")
         return cast(Callable[..., object], found)

@@ -43,12 +43,16 @@ class Timm(Architecture):
         found = timm.get_pretrained_cfg(self.arch) if self.pretrained and timm.is_model(self.arch) else None
         return super().identity() if found is None else {**super().identity(), "pretrained_tag": found.tag}
 
-    def backbone(self, num_classes: int) -> nn.Module:
-        """See `Architecture.backbone`."""
+    def find(self) -> None:
+        """See `Architecture.find`."""
         if not timm.is_model(self.arch):
             nearest = difflib.get_close_matches(self.arch, timm.list_models(), n=3, cutoff=0.5)
             hint = f"; did you mean {' or '.join(nearest)}?" if nearest else ""
             raise ModelError(f"arch: timm has no model {self.arch!r}{hint}")
+
+    def backbone(self, num_classes: int) -> nn.Module:
+        """See `Architecture.backbone`."""
+        self.find()
         try:
             return timm.create_model(self.arch, pretrained=self.pretrained, num_classes=num_classes, **self.arguments)
         except OSError as error:

@@ -41,6 +41,16 @@ def _owned_files(folder: Path, owned: Mapping[str, tuple[str, ...]]) -> set[Path
     return {path for name, endings in owned.items() for path in (folder / name).glob("*") if path.suffix in endings}
 
 
+def check_writable(folder: Path) -> None:
+    """Makes a results folder and writes to it, so that hours of computing are not lost on one that can't be written.
+
+    Raises:
+        HarnessError: if it cannot be made or written.
+    """
+    with staged(folder, owned={}):
+        pass
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text file in one move.
 

@@ -156,10 +156,15 @@ def load_results(folder: Path | str) -> Results:
         HarnessError: if it is no results folder, or one of another schema version.
     """
     folder = Path(folder)
-    if not (folder / "cells.csv").is_file():
+    if not is_results_folder(folder):
         raise HarnessError(f"{folder}: expected a results folder with a cells.csv, found none; `harness run` writes one")
     _provenance(folder)
     return Results(folder)
+
+
+def is_results_folder(folder: Path) -> bool:
+    """Tells whether a run left its tables in a folder."""
+    return (folder / "cells.csv").is_file()
 
 
 def compare(a: Path, b: Path) -> pd.DataFrame:

@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 
@@ -66,6 +67,26 @@ def test_classes_that_differ_between_splits_are_named(make_folder: MakeFolder) -
 def test_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="absent: expected a folder of images, found nothing"):
         read_layout(tmp_path / "absent")
+
+
+def test_name_that_no_folder_can_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected it to be readable, found File name too long"):
+        read_layout(tmp_path / ("x" * 300))
+
+
+def test_class_folder_that_may_not_be_read_is_not_left_out(make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_folder(splits={"": 2})
+    scan = os.scandir
+
+    def refuse_leek(folder: Path) -> object:
+        if Path(folder).name == "Leek":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse_leek)
+    for read in (read_layout, lambda root: read_classes(root, ["Leek", "Onion"])):
+        with pytest.raises(DataError, match="Leek: expected it to be readable, found Permission denied"):
+            read(root)
 
 
 def test_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:

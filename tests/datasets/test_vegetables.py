@@ -57,3 +57,16 @@ def test_failed_download_tells_its_reason_and_what_to_do(monkeypatch: pytest.Mon
     install_kagglehub(monkeypatch, ConnectionError("no route\nto host"))
     with pytest.raises(DataError, match=r"kagglehub failed: no route to host\. Download the data set .* --set dataset\.root"):
         Vegetables().load()
+
+
+@pytest.mark.parametrize(
+    ("root", "message"),
+    [
+        ("nowhere", "nowhere: expected a folder of images"),
+        ("~nobody-there/x", "expected a path"),
+        ("x" * 300, "File name too long"),
+    ],
+)
+def test_root_that_cannot_be_read_is_named_by_its_field(root: str, message: str) -> None:
+    with pytest.raises(DataError, match=f"^dataset.root: .*{message}"):
+        Vegetables(root=root).load()

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 from torch import nn
@@ -53,6 +55,13 @@ def test_arch_shown_in_tables_is_the_factory() -> None:
 def test_factory_that_gives_no_classifier_is_an_error(factory: str, problem: str) -> None:
     with pytest.raises(ModelError, match=problem):
         build(factory)
+
+
+def test_module_that_fails_on_import_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nets_half_written.py").write_text("def small(")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModelError, match=r"factory: nets_half_written:small cannot be imported: SyntaxError: .*line 1"):
+        Factory(factory="nets_half_written:small").find()
 
 
 def test_factory_without_a_colon_is_refused() -> None:
