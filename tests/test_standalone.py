@@ -209,4 +209,4 @@ def test_rows_of_a_network_whose_gradients_underflow_are_invalid(model: nn.Modul
     confident = Returning(model, lambda logits: logits * scale)
     table = evaluate(confident, (pair[0], model(pair[0]).argmax(dim=1)), attacks="fgsm", threat_model=ThreatModel(eps="1/25500"))
     assert table["verdict"].tolist()[1] == "INVALID"
-    assert "all gradients are zero for 100 % of the attacked examples" in table["verdict_reasons"].iloc[1]
+    assert "all gradients are zero for 100 % of the correct examples" in table["verdict_reasons"].iloc[1]
