@@ -251,8 +251,7 @@ class Suite(Spec):
         for label in entry.attacks or ():
             _expect_one_of(label, self.attacks, f"{where}.attacks")
         for label in entry.corruptions:
-            computed = list(self.corruptions)
-            _expect_one_of(label, computed, f"{where}.corruptions")
+            _expect_one_of(label, self.corruptions, f"{where}.corruptions")
         budgets = {str(threat.eps) for label in entry.attacks or self.attacks for threat in self.threat_models(label)}
         for eps in entry.eps or ():
             _expect_one_of(str(eps), sorted(budgets), f"{where}.eps")
