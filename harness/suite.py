@@ -251,8 +251,7 @@ class Suite(Spec):
         for label in entry.attacks or ():
             _expect_one_of(label, self.attacks, f"{where}.attacks")
         for label in entry.corruptions:
-            computed = list(self.corruptions)
-            _expect_one_of(label, computed, f"{where}.corruptions")
+            _expect_one_of(label, self.corruptions, f"{where}.corruptions")
         offered = {severity for label in entry.corruptions for severity in self.corruptions[label].severities}
         for severity in entry.severities or ():
             _expect_one_of(str(severity), sorted(map(str, offered)), f"{where}.severities")

@@ -15,7 +15,7 @@ from harness.bundle import BundleCondition, BundleWriter
 from harness.cli import main
 from harness.crossruntime.run import UNJUDGED, Crosscheck, crosscheck_bundle, crosscheck_file
 from harness.crossruntime.runtimes import INSTALL, OnnxPython, find_program
-from harness.deployment import export
+from harness.deployment import Workbench, export
 from harness.errors import HarnessError, ModelError
 from harness.export.files import stamp
 from harness.export.onnx import export_model
@@ -72,6 +72,18 @@ def test_table_on_disk_is_the_table(checked: Crosscheck) -> None:
     assert len(read) == len(checked.table)
     assert read["agrees"].isna().sum() == (checked.table["precision"] != "float32").sum()
     assert not list(checked.path.parent.glob(".*"))
+
+
+def test_folder_that_cannot_be_written_is_refused_before_anything_is_scored(
+    deployed: Deployed, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(Workbench, "finish")
+    (tmp_path / "taken").write_text("a file")
+    place = {"out": tmp_path / "taken", "store": deployed.store, "device": "cpu"}
+    with pytest.raises(HarnessError, match="taken: the results cannot be written"):
+        crosscheck(deployed.suite(*NARROW), **place)
+    with pytest.raises(HarnessError, match="taken: the results cannot be written"):
+        crosscheck_file(deployed.suite(*NARROW), file, **place)
 
 
 def test_page_of_a_run_gains_the_table(deployed: Deployed, tmp_path: Path) -> None:

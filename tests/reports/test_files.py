@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
-from harness.reports.files import staged, write_text
+from harness.reports.files import check_writable, staged, write_text
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -41,6 +41,14 @@ def test_only_owned_files_that_were_not_renewed_are_removed(tmp_path: Path) -> N
         (staging / "roc").mkdir()
         (staging / "roc" / "kept.csv").write_text("new")
     assert contents(tmp_path) == {"roc/kept.csv": "new", "roc/notes.txt": "old", "crossruntime.csv": "old"}
+
+
+def test_a_folder_is_tried_without_leaving_anything_in_it(tmp_path: Path) -> None:
+    check_writable(tmp_path / "run")
+    assert not list((tmp_path / "run").iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(HarnessError, match="file: the results cannot be written"):
+        check_writable(tmp_path / "file")
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
