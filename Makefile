@@ -5,6 +5,7 @@
 PYTHON ?= python3
 SUITE ?= quickstart
 FUZZ_SECONDS ?= 60
+REFERENCE := provenance.json curves confusion poisons
 VENV := .venv
 BIN := $(VENV)/bin
 CPP_FILES := $(wildcard cpp_eval/*/*.cpp cpp_eval/*/*.hpp)
@@ -67,9 +68,12 @@ format: $(INSTALLED) ## Rewrite the code in the project's format
 bench: $(INSTALLED) ## Measure the harness against plain loops and other libraries, in one run
 	$(BIN)/python -m tests.bench
 
-reference: ## Copy the small files of results/$(SUITE) to results/reference/$(SUITE)
+reference: ## Replace results/reference/$(SUITE) by the small files of results/$(SUITE), 5 MB at most
+	test -f results/$(SUITE)/provenance.json
+	rm -rf results/reference/$(SUITE)
 	mkdir -p results/reference/$(SUITE)
-	cp -r results/$(SUITE)/*.csv results/$(SUITE)/provenance.json results/$(SUITE)/curves results/$(SUITE)/confusion results/reference/$(SUITE)/
+	cp -r results/$(SUITE)/*.csv $(wildcard $(REFERENCE:%=results/$(SUITE)/%)) results/reference/$(SUITE)/
+	test $$(du -sk results/reference/$(SUITE) | cut -f1) -le 5120
 
 clean: ## Remove everything that was made, results included
 	rm -rf $(VENV) build dist cpp_eval/build

@@ -176,6 +176,8 @@ def _h5(bench: Workbench, train: Train, path: Path) -> None:
         resolution=train.resolution,
         summary=train.summary(bench.context),
         resize=_resize(bench.plan.suite),
+        builder=train.architecture.name,
+        arguments=getattr(train.architecture, "arguments", None),
     )
 
 

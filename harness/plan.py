@@ -108,7 +108,7 @@ def plan_of(suite: Suite, data: ImageData) -> Plan:
     rows = cells_of(suite)
     cells = tuple(planner.planned(row) for row in rows)
     detections, transfers = tuple(planner.detections(rows)), tuple(planner.transfers())
-    return Plan(suite, cells, planner.training, planner.examples, detections=detections, transfers=transfers)
+    return Plan(suite, cells, planner.of_grid, planner.examples, detections=detections, transfers=transfers)
 
 
 def _folders(suite: Suite, data: ImageData) -> dict[str, FileSplit]:
@@ -158,6 +158,11 @@ class _Planner:
         self.data = DataIdentity.of(suite.dataset, data)
         self.examples = Examples(suite.evaluation.split, suite.evaluation.limit, suite.seed)
         self.training: dict[Variant, Train] = {}
+
+    @property
+    def of_grid(self) -> dict[Variant, Train]:
+        """The trainings without those that repetitions are only compared with."""
+        return {variant: step for variant, step in self.training.items() if variant.poison or not variant.repetition}
 
     def planned(self, row: GridCell) -> PlannedCell:
         """Returns a cell of the grid with its step."""
@@ -236,6 +241,10 @@ class _Planner:
             devices=self.suite.devices,
         )
 
+    def _twin(self, variant: Variant) -> Train:
+        """Returns the same model trained on the clean data, with the same seed, so that the poison is all that differs."""
+        return self._train(Variant(variant.model, repetition=variant.repetition))
+
     def _poisoning(self, variant: Variant) -> Poisoning | None:
         """Crafting that needs a network uses the suite's first model, trained on the clean data."""
         if variant.poison is None or variant.rate is None:
@@ -255,7 +264,7 @@ class _Planner:
             return None
         if row.cell.condition == "trigger":
             return Trigger(model, model.poison.label, model.poison.poison)
-        return Targeted(model, self._train(Variant(row.variant.model)), model.poison)
+        return Targeted(model, self._twin(row.variant), model.poison)
 
     def detections(self, rows: Iterable[GridCell]) -> Iterator[PlannedDetection]:
         """Yields every detector on every poisoned training that it looks at."""
@@ -275,7 +284,7 @@ class _Planner:
             skip = skip or f"{entry.plugin.name} judges images as they come in, and {poison.name} changes none of them"
         if skip is not None:
             return PlannedDetection(rows[0].cell, label, entry.plugin, None, skip=skip)
-        model, twin = self._train(variant), self._train(Variant(variant.model))
+        model, twin = self._train(variant), self._twin(variant)
         step = Detect(model, model.poison, label, entry.plugin, self.suite.seed)
         control = Detect(twin, None, label, entry.plugin, self.suite.seed)
         after: tuple[PlannedCell, ...] = ()

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import pytest
@@ -9,11 +10,12 @@ import torch
 from safetensors.torch import load_file
 
 from harness.cli import main
-from harness.deployment import ENDINGS, export
+from harness.deployment import ENDINGS, WEIGHTS, export
 from harness.errors import ModelError, StepFailed, SuiteError
 from harness.export.runtime import OnnxModel
 from harness.models.fitting import load_into
 from harness.models.h5 import read_h5
+from harness.models.timm import Timm, load_h5
 from harness.models.weights import read_weights
 from tests.deployed import Deployed, broken_export, deployed
 from tests.nets import small_convnet
@@ -47,9 +49,22 @@ def test_h5_tells_architecture_classes_preprocessing_and_training(deployed: Depl
     saved = read_h5(path)
     assert (saved.arch, saved.resolution, saved.resize) == ("tests.nets:small_convnet", 16, "squash")
     assert saved.class_names == tuple("0123456789")
+    assert (saved.builder, saved.arguments) == ("factory", {})
     assert saved.summary["best_epoch"] >= 0
     with h5py.File(path) as file:
         assert file.attrs["schema_version"] == 1
+
+
+def test_h5_tells_what_the_architecture_is_built_with(tmp_path: Path) -> None:
+    architecture = Timm(arch="test_efficientnet", arguments={"act_layer": "relu"})
+    built = architecture.build("abc", resolution=32, seed=0)
+    train = SimpleNamespace(
+        architecture=architecture, resolution=32, classifier=lambda _: built, summary=lambda _: {"best_epoch": 0}
+    )
+    bench = SimpleNamespace(context=None, plan=SimpleNamespace(suite=SimpleNamespace(dataset=None)))
+    WEIGHTS["h5"](bench, train, tmp_path / "x.h5")
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(load_h5(tmp_path / "x.h5")(x), built(x))
 
 
 @pytest.mark.parametrize("file_format", ["onnx", "deploy", "int8", "fp16"])

@@ -24,6 +24,7 @@ from harness.poisoning.label_flip import LabelFlip
 from harness.poisoning.manifest import Manifest
 from harness.records import Status
 from harness.runner import RunSummary, run
+from harness.steps.conditions import Targeted
 from harness.steps.detect import Detect
 from harness.steps.poison import Poisoning
 from harness.steps.train import Train
@@ -120,8 +121,18 @@ def test_a_detector_looks_at_the_first_model_and_is_compared_with_its_clean_twin
     looked = [(row.cell.model, row.cell.poison, row.cell.seed, row.label) for row in plan.detections]
     variants = (("backdoor", 0), ("brew", 0), ("brew", 1))
     assert looked == [("baseline", poison, seed, label) for poison, seed in variants for label in ("clustering", "strip")]
-    twins = {row.control.model.label for row in plan.detections if row.control is not None}
-    assert twins == {"baseline"}
+    twins = [(row.cell.seed, row.control.model.label) for row in plan.detections if row.control is not None]
+    assert set(twins) == {(0, "baseline"), (1, "baseline, repetition 1")}
+
+
+def test_a_repetition_is_compared_with_a_clean_twin_of_its_own_seed(plan: Plan) -> None:
+    rows = [row for row in plan.cells if row.cell.condition == "target"]
+    twins = [row.step.twin for row in rows if isinstance(row.step, Targeted)]
+    assert [(twin.seed, twin.poison) for twin in twins] == [(row.cell.seed, None) for row in rows] == [(0, None), (1, None)]
+    assert twins[0] is plan.training[Variant("baseline")]
+    controls = {row.control.digest for row in plan.detections if row.control is not None and row.label == "clustering"}
+    assert len(controls) == 2
+    assert Variant("baseline", repetition=1) not in plan.training
 
 
 def test_what_is_trained_anew_starts_from_weights_that_were_filtered_too(folder: Path, digits: ImageData) -> None:
@@ -146,7 +157,7 @@ def test_a_run_time_detector_is_skipped_where_nothing_comes_in_changed(plan: Pla
 def test_without_retraining_a_detector_is_only_scored(folder: Path, digits: ImageData) -> None:
     plan = plan_of(suite_of(folder, "detectors.clustering.retrain=false"), digits)
     assert all(row.after == () for row in plan.detections)
-    assert sum(isinstance(step, Detect) for step in plan.steps) == 3 + 1 + 1 + 1
+    assert sum(isinstance(step, Detect) for step in plan.steps) == 3 + 1 + 2 + 1
 
 
 class Unmakeable(LabelFlip):
@@ -203,8 +214,8 @@ def test_a_bad_suite_is_refused_with_its_place(folder: Path, override: str, mess
             "poisons.backdoor.trigger.size=17",
             "poisons.backdoor.trigger: expected a trigger within 16 pixels, got one that needs 17",
         ),
-        ("poisons.more={name: backdoor, target_class: 3, rates: [0.95]}", "poisons.more.rate: too few examples for the rate"),
-        ("poisons.more={name: label_flip, rates: [0.0001]}", "poisons.more.rate: expected a rate of one example at least"),
+        ("poisons.more={name: backdoor, target_class: 3, rates: [0.95]}", "poisons.more.rates: too few examples for the rate"),
+        ("poisons.more={name: label_flip, rates: [0.0001]}", "poisons.more.rates: expected a rate of one example at least"),
         ("poisons.brew.n_targets=4000", "poisons.brew.n_targets: expected at most"),
     ],
 )
@@ -223,6 +234,14 @@ def test_a_target_class_without_examples_is_refused(folder: Path, digits: ImageD
     message = "poisons.backdoor.target_class: expected a class with training examples, got '3' that has none"
     with pytest.raises(SuiteError, match=message):
         plan_of(suite_of(folder), replace(digits, splits={**digits.splits, "train": others}))
+
+
+def test_source_classes_without_test_examples_are_refused_before_any_training(folder: Path, digits: ImageData) -> None:
+    test = digits.splits["test"]
+    data = replace(digits, splits={**digits.splits, "test": take(test, np.flatnonzero(test.labels != 5))})
+    message = "poisons.backdoor: expected test examples that can carry the trigger, got none of the source classes"
+    with pytest.raises(SuiteError, match=message):
+        plan_of(suite_of(folder, "poisons.backdoor.source_classes=[5]"), data)
 
 
 def test_families_of_poisons_and_detectors_are_listed() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from harness.errors import ModelError
 from harness.models.classifier import Classifier
 from harness.models.fitting import load_into
+from harness.models.origin import has_other_classes
 from harness.models.weights import read_weights
 from harness.registry import Plugin, Registry
 from harness.seeds import global_seed
@@ -35,7 +36,8 @@ class Architecture(Plugin, ABC):
     arch: str
     """The architecture's name as shown in tables: "efficientnet_b0", "mypackage.nets:small"."""
     weights: str | None = None
-    """A file to start from: .safetensors, .pth or .h5; a head of another class count is dropped and said so."""
+    """A file to start from: .safetensors, .pth or .h5; a head of other classes is dropped and said so. A .h5 file, which
+    names them, must be of this architecture, and must not hold the same classes in another order."""
     mean: tuple[float, float, float] | None = None
     """Per-channel mean, subtracted inside the model. Left out, it is the one in the file of weights, else the one that
     timm states for the architecture, else ImageNet's; the same holds for `std`."""
@@ -103,7 +105,7 @@ class Architecture(Plugin, ABC):
 
         Raises:
             ModelError: if the architecture is unknown, the file does not fit or is damaged, or the output has
-                another shape than (N, number of classes).
+                another shape than (N, number of classes), or with weights from a file is not finite.
         """
         with global_seed(seed):
             backbone = self.backbone(len(class_names))
@@ -112,7 +114,9 @@ class Architecture(Plugin, ABC):
         classifier = Classifier(backbone, mean=mean, std=std, class_names=class_names).eval()
         if self.weights is not None:
             try:
-                load_into(backbone, state, allow_new_head=True)
+                arguments = getattr(self, "arguments", {})
+                others = has_other_classes(Path(self.weights), arch=self.arch, arguments=arguments, class_names=class_names)
+                load_into(backbone, state, allow_new_head=True, other_classes=others)
             except ModelError as error:
                 raise ModelError(f"{self.arch}: the weights in {self.weights} do not fit: {error}") from error
         self._check_output(classifier, resolution)
@@ -137,6 +141,8 @@ class Architecture(Plugin, ABC):
             raise ModelError(f"{where}: {type(error).__name__}: {str(error).strip().splitlines()[:1]}") from error
         if found != str(expected):
             raise ModelError(f"{self.arch}: expected logits of shape {expected} for two images, got {found}")
+        if self.weights is not None and not logits.isfinite().all():
+            raise ModelError(f"{self.arch}: expected finite logits for two grey images, got others; {self.weights} is damaged")
 
 
 def _hash_of_weights(weights: str) -> str:

@@ -33,31 +33,37 @@ class Differences(NamedTuple):
         return "; ".join(f"{len(names)} {kind} ({_few(names)})" for kind, names in kinds if names)
 
 
-def load_into(model: nn.Module, state: Mapping[str, Tensor], *, allow_new_head: bool) -> tuple[str, ...]:
+def load_into(
+    model: nn.Module, state: Mapping[str, Tensor], *, allow_new_head: bool, other_classes: bool = False
+) -> tuple[str, ...]:
     """Fills a network with a state.
 
     Args:
         model: The network, or a `Classifier`, whose backbone is filled and whose normalisation stays.
         state: Name -> tensor, with or without the prefixes of common wrappers.
         allow_new_head: Leave the head as it is where the state's has another number of classes.
+        other_classes: The state's classes are known to be others, so that its head is useless even if it fits.
 
     Returns:
         The names of the head's tensors that were left as they were.
 
     Raises:
-        ModelError: if names are missing or unexpected, or shapes differ; nothing is filled then.
+        ModelError: if names are missing or unexpected, shapes differ, or a tensor holds NaN; nothing is filled then.
     """
     network = model.backbone if isinstance(model, Classifier) else model
     wanted = network.state_dict()
     given = _stripped(state, wanted)
-    dropped = tuple(name for name in _head_tensors(network) if _differs(name, given, wanted)) if allow_new_head else ()
+    head = _head_tensors(network) if allow_new_head else []
+    dropped = tuple(name for name in head if name in given and (other_classes or _differs(name, given, wanted)))
     differences = _differences(given, {name: tensor for name, tensor in wanted.items() if name not in dropped}, dropped)
     if any(differences):
         raise ModelError(str(differences))
     kept = {name: tensor for name, tensor in given.items() if name not in dropped}
+    if broken := [name for name, tensor in kept.items() if tensor.isnan().any()]:
+        raise ModelError(f"{len(broken)} with NaN ({_few(broken)})")
     network.load_state_dict({**wanted, **kept})
     if dropped:
-        logger.warning("the head is new, as the weights have another number of classes: %s", ", ".join(dropped))
+        logger.warning("the head is new, as the weights are for other classes: %s", ", ".join(dropped))
     return dropped
 
 
@@ -75,7 +81,7 @@ def _head_tensors(network: nn.Module) -> list[str]:
 
 
 def _differs(name: str, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> bool:
-    return name in given and given[name].shape[:1] != wanted[name].shape[:1]
+    return given[name].shape[:1] != wanted[name].shape[:1]
 
 
 def _stripped(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,14 +2,15 @@
 
 Layout, schema version 1:
 
-    /                  attributes schema_version, arch, resolution, resize, mean (3,), std (3,), summary (JSON)
+    /                  attributes schema_version, arch, resolution, resize, mean (3,), std (3,), summary (JSON);
+                       builder and arguments (JSON) where they are known
     /class_names       (K,) fixed-length UTF-8
     /weights/<name>    one data set a tensor, under the backbone's own names
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,22 @@ class SavedClassifier:
     """What the training said of itself."""
     weights: Mapping[str, Tensor]
     """Name in the backbone -> tensor."""
+    builder: str | None = None
+    """The model plug-in that builds the architecture, "timm" or "factory"; None where the file does not say."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """What it is built with besides its name and the number of classes."""
 
 
 def save_h5(
-    classifier: Classifier, path: Path, *, arch: str, resolution: int, summary: Mapping[str, Any], resize: str = RESIZE
+    classifier: Classifier,
+    path: Path,
+    *,
+    arch: str,
+    resolution: int,
+    summary: Mapping[str, Any],
+    resize: str = RESIZE,
+    builder: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a classifier in one move.
 
@@ -60,7 +73,15 @@ def save_h5(
         resolution: Side length of its images in pixels.
         summary: What the training said of itself, in plain JSON values.
         resize: How an image becomes square.
+        builder: The model plug-in that builds the architecture, if it is to be told.
+        arguments: What it is built with besides its name and the number of classes, in plain JSON values.
+
+    Raises:
+        ModelError: if the arguments are not plain JSON values, so that the file would describe another network.
     """
+    said = {} if builder is None else {"builder": builder}
+    if arguments:
+        said["arguments"] = _as_json(arguments)
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs.update(
             schema_version=SCHEMA_VERSION,
@@ -70,10 +91,24 @@ def save_h5(
             mean=classifier.mean.flatten().cpu().numpy(),
             std=classifier.std.flatten().cpu().numpy(),
             summary=canonical_json(dict(summary)),
+            **said,
         )
         file["class_names"] = np.char.encode(np.array(classifier.class_names), "utf-8")
         for name, tensor in state_of(classifier.backbone).items():
-            file[f"weights/{name}"] = tensor.numpy()
+            checked = tensor.dim() > 0 and tensor.numel() > 0  # HDF5 has checksums for chunks only, and scalars have none
+            file.create_dataset(f"weights/{name}", data=tensor.numpy(), fletcher32=checked or None)
+
+
+def _as_json(arguments: Mapping[str, Any]) -> str:
+    """Returns arguments as JSON, proven to be read back as they are; a tuple would come back as a list."""
+    try:
+        text = canonical_json(dict(arguments))
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"arguments: expected plain JSON values, which a .h5 file can hold; {error}") from error
+    changed = [name for name, value in json.loads(text).items() if name not in arguments or value != arguments[name]]
+    if changed:
+        raise ModelError(f"arguments.{changed[0]}: expected plain JSON values, which a .h5 file can hold, got {arguments!r:.80}")
+    return text
 
 
 def read_h5(path: Path) -> SavedClassifier:
@@ -95,13 +130,15 @@ def _content(file: h5py.File) -> SavedClassifier:
         raise ValueError(f"schema version {version}")
     return SavedClassifier(
         arch=str(attributes["arch"]),
-        class_names=tuple(bytes(name).decode() for name in file["class_names"][:]),
+        class_names=tuple(bytes(name).decode() for name in _values(_own(file, "class_names"))),
         mean=_channels(attributes["mean"]),
         std=_channels(attributes["std"]),
         resolution=int(attributes["resolution"]),
         resize=str(attributes["resize"]),
         summary=json.loads(attributes["summary"]),
-        weights=_tensors(file["weights"]),
+        weights=_tensors(_own(file, "weights")),
+        builder=str(attributes["builder"]) if "builder" in attributes else None,
+        arguments=dict(json.loads(attributes.get("arguments", "{}"))),
     )
 
 
@@ -110,15 +147,27 @@ def _channels(values: NDArray[np.float32]) -> tuple[float, float, float]:
     return red, green, blue
 
 
+def _own(file: h5py.File, name: str) -> h5py.Group | h5py.Dataset:
+    """Returns what lies in a file under a name, unless it is a link."""
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"no {name} of its own")
+    return file[name]
+
+
+def _values(item: h5py.Dataset) -> NDArray[Any]:
+    """Returns the content of a data set, unless it is in another file, which could be any that this process may read."""
+    if item.external or item.is_virtual:
+        raise ValueError(f"{item.name.removeprefix('/')} in another file")
+    return np.asarray(item[()])
+
+
 def _tensors(group: h5py.Group) -> dict[str, Tensor]:
-    """Reads the data sets below a group; links into other files are not followed."""
+    """Reads the data sets below a group; links are not followed."""
     tensors: dict[str, Tensor] = {}
 
     def read(name: str, item: h5py.Group | h5py.Dataset) -> None:
         if isinstance(item, h5py.Dataset):
-            if item.external:
-                raise ValueError(f"weights/{name} in another file")
-            tensors[name] = torch.from_numpy(np.asarray(item[()]))
+            tensors[name] = torch.from_numpy(_values(item))
 
     group.visititems(read)
     if not tensors:

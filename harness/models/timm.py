@@ -13,6 +13,7 @@ from harness.models.base import MODELS, Architecture
 from harness.models.classifier import Classifier
 from harness.models.fitting import load_into
 from harness.models.h5 import read_h5
+from harness.spec import parse_spec
 
 OWN_ARGUMENTS = frozenset({"model_name", "pretrained", "num_classes", "in_chans", "checkpoint_path"})
 """Arguments of `timm.create_model` that have a field of their own here, or are fixed."""
@@ -72,11 +73,12 @@ def load_h5(path: Path) -> Classifier:
         ModelError: if the file is missing, damaged or of another layout, or its architecture is not timm's.
     """
     saved = read_h5(path)
-    if not timm.is_model(saved.arch):
-        raise ModelError(f"{path}: expected one of timm's architectures, got {saved.arch!r}; load its weights into yours")
-    classifier = Timm(arch=saved.arch, mean=saved.mean, std=saved.std).build(
-        saved.class_names, resolution=saved.resolution, seed=0
-    )
+    if not timm.is_model(saved.arch) or saved.builder not in (None, "timm"):
+        found = repr(saved.arch) if saved.builder is None else f"{saved.arch!r} built by {saved.builder}"
+        raise ModelError(f"{path}: expected one of timm's architectures, got {found}; load its weights into yours")
+    fields = {"arch": saved.arch, "mean": saved.mean, "std": saved.std, "arguments": saved.arguments}
+    architecture = parse_spec(Timm, fields, where=str(path), error=ModelError)
+    classifier = architecture.build(saved.class_names, resolution=saved.resolution, seed=0)
     try:
         load_into(classifier, saved.weights, allow_new_head=False)
     except ModelError as error:

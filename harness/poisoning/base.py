@@ -170,22 +170,25 @@ class Poison(Plugin, ABC):
         """
         self.check_classes(class_names, labels)
         eligible = int(self.eligible(class_names, labels).sum())
-        count = poison_count(rate, len(labels), eligible, where=f"{self.where}.rate")
+        count = poison_count(rate, len(labels), eligible, where=f"{self.where}.rates")
         size = count * 3 * resolution**2 * np.dtype(np.float32).itemsize
         if self.CRAFTS and size > MAX_CRAFTED_BYTES:
             raise SuiteError(
-                f"{self.where}.rate: expected crafted images of {MAX_CRAFTED_BYTES >> 20} MiB at most, "
+                f"{self.where}.rates: expected crafted images of {MAX_CRAFTED_BYTES >> 20} MiB at most, "
                 f"got {count} of {resolution} x {resolution} pixels, {size >> 20} MiB"
             )
 
     def check_data(self, data: ImageData, rate: float) -> None:
-        """Refuses bad input like `check`, and a test split that a targeted poison finds too few examples in.
+        """Refuses bad input like `check`, and a test split with too few examples to tell whether the poison works.
 
         Raises:
-            SuiteError: see `check` and `targets`.
+            SuiteError: see `check` and `targets`; also if no test image can carry the trigger.
         """
         self.check(data.class_names, data.splits["train"].labels, resolution=_resolution(data), rate=rate)
         self.targets(data, seed=0)
+        triggered = self.triggered(data)
+        if triggered is not None and not len(triggered):
+            raise SuiteError(f"{self.where}: expected test examples that can carry the trigger, got none of the source classes")
 
     def poison(self, data: ImageData, rate: float, *, seed: int, model: nn.Module | None = None) -> PoisonedData:
         """Poisons a share of the training split.

@@ -47,7 +47,7 @@ class FeatureCollision(TargetedPoison):
         super().check(class_names, labels, resolution=resolution, rate=rate)
         if (count := round(rate * len(labels))) < self.n_targets:
             raise SuiteError(
-                f"{self.where}.rate: too few examples for the rate: expected one for each of "
+                f"{self.where}.rates: too few examples for the rate: expected one for each of "
                 f"{self.n_targets} targets, got {count}"
             )
 

@@ -67,7 +67,7 @@ class HiddenTrigger(TriggerPoison):
         count, sources = round(rate * len(labels)), int(self._is_source(class_names, labels).sum())
         if count > sources:
             raise SuiteError(
-                f"{self.where}.rate: too few examples of the source class {self.source_class!r} for the rate: "
+                f"{self.where}.rates: too few examples of the source class {self.source_class!r} for the rate: "
                 f"expected {count} at least, got {sources}"
             )
 

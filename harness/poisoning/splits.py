@@ -95,6 +95,10 @@ class Selection:
         image, label = self._split[int(self.indices[index])]
         return (image if self._stamp is None else self._stamp(image)), label
 
+    def read_detailed(self, index: int, side: int) -> Tensor:
+        """See `DetailedSplit`; a stamped example has no more detail than its own image."""
+        return self[index][0] if self._stamp is not None else read_detailed(self._split, int(self.indices[index]), side)
+
 
 def _stamped_hash(content: str, stamp: Stamp | None) -> str:
     """Returns a hash that is the content's own where nothing is stamped on it."""

@@ -74,7 +74,10 @@ class AdversarialRecipe(Recipe):
         """
 
     def loss(self, network: Network, batch: Batch) -> Objective:
-        """Returns the cross-entropy of the attacked images; see `Recipe.loss`."""
+        """Returns the cross-entropy of the attacked images; see `Recipe.loss`.
+
+        A recipe with a loss of its own takes the labels' part of it from `misfit`, which is where `distil` counts.
+        """
         logits = network(batch.x_adv)
         return Objective(self.misfit(logits, batch), logits)
 

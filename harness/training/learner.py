@@ -42,8 +42,11 @@ class Learner:
         self.begin_epoch()
         self._twin = Twin(model, example)
         self._validated = self._twin if self.average is None else Twin(self.average.network, example)
-        self._live = self._network(model, example)
-        self._attacked = self._network(self._twin.network, example) if isinstance(recipe, AdversarialRecipe) else self._live
+        live = compiled(model, example) if recipe.compile else model
+        self._live = self._attacked = self._precise(live)
+        if isinstance(recipe, AdversarialRecipe):
+            compiles = live is not model  # what fails for one of them fails for the other, and is said once
+            self._attacked = self._precise(compiled(self._twin.network, example) if compiles else self._twin.network)
         distils = isinstance(recipe, AdversarialRecipe) and recipe.distil > 0
         self._teacher = self._precise(Twin(copy.deepcopy(model), example).network) if distils else None
 
@@ -166,9 +169,6 @@ class Learner:
     def _parts(self, x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
         size = self.recipe.micro_batch or len(y)
         return list(zip(x.split(size), y.split(size), strict=True))
-
-    def _network(self, module: nn.Module, example: Tensor) -> Network:
-        return self._precise(compiled(module, example) if self.recipe.compile else module)
 
     def _precise(self, network: Network) -> Network:
         """Wraps a network so that it computes in the recipe's precision and returns float32 logits."""

@@ -66,6 +66,36 @@ def test_h5_of_a_users_own_network_is_not_built_from_the_name_in_the_file(tmp_pa
     assert_same_state(own, again.build(NAMES, resolution=32, seed=1))
 
 
+@pytest.mark.parametrize("arguments", [{"act_layer": "relu"}, {"global_pool": "max"}, {"bn_eps": 0.1}])
+def test_h5_gives_back_a_network_built_with_further_arguments(tmp_path: Path, arguments: dict[str, object]) -> None:
+    built = Timm(arch=ARCH, arguments=arguments).build(NAMES, resolution=32, seed=3)
+    save_h5(built, tmp_path / "model.h5", arch=ARCH, resolution=32, summary={}, builder="timm", arguments=arguments)
+    x = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(load_h5(tmp_path / "model.h5")(x), built(x))
+
+
+@pytest.mark.parametrize("value", [nn.ReLU, (64, 64), float("nan")])
+def test_arguments_that_no_h5_file_can_hold_are_refused_before_it_is_written(
+    classifier: Classifier, tmp_path: Path, value: object
+) -> None:
+    with pytest.raises(ModelError, match=r"arguments.*: expected plain JSON values"):
+        save_h5(classifier, tmp_path / "model.h5", arch=ARCH, resolution=32, summary={}, arguments={"x": value})
+    assert not list(tmp_path.iterdir())
+
+
+def test_arguments_in_a_file_name_no_other_file_of_weights(classifier: Classifier, tmp_path: Path) -> None:
+    arguments = {"checkpoint_path": "other.pth"}
+    save_h5(classifier, tmp_path / "model.h5", arch=ARCH, resolution=32, summary={}, arguments=arguments)
+    with pytest.raises(ModelError, match=r"model.h5: .*arguments: expected none of .*, got checkpoint_path"):
+        load_h5(tmp_path / "model.h5")
+
+
+def test_h5_of_a_users_own_network_that_is_called_like_one_of_timms_is_not_built(classifier: Classifier, tmp_path: Path) -> None:
+    save_h5(classifier, tmp_path / "model.h5", arch=ARCH, resolution=32, summary={}, builder="factory")
+    with pytest.raises(ModelError, match=r"expected one of timm's architectures, got 'test_efficientnet' built by factory"):
+        load_h5(tmp_path / "model.h5")
+
+
 def test_pth_loads_into_timm_with_weights_only(classifier: Classifier, tmp_path: Path) -> None:
     save_pth(classifier, tmp_path / "model.pth")
     backbone = Timm(arch=ARCH).backbone(num_classes=3)
@@ -157,6 +187,43 @@ def test_h5_does_not_follow_links_into_other_files(classifier: Classifier, tmp_p
     with h5py.File(tmp_path / "model.h5", "a") as file:
         file["weights/stolen"] = h5py.ExternalLink("secret.h5", "/key")
     assert "stolen" not in read_weights(tmp_path / "model.h5")
+
+
+@pytest.mark.parametrize("name", ["weights/stolen", "class_names"])
+def test_h5_does_not_read_virtual_data_sets_of_other_files(classifier: Classifier, tmp_path: Path, name: str) -> None:
+    save_h5(classifier, tmp_path / "model.h5", arch=ARCH, resolution=32, summary={})
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["key"] = [b"1"]
+    layout = h5py.VirtualLayout(shape=(1,), dtype="S1")
+    layout[:] = h5py.VirtualSource(tmp_path / "secret.h5", "key", shape=(1,))
+    with h5py.File(tmp_path / "model.h5", "a") as file:
+        if name in file:
+            del file[name]
+        file.create_virtual_dataset(name, layout)
+    with pytest.raises(ModelError, match=f"model.h5: .*{name} in another file"):
+        read_h5(tmp_path / "model.h5")
+
+
+@pytest.mark.parametrize("name", ["weights", "class_names"])
+def test_h5_whose_parts_are_links_into_other_files_is_an_error(classifier: Classifier, tmp_path: Path, name: str) -> None:
+    for file in ("model.h5", "secret.h5"):
+        save_h5(classifier, tmp_path / file, arch=ARCH, resolution=32, summary={})
+    with h5py.File(tmp_path / "model.h5", "a") as file:
+        del file[name]
+        file[name] = h5py.ExternalLink("secret.h5", f"/{name}")
+    with pytest.raises(ModelError, match=f"model.h5: .*no {name} of its own"):
+        read_h5(tmp_path / "model.h5")
+
+
+def test_flipped_byte_in_a_tensor_is_an_error(classifier: Classifier, tmp_path: Path) -> None:
+    path = tmp_path / "model.h5"
+    save_h5(classifier, path, arch=ARCH, resolution=32, summary={})
+    content = bytearray(path.read_bytes())
+    place = content.find(classifier.backbone.classifier.weight.detach().numpy().tobytes()[:64])
+    content[place + 7] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=r"model.h5: expected a classifier in HDF5"):
+        read_weights(path)
 
 
 def test_failed_write_leaves_the_old_file(classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,7 +165,7 @@ def test_poison_with_a_trigger_gives_triggered_test_images(poison: Poison, digit
 
 @pytest.mark.parametrize("rate", [0.0, 1.5, 0.0001])
 def test_rate_is_checked_under_the_poisons_name(poison: Poison, digits: ImageData, rate: float):
-    with pytest.raises(SuiteError, match=rf"poisons\.{poison.name}\.rate: expected a rate"):
+    with pytest.raises(SuiteError, match=rf"poisons\.{poison.name}\.rates: expected a rate"):
         poison.check(digits.class_names, digits.splits["train"].labels, resolution=8, rate=rate)
 
 

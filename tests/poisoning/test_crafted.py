@@ -118,7 +118,7 @@ def test_more_targets_than_test_examples_are_refused_before_crafting(digits: Ima
 
 def test_collision_target_without_a_poisoned_image_is_refused(digits: ImageData):
     poison = FeatureCollision(source_class="7", target_class="1", n_targets=5)
-    with pytest.raises(SuiteError, match=r"feature_collision\.rate: .*expected one for each of 5 targets, got 3"):
+    with pytest.raises(SuiteError, match=r"feature_collision\.rates: .*expected one for each of 5 targets, got 3"):
         poison.check_data(digits, 3 / 1078)
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ from torch import Tensor
 
 from harness.datasets.splits import View
 from harness.images import ImageData, read_detailed
+from harness.poisoning.detectors.filtering import filtered
 from harness.poisoning.splits import Overlay, Selection
 from harness.poisoning.triggers import SinglePixel
 
@@ -41,11 +44,14 @@ def test_overlay_ends_where_the_split_ends(overlay: Overlay):
         overlay[len(overlay)]
 
 
-def test_a_poisoned_image_has_no_more_detail_than_what_was_crafted(digits: ImageData, overlay: Overlay):
-    class Detailed(View):
-        def read_detailed(self, index: int, side: int) -> Tensor:
-            return torch.ones(3, side, side)
+class Detailed(View):
+    """Has detail: white images of any size."""
 
+    def read_detailed(self, index: int, side: int) -> Tensor:
+        return torch.ones(3, side, side)
+
+
+def test_a_poisoned_image_has_no_more_detail_than_what_was_crafted(digits: ImageData, overlay: Overlay):
     split = Detailed(digits.splits["train"], np.arange(6))
     overlay = Overlay(split, INDICES, labels=np.array([7, 8]), hashes=["a", "b"], stamp=SinglePixel().stamp(8))
     assert read_detailed(overlay, 0, 12).shape == (3, 12, 12)
@@ -67,6 +73,14 @@ def test_selection_keeps_order_labels_and_names(digits: ImageData):
     assert torch.equal(selection[1][0], split[4][0])
     assert selection[0][1] == selection.labels[0] == split.labels[9]
     assert selection.hashes == [split.hashes[9], split.hashes[4]]
+
+
+def test_what_a_filter_leaves_keeps_its_detail_and_a_stamped_image_its_stamp(digits: ImageData):
+    split = Detailed(digits.splits["train"], np.arange(len(digits.splits["train"])))
+    data = filtered(replace(digits, splits={**digits.splits, "train": split}), np.arange(len(split)) == 0)
+    assert read_detailed(data.splits["train"], 0, 12).shape == (3, 12, 12)
+    stamped = Selection(split, INDICES, stamp=SinglePixel().stamp(8))
+    assert torch.equal(read_detailed(stamped, 1, 12), stamped[1][0])
 
 
 def test_stamped_selection_has_other_content(digits: ImageData):

@@ -27,12 +27,17 @@ def test_failing_compiler_falls_back_with_one_line(monkeypatch: pytest.MonkeyPat
     ]
 
 
-def test_training_goes_on_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fields", [{}, {"distil": 0.5}])
+def test_training_goes_on_without_a_compiler_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fields: dict[str, float]
+) -> None:
     monkeypatch.setattr(torch, "compile", broken)
     plain, fallen_back = classifier(), classifier()
-    trained(plain, recipe("pgd", epochs=1))
-    trained(fallen_back, recipe("pgd", epochs=1, compile=True))
+    trained(plain, recipe("pgd", epochs=1, **fields))
+    with caplog.at_level(logging.WARNING):
+        trained(fallen_back, recipe("pgd", epochs=1, compile=True, **fields))
     assert same_state(plain, fallen_back)
+    assert len([record for record in caplog.records if "torch.compile is off" in record.getMessage()]) == 1
 
 
 def test_trial_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,9 +64,15 @@ def shared(
     )
 
 
-@pytest.mark.parametrize("name", ["standard", "pgd"])
-def test_two_processes_learn_what_one_learns_from_the_whole_batch(name: str) -> None:
-    fields = {"random_start": False, "awp": 0.005} if name == "pgd" else {"ema": 0.9}
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("standard", {"ema": 0.9}),
+        ("pgd", {"random_start": False, "awp": 0.005}),
+        ("pgd", {"random_start": False, "distil": 0.5}),
+    ],
+)
+def test_two_processes_learn_what_one_learns_from_the_whole_batch(name: str, fields: dict[str, object]) -> None:
     chosen = recipe(name, batch_size=33, optimiser={"name": "sgd", "learning_rate": 0.05}, **fields)
     one, two = classifier(plain_convnet()), classifier(plain_convnet())
     expected, progress = trained(one, chosen), Recorder()
