@@ -7,15 +7,15 @@ import errno
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from harness import console
-from harness.errors import DataError, HarnessError, ModelError, SuiteError
+from harness.errors import DataError, HarnessError, ModelError, SuiteError, naming
 
 BAD_INPUT = 2
 CHECK_FAILED = 1
@@ -275,13 +275,9 @@ def doctor() -> None:
         raise typer.Exit(CHECK_FAILED)
 
 
-@contextmanager
-def _naming(suite: str) -> Iterator[None]:
+def _naming(suite: str) -> AbstractContextManager[None]:
     """Puts the suite before an error about one of its fields that shows only when it is planned, as `load_suite` does."""
-    try:
-        yield
-    except (SuiteError, DataError, ModelError) as error:
-        raise type(error)(f"{suite}: {error}") from error
+    return naming(f"{suite}: ", SuiteError, DataError, ModelError)
 
 
 def _results_of(suite: str, out: Path | None) -> Path:

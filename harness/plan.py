@@ -7,7 +7,7 @@ from functools import cached_property
 from harness.datasets.base import expand_path
 from harness.datasets.decoding import Resize
 from harness.datasets.image_folder import FileSplit, read_class_folders
-from harness.errors import DataError, SuiteError
+from harness.errors import DataError, SuiteError, naming
 from harness.grid import GridCell, cells_of
 from harness.images import ImageData
 from harness.poisoning.detectors.base import Detector
@@ -116,12 +116,9 @@ def _folders(suite: Suite, data: ImageData) -> dict[str, FileSplit]:
     resize: Resize = getattr(suite.dataset, "resize", "squash")
     found: dict[str, FileSplit] = {}
     for label, entry in suite.folders.items():
-        resolution = suite.dataset.resolution
-        try:
-            root = expand_path(entry.root)
+        with naming(f"folders.{label}.root: ", DataError):
+            root, resolution = expand_path(entry.root), suite.dataset.resolution
             found[label] = read_class_folders(root, data.class_names, resolution=resolution, resize=resize)
-        except DataError as error:
-            raise DataError(f"folders.{label}.root: {error}") from error
     return found
 
 

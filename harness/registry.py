@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from harness.errors import SuiteError
-from harness.spec import Spec, suggestion
+from harness.spec import Spec, digest_fields, suggestion
 
 
 class Plugin(Spec):
@@ -28,7 +28,7 @@ class Plugin(Spec):
 
     def identity(self) -> dict[str, Any]:
         """Returns, as plain JSON values, what digests are taken over: the fields, and the version once it was raised."""
-        fields = self.model_dump(mode="json", exclude=set(self.PATH_FIELDS))
+        fields = digest_fields(self, exclude=self.PATH_FIELDS)
         return fields if self.VERSION == 1 else {**fields, "version": self.VERSION}
 
 

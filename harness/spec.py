@@ -26,6 +26,10 @@ UNKNOWN_FIELD = "extra_forbidden"
 """Pydantic's name of the error."""
 
 
+LATER = {"later": True}
+"""Marks a field (`json_schema_extra`) that a specification gained after results were stored; see `digest_fields`."""
+
+
 class Spec(BaseModel):
     """Base of every specification: immutable, closed to unknown fields, and to NaN, which passes every bound."""
 
@@ -114,6 +118,26 @@ Eps = Annotated[Fraction, BeforeValidator(parse_eps), PlainSerializer(str, retur
 def canonical_json(value: object) -> str:
     """Returns the one JSON text of a value: sorted keys, no white space, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+
+
+def digest_fields(spec: Spec, *, exclude: Collection[str] = ()) -> dict[str, Any]:
+    """Returns the fields of a specification as digests take them, in plain JSON values.
+
+    A field marked `LATER` is left out while it has its default, which is what was done before there was a choice: results
+    from then stay valid.
+
+    Args:
+        spec: The specification; those in its fields are treated alike.
+        exclude: Fields that are in no digest.
+    """
+    fields = spec.model_dump(mode="json", exclude=set(exclude))
+    for name, field in type(spec).model_fields.items():
+        value = getattr(spec, name)
+        if field.json_schema_extra == LATER and value == field.default:
+            fields.pop(name, None)
+        elif name in fields and isinstance(value, Spec) and type(value) is field.annotation:
+            fields[name] = digest_fields(value)
+    return fields
 
 
 def digest_of(value: object) -> str:

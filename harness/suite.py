@@ -1,7 +1,6 @@
 """Suites: which models, attacks and budgets make up a grid, and what a run is expected to find."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -24,7 +23,7 @@ from harness.entries import (
     ThreatGrid,
     TransferEntry,
 )
-from harness.errors import ModelError, SuiteError
+from harness.errors import ModelError, SuiteError, naming
 from harness.evaluation.protocol import Protocol
 from harness.models.base import Architecture
 from harness.spec import Spec
@@ -174,7 +173,7 @@ class Suite(Spec):
             ModelError: if timm has none of that name, or a factory cannot be imported; begins with the field's path.
         """
         for where, architecture in self._architectures():
-            with _below(where):
+            with naming(f"{where}.", ModelError):
                 architecture.find()
 
     def check_weights(self) -> None:
@@ -184,7 +183,7 @@ class Suite(Spec):
             ModelError: if one is missing or damaged; begins with the field's path.
         """
         for where, architecture in self._architectures():
-            with _below(where):
+            with naming(f"{where}.", ModelError):
                 architecture.check_weights()
 
     def threat_models(self, label: str) -> tuple[ThreatModel, ...]:
@@ -282,15 +281,6 @@ def _structure(architecture: Architecture) -> dict[str, Any]:
     """Returns the fields of an architecture that decide which states fit it; dropout has no weights."""
     dropout = {"drop_rate", "drop_path_rate"}
     return architecture.model_dump(mode="json", exclude={"weights": True, "pretrained": True, "arguments": dropout})
-
-
-@contextmanager
-def _below(where: str) -> Iterator[None]:
-    """Completes the path of the field that an error begins with."""
-    try:
-        yield
-    except ModelError as error:
-        raise ModelError(f"{where}.{error}") from error
 
 
 def _expect_one_of(value: str, known: Iterable[str], where: str) -> None:

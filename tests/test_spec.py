@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from harness.errors import SuiteError
-from harness.spec import Eps, Spec, canonical_json, digest_of, parse_eps, parse_spec
+from harness.spec import LATER, Eps, Spec, canonical_json, digest_fields, digest_of, parse_eps, parse_spec
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -106,3 +106,20 @@ def test_truth_value_is_no_number(fields: dict[str, object]) -> None:
 def test_truth_value_is_taken_where_one_is_meant() -> None:
     fields = {"count": 1, "shares": [1, 0], "switch": True, "anything": {"pretrained": True}}
     assert parse_spec(Mixed, fields, where="x.yaml").model_dump() == {**fields, "shares": (1.0, 0.0)}
+
+
+class Inner(Spec):
+    old: int = 1
+    new: int = Field(default=2, json_schema_extra=LATER)
+
+
+class Outer(Spec):
+    inner: Inner = Inner()
+    place: str = "here"
+    late: str = Field(default="usual", json_schema_extra=LATER)
+
+
+def test_fields_that_came_later_enter_a_digest_only_where_they_differ() -> None:
+    assert digest_fields(Outer(), exclude={"place"}) == {"inner": {"old": 1}}
+    changed = Outer(inner=Inner(new=3), late="other")
+    assert digest_fields(changed) == {"inner": {"old": 1, "new": 3}, "place": "here", "late": "other"}

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from harness.spec import Spec
+from harness.spec import LATER, Spec
 
 WIDEST_ASPECT = 4 / 3
 """Largest ratio of a crop's sides, as in Szegedy et al. 2015, https://arxiv.org/abs/1409.4842, section 6."""
@@ -23,7 +23,7 @@ class Augment(Spec):
     """Mirror half of the images left to right."""
     crop: float = Field(default=1.0, gt=0, le=1)
     """Smallest area of a random crop, as a share of the image; its sides differ by 4:3 at most. 1 is no crop."""
-    detail: float = Field(default=1.0, ge=1, le=8)
+    detail: float = Field(default=1.0, ge=1, le=8, json_schema_extra=LATER)
     """Read a photograph up to so many times larger than the resolution where it is cropped, so that the crop keeps the
     detail of the file. 1 cuts crops out of the image that was resized, and enlarges them."""
     rotation: float = Field(default=10.0, ge=0, le=180)

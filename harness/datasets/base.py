@@ -2,12 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from pydantic import Field
 
-from harness.errors import DataError
+from harness.errors import DataError, naming
 from harness.images import ImageData
 from harness.registry import Plugin, Registry
 
@@ -67,14 +67,6 @@ def readable(folder: Path) -> Iterator[None]:
         raise DataError(f"{error.filename or folder}: expected it to be readable, found {error.strerror or error}") from error
 
 
-@contextmanager
-def naming_root() -> Iterator[None]:
-    """Puts the field that names a data set's folder before the errors about what lies there.
-
-    Raises:
-        DataError: in place of each one raised inside.
-    """
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"dataset.root: {error}") from error
+def naming_root() -> AbstractContextManager[None]:
+    """Puts the field that names a data set's folder before the errors about what lies there."""
+    return naming("dataset.root: ", DataError)

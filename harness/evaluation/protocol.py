@@ -125,8 +125,7 @@ def sweep(
         target_class: The wanted class, required where the threat models are targeted; its own examples are spared.
         clean_logits: Logits (N, K) on the unperturbed images, if known.
         keep: Receives the final images of every example and budget.
-        probes: Number of survivors on which the attack is run again with twice its steps, and more where one of them falls;
-            none without `watch`.
+        probes: Survivors that are attacked again with twice the steps, more where one of them falls; 0 without `watch`.
         progress: Where to show progress, by default nowhere.
 
     Raises:
@@ -135,8 +134,8 @@ def sweep(
     """
     threats = _checked(attack, threat_models, target_class)
     device, model, size = _prepare(model, split, device, batch_size)
-    title, total = attack.name, len(split) * len(threats)
-    with evaluating(model), frozen_parameters(model), (progress or Silent()).task(title, total) as advance:
+    task = (progress or Silent()).task(attack.name, len(split) * len(threats))
+    with evaluating(model), frozen_parameters(model), task as advance:
         setting = Setting(
             attack=attack,
             threat_models=threats,

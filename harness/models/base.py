@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from harness.errors import ModelError
+from harness.errors import ModelError, naming
 from harness.models.classifier import Classifier
 from harness.models.fitting import load_into
 from harness.models.origin import has_other_classes
@@ -79,9 +79,8 @@ class Architecture(Plugin, ABC):
         if self.weights is None:
             return
         try:
-            read_weights(Path(self.weights))
-        except ModelError as error:
-            raise ModelError(f"weights: {error}") from error
+            with naming("weights: ", ModelError):
+                read_weights(Path(self.weights))
         except (OSError, RuntimeError) as error:  # a folder that may not be entered, a "~name" of nobody
             raise ModelError(f"weights: expected a readable file at {self.weights}, found {error}") from error
 
@@ -113,12 +112,10 @@ class Architecture(Plugin, ABC):
         mean, std = self._normalisation(backbone, state)
         classifier = Classifier(backbone, mean=mean, std=std, class_names=class_names).eval()
         if self.weights is not None:
-            try:
+            with naming(f"{self.arch}: the weights in {self.weights} do not fit: ", ModelError):
                 arguments = getattr(self, "arguments", {})
                 others = has_other_classes(Path(self.weights), arch=self.arch, arguments=arguments, class_names=class_names)
                 load_into(backbone, state, allow_new_head=True, other_classes=others)
-            except ModelError as error:
-                raise ModelError(f"{self.arch}: the weights in {self.weights} do not fit: {error}") from error
         self._check_output(classifier, resolution)
         return classifier
 

@@ -30,7 +30,7 @@ class Differences(NamedTuple):
     def __str__(self) -> str:
         """Returns the counts with the first few names of each kind."""
         kinds = zip(("missing", "unexpected", "of another shape"), self, strict=True)
-        return "; ".join(f"{len(names)} {kind} ({_few(names)})" for kind, names in kinds if names)
+        return "; ".join(f"{len(names)} {kind} ({few(names)})" for kind, names in kinds if names)
 
 
 def load_into(
@@ -60,7 +60,7 @@ def load_into(
         raise ModelError(str(differences))
     kept = {name: tensor for name, tensor in given.items() if name not in dropped}
     if broken := [name for name, tensor in kept.items() if tensor.isnan().any()]:
-        raise ModelError(f"{len(broken)} with NaN ({_few(broken)})")
+        raise ModelError(f"{len(broken)} with NaN ({few(broken)})")
     network.load_state_dict({**wanted, **kept})
     if dropped:
         logger.warning("the head is new, as the weights are for other classes: %s", ", ".join(dropped))
@@ -119,5 +119,6 @@ def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "a scalar"
 
 
-def _few(names: Sequence[str]) -> str:
+def few(names: Sequence[str]) -> str:
+    """Returns the first few names of a list, for a message."""
     return ", ".join([*names[:SHOWN], *(["..."] if len(names) > SHOWN else [])])

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ModelError
+from harness.models.fitting import few
 from harness.models.h5 import SavedClassifier, read_h5
 
 logger = logging.getLogger(__name__)
 
 TELLING = ".h5"
 """Ending of the files that name their architecture and classes; the others hold tensors only."""
-SHOWN = 3
-"""How many class names of a kind a message lists."""
 
 
 def has_other_classes(weights: Path, *, arch: str, arguments: Mapping[str, Any], class_names: Sequence[str]) -> bool:
@@ -55,9 +54,5 @@ def _classes_differ(saved: SavedClassifier, weights: Path, class_names: Sequence
         place = next(place for place, names in enumerate(zip(class_names, saved.class_names, strict=True)) if len({*names}) > 1)
         expected, got = class_names[place], saved.class_names[place]
         raise ModelError(f"its classes are in another order: expected class {place} to be {expected}, got {got}")
-    logger.warning("%s: it names other classes: not in it (%s), not here (%s)", weights, _few(only_here), _few(only_there))
+    logger.warning("%s: it names other classes: not in it (%s), not here (%s)", weights, few(only_here), few(only_there))
     return True
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join([*names[:SHOWN], *(["..."] if len(names) > SHOWN else [])])

@@ -8,7 +8,7 @@ import timm
 from pydantic import Field, model_validator
 from torch import nn
 
-from harness.errors import ModelError
+from harness.errors import ModelError, naming
 from harness.models.base import MODELS, Architecture
 from harness.models.classifier import Classifier
 from harness.models.fitting import load_into
@@ -79,8 +79,6 @@ def load_h5(path: Path) -> Classifier:
     fields = {"arch": saved.arch, "mean": saved.mean, "std": saved.std, "arguments": saved.arguments}
     architecture = parse_spec(Timm, fields, where=str(path), error=ModelError)
     classifier = architecture.build(saved.class_names, resolution=saved.resolution, seed=0)
-    try:
+    with naming(f"{path}: the weights do not fit {saved.arch}: ", ModelError):
         load_into(classifier, saved.weights, allow_new_head=False)
-    except ModelError as error:
-        raise ModelError(f"{path}: the weights do not fit {saved.arch}: {error}") from error
     return classifier

@@ -2,14 +2,14 @@
 
 from abc import abstractmethod
 from fractions import Fraction
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from harness.spec import Eps
+from harness.spec import LATER, Eps
 from harness.threat import LINF_HINT, Norm, ThreatModel
 from harness.training.base import Batch, Network, Objective, Recipe
 
@@ -33,7 +33,7 @@ class AdversarialRecipe(Recipe):
     """Epochs in which the budget grows linearly up to eps."""
     validation_steps: int = Field(default=10, ge=1)
     """Steps of the PGD at eps that each epoch is validated with."""
-    distil: float = Field(default=0.0, ge=0, le=1)
+    distil: float = Field(default=0.0, ge=0, le=1, json_schema_extra=LATER)
     """Share of the label that is replaced by what the teacher predicts for the image before the attack. The teacher is
     the network as it is before training, in eval mode; a suite names it as `warm_start`. After Goldblum et al. 2020,
     https://arxiv.org/abs/1905.09747, whose teacher is robust itself and whose label term is on unattacked images."""
@@ -87,10 +87,3 @@ class AdversarialRecipe(Recipe):
         if batch.taught is None:
             return labelled
         return (1 - self.distil) * labelled + self.distil * cross_entropy(logits, batch.taught)
-
-    def identity(self) -> dict[str, Any]:
-        """See `Recipe.identity`."""
-        fields = super().identity()
-        if self.distil == 0:
-            del fields["distil"]
-        return fields

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from harness.datasets.augment import Augment
 from harness.registry import Plugin, Registry
-from harness.spec import Spec
+from harness.spec import LATER, Spec
 
 Network = Callable[[Tensor], Tensor]
 """Images (N, 3, H, W) in [0,1] to float32 logits (N, K), whatever the precision inside."""
@@ -72,7 +72,7 @@ class Recipe(Plugin, ABC):
     """Share of the label's probability that is spread over all classes."""
     augment: Augment = Augment()
     """Random changes of the training images."""
-    class_balance: float = Field(default=0.0, ge=0, le=1)
+    class_balance: float = Field(default=0.0, ge=0, le=1, json_schema_extra=LATER)
     """Draw the images of rare classes oftener: one of a class of n in proportion to n to the power of minus this. 0 draws
     every image once an epoch, 1 every class equally often; an epoch has as many images in any case."""
     ema: float | None = Field(default=None, gt=0, lt=1)
@@ -82,7 +82,7 @@ class Recipe(Plugin, ABC):
     """Size gamma of an adversarial weight perturbation, relative to each weight tensor's norm; 0.005 in the paper."""
     freeze_batchnorm: bool = False
     """Keep the running statistics of every batch norm as they are; its scale and shift still learn."""
-    keep_by: Literal["accuracy", "loss"] = "accuracy"
+    keep_by: Literal["accuracy", "loss"] = Field(default="accuracy", json_schema_extra=LATER)
     """What the epoch whose weights are kept is the best in on the validation split, under attack where the recipe is
     adversarial: accuracy, as in Rice et al. 2020, or cross-entropy, which tells more where the split is small."""
     patience: int | None = Field(default=None, ge=1)
@@ -100,17 +100,6 @@ class Recipe(Plugin, ABC):
             network: The network in train mode.
             batch: The examples.
         """
-
-    def identity(self) -> dict[str, Any]:
-        """See `Plugin.identity`. What was always done before there was a choice is left out: trainings from then count."""
-        fields = super().identity()
-        if self.class_balance == 0:
-            del fields["class_balance"]
-        if self.keep_by == "accuracy":
-            del fields["keep_by"]
-        if self.augment.detail == 1:
-            del fields["augment"]["detail"]
-        return fields
 
     def cross_entropy(self, logits: Tensor, y: Tensor) -> Tensor:
         """Returns the mean cross-entropy with the recipe's label smoothing."""
