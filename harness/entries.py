@@ -75,6 +75,8 @@ class AttackEntry(PluginEntry):
     """Budgets; the suite's where they are left out."""
     protocol: Protocol | None = None
     """How the budgets relate; the suite's where it is left out."""
+    models: Annotated[tuple[Label, ...], Field(min_length=1)] | None = None
+    """Labels of the models that it attacks, each with its poisoned trainings; all where they are left out."""
 
 
 class PoisonEntry(PluginEntry):

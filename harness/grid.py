@@ -62,7 +62,7 @@ def _rows_of(suite: Suite, variant: Variant) -> Iterator[GridCell]:
 
 def _condition_rows(suite: Suite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
     for label, entry in suite.attacks.items():
-        for threat in suite.threat_models(label):
+        for threat in suite.threat_models(label) if suite.attacks_model(label, variant.model) else ():
             cell = attack_cell(clean, label, entry.plugin, threat, protocol=suite.protocol_of(label))
             yield GridCell(cell, variant, threat, entry.plugin.supports(threat))
     for label, corruption in suite.corruptions.items():

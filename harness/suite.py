@@ -103,6 +103,7 @@ class Suite(Spec):
             self.architecture_of(label)
             self._check_warm_start(label)
             self._check_teacher(label)
+            self._check_training_images(label)
             for poison in self.models[label].poisons or ():
                 _expect_one_of(poison, self.poisons, f"models.{label}.poisons")
         for label in self.detectors:
@@ -110,6 +111,8 @@ class Suite(Spec):
         self._check_labels()
         seen: dict[str, str] = {}
         for label, entry in self.attacks.items():
+            for model in entry.models or ():
+                _expect_one_of(model, self.models, f"attacks.{label}.models")
             self.threat_models(label)
             twin = seen.setdefault(entry.model_dump_json(), label)
             if twin != label:
@@ -146,6 +149,11 @@ class Suite(Spec):
         """Returns the labels of the poisons that a model is also trained on."""
         named = self.models[model].poisons
         return tuple(self.poisons) if named is None else named
+
+    def attacks_model(self, attack: str, model: str) -> bool:
+        """Returns whether the attack of a label is meant for the model of a label."""
+        named = self.attacks[attack].models
+        return named is None or model in named
 
     def models_of(self, detector: str) -> tuple[str, ...]:
         """Returns the labels of the models whose poisoned trainings a detector looks at."""
@@ -231,6 +239,15 @@ class Suite(Spec):
         if entry.warm_start is None and isinstance(entry.recipe, AdversarialRecipe) and entry.recipe.distil:
             where = f"models.{label}.recipe.distil"
             raise ValueError(f"{where}: expected a warm_start beside it, whose model is the teacher, got none")
+
+    def _check_training_images(self, label: str) -> None:
+        recipe, where = self.models[label].recipe, f"models.{label}.recipe"
+        if recipe.validation == "learned" and self.poisons_of(label):
+            expected = "expected held_out for a model with poisons, whose rates are shares of the training split"
+            raise ValueError(f"{where}.validation: {expected}, got learned")
+        if recipe.progressive is not None and recipe.progressive.resolution >= (full := self.dataset.resolution):
+            expected = f"expected fewer pixels than the data set's {full}"
+            raise ValueError(f"{where}.progressive.resolution: {expected}, got {recipe.progressive.resolution}")
 
     def _check_labels(self) -> None:
         taken = [f"{family}.{label}" for family in ("attacks", "folders") for label in RESERVED if label in getattr(self, family)]

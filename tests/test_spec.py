@@ -108,18 +108,18 @@ def test_truth_value_is_taken_where_one_is_meant() -> None:
     assert parse_spec(Mixed, fields, where="x.yaml").model_dump() == {**fields, "shares": (1.0, 0.0)}
 
 
-class Inner(Spec):
+class GrownPart(Spec):
     old: int = 1
     new: int = Field(default=2, json_schema_extra=LATER)
 
 
-class Outer(Spec):
-    inner: Inner = Inner()
+class Grown(Spec):
+    inner: GrownPart = GrownPart()
     place: str = "here"
     late: str = Field(default="usual", json_schema_extra=LATER)
 
 
 def test_fields_that_came_later_enter_a_digest_only_where_they_differ() -> None:
-    assert digest_fields(Outer(), exclude={"place"}) == {"inner": {"old": 1}}
-    changed = Outer(inner=Inner(new=3), late="other")
+    assert digest_fields(Grown(), exclude={"place"}) == {"inner": {"old": 1}}
+    changed = Grown(inner=GrownPart(new=3), late="other")
     assert digest_fields(changed) == {"inner": {"old": 1, "new": 3}, "place": "here", "late": "other"}

@@ -38,6 +38,35 @@ class View:
         return read_detailed(self.split, int(self.indices[index]), side)
 
 
+class Joined:
+    """Two splits, one after the other, without copying an image."""
+
+    def __init__(self, first: ImageSplit, second: ImageSplit) -> None:
+        """See the class."""
+        self._parts = (first, second)
+        self.labels: NDArray[np.int64] = np.concatenate([first.labels, second.labels])
+        self.ids: Sequence[str] = [*first.ids, *second.ids]
+        self.hashes: Sequence[str] = [*first.hashes, *second.hashes]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        part, position = self._place(index)
+        return part[position]
+
+    def read_detailed(self, index: int, side: int) -> Tensor:
+        """See `DetailedSplit`."""
+        part, position = self._place(index)
+        return read_detailed(part, position, side)
+
+    def _place(self, index: int) -> tuple[ImageSplit, int]:
+        """Returns the part that holds an example, and its position there."""
+        first, second = self._parts
+        index = range(len(self))[index]
+        return (first, index) if index < len(first) else (second, index - len(first))
+
+
 def take(split: ImageSplit, indices: Sequence[int] | NDArray[np.integer]) -> ImageSplit:
     """Returns the examples of a split at `indices`, in their order."""
     positions = np.asarray(indices, dtype=np.int64)

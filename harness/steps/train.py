@@ -108,7 +108,8 @@ class Train(ModelStep):
     def summary(self, context: Context) -> dict[str, Any]:
         """Returns what `summarise` makes of the finished training, and `best_epoch`, the one whose weights are kept."""
         best_epoch = read_json(context.folder(self) / SUMMARY)["best_epoch"]
-        found = summarise(self.history(context), best_epoch, self.recipe.epochs, self.recipe.keep_by)
+        recipe = self.recipe
+        found = summarise(self.history(context), best_epoch, recipe.epochs, recipe.keep_by, validation=recipe.validation)
         return {"best_epoch": best_epoch, **found}
 
     def history(self, context: Context) -> tuple[dict[str, float], ...]:

@@ -2,11 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, interpolate
 
 from harness.datasets.augment import Augment
 from harness.registry import Plugin, Registry
@@ -32,6 +32,30 @@ class Optimiser(Spec):
     """How the learning rate moves over the whole training."""
     clip_norm: float | None = Field(default=None, gt=0)
     """Largest gradient norm of a step, or none."""
+
+
+class Progressive(Spec):
+    """Progressive resizing: the first epochs see smaller images, where a pass costs less.
+
+    Source: Tan and Le 2021, https://arxiv.org/abs/2104.00298, section 4; for adversarial training Wong et al. 2020,
+    https://arxiv.org/abs/2001.03994, section 5.2.
+    """
+
+    epochs: int = Field(ge=1)
+    """Epochs on the smaller images; those after them see the images as they are."""
+    resolution: int = Field(ge=8)
+    """Height and width of the smaller images in pixels. Budgets and steps of attacks stay as they are."""
+
+    def resize(self, x: Tensor, epoch: int) -> Tensor:
+        """Returns the images of an epoch: `x` (N, 3, H, W) in [0,1], made smaller by an antialiased filter in the first ones.
+
+        Args:
+            x: Images as they are.
+            epoch: The epoch, counted from 1.
+        """
+        if epoch > self.epochs:
+            return x
+        return interpolate(x, size=self.resolution, mode="bilinear", antialias=True).clamp(0, 1)
 
 
 class Batch(NamedTuple):
@@ -85,12 +109,26 @@ class Recipe(Plugin, ABC):
     keep_by: Literal["accuracy", "loss"] = Field(default="accuracy", json_schema_extra=LATER)
     """What the epoch whose weights are kept is the best in on the validation split, under attack where the recipe is
     adversarial: accuracy, as in Rice et al. 2020, or cross-entropy, which tells more where the split is small."""
+    validation: Literal["held_out", "learned"] = Field(default="held_out", json_schema_extra=LATER)
+    """Whether the validation split only chooses the epoch, or is learned from as well. Once it is learned from, it can
+    choose nothing: the last epoch is kept, and what the history says of it is said of images that were learned. For a
+    last training, whose fields were chosen by trainings that held it out; not for poisoned data."""
+    progressive: Progressive | None = Field(default=None, json_schema_extra=LATER)
+    """Smaller images in the first epochs, or the same ones in all."""
     patience: int | None = Field(default=None, ge=1)
     """Stop after that many epochs without a better one, or never."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16 computes the network in mixed precision: faster on a GPU, slower on most CPUs."""
     compile: bool = False
     """Compile the network with torch.compile, which takes minutes at the start."""
+
+    @model_validator(mode="after")
+    def _epochs_fit(self) -> Self:
+        if self.progressive is not None and self.progressive.epochs >= self.epochs:
+            raise ValueError(f"progressive.epochs: expected fewer than the {self.epochs} epochs, got {self.progressive.epochs}")
+        if self.validation == "learned" and self.patience is not None:
+            raise ValueError("patience: expected none with validation: learned, which keeps the last epoch")
+        return self
 
     @abstractmethod
     def loss(self, network: Network, batch: Batch) -> Objective:

@@ -25,6 +25,8 @@ ROBUST_COLUMNS = (
     "catastrophic_overfitting",
 )
 
+LAST = "last_epoch"
+"""What an epoch is chosen by where no split is held out to choose one."""
 COLLAPSE = 0.5
 """Robust accuracy has collapsed when it is below this share of the best one before."""
 STILL_HIGH = 0.9
@@ -65,7 +67,9 @@ def _fools_itself(row: Row) -> bool:
     return row["train_accuracy"] > LEARNT and row["validation_robust_accuracy"] < NEXT_TO_NOTHING * row["train_accuracy"]
 
 
-def summarise(history: Sequence[Row], best_epoch: int, planned_epochs: int, keep_by: str = "accuracy") -> dict[str, Any]:
+def summarise(
+    history: Sequence[Row], best_epoch: int, planned_epochs: int, keep_by: str = "accuracy", *, validation: str = "held_out"
+) -> dict[str, Any]:
     """Returns the summary of a training run, in plain JSON values.
 
     Args:
@@ -73,6 +77,7 @@ def summarise(history: Sequence[Row], best_epoch: int, planned_epochs: int, keep
         best_epoch: The epoch whose weights are kept, counted from 1.
         planned_epochs: The recipe's epochs.
         keep_by: What that epoch is the best in; see `Recipe.keep_by`.
+        validation: Whether the split it was chosen on was held out; see `Recipe.validation`.
     """
     column = judged_by(history, "accuracy")
     kept, last = history[best_epoch - 1], history[-1]
@@ -82,7 +87,7 @@ def summarise(history: Sequence[Row], best_epoch: int, planned_epochs: int, keep
     summary = {
         "epochs": len(history),
         "stopped_early": len(history) < planned_epochs,
-        "chosen_by": judged_by(history, keep_by),
+        "chosen_by": LAST if validation == "learned" else judged_by(history, keep_by),
         "validation_accuracy": kept["validation_accuracy"],
         "validation_robust_accuracy": kept.get("validation_robust_accuracy"),
         "robust_overfitting": peak[column] - last[column] if adversarial else None,
@@ -96,6 +101,8 @@ def summarise(history: Sequence[Row], best_epoch: int, planned_epochs: int, keep
 
 def _warnings(summary: Mapping[str, Any], best_epoch: int, peak_epoch: int) -> list[str]:
     found = []
+    if summary["chosen_by"] == LAST:
+        found.append("the validation images were learned from: accuracies on them say nothing of other images")
     if summary["collapsed"]:
         found.append("collapsed: it predicts one class for every validation image")
     if (epoch := summary["catastrophic_overfitting"]) is not None:

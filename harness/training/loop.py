@@ -93,7 +93,7 @@ def train(
                 save_snapshot(run.snapshot(), checkpoint, fingerprint=fingerprint)
     model.load_state_dict(run.best_weights)
     model.to(memory_format=torch.contiguous_format).eval()
-    summary = summarise(run.history, run.best_epoch, recipe.epochs, recipe.keep_by)
+    summary = summarise(run.history, run.best_epoch, recipe.epochs, recipe.keep_by, validation=recipe.validation)
     for warning in summary["warnings"]:
         logger.warning("%s: %s", recipe.name, warning)
     return TrainingResult(tuple(run.history), run.best_epoch, summary)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from harness.datasets.loading import ShuffledBatches, evaluation_batches, training_batches
+from harness.datasets.splits import Joined
 from harness.errors import HarnessError
 from harness.images import ImageData
 from harness.models.classifier import Classifier
@@ -44,6 +45,8 @@ class Run:
         self.best_epoch, self.best_rank = 0, (-math.inf, -math.inf)
         self.best_weights: Mapping[str, Tensor] = {}
         train_split, validation_split = data.splits["train"], data.splits["validation"]
+        if recipe.validation == "learned":
+            train_split = Joined(train_split, validation_split)
         size = min(recipe.micro_batch or recipe.batch_size, recipe.batch_size)
         batches = training_batches(
             train_split,
@@ -89,7 +92,7 @@ class Run:
             row["eps"] = float(self.recipe.threat_model_at(number).eps)
             row["catastrophic_overfitting"] = float(catastrophic_overfitting([*self.history, row]))
         self.history.append(row)
-        if (rank := validation.rank(self.recipe.keep_by)) >= self.best_rank:
+        if (rank := validation.rank(self.recipe.keep_by)) >= self.best_rank or self.recipe.validation == "learned":
             self.best_epoch, self.best_rank = number, rank
             self.best_weights = state_of(self.learner.judged)
 
@@ -119,6 +122,7 @@ class Run:
         generator = generator_of(self.seed, "attack", epoch, self.processes.rank, device=self.processes.device)
         totals = Totals(self.processes)
         for number, (x, y) in enumerate(self._batches(self._training)):
+            x = x if self.recipe.progressive is None else self.recipe.progressive.resize(x, epoch)
             if isinstance(self.recipe, AdversarialRecipe) and number % CLEAN_EVERY == 0:
                 totals.add_clean(self.learner.clean_correct(x, y), len(y))
             update = self.learner.update(x, y, epoch=epoch, generator=generator)
