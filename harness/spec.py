@@ -11,6 +11,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    JsonValue,
     ModelWrapValidatorHandler,
     PlainSerializer,
     ValidationError,
@@ -26,7 +27,7 @@ UNKNOWN_FIELD = "extra_forbidden"
 """Pydantic's name of the error."""
 
 
-LATER = {"later": True}
+LATER: dict[str, JsonValue] = {"later": True}
 """Marks a field (`json_schema_extra`) that a specification gained after results were stored; see `digest_fields`."""
 
 

@@ -121,8 +121,9 @@ class Run:
         cast(ShuffledBatches, self._training.batch_sampler).set_epoch(epoch)
         generator = generator_of(self.seed, "attack", epoch, self.processes.rank, device=self.processes.device)
         totals = Totals(self.processes)
-        for number, (x, y) in enumerate(self._batches(self._training)):
-            x = x if self.recipe.progressive is None else self.recipe.progressive.resize(x, epoch)
+        progressive = self.recipe.progressive
+        for number, (images, y) in enumerate(self._batches(self._training)):
+            x = images if progressive is None else progressive.resize(images, epoch)
             if isinstance(self.recipe, AdversarialRecipe) and number % CLEAN_EVERY == 0:
                 totals.add_clean(self.learner.clean_correct(x, y), len(y))
             update = self.learner.update(x, y, epoch=epoch, generator=generator)
