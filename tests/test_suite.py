@@ -40,6 +40,20 @@ def test_grid_is_models_times_attacks_times_budgets_and_the_clean_rows(suite_fil
     ]
 
 
+def test_attack_may_be_for_some_models_only(suite_file: Path) -> None:
+    cells = [row.cell for row in cells_of(load_suite(suite_file, ["attacks.pgd.models=[hardened]"]))]
+    attacked = {(cell.model, cell.attack) for cell in cells}
+    assert ("baseline", "fgsm") in attacked
+    assert ("hardened", "pgd") in attacked
+    assert ("baseline", "pgd") not in attacked
+
+
+def test_model_with_poisons_may_not_learn_from_the_validation_split(suite_file: Path) -> None:
+    poison = "poisons={flip: {name: label_flip, rates: [0.1]}}"
+    with pytest.raises(SuiteError, match=r"baseline\.recipe\.validation: expected held_out for a model with poisons"):
+        load_suite(suite_file, [poison, "models.baseline.recipe.validation=learned"])
+
+
 def test_cells_of_corruptions_say_what_kind_they_are(suite_file: Path) -> None:
     suite = load_suite(suite_file, ["corruptions={mist: {name: fog, severities: [2]}, tilt: {name: rotation, severities: [1]}}"])
     cells = [row.cell for row in cells_of(suite) if row.cell.model == "baseline" and row.cell.corruption]
@@ -85,6 +99,19 @@ def test_override_reaches_nested_fields_and_list_items(suite_file: Path) -> None
         ("dataset.name=digit", "did you mean 'digits'"),
         ("models.hardened.warm_start=nobody", "expected one of baseline, hardened, got 'nobody'"),
         ("models.baseline.warm_start=hardened", "expected a chain that ends"),
+        (
+            "models.hardened.recipe.progressive={epochs: 1, resolution: 8}",
+            "recipe: progressive.epochs: expected fewer than the 1 epochs, got 1",
+        ),
+        (
+            "models.baseline.recipe={name: standard, progressive: {epochs: 1, resolution: 16}}",
+            "baseline.recipe.progressive.resolution: expected fewer pixels than the data set's 16, got 16",
+        ),
+        (
+            "models.baseline.recipe={name: standard, validation: learned, patience: 2}",
+            "recipe: patience: expected none with validation: learned",
+        ),
+        ("attacks.pgd.models=[nobody]", "attacks.pgd.models: expected one of baseline, hardened, got 'nobody'"),
         ("models.hardened={recipe: {name: pgd, eps: 8/255, distil: 0.5}}", "hardened.recipe.distil: expected a warm_start"),
         ("models.hardened.architecture={name: timm, arch: test_resnet}", "the same architecture and arguments"),
         ("architecture=null", "models.baseline.architecture: required"),

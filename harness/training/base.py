@@ -43,7 +43,7 @@ class Progressive(Spec):
 
     epochs: int = Field(ge=1)
     """Epochs on the smaller images; those after them see the images as they are."""
-    resolution: int = Field(ge=8)
+    resolution: int = Field(ge=4)
     """Height and width of the smaller images in pixels. Budgets and steps of attacks stay as they are."""
 
     def resize(self, x: Tensor, epoch: int) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.datasets.splits import apportion, stratified_split, subset, take
+from harness.datasets.splits import Joined, apportion, stratified_split, subset, take
 from harness.datasets.tensors import TensorSplit
 from harness.errors import DataError
 
@@ -115,3 +115,17 @@ def test_division_depends_on_the_seed_only() -> None:
 def test_class_too_small_to_divide_is_named_by_an_example() -> None:
     with pytest.raises(DataError, match="expected at least 3 examples for 3 splits, got 2"):
         stratified_split(split_with([9, 2]), (0.2, 0.2), seed=0)
+
+
+def test_joined_splits_give_the_examples_of_both_in_their_order() -> None:
+    split = split_with([3, 3])
+    first, second = take(split, [0, 1]), take(split, [4, 2, 3])
+    joined = Joined(first, second)
+    assert len(joined) == 5
+    assert joined.labels.tolist() == [*first.labels, *second.labels]
+    assert joined.ids == [*first.ids, *second.ids]
+    assert joined.hashes == [*first.hashes, *second.hashes]
+    assert all(torch.equal(joined[at][0], split[index][0]) for at, index in enumerate([0, 1, 4, 2, 3]))
+    assert torch.equal(joined[-1][0], split[3][0])
+    with pytest.raises(IndexError):
+        joined[5]

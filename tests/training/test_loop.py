@@ -9,11 +9,13 @@ import torch
 from torch import nn
 
 from harness.datasets.loading import evaluation_batches
+from harness.datasets.splits import Joined
 from harness.errors import HarnessError
 from harness.images import ImageData
 from harness.progress import Advance
 from harness.threat import ThreatModel
 from harness.training import run
+from harness.training.base import Progressive
 from harness.training.history import COLUMNS, ROBUST_COLUMNS
 from harness.training.pgd import PGDTraining
 from harness.training.processes import OneProcess
@@ -56,6 +58,7 @@ RESUMED = {
     "pgd with averages": {"ema": 0.9, "warmup_epochs": 1},
     "trades with perturbed weights": {"awp": 0.005},
     "pgd with a teacher": {"distil": 0.5},
+    "standard on smaller images first": {"progressive": {"epochs": 2, "resolution": 6}, "validation": "learned"},
     "fast in parts": {"micro_batch": 20, "optimiser": {"clip_norm": 1.0}},
 }
 
@@ -184,6 +187,36 @@ def test_recipe_may_choose_by_loss(planted: Callable[..., None]) -> None:
     result = trained(classifier(), recipe(keep_by="loss"))
     assert result.best_epoch == 3
     assert result.summary["chosen_by"] == "validation_loss"
+
+
+def test_validation_images_may_be_learned_from_and_then_choose_nothing(planted: Callable[..., None]) -> None:
+    data = digits()
+    joined = replace(data, splits={**data.splits, "train": Joined(data.splits["train"], data.splits["validation"])})
+    last, again = classifier(), classifier()
+    planted(robust(0.5), robust(0.2), robust(0.1))
+    result = trained(last, recipe("pgd", validation="learned"))
+    assert result.best_epoch == 3
+    assert result.summary["chosen_by"] == "last_epoch"
+    assert "learned from" in result.summary["warnings"][0]
+    planted(robust(0.1), robust(0.2), robust(0.5))
+    trained(again, recipe("pgd"), data=joined)
+    assert same_state(last, again)
+
+
+def test_first_epochs_see_smaller_images_and_the_others_whole_ones() -> None:
+    model, sides = classifier(), []
+    model.register_forward_hook(lambda module, args, _: sides.append(args[0].shape[-1]) if module.training else None)
+    trained(model, recipe("standard", progressive={"epochs": 2, "resolution": 6}, batch_size=80))
+    assert sides == [6, 6, 6, 6, 8, 8]
+
+
+def test_smaller_images_stay_images_in_bounds() -> None:
+    x = torch.rand(4, 3, 16, 16)
+    small = Progressive(epochs=1, resolution=8).resize(x, 1)
+    assert small.shape == (4, 3, 8, 8)
+    assert float(small.min()) >= 0
+    assert float(small.max()) <= 1
+    assert Progressive(epochs=1, resolution=8).resize(x, 2) is x
 
 
 def test_patience_ends_the_training_early(planted: Callable[..., None]) -> None:
