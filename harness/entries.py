@@ -179,7 +179,8 @@ class ExpectationEntry(Spec):
     model: Label
     """The model's label."""
     metric: Metric
-    """The column of cells.csv, or clean_accuracy_drop: what the poison costs against the same model on clean data."""
+    """The column of cells.csv, or clean_accuracy_drop: what the poison costs on clean images, against the same model trained
+    on clean data with the same seed."""
     poison: Label | None = None
     """Label of the poison, for a model trained on it; the model on clean data where it is left out."""
     rate: float | None = None
@@ -211,6 +212,9 @@ class ExpectationEntry(Spec):
             raise ValueError(f"condition: expected a poison and no attack beside {self.condition!r}")
         if self.metric == "clean_accuracy_drop" and self.poison is None:
             raise ValueError("metric: expected a poison beside 'clean_accuracy_drop', got none")
+        if self.metric == "clean_accuracy_drop" and (self.condition != "clean" or self.attack is not None):
+            given = self.attack or self.condition
+            raise ValueError(f"metric: expected no attack or condition beside 'clean_accuracy_drop', got {given!r}")
         return self
 
     @model_validator(mode="after")

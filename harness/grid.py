@@ -79,7 +79,7 @@ def _poison_rows(suite: Suite, clean: Cell, variant: Variant) -> Iterator[GridCe
     plugin = suite.poisons[variant.poison].plugin
     if plugin.HAS_TRIGGER:
         yield GridCell(clean.model_copy(update={"condition": "trigger"}), variant)
-    if plugin.HAS_TARGETS:
+    if plugin.is_targeted:
         yield GridCell(clean.model_copy(update={"condition": "target"}), variant)
 
 

@@ -285,6 +285,8 @@ class RunRecord:
     poisoned: tuple[PoisonedSet, ...] = ()
     """Of each poisoned model whose data were made."""
     detections: tuple[DetectionResult, ...] = ()
+    twins: tuple[CellResult, ...] = ()
+    """The clean row of every model that a poison's repetitions are compared with, trained on clean data by their seed."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Versions, git commit, host, device, seeds, data hashes, duplicates across splits, seconds."""
 

@@ -286,7 +286,7 @@ class Suite(Spec):
             _expect_one_of(expectation.poison, self.poisons_of(expectation.model), f"{where}.poison")
             poison = self.poisons[expectation.poison]
             _expect_one_of(str(expectation.rate), map(str, poison.rates), f"{where}.rate")
-            offered = ["clean", *["trigger"] * poison.plugin.HAS_TRIGGER, *["target"] * poison.plugin.HAS_TARGETS]
+            offered = ["clean", *["trigger"] * poison.plugin.HAS_TRIGGER, *["target"] * poison.plugin.is_targeted]
             _expect_one_of(expectation.condition, offered, f"{where}.condition")
 
     def _check_budget(self, attack: str, eps: Fraction, where: str) -> None:

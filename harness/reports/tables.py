@@ -14,7 +14,7 @@ from harness.records import CELL_COLUMNS, SCHEMA_VERSION, CellResult, RunRecord
 from harness.reports.files import staged, write_text
 from harness.reports.leaderboard import leaderboard
 from harness.reports.names import MODEL_COLUMNS, TEXT_COLUMNS, WHOLE_NUMBERS, cell_fields, unique_cell_names, with_whole_numbers
-from harness.reports.poisons import poison_tables
+from harness.reports.poisons import poison_tables, poisons_table
 from harness.reports.scores import SCORES, ScoredCell, before_after_row, cell_row, per_class_rows, scored_cells
 from harness.reports.sweep import sweep_table
 from harness.store import write_json
@@ -82,6 +82,16 @@ def cells_table(record: RunRecord) -> pd.DataFrame:
         HarnessError: if arrays of the record do not fit each other.
     """
     return _table_of(scored_cells(record))
+
+
+def asserted_tables(record: RunRecord) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Returns the tables that expectations speak of: cells.csv and poisons.csv, the latter perhaps without rows.
+
+    Raises:
+        HarnessError: if arrays of the record do not fit each other.
+    """
+    found = scored_cells(record)
+    return _table_of(found), poisons_table(record, found)
 
 
 def _table_of(found: list[tuple[CellResult, ScoredCell | None]]) -> pd.DataFrame:

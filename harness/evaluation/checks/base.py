@@ -56,7 +56,7 @@ class Row:
 
     @property
     def is_sample(self) -> bool:
-        """Whether the examples stand for the data set; the few that a targeted poison aims at do not."""
+        """Whether the examples stand for the data set; those that a poison aims at do not."""
         return self.result.cell.condition != "target"
 
     @property
