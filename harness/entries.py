@@ -1,16 +1,17 @@
 """The parts of a suite file: models, poisons, detectors, attacks, budgets, examples and expectations."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from harness.attacks.base import ATTACKS, Attack
+from harness.errors import SuiteError
 from harness.evaluation.protocol import Protocol
 from harness.models.base import MODELS, Architecture
-from harness.poisoning.base import POISONS, Poison
+from harness.poisoning.base import POISONS, ClassName, Poison
 from harness.poisoning.detectors.base import DETECTORS, Detector
-from harness.spec import Eps, Spec
+from harness.spec import Eps, Spec, suggestion
 from harness.threat import Norm
 from harness.training.base import RECIPES, Recipe
 
@@ -77,6 +78,14 @@ class AttackEntry(PluginEntry):
     """How the budgets relate; the suite's where it is left out."""
     models: Annotated[tuple[Label, ...], Field(min_length=1)] | None = None
     """Labels of the models that it attacks, each with its poisoned trainings; all where they are left out."""
+    target_class: ClassName | None = None
+    """The class that predictions shall become: the attack is targeted, and any other wrong class is no success."""
+
+    def check_target(self, class_names: Sequence[str], *, where: str) -> None:
+        """Refuses a target class that the data set has not, by a SuiteError."""
+        if self.target_class is not None and self.target_class not in class_names:
+            near = suggestion(self.target_class, class_names)
+            raise SuiteError(f"{where}.target_class: expected a class of the data set, got {self.target_class!r}{near}")
 
 
 class PoisonEntry(PluginEntry):

@@ -10,8 +10,8 @@ from harness.grid import GridCell, cells_of
 from harness.images import ImageData
 from harness.poisoning.detectors.base import Detector
 from harness.records import Cell
-from harness.spec import digest_of
-from harness.steps.base import DataIdentity, Examples, Step
+from harness.spec import digest_fields, digest_of
+from harness.steps.base import DataIdentity, Examples, Step, in_order
 from harness.steps.conditions import Corrupted, FromFolder, Targeted, Trigger
 from harness.steps.detect import Detect
 from harness.steps.evaluate import Evaluate, Judgement, Sweep
@@ -35,7 +35,7 @@ class PlannedCell:
     def digest(self) -> str:
         """Digest of the step, which knows the corruption's group, and the cell's own identity; unique in the grid."""
         step = None if self.step is None else self.step.digest
-        return digest_of({"step": step, "cell": self.cell.model_dump(mode="json", exclude={"corruption_group"})})
+        return digest_of({"step": step, "cell": digest_fields(self.cell, exclude={"corruption_group"})})
 
 
 @dataclass(frozen=True)
@@ -91,19 +91,22 @@ class Plan:
         """Every step once, after those it depends on."""
         of_cells = (cell.step for cell in (*self.cells, *self.twins) if cell.step is not None)
         of_detections = (step for detection in self.detections for step in detection.steps)
-        return _in_order([*of_cells, *of_detections, *(transfer.step for transfer in self.transfers)])
+        return in_order([*of_cells, *of_detections, *(transfer.step for transfer in self.transfers)])
 
 
 def plan_of(suite: Suite, data: ImageData) -> Plan:
     """Returns the plan of a suite on its loaded data.
 
     Raises:
-        SuiteError: if a poison does not fit the data: unknown class, too few examples for the rate, trigger too large.
+        SuiteError: if a poison does not fit the data: unknown class, too few examples for the rate, trigger too large; or an
+            attack aims at an unknown class.
         DataError: if a folder of images is missing or empty, holds an unknown class, or a broken image.
         ModelError: if a network that is named does not exist, or its file of weights cannot be read.
     """
     suite.check_networks()
     suite.check_weights()
+    for label, entry in suite.attacks.items():
+        entry.check_target(data.class_names, where=f"attacks.{label}")
     planner = _Planner(suite, data, folders=read_folders(suite, data), unsupported=unsupported_poisons(suite, data))
     rows = cells_of(suite)
     cells = tuple(planner.planned(row) for row in rows)
@@ -170,6 +173,7 @@ class _Planner:
             protocol=self.suite.protocol_of(attack),
             best_of_iterates=self.suite.evaluation.best_of_iterates,
             seed=self.suite.seed,
+            target_class=self.suite.attacks[attack].target_class,
         )
 
     def transfers(self) -> Iterator[PlannedTransfer]:
@@ -267,17 +271,3 @@ class _Planner:
             retrained = self._training(variant, filtered_by=step)
             after = tuple(self._judged(row, retrained) for row in rows)
         return PlannedDetection(rows[0].cell, label, entry.plugin, step, control, after)
-
-
-def _in_order(wanted: Iterable[Step]) -> tuple[Step, ...]:
-    found: dict[str, Step] = {}
-
-    def visit(step: Step) -> None:
-        if step.digest not in found:
-            for needed in step.inputs.values():
-                visit(needed)
-            found[step.digest] = step
-
-    for step in wanted:
-        visit(step)
-    return tuple(found.values())

@@ -39,7 +39,7 @@ def bundling_of(plan: Plan, variant: Variant, class_names: Sequence[str]) -> Bun
     clean = next(cell for cell in cells if cell.cell.condition == "clean")
     sources = (
         *_triggered(cells, class_names, split=examples.split),
-        *_attacked(plan.suite, cells, examples),
+        *_attacked(plan.suite, cells, examples, class_names),
         *_damaged(entry, cells, examples),
         *_photographed(entry, cells, seed=examples.seed),
     )
@@ -61,7 +61,7 @@ def _triggered(cells: Sequence[PlannedCell], class_names: Sequence[str], *, spli
             yield Triggered(cell.step, (condition,))
 
 
-def _attacked(suite: Suite, cells: Sequence[PlannedCell], examples: Examples) -> Iterator[Source]:
+def _attacked(suite: Suite, cells: Sequence[PlannedCell], examples: Examples, class_names: Sequence[str]) -> Iterator[Source]:
     """One source a sweep: all chosen budgets of a nested one come from the same run."""
     for step in {cell.step.digest: cell.step for cell in cells if isinstance(cell.step, Sweep)}.values():
         budgets = _budgets(suite, step.label)
@@ -69,7 +69,8 @@ def _attacked(suite: Suite, cells: Sequence[PlannedCell], examples: Examples) ->
         chosen = [(cell, threat) for cell in own if (threat := step.threat_models[cell.position]).eps in budgets]
         if chosen:
             threats = step.threat_models[: 1 + max(cell.position for cell, _ in chosen)]
-            conditions = tuple(condition for pair in chosen for condition in _conditions_of(*pair))
+            target = step.target_index(class_names)
+            conditions = tuple(condition for pair in chosen for condition in _conditions_of(*pair, target))
             yield Attacked(replace(step, examples=examples, threat_models=threats), conditions)
 
 
@@ -82,7 +83,7 @@ def _budgets(suite: Suite, label: str) -> set[Fraction]:
     return {budgets[len(budgets) // 2]} if entry.eps is None else set(budgets) & set(entry.eps)
 
 
-def _conditions_of(cell: PlannedCell, threat: ThreatModel) -> Iterator[BundleCondition]:
+def _conditions_of(cell: PlannedCell, threat: ThreatModel, target: int | None) -> Iterator[BundleCondition]:
     """Yields an attack's condition and those of its images stored in 8 bits."""
     name = f"{cell.cell.attack} {threat.norm} {eps_text(float(threat.eps)).replace('/', '-')}"
     for kind, ending in (("attack", ""), *((kind, f" {kind}") for kind in ENCODINGS)):
@@ -93,6 +94,7 @@ def _conditions_of(cell: PlannedCell, threat: ThreatModel) -> Iterator[BundleCon
             attack=cell.cell.attack,
             norm=threat.norm,
             eps=threat.eps,
+            target_class=target,
             clean=CLEAN,
         )
 

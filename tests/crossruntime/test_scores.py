@@ -60,6 +60,16 @@ def test_trigger_succeeds_by_reaching_the_target_class(tmp_path: Path) -> None:
     assert scores["trigger"].accuracy == pytest.approx(1 / 4)
 
 
+def test_targeted_attack_succeeds_by_reaching_its_class_and_what_ends_elsewhere_stands(tmp_path: Path) -> None:
+    attack = BundleCondition(
+        name="to_a", kind="attack", attack="to_a", norm=Norm.LINF, eps="8/255", target_class=0, clean="clean"
+    )
+    after = np.array([0, 0, 1, 3, 1, 0])  # rows 1 and 5 reach class 0, row 2 ends in class 1, row 4 leaves the target class
+    score = scored(written(tmp_path / "b.h5", (attack, after, np.arange(6)), clean=LABELS))["to_a"]
+    assert score.attack_success_rate == pytest.approx(2 / 4)
+    assert score.robust_accuracy == pytest.approx(4 / 6)
+
+
 def test_corruption_has_an_accuracy_and_no_success_rate(tmp_path: Path) -> None:
     fog = BundleCondition(name="fog 3", kind="corruption", attack="fog", clean="clean")
     scores = scored(written(tmp_path / "b.h5", (fog, LABELS, np.arange(6)), clean=LABELS))

@@ -35,6 +35,12 @@ def test_independent_budgets_are_taken_too(deployed: Deployed) -> None:
     assert attacks(found) == {(name, eps) for name in ("fgsm", "pgd") for eps in ("4/255", "16/255")}
 
 
+def test_images_of_a_targeted_attack_carry_the_class_that_they_aim_at(deployed: Deployed) -> None:
+    found = conditions(deployed, "attacks.to_three={name: pgd, steps: 2, target_class: 3}")
+    aims = {(condition.attack, condition.target_class) for condition in found if condition.kind in ("attack", "rounded8bit")}
+    assert aims == {("fgsm", None), ("pgd", None), ("to_three", 3)}
+
+
 def test_middle_severity_of_a_corruption_is_taken_or_the_named_ones(deployed: Deployed) -> None:
     def fog(*overrides: str) -> list[str]:
         return [condition.name for condition in conditions(deployed, *overrides) if condition.kind == "corruption"]
