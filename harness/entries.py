@@ -115,6 +115,14 @@ class DetectorEntry(PluginEntry):
     """Labels of the models whose poisoned trainings it looks at; the suite's first model where they are left out."""
     retrain: bool = True
     """Whether the model is trained anew on what a detector of training examples leaves."""
+    retrain_for: Annotated[tuple[Label, ...], Field(min_length=1)] | None = None
+    """Labels of the poisons for which it is; all where they are left out."""
+
+    @model_validator(mode="after")
+    def _retrains_for_something(self) -> Self:
+        if self.retrain_for is not None and not self.retrain:
+            raise ValueError("retrain_for: expected no poisons beside retrain: false, got some")
+        return self
 
 
 class FolderEntry(Spec):

@@ -267,7 +267,7 @@ class _Planner:
         step = Detect(model, model.poison, label, entry.plugin, self.suite.seed)
         control = Detect(twin, None, label, entry.plugin, self.suite.seed)
         after: tuple[PlannedCell, ...] = ()
-        if entry.retrain and not entry.plugin.RUN_TIME:
+        if self.suite.trains_anew(label, str(variant.poison)):
             retrained = self._training(variant, filtered_by=step)
             after = tuple(self._judged(row, retrained) for row in rows)
         return PlannedDetection(rows[0].cell, label, entry.plugin, step, control, after)

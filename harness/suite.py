@@ -159,6 +159,11 @@ class Suite(Spec):
         """Returns the labels of the models whose poisoned trainings a detector looks at."""
         return self.detectors[detector].models or (next(iter(self.models)),)
 
+    def trains_anew(self, detector: str, poison: str) -> bool:
+        """Returns whether what a detector leaves of a training set with some poison is trained on anew."""
+        entry = self.detectors[detector]
+        return entry.retrain and not entry.plugin.RUN_TIME and (entry.retrain_for is None or poison in entry.retrain_for)
+
     def seed_of(self, variant: Variant) -> int:
         """Returns the seed that a model of the grid is poisoned and trained with."""
         return self.seed + variant.repetition
@@ -260,6 +265,9 @@ class Suite(Spec):
             _expect_one_of(model, self.models, f"detectors.{label}.models")
             if not self.poisons_of(model):
                 raise ValueError(f"detectors.{label}.models: expected models with poisons to detect, got {model!r} without any")
+        offered = {poison for model in self.models_of(label) for poison in self.poisons_of(model)}
+        for poison in self.detectors[label].retrain_for or ():
+            _expect_one_of(poison, sorted(offered), f"detectors.{label}.retrain_for")
 
     def _check_crosscheck(self) -> None:
         entry, where = self.crosscheck, "crosscheck"

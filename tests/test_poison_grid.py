@@ -180,6 +180,32 @@ def test_without_retraining_a_detector_is_only_scored(folder: Path, digits: Imag
     assert sum(isinstance(step, Detect) for step in plan.steps) == 3 + 1 + 2 + 1
 
 
+def test_what_a_detector_leaves_is_trained_on_for_the_poisons_that_are_named(folder: Path, digits: ImageData) -> None:
+    plan = plan_of(suite_of(folder, "detectors.clustering.retrain_for=[backdoor]"), digits)
+    anew = {(row.cell.poison, row.cell.seed): bool(row.after) for row in plan.detections if row.label == "clustering"}
+    assert anew == {("backdoor", 0): True, ("brew", 0): False, ("brew", 1): False}
+    assert all(row.step is not None for row in plan.detections if row.label == "clustering")
+
+
+def test_the_shipped_suite_trains_for_minutes_and_leaves_out_no_kind_of_poison_or_detector() -> None:
+    suite = load_suite("poisoning")
+    plan = plan_of(suite, suite.dataset.load())
+    trainings = [step for step in plan.steps if isinstance(step, Train)]
+    assert sum(step.recipe.epochs for step in trainings) <= 120
+    flips = [entry.plugin for entry in suite.poisons.values() if isinstance(entry.plugin, LabelFlip)]
+    assert {flip.is_targeted for flip in flips} == {True, False}
+    assert {"backdoor", "clean_label_backdoor", "gradient_matching"} <= {entry.plugin.name for entry in suite.poisons.values()}
+    assert max(entry.seeds for entry in suite.poisons.values()) >= 3
+    anew = {row.cell.poison for row in plan.detections if row.after}
+    assert anew == {"backdoor", "fours_to_nines"}
+    assert {row.cell.poison for row in plan.detections if row.step is not None} == set(suite.poisons)
+    assert [row.cell.poison_rate for row in plan.cells if (row.cell.model, row.cell.condition) == ("pgd", "trigger")] == [
+        0.01,
+        0.05,
+        0.1,
+    ]
+
+
 class Unmakeable(LabelFlip):
     """A poison that never runs."""
 
@@ -213,6 +239,11 @@ def test_a_poison_that_cannot_be_made_skips_its_cells_with_the_reason(
         ("detectors.strip.models=[nobody]", "detectors.strip.models: expected one of baseline, hardened, got 'nobody'"),
         ("models.baseline.poisons=[]", "expected models with poisons to detect, got 'baseline' without any"),
         ("detectors.strip.name=stripe", "did you mean 'strip'"),
+        (
+            "detectors.clustering.retrain_for=[brewery]",
+            "detectors.clustering.retrain_for: expected one of backdoor, brew, got 'brewery'",
+        ),
+        ("detectors.strip={name: strip, retrain: false, retrain_for: [brew]}", "expected no poisons beside retrain: false"),
         ("expectations.0.rate=0.3", "expectations.0.rate: expected one of 0.1, got '0.3'"),
         ("expectations.0.poison=none", "expectations.0.poison: expected one of backdoor, brew, got 'none'"),
         ("expectations.0.condition=target", "expectations.0.condition: expected one of clean, trigger, got 'target'"),
