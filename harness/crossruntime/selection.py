@@ -9,9 +9,9 @@ from harness.entries import CrosscheckEntry
 from harness.plan import Plan, PlannedCell
 from harness.reports.names import eps_text
 from harness.steps.base import Examples
-from harness.steps.bundle import ENCODINGS, Attacked, Bundling, Damaged, Photographed, Source, Triggered
+from harness.steps.bundle import ENCODINGS, ROUNDED, Attacked, Bundling, Damaged, Evaluated, Photographed, Source, Triggered
 from harness.steps.conditions import Corrupted, FromFolder, Trigger
-from harness.steps.evaluate import Sweep
+from harness.steps.evaluate import Evaluate, Sweep
 from harness.suite import Suite, Variant
 from harness.threat import ThreatModel
 
@@ -36,14 +36,27 @@ def bundling_of(plan: Plan, variant: Variant, class_names: Sequence[str]) -> Bun
     cells = [cell for cell in plan.cells if cell.step is not None and cell.step.inputs.get("model") is model]
     limit = entry.limit if plan.examples.limit is None else min(entry.limit, plan.examples.limit)
     examples = replace(plan.examples, limit=limit)
-    clean = next(cell for cell in cells if cell.cell.condition == "clean")
     sources = (
+        *_evaluated(cells, examples),
         *_triggered(cells, class_names, split=examples.split),
         *_attacked(plan.suite, cells, examples, class_names),
         *_damaged(entry, cells, examples),
         *_photographed(entry, cells, seed=examples.seed),
     )
-    return Bundling(model, examples, BundleCondition(name=CLEAN, kind="clean", digest=clean.digest), sources)
+    return Bundling(model, examples, sources)
+
+
+def _and_rounded(own: BundleCondition) -> tuple[BundleCondition, ...]:
+    """Returns a condition, and that of its images rounded to 8 bits."""
+    clean = CLEAN if own.kind == "clean" else own.clean
+    return own, own.model_copy(update={"name": f"{own.name} {ROUNDED}", "kind": ROUNDED, "clean": clean})
+
+
+def _evaluated(cells: Sequence[PlannedCell], examples: Examples) -> Iterator[Source]:
+    for cell in cells:
+        if isinstance(cell.step, Evaluate):
+            clean = BundleCondition(name=CLEAN, kind="clean", digest=cell.digest)
+            yield Evaluated(replace(cell.step, examples=examples), _and_rounded(clean))
 
 
 def _triggered(cells: Sequence[PlannedCell], class_names: Sequence[str], *, split: str) -> Iterator[Source]:
@@ -58,7 +71,7 @@ def _triggered(cells: Sequence[PlannedCell], class_names: Sequence[str], *, spli
                 target_class=cell.step.poison.target_index(class_names),
                 clean=CLEAN,
             )
-            yield Triggered(cell.step, (condition,))
+            yield Triggered(cell.step, _and_rounded(condition))
 
 
 def _attacked(suite: Suite, cells: Sequence[PlannedCell], examples: Examples, class_names: Sequence[str]) -> Iterator[Source]:
@@ -110,7 +123,7 @@ def _damaged(entry: CrosscheckEntry, cells: Sequence[PlannedCell], examples: Exa
             condition = BundleCondition(
                 name=name, kind="corruption", digest=cell.digest, attack=cell.cell.corruption, clean=CLEAN
             )
-            yield Damaged(replace(cell.step, examples=examples), (condition,), cell.cell.severity)
+            yield Damaged(replace(cell.step, examples=examples), _and_rounded(condition), cell.cell.severity)
 
 
 def _photographed(entry: CrosscheckEntry, cells: Sequence[PlannedCell], *, seed: int) -> Iterator[Source]:
@@ -118,4 +131,4 @@ def _photographed(entry: CrosscheckEntry, cells: Sequence[PlannedCell], *, seed:
         if isinstance(cell.step, FromFolder):
             label = cell.cell.attack
             condition = BundleCondition(name=f"folder {label}", kind="folder", digest=cell.digest, attack=label)
-            yield Photographed(cell.step, (condition,), entry.limit, seed)
+            yield Photographed(cell.step, _and_rounded(condition), entry.limit, seed)

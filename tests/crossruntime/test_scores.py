@@ -78,6 +78,26 @@ def test_corruption_has_an_accuracy_and_no_success_rate(tmp_path: Path) -> None:
     assert np.isnan([scores[name].attack_success_rate for name in ("clean", "fog 3")]).all()
 
 
+def test_what_is_rounded_has_a_success_rate_where_it_was_attacked_before(tmp_path: Path) -> None:
+    clean, fog, pgd, trigger = (
+        BundleCondition(name=f"{name} rounded8bit", kind="rounded8bit", clean="clean", **fields)
+        for name, fields in {
+            "clean": {},
+            "fog 3": {"attack": "fog"},
+            "pgd": {"attack": "pgd", "norm": Norm.LINF, "eps": "8/255"},
+            "trigger": {"attack": "backdoor", "target_class": 0},
+        }.items()
+    )
+    fooled = np.array([0, 0, 2, 3, 0, 1])
+    found = scored(
+        written(tmp_path / "b.h5", *((spec, fooled, np.arange(6)) for spec in (clean, fog, pgd, trigger)), clean=LABELS)
+    )
+    assert [found[spec.name].accuracy for spec in (clean, fog, pgd, trigger)] == [pytest.approx(5 / 6)] * 4
+    assert np.isnan([found[spec.name].robust_accuracy for spec in (clean, fog)]).all()
+    assert np.isnan([found[spec.name].attack_success_rate for spec in (clean, fog)]).all()
+    assert [found[spec.name].attack_success_rate for spec in (pgd, trigger)] == pytest.approx([1 / 6, 1 / 4])
+
+
 def test_folder_has_an_accuracy_on_its_own_examples_and_no_success_rate(tmp_path: Path) -> None:
     street = BundleCondition(name="folder street", kind="folder", attack="street")
     score = scored(written(tmp_path / "b.h5", (street, LABELS[:3], np.arange(3)), clean=LABELS))["folder street"]

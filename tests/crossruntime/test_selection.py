@@ -11,7 +11,7 @@ from tests.deployed import Deployed
 def conditions(deployed: Deployed, *overrides: str) -> list[BundleCondition]:
     bench = deployed.bench(*overrides)
     step = bundling_of(bench.plan, bench.plan.suite.variant("baseline"), bench.context.data.class_names)
-    return [step.clean, *(condition for source in step.sources for condition in source.conditions)]
+    return [condition for source in step.sources for condition in source.conditions]
 
 
 def attacks(found: list[BundleCondition]) -> set[tuple[str, str]]:
@@ -47,6 +47,16 @@ def test_middle_severity_of_a_corruption_is_taken_or_the_named_ones(deployed: De
 
     assert fog() == ["fog 3"]
     assert fog("crosscheck.severities=[1, 5]") == ["fog 1", "fog 5"]
+
+
+def test_every_condition_is_also_rounded_to_8_bits(deployed: Deployed) -> None:
+    found = {condition.name: condition for condition in conditions(deployed)}
+    own = {name: condition for name, condition in found.items() if condition.kind not in {"rounded8bit", "jpeg"}}
+    assert {condition.kind for condition in own.values()} == {"clean", "attack", "corruption"}
+    for name, condition in own.items():
+        rounded = found[f"{name} rounded8bit"]
+        assert (rounded.digest, rounded.attack, rounded.eps) == (condition.digest, condition.attack, condition.eps)
+        assert (rounded.kind, rounded.clean, rounded.attacked) == ("rounded8bit", "clean", condition.kind == "attack")
 
 
 def test_conditions_name_the_cells_that_they_come_from(deployed: Deployed) -> None:
