@@ -68,8 +68,8 @@ def _rows_of(suite: Suite, variant: Variant) -> Iterator[GridCell]:
 def _condition_rows(suite: Suite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
     for label, entry in suite.attacks.items():
         for threat in suite.threat_models(label) if suite.attacks_model(label, variant.model) else ():
-            settings = {"protocol": suite.protocol_of(label), "target_class": entry.target_class}
-            cell = attack_cell(clean, label, entry.plugin, threat, **settings)
+            protocol, target = suite.protocol_of(label), entry.target_class
+            cell = attack_cell(clean, label, entry.plugin, threat, protocol=protocol, target_class=target)
             yield GridCell(cell, variant, threat, entry.plugin.supports(threat))
     for label, corruption in suite.corruptions.items():
         for severity in corruption.severities:
