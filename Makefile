@@ -40,15 +40,17 @@ test-slow: $(INSTALLED) ## Run the slow tests, and those that need Chromium
 	$(BIN)/python -m pytest -m "slow or browser"
 
 cpp: $(INSTALLED) ## Install what the C++ evaluator needs, and build it
-	cpp_eval/setup.sh $(BIN)/python
-	cd cpp_eval && cmake --preset release $(ORT) && cmake --build --preset release
+	@cpp_eval/setup.sh $(BIN)/python
+	@cpp_eval/configure.sh release $(ORT)
+	cd cpp_eval && cmake --build --preset release
 
 sanitize: $(INSTALLED) ## Test the C++ evaluator under the address and undefined-behaviour sanitizers
-	cpp_eval/setup.sh $(BIN)/python
-	cd cpp_eval && cmake --preset sanitize $(ORT) && cmake --build --preset sanitize && ctest --preset sanitize
+	@cpp_eval/setup.sh $(BIN)/python
+	@cpp_eval/configure.sh sanitize $(ORT)
+	cd cpp_eval && cmake --build --preset sanitize && ctest --preset sanitize
 
 fuzz: $(INSTALLED) ## Fuzz the C++ readers of images and bundles, FUZZ_SECONDS each
-	EXTRA_PACKAGES="clang libclang-rt-dev" cpp_eval/setup.sh $(BIN)/python
+	@EXTRA_PACKAGES="clang libclang-rt-dev" cpp_eval/setup.sh $(BIN)/python
 	PYTHON=$(abspath $(BIN)/python) cpp_eval/fuzz/run.sh $(FUZZ_SECONDS)
 
 check: $(INSTALLED) ## Format, lint, types, layers

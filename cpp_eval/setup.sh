@@ -10,7 +10,7 @@ set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 python=${1:-$here/../.venv/bin/python}
 ort=$here/build/ort
-packages="cmake ninja-build g++ libhdf5-dev nlohmann-json3-dev libcli11-dev catch2 libturbojpeg0-dev libjpeg-dev libpng-dev zlib1g-dev
+packages="cmake ninja-build g++ libhdf5-dev nlohmann-json3-dev libcli11-dev catch2 libjpeg-dev libpng-dev zlib1g-dev
 ${EXTRA_PACKAGES:-}"
 
 say() { echo "cpp_eval: $*" >&2; }
@@ -48,18 +48,24 @@ zlib zlib.h
 PARTS
 }
 
+# Installs the packages that are missing; where that is not possible, what is there in other ways will do.
 install_packages() {
-    if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
-        missing=$(missing_parts)
-        [ -z "$missing" ] || fail "no apt-get here, and missing (CMAKE_PREFIX_PATH names other places): ${missing%, }"
-        return
+    packaged=""
+    if command -v apt-get >/dev/null && command -v dpkg-query >/dev/null; then
+        packaged=$(missing_packages)
+        [ -z "$packaged" ] && return
+        if [ "$(id -u)" = 0 ]; then
+            say "installing $packaged"
+            said=$(apt-get update -qq 2>&1 &&
+                DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packaged 2>&1) ||
+                fail "apt-get could not install $packaged($(echo "$said" | grep '^E:' | head -n 1))"
+            return
+        fi
     fi
-    missing=$(missing_packages)
+    missing=$(missing_parts)
     [ -z "$missing" ] && return
-    [ "$(id -u)" = 0 ] || fail "missing packages; run as root: apt-get install $missing"
-    say "installing $missing"
-    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null ||
-        fail "apt-get could not install $missing"
+    [ -z "$packaged" ] || fail "missing ${missing%, }; run as root: apt-get install $packaged"
+    fail "no apt-get here, and missing (CMAKE_PREFIX_PATH names other places): ${missing%, }"
 }
 
 # Downloads libonnxruntime-dev from this release, or from the next one that has it, and takes only the headers.

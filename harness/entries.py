@@ -1,16 +1,17 @@
 """The parts of a suite file: models, poisons, detectors, attacks, budgets, examples and expectations."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from harness.attacks.base import ATTACKS, Attack
+from harness.errors import SuiteError
 from harness.evaluation.protocol import Protocol
 from harness.models.base import MODELS, Architecture
-from harness.poisoning.base import POISONS, Poison
+from harness.poisoning.base import POISONS, ClassName, Poison
 from harness.poisoning.detectors.base import DETECTORS, Detector
-from harness.spec import Eps, Spec
+from harness.spec import Eps, Spec, suggestion
 from harness.threat import Norm
 from harness.training.base import RECIPES, Recipe
 
@@ -77,6 +78,14 @@ class AttackEntry(PluginEntry):
     """How the budgets relate; the suite's where it is left out."""
     models: Annotated[tuple[Label, ...], Field(min_length=1)] | None = None
     """Labels of the models that it attacks, each with its poisoned trainings; all where they are left out."""
+    target_class: ClassName | None = None
+    """The class that predictions shall become: the attack is targeted, and any other wrong class is no success."""
+
+    def check_target(self, class_names: Sequence[str], *, where: str) -> None:
+        """Refuses a target class that the data set has not, by a SuiteError."""
+        if self.target_class is not None and self.target_class not in class_names:
+            near = suggestion(self.target_class, class_names)
+            raise SuiteError(f"{where}.target_class: expected a class of the data set, got {self.target_class!r}{near}")
 
 
 class PoisonEntry(PluginEntry):
@@ -106,6 +115,14 @@ class DetectorEntry(PluginEntry):
     """Labels of the models whose poisoned trainings it looks at; the suite's first model where they are left out."""
     retrain: bool = True
     """Whether the model is trained anew on what a detector of training examples leaves."""
+    retrain_for: Annotated[tuple[Label, ...], Field(min_length=1)] | None = None
+    """Labels of the poisons for which it is; all where they are left out."""
+
+    @model_validator(mode="after")
+    def _retrains_for_something(self) -> Self:
+        if self.retrain_for is not None and not self.retrain:
+            raise ValueError("retrain_for: expected no poisons beside retrain: false, got some")
+        return self
 
 
 class FolderEntry(Spec):
@@ -179,7 +196,8 @@ class ExpectationEntry(Spec):
     model: Label
     """The model's label."""
     metric: Metric
-    """The column of cells.csv, or clean_accuracy_drop: what the poison costs against the same model on clean data."""
+    """The column of cells.csv, or clean_accuracy_drop: what the poison costs on clean images, against the same model trained
+    on clean data with the same seed."""
     poison: Label | None = None
     """Label of the poison, for a model trained on it; the model on clean data where it is left out."""
     rate: float | None = None
@@ -211,6 +229,9 @@ class ExpectationEntry(Spec):
             raise ValueError(f"condition: expected a poison and no attack beside {self.condition!r}")
         if self.metric == "clean_accuracy_drop" and self.poison is None:
             raise ValueError("metric: expected a poison beside 'clean_accuracy_drop', got none")
+        if self.metric == "clean_accuracy_drop" and (self.condition != "clean" or self.attack is not None):
+            given = self.attack or self.condition
+            raise ValueError(f"metric: expected no attack or condition beside 'clean_accuracy_drop', got {given!r}")
         return self
 
     @model_validator(mode="after")

@@ -5,25 +5,30 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from harness.entries import ExpectationEntry
+from harness.entries import ExpectationEntry, Metric
 from harness.records import Expectation
 
 EPS_TOLERANCE = 1e-9
+COST: Metric = "clean_accuracy_drop"
+"""The metric that stands in poisons.csv; the others are columns of cells.csv."""
 
 
-def judge_expectations(entries: Iterable[ExpectationEntry], cells: pd.DataFrame) -> tuple[Expectation, ...]:
+def judge_expectations(
+    entries: Iterable[ExpectationEntry], cells: pd.DataFrame, poisons: pd.DataFrame
+) -> tuple[Expectation, ...]:
     """Returns each expectation with whether it holds; None where a number it needs is missing.
 
     Args:
         entries: The suite's expectations.
         cells: The table of cells.csv.
+        poisons: The table of poisons.csv.
     """
-    return tuple(_judge(entry, cells) for entry in entries)
+    return tuple(_judge(entry, poisons if entry.metric == COST else cells) for entry in entries)
 
 
-def _judge(entry: ExpectationEntry, cells: pd.DataFrame) -> Expectation:
-    value = _number(cells, entry, entry.model)
-    rival = math.nan if entry.above is None else _number(cells, entry, entry.above)
+def _judge(entry: ExpectationEntry, table: pd.DataFrame) -> Expectation:
+    value = _number(table, entry, entry.model)
+    rival = math.nan if entry.above is None else _number(table, entry, entry.above)
     needed = [value] if entry.above is None else [value, rival]
     found = f"{entry.model}: {_shown(value)}" + ("" if entry.above is None else f", {entry.above}: {_shown(rival)}")
     if any(math.isnan(number) for number in needed):
@@ -36,18 +41,13 @@ def _judge(entry: ExpectationEntry, cells: pd.DataFrame) -> Expectation:
     return Expectation(_words(entry), holds, found)
 
 
-def _number(cells: pd.DataFrame, entry: ExpectationEntry, model: str) -> float:
+def _number(table: pd.DataFrame, entry: ExpectationEntry, model: str) -> float:
     """Returns the number of one model; of repetitions the mean, and none where one of them has none."""
-    of_model = cells[cells["model"] == model]
-    unpoisoned = of_model["poison"].isna()
-    wanted = (
-        unpoisoned if entry.poison is None else (of_model["poison"] == entry.poison) & (of_model["poison_rate"] == entry.rate)
-    )
-    rows = _rows(of_model[wanted], entry)
-    if entry.metric != "clean_accuracy_drop":
-        return float(rows[entry.metric].astype(float).mean(skipna=False))
-    twin = _rows(of_model[unpoisoned], entry)
-    return float(twin["clean_accuracy"].mean(skipna=False) - rows["clean_accuracy"].mean(skipna=False))
+    of_model = table[table["model"] == model]
+    poisoned = (of_model["poison"] == entry.poison) & (of_model["poison_rate"] == entry.rate)
+    wanted = of_model[of_model["poison"].isna() if entry.poison is None else poisoned]
+    rows = wanted if entry.metric == COST else _rows(wanted, entry)
+    return float(rows[entry.metric].astype(float).mean(skipna=False))
 
 
 def _rows(cells: pd.DataFrame, entry: ExpectationEntry) -> pd.DataFrame:

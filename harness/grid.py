@@ -28,7 +28,9 @@ def cells_of(suite: Suite) -> tuple[GridCell, ...]:
     return tuple(row for variant in suite.variants() for row in _rows_of(suite, variant))
 
 
-def attack_cell(clean: Cell, label: str, attack: Attack, threat_model: ThreatModel, *, protocol: Protocol) -> Cell:
+def attack_cell(
+    clean: Cell, label: str, attack: Attack, threat_model: ThreatModel, *, protocol: Protocol, target_class: str | None = None
+) -> Cell:
     """Returns the row of a model under one attack at one budget.
 
     Args:
@@ -37,7 +39,9 @@ def attack_cell(clean: Cell, label: str, attack: Attack, threat_model: ThreatMod
         attack: The attack.
         threat_model: Norm and budget.
         protocol: How the budgets of the sweep relate.
+        target_class: The class that the attack aims at, where the threat model is targeted.
     """
+    aim = {"targeted": True, "target_class": target_class} if threat_model.targeted else {}
     return clean.model_copy(
         update={
             "condition": "attack",
@@ -48,6 +52,7 @@ def attack_cell(clean: Cell, label: str, attack: Attack, threat_model: ThreatMod
             "steps": getattr(attack, "steps", None),
             "restarts": attack.restarts,
             "protocol": protocol,
+            **aim,
         }
     )
 
@@ -63,7 +68,8 @@ def _rows_of(suite: Suite, variant: Variant) -> Iterator[GridCell]:
 def _condition_rows(suite: Suite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
     for label, entry in suite.attacks.items():
         for threat in suite.threat_models(label) if suite.attacks_model(label, variant.model) else ():
-            cell = attack_cell(clean, label, entry.plugin, threat, protocol=suite.protocol_of(label))
+            protocol, target = suite.protocol_of(label), entry.target_class
+            cell = attack_cell(clean, label, entry.plugin, threat, protocol=protocol, target_class=target)
             yield GridCell(cell, variant, threat, entry.plugin.supports(threat))
     for label, corruption in suite.corruptions.items():
         for severity in corruption.severities:
@@ -79,7 +85,7 @@ def _poison_rows(suite: Suite, clean: Cell, variant: Variant) -> Iterator[GridCe
     plugin = suite.poisons[variant.poison].plugin
     if plugin.HAS_TRIGGER:
         yield GridCell(clean.model_copy(update={"condition": "trigger"}), variant)
-    if plugin.HAS_TARGETS:
+    if plugin.is_targeted:
         yield GridCell(clean.model_copy(update={"condition": "target"}), variant)
 
 

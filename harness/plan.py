@@ -4,16 +4,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness.datasets.base import expand_path
-from harness.datasets.decoding import Resize
-from harness.datasets.image_folder import FileSplit, read_class_folders
-from harness.errors import DataError, SuiteError, naming
+from harness.datasets.image_folder import FileSplit
+from harness.demands import read_folders, unsupported_poisons
 from harness.grid import GridCell, cells_of
 from harness.images import ImageData
 from harness.poisoning.detectors.base import Detector
 from harness.records import Cell
-from harness.spec import digest_of
-from harness.steps.base import DataIdentity, Examples, Step
+from harness.spec import digest_fields, digest_of
+from harness.steps.base import DataIdentity, Examples, Step, in_order
 from harness.steps.conditions import Corrupted, FromFolder, Targeted, Trigger
 from harness.steps.detect import Detect
 from harness.steps.evaluate import Evaluate, Judgement, Sweep
@@ -37,7 +35,7 @@ class PlannedCell:
     def digest(self) -> str:
         """Digest of the step, which knows the corruption's group, and the cell's own identity; unique in the grid."""
         step = None if self.step is None else self.step.digest
-        return digest_of({"step": step, "cell": self.cell.model_dump(mode="json", exclude={"corruption_group"})})
+        return digest_of({"step": step, "cell": digest_fields(self.cell, exclude={"corruption_group"})})
 
 
 @dataclass(frozen=True)
@@ -85,62 +83,35 @@ class Plan:
     """Every detector on every poisoned training that it looks at."""
     transfers: tuple[PlannedTransfer, ...] = ()
     """Every attack whose images go to other models, from every model."""
+    twins: tuple[PlannedCell, ...] = ()
+    """The clean row of every model that repetitions are compared with; in no table."""
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """Every step once, after those it depends on."""
-        of_cells = (cell.step for cell in self.cells if cell.step is not None)
+        of_cells = (cell.step for cell in (*self.cells, *self.twins) if cell.step is not None)
         of_detections = (step for detection in self.detections for step in detection.steps)
-        return _in_order([*of_cells, *of_detections, *(transfer.step for transfer in self.transfers)])
+        return in_order([*of_cells, *of_detections, *(transfer.step for transfer in self.transfers)])
 
 
 def plan_of(suite: Suite, data: ImageData) -> Plan:
     """Returns the plan of a suite on its loaded data.
 
     Raises:
-        SuiteError: if a poison does not fit the data: unknown class, too few examples for the rate, trigger too large.
+        SuiteError: if a poison does not fit the data: unknown class, too few examples for the rate, trigger too large; or an
+            attack aims at an unknown class.
         DataError: if a folder of images is missing or empty, holds an unknown class, or a broken image.
         ModelError: if a network that is named does not exist, or its file of weights cannot be read.
     """
     suite.check_networks()
     suite.check_weights()
-    planner = _Planner(suite, data, folders=_folders(suite, data), unsupported=_unsupported(suite, data))
+    for label, entry in suite.attacks.items():
+        entry.check_target(data.class_names, where=f"attacks.{label}")
+    planner = _Planner(suite, data, folders=read_folders(suite, data), unsupported=unsupported_poisons(suite, data))
     rows = cells_of(suite)
     cells = tuple(planner.planned(row) for row in rows)
-    detections, transfers = tuple(planner.detections(rows)), tuple(planner.transfers())
-    return Plan(suite, cells, planner.of_grid, planner.examples, detections=detections, transfers=transfers)
-
-
-def _folders(suite: Suite, data: ImageData) -> dict[str, FileSplit]:
-    """Reads and checks every folder of images, which are decoded and resized as those of the data set."""
-    resize: Resize = getattr(suite.dataset, "resize", "squash")
-    found: dict[str, FileSplit] = {}
-    for label, entry in suite.folders.items():
-        with naming(f"folders.{label}.root: ", DataError):
-            root, resolution = expand_path(entry.root), suite.dataset.resolution
-            found[label] = read_class_folders(root, data.class_names, resolution=resolution, resize=resize)
-    return found
-
-
-def _unsupported(suite: Suite, data: ImageData) -> dict[tuple[str, float], str]:
-    """Checks every poison at every rate before anything is trained; returns the reasons of those that can't be made.
-
-    Where crafting uses a network, the check is given one of the same architecture that is not trained.
-    """
-    reasons: dict[tuple[str, float], str] = {}
-    for label, entry in suite.poisons.items():
-        model = None
-        if entry.plugin.NEEDS_MODEL:
-            architecture = suite.architecture_of(next(iter(suite.models))).without_weights()
-            model = architecture.build(data.class_names, resolution=suite.dataset.resolution, seed=0)
-        for rate in entry.rates:
-            try:
-                entry.plugin.check_data(data, rate)
-            except SuiteError as error:
-                raise SuiteError(str(error).replace(entry.plugin.where, f"poisons.{label}", 1)) from error
-            if reason := entry.plugin.supports(data, rate, model):
-                reasons[label, rate] = reason
-    return reasons
+    detections, transfers, twins = tuple(planner.detections(rows)), tuple(planner.transfers()), tuple(planner.twins(rows))
+    return Plan(suite, cells, planner.of_grid, planner.examples, detections=detections, transfers=transfers, twins=twins)
 
 
 class _Planner:
@@ -202,6 +173,7 @@ class _Planner:
             protocol=self.suite.protocol_of(attack),
             best_of_iterates=self.suite.evaluation.best_of_iterates,
             seed=self.suite.seed,
+            target_class=self.suite.attacks[attack].target_class,
         )
 
     def transfers(self) -> Iterator[PlannedTransfer]:
@@ -241,6 +213,16 @@ class _Planner:
     def _twin(self, variant: Variant) -> Train:
         """Returns the same model trained on the clean data, with the same seed, so that the poison is all that differs."""
         return self._train(Variant(variant.model, repetition=variant.repetition))
+
+    def twins(self, rows: Iterable[GridCell]) -> Iterator[PlannedCell]:
+        """Yields the clean row of every model that repetitions are compared with; first ones have theirs in the grid."""
+        compared = {(row.variant.model, row.variant.repetition): row for row in rows if self._reason(row.variant) is None}
+        for (_, repetition), row in compared.items():
+            if repetition:
+                cell = row.cell.model_copy(
+                    update={"poison": None, "poison_rate": None, "target_class": None, "condition": "clean"}
+                )
+                yield PlannedCell(cell, Evaluate(self._twin(row.variant), self.examples))
 
     def _poisoning(self, variant: Variant) -> Poisoning | None:
         """Crafting that needs a network uses the suite's first model, trained on the clean data."""
@@ -285,21 +267,7 @@ class _Planner:
         step = Detect(model, model.poison, label, entry.plugin, self.suite.seed)
         control = Detect(twin, None, label, entry.plugin, self.suite.seed)
         after: tuple[PlannedCell, ...] = ()
-        if entry.retrain and not entry.plugin.RUN_TIME:
+        if self.suite.trains_anew(label, str(variant.poison)):
             retrained = self._training(variant, filtered_by=step)
             after = tuple(self._judged(row, retrained) for row in rows)
         return PlannedDetection(rows[0].cell, label, entry.plugin, step, control, after)
-
-
-def _in_order(wanted: Iterable[Step]) -> tuple[Step, ...]:
-    found: dict[str, Step] = {}
-
-    def visit(step: Step) -> None:
-        if step.digest not in found:
-            for needed in step.inputs.values():
-                visit(needed)
-            found[step.digest] = step
-
-    for step in wanted:
-        visit(step)
-    return tuple(found.values())

@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from harness.spec import Eps, Spec, canonical_json
+from harness.spec import LATER, Eps, Spec, canonical_json
 
 SCHEMA_VERSION = 1
 """Version of the tables and payloads described here; written into provenance.json and every payload."""
@@ -25,6 +26,7 @@ CELL_COLUMNS = (
     *(
         "condition",
         "attack",
+        "targeted",
         "norm",
         "eps",
         "alpha",
@@ -41,7 +43,13 @@ CELL_COLUMNS = (
     *("precision_macro", "recall_macro", "f1_macro", "roc_auc_macro", "max_violation"),
     *("forwards", "backwards", "seconds", "peak_memory_mb", "verdict", "verdict_reasons", "status", "reason", "digest"),
 )
-"""Columns of cells.csv, in order."""
+"""Columns of cells.csv, in order; those of a cell are explained in `Cell`, those of passes and memory in `ConditionResult`.
+
+`robust_accuracy` is the share of examples that are correct when clean and that the attack did not fool. Where `targeted`, only
+the target class fools: an example that ends in another wrong class stands, as does every example of the target class itself,
+which is not attacked. `attack_success_rate` counts initially correct examples, of a targeted attack or a poison those of other
+classes than the target.
+"""
 
 
 OTHER_EXAMPLES = ("folder", "trigger", "target")
@@ -86,12 +94,14 @@ class Cell(Spec):
     poison_rate: float | None = None
     """Share of the training set that is poisoned, as asked for."""
     target_class: str | None = None
-    """The class that a poison or a targeted attack aims at."""
+    """The class that a targeted attack aims at, else the model's poison."""
     condition: Literal["clean", "attack", "corruption", "folder", "trigger", "target"] = "clean"
     """What kind of images the model is scored on; folder: the user's own, target: the test images that its poison aims
     at, both as they are."""
     attack: str = "none"
     """The label in the suite of the attack, or of the folder of images; or none."""
+    targeted: bool = Field(default=False, json_schema_extra=LATER)
+    """Whether the attack succeeds only by reaching `target_class`."""
     norm: str | None = None
     """Norm of the budget."""
     eps: Eps | None = None
@@ -127,7 +137,8 @@ class ConditionResult:
     logits: NDArray[np.float32]
     """Logits (N, K) on this condition's images."""
     fooled: NDArray[np.bool_]
-    """(N,) correct when clean, and an adversarial within the budget was found; all False where there is no attack."""
+    """(N,) correct when clean, and an adversarial within the budget was found, of the wanted class where the attack has one;
+    all False where there is no attack."""
     distance: NDArray[np.float32]
     """(N,) size of the perturbation in the norm of the threat model; 0 where the image is the clean one."""
     max_violation: float = 0.0
@@ -285,6 +296,8 @@ class RunRecord:
     poisoned: tuple[PoisonedSet, ...] = ()
     """Of each poisoned model whose data were made."""
     detections: tuple[DetectionResult, ...] = ()
+    twins: tuple[CellResult, ...] = ()
+    """The clean row of every model that a poison's repetitions are compared with, trained on clean data by their seed."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Versions, git commit, host, device, seeds, data hashes, duplicates across splits, seconds."""
 

@@ -24,7 +24,7 @@ from harness.reports.files import check_writable
 from harness.reports.html import write_report
 from harness.reports.load import is_results_folder
 from harness.reports.names import model_label
-from harness.reports.tables import cells_table, write_tables
+from harness.reports.tables import asserted_tables, write_tables
 from harness.steps.base import Context
 from harness.store import Store
 from harness.suite import Suite, Variant, suite_json
@@ -149,6 +149,7 @@ def collect(plan: Plan, context: Context, reports: Mapping[str, StepReport], *, 
         trainings={label: step.summary(context) for label, step in trained.items()},
         poisoned=poisoned_sets(plan, context, reports),
         detections=detection_results(plan, context, reports, result_of),
+        twins=tuple(map(result_of, plan.twins)),
         transfers=transfers,
         provenance={
             **describe_host(context.device),
@@ -160,7 +161,8 @@ def collect(plan: Plan, context: Context, reports: Mapping[str, StepReport], *, 
             "steps": {step.digest: step.title for step in plan.steps},
         },
     )
-    return replace(record, expectations=judge_expectations(plan.suite.expectations, cells_table(record)))
+    cells, poisons = asserted_tables(record)
+    return replace(record, expectations=judge_expectations(plan.suite.expectations, cells, poisons))
 
 
 def _batch_size(result: CellResult) -> float | None:

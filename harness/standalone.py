@@ -4,7 +4,8 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import get_args
+from numbers import Integral
+from typing import NamedTuple, get_args
 
 import pandas as pd
 import torch
@@ -28,7 +29,7 @@ from harness.records import Cell, CellResult, Outcome, RunRecord, Status
 from harness.registry import PluginT, Registry
 from harness.reports.tables import cells_table
 from harness.seeds import seed_of
-from harness.spec import digest_of, explain
+from harness.spec import digest_fields, digest_of, explain, suggestion
 from harness.threat import ThreatModel
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ def evaluate(
     *,
     attacks: AttackLike | Sequence[AttackLike] = ("fgsm", "pgd"),
     threat_model: ThreatModel | Sequence[ThreatModel] = ThreatModel(),  # noqa: B008 - frozen
+    target_class: int | str | None = None,
     protocol: Protocol = "nested",
     limit: int | None = None,
     batch_size: int | None = None,
@@ -58,7 +60,8 @@ def evaluate(
             the test split is judged; a DataLoader, a map-style data set, or a pair of tensors: images (N, 3, H, W) in
             [0,1] and labels (N,).
         attacks: Names ("pgd"), mappings ({"name": "pgd", "steps": 40}) or attack plug-ins; one or several.
-        threat_model: One untargeted threat model, or several of one norm: a sweep of budgets.
+        threat_model: One threat model, or several of one norm: a sweep of budgets.
+        target_class: Where they are targeted, the class to reach: its place among the logits, or its name in a data set.
         protocol: "nested" or "independent", as in a suite.
         limit: Number of examples, drawn stratified by class; all where it is left out.
         batch_size: Images of a forward pass; chosen by the device where it is left out.
@@ -71,23 +74,24 @@ def evaluate(
         status "failed", and the others go on.
 
     Raises:
-        HarnessError: if an argument is of another type, an attack or data set is unknown, threat models differ in norm or
-            repeat a budget, images or labels are invalid, or the model does not give one logit a class.
+        HarnessError: if an argument is of another type, an attack, data set or target class is unknown, threat models differ
+            in norm or repeat a budget, images or labels are invalid, or the model does not give one logit a class.
     """
     _check_types(model, protocol)
-    threats, chosen = _rising(threat_model), _labelled(attacks)
-    split, name = _examples_of(data)
-    examples = subset(split, limit, seed)
-    judging = _Judging(model, examples, protocol, batch_size, seed, progress or Silent())
-    check_network(model, examples, judging.device)
-    clean = Cell(dataset=name, model=type(model).__name__, arch=type(model).__name__, recipe="given", seed=seed)
+    threats, chosen = _rising(threat_model, target_class), _labelled(attacks)
+    given = _examples_of(data)
+    examples = subset(given.split, limit, seed)
+    class_names = _class_names(given, check_network(model, examples, _device_of(model)))
+    target = _target_index(target_class, class_names)
+    judging = _Judging(model, examples, class_names, target, protocol, batch_size, seed, progress or Silent())
+    clean = Cell(dataset=given.name, model=type(model).__name__, arch=type(model).__name__, recipe="given", seed=seed)
     results = [judging.clean(clean)]
     for label, attack in chosen.items():
         results += judging.attacked(clean, label, attack, threats)
     record = RunRecord(
         suite={"name": "evaluate"},
         cells=judge(tuple(results)),
-        class_names=tuple(str(index) for index in range(judging.num_classes)),
+        class_names=class_names,
         example_ids=tuple(examples.ids),
         example_hashes=tuple(examples.hashes),
         histories={},
@@ -107,29 +111,66 @@ def _listed(values: object, single: tuple[type, ...]) -> list[object]:
     return list(values) if isinstance(values, Iterable) and not isinstance(values, single) else [values]
 
 
-def _rising(threat_model: object) -> list[ThreatModel]:
+def _rising(threat_model: object, target_class: object) -> list[ThreatModel]:
     """Returns the budgets of a sweep, smallest first."""
     given = _listed(threat_model, (str, ThreatModel))
     threats = [threat for threat in given if isinstance(threat, ThreatModel)]
     if other := [threat for threat in given if not isinstance(threat, ThreatModel)]:
         raise HarnessError(f'threat_model: expected threat models such as ThreatModel(eps="8/255"), got {other[0]!r}')
-    if any(threat.targeted for threat in threats):
-        raise HarnessError("threat_model: expected untargeted ones, got targeted=True; a suite names the class to reach")
+    if len({threat.targeted for threat in threats}) > 1:
+        raise HarnessError("threat_model: expected all of them targeted or none, got both")
     norms = {threat.norm for threat in threats}
     if len(norms) != 1:
         raise HarnessError(f"threat_model: expected one or more of the same norm, got {', '.join(sorted(norms)) or 'none'}")
     if len({threat.eps for threat in threats}) < len(threats):
         raise HarnessError(f"threat_model: expected different budgets, got {', '.join(str(threat.eps) for threat in threats)}")
+    if threats[0].targeted != (target_class is not None):
+        wanted = (
+            "the class that the targeted threat_model aims at" if threats[0].targeted else "ThreatModel(targeted=True) beside it"
+        )
+        raise HarnessError(f"target_class: expected {wanted}, got {target_class!r}")
     return sorted(threats, key=lambda threat: threat.eps)
 
 
-def _examples_of(data: object) -> tuple[ImageSplit, str]:
-    """Returns the examples to judge and the name of their data set."""
+class _Given(NamedTuple):
+    """The examples to judge."""
+
+    split: ImageSplit
+    name: str
+    """Name of their data set."""
+    class_names: tuple[str, ...] = ()
+    """Names of its classes, where they are known."""
+
+
+def _examples_of(data: object) -> _Given:
     if isinstance(data, str | Mapping):
         data = _parsed(DATASETS, data, field="data")
     if isinstance(data, Dataset):
-        return data.load().splits["test"], data.name
-    return split_of(data), "given"
+        loaded = data.load()
+        return _Given(loaded.splits["test"], data.name, loaded.class_names)
+    return _Given(split_of(data), "given")
+
+
+def _class_names(given: _Given, classes: int) -> tuple[str, ...]:
+    """Returns the names of the logits: those of the data set's classes, or numbers where they are not known to fit."""
+    return given.class_names if len(given.class_names) == classes else tuple(map(str, range(classes)))
+
+
+def _target_index(wanted: object, class_names: Sequence[str]) -> int | None:
+    """Returns the place among the logits of a class that is given by that place or by its name."""
+    if wanted is None:
+        return None
+    if isinstance(wanted, Integral) and not isinstance(wanted, bool) and 0 <= int(wanted) < len(class_names):
+        return int(wanted)
+    if not isinstance(wanted, str) or wanted not in class_names:
+        near = suggestion(str(wanted), class_names)
+        raise HarnessError(f"target_class: expected 0 to {len(class_names) - 1} or a class name, got {wanted!r}{near}")
+    return class_names.index(wanted)
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    """Returns a network's own device."""
+    return next((tensor.device for tensor in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
 
 
 def _labelled(attacks: object) -> dict[str, Attack]:
@@ -158,6 +199,9 @@ class _Judging:
 
     model: nn.Module
     examples: ImageSplit
+    class_names: tuple[str, ...]
+    target: int | None
+    """The class that targeted threat models aim at."""
     protocol: Protocol
     batch_size: int | None
     seed: int
@@ -169,14 +213,9 @@ class _Judging:
         return evaluate_clean(self.model, self.examples, batch_size=self.batch_size, device=self.device, progress=self.progress)
 
     @property
-    def num_classes(self) -> int:
-        """The number of logits K."""
-        return int(self.outcome.clean_logits.shape[1])
-
-    @property
     def device(self) -> torch.device:
         """The model's own device."""
-        return next((tensor.device for tensor in [*self.model.parameters(), *self.model.buffers()]), torch.device("cpu"))
+        return _device_of(self.model)
 
     def clean(self, cell: Cell) -> CellResult:
         """Returns the clean row."""
@@ -184,12 +223,13 @@ class _Judging:
 
     def attacked(self, clean: Cell, label: str, attack: Attack, threats: Sequence[ThreatModel]) -> list[CellResult]:
         """Returns one row a budget: skipped where the attack cannot run, failed where it breaks."""
-        skips = {threat: attack.supports_classes(self.num_classes) or attack.supports(threat) for threat in threats}
+        skips = {threat: attack.supports_classes(len(self.class_names)) or attack.supports(threat) for threat in threats}
         able = [threat for threat in threats if skips[threat] is None]
         outcome, failure = self._attempt(label, attack, able) if able else (None, "")
+        target_class = None if self.target is None else self.class_names[self.target]
         rows = []
         for threat in threats:
-            cell = attack_cell(clean, label, attack, threat, protocol=self.protocol)
+            cell = attack_cell(clean, label, attack, threat, protocol=self.protocol, target_class=target_class)
             if (skip := skips[threat]) is not None:
                 rows.append(_without_numbers(cell, Status.SKIPPED, skip))
             elif outcome is None:
@@ -217,6 +257,7 @@ class _Judging:
             seed=seed_of(self.seed, "attack"),
             batch_size=self.batch_size,
             device=self.device,
+            target_class=self.target,
             progress=self.progress,
         )
 
@@ -224,7 +265,7 @@ class _Judging:
 def _result(cell: Cell, outcome: Outcome, position: int) -> CellResult:
     return CellResult(
         cell,
-        digest_of(cell.model_dump(mode="json")),
+        digest_of(digest_fields(cell)),
         Status.DONE,
         labels=outcome.labels,
         clean_logits=outcome.clean_logits,
@@ -234,4 +275,4 @@ def _result(cell: Cell, outcome: Outcome, position: int) -> CellResult:
 
 
 def _without_numbers(cell: Cell, status: Status, reason: str) -> CellResult:
-    return CellResult(cell, digest_of(cell.model_dump(mode="json")), status, reason)
+    return CellResult(cell, digest_of(digest_fields(cell)), status, reason)

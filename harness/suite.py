@@ -118,7 +118,7 @@ class Suite(Spec):
             if twin != label:
                 raise ValueError(f"attacks.{label}: expected an attack of its own, got the same as attacks.{twin}")
         for number, transfer in enumerate(self.transfer):
-            self._check_budget(transfer.attack, transfer.eps, f"transfer.{number}")
+            self._check_transfer(transfer, f"transfer.{number}")
         for number, expectation in enumerate(self.expectations):
             self._check_expectation(number, expectation)
         self._check_crosscheck()
@@ -158,6 +158,11 @@ class Suite(Spec):
     def models_of(self, detector: str) -> tuple[str, ...]:
         """Returns the labels of the models whose poisoned trainings a detector looks at."""
         return self.detectors[detector].models or (next(iter(self.models)),)
+
+    def trains_anew(self, detector: str, poison: str) -> bool:
+        """Returns whether what a detector leaves of a training set with some poison is trained on anew."""
+        entry = self.detectors[detector]
+        return entry.retrain and not entry.plugin.RUN_TIME and (entry.retrain_for is None or poison in entry.retrain_for)
 
     def seed_of(self, variant: Variant) -> int:
         """Returns the seed that a model of the grid is poisoned and trained with."""
@@ -210,7 +215,8 @@ class Suite(Spec):
             raise ValueError(f"{where}: expected each budget once, got {', '.join(map(str, budgets))}")
         if norm is Norm.LINF and max(budgets) > 1:
             raise ValueError(f'{where}: expected budgets <= 1 in pixel units of [0,1]; write "8/255", not 8; got {max(budgets)}')
-        return tuple(ThreatModel(norm=norm, eps=eps) for eps in sorted(budgets))
+        targeted = entry.target_class is not None
+        return tuple(ThreatModel(norm=norm, eps=eps, targeted=targeted) for eps in sorted(budgets))
 
     def protocol_of(self, label: str) -> Protocol:
         """Returns the protocol of an attack: its own, else the suite's."""
@@ -230,7 +236,7 @@ class Suite(Spec):
             _expect_one_of(parent, self.models, where)
             if parent in chain:
                 raise ValueError(f"{where}: expected a chain that ends, got {' -> '.join([*chain, parent])}")
-            if _structure(self.architecture_of(parent)) != _structure(self.architecture_of(label)):
+            if self.architecture_of(parent).structure() != self.architecture_of(label).structure():
                 raise ValueError(f"{where}: expected a model of the same architecture and arguments, got {parent}'s")
             chain.append(parent)
 
@@ -259,6 +265,9 @@ class Suite(Spec):
             _expect_one_of(model, self.models, f"detectors.{label}.models")
             if not self.poisons_of(model):
                 raise ValueError(f"detectors.{label}.models: expected models with poisons to detect, got {model!r} without any")
+        offered = {poison for model in self.models_of(label) for poison in self.poisons_of(model)}
+        for poison in self.detectors[label].retrain_for or ():
+            _expect_one_of(poison, sorted(offered), f"detectors.{label}.retrain_for")
 
     def _check_crosscheck(self) -> None:
         entry, where = self.crosscheck, "crosscheck"
@@ -286,18 +295,18 @@ class Suite(Spec):
             _expect_one_of(expectation.poison, self.poisons_of(expectation.model), f"{where}.poison")
             poison = self.poisons[expectation.poison]
             _expect_one_of(str(expectation.rate), map(str, poison.rates), f"{where}.rate")
-            offered = ["clean", *["trigger"] * poison.plugin.HAS_TRIGGER, *["target"] * poison.plugin.HAS_TARGETS]
+            offered = ["clean", *["trigger"] * poison.plugin.HAS_TRIGGER, *["target"] * poison.plugin.is_targeted]
             _expect_one_of(expectation.condition, offered, f"{where}.condition")
+
+    def _check_transfer(self, transfer: TransferEntry, where: str) -> None:
+        self._check_budget(transfer.attack, transfer.eps, where)
+        if (target := self.attacks[transfer.attack].target_class) is not None:
+            expected = "expected an untargeted attack, as the matrix counts any wrong class"
+            raise ValueError(f"{where}.attack: {expected}, got {transfer.attack!r}, which aims at {target}")
 
     def _check_budget(self, attack: str, eps: Fraction, where: str) -> None:
         _expect_one_of(attack, self.attacks, f"{where}.attack")
         _expect_one_of(str(eps), [str(threat.eps) for threat in self.threat_models(attack)], f"{where}.eps")
-
-
-def _structure(architecture: Architecture) -> dict[str, Any]:
-    """Returns the fields of an architecture that decide which states fit it; dropout has no weights."""
-    dropout = {"drop_rate", "drop_path_rate"}
-    return architecture.model_dump(mode="json", exclude={"weights": True, "pretrained": True, "arguments": dropout})
 
 
 def _expect_one_of(value: str, known: Iterable[str], where: str) -> None:

@@ -261,6 +261,12 @@ def unwritten(file: h5py.File) -> None:
     file["conditions/clean"].create_dataset("y", shape=(10**13,), dtype=np.int64, chunks=(1000,))
 
 
+def large(file: h5py.File) -> None:
+    """Images that were declared and never written."""
+    del file["conditions/clean/x"]
+    file["conditions/clean"].create_dataset("x", shape=(7, 3, 4000, 4000), dtype=np.float32, chunks=(1, 3, 100, 100))
+
+
 def from_elsewhere(file: h5py.File) -> None:
     del file["conditions/clean/x"]
     layout = h5py.VirtualLayout((7, 3, 5, 4), np.float32)
@@ -280,6 +286,7 @@ def link(place: str, target: object) -> Callable[[h5py.File], None]:
     ("change", "message"),
     [
         (unwritten, r"expected at most as many labels and rows as the file has room for, \d+, got 10000000000007"),
+        (large, "/conditions/clean/x: expected at most as many images as the file has room for, got 7"),
         (linked, r"expected at most as many labels and rows as the file has room for, \d+, got 1004000"),
         (from_elsewhere, "/conditions/clean/x: expected values in the file itself, got some elsewhere"),
         (link("conditions/clean/y", h5py.ExternalLink("other.h5", "/y")), "/conditions/clean/y: expected an object of the file"),

@@ -134,6 +134,21 @@ def test_bundle_holds_a_stratified_part_with_its_labels_and_pytorchs_logits(plac
     assert len(bundle.rows("clean")) == 10
 
 
+@pytest.mark.parametrize(("side", "stored"), [(40, True), (16, False)])
+def test_folder_is_rounded_to_8_bits_where_resizing_left_more(
+    place: Path, load: Load, street: Path, tmp_path: Path, side: int, *, stored: bool
+) -> None:
+    shutil.copytree(street, tmp_path / "shots")
+    for file in (tmp_path / "shots").rglob("*.png"):
+        Image.open(file).resize((side, side)).save(file)
+    bench = open_workbench(load(tmp_path / "shots"), store=place / "store")
+    step = bundling_of(bench.plan, bench.plan.suite.variant("baseline"), bench.context.data.class_names)
+    assert bench.finish(step) == []
+    names = [condition.spec.name for condition in read_bundle(step.file(bench.context)).conditions]
+    assert ("folder street rounded8bit" in names) == stored
+    assert "clean rounded8bit" in names
+
+
 def test_digest_is_of_the_content_and_not_of_the_place(load: Load, street: Path, tmp_path: Path) -> None:
     before = step_of(load(street))
     shutil.copytree(street, tmp_path / "moved")

@@ -56,6 +56,8 @@ expectations:
 """
 
 
+FLIP = "poisons.flip={name: label_flip, source_class: 4, target_class: 9, rates: [0.08]}"
+NOISE = "poisons.noise={name: label_flip, rates: [0.05]}"
 HARDENED = "models.hardened={recipe: {name: pgd, eps: 8/255, epochs: 1}, warm_start: baseline, poisons: [backdoor]}"
 
 
@@ -94,6 +96,13 @@ def test_a_poisoned_model_has_a_row_for_its_trigger_or_its_targets(folder: Path)
     backdoor = [("backdoor", condition, 0) for condition in ("clean", "trigger", "attack")]
     brews = [("brew", "clean", 0), ("brew", "target", 0), ("brew", "attack", 0), ("brew", "clean", 1), ("brew", "target", 1)]
     assert rows == [*clean, *backdoor, *brews]
+
+
+def test_a_flip_between_classes_has_a_row_for_its_success_and_random_labels_have_none(folder: Path) -> None:
+    rows = cells_of(suite_of(folder, FLIP, NOISE))
+    found = [(row.cell.poison, row.cell.condition, row.cell.target_class) for row in rows if row.cell.poison in ("flip", "noise")]
+    flip = [("flip", condition, "9") for condition in ("clean", "target", "attack")]
+    assert found == [*flip, *(("noise", condition, None) for condition in ("clean", "attack"))]
 
 
 def test_repetitions_differ_in_seed_poison_and_training_but_not_in_what_is_judged(plan: Plan) -> None:
@@ -135,6 +144,17 @@ def test_a_repetition_is_compared_with_a_clean_twin_of_its_own_seed(plan: Plan) 
     assert Variant("baseline", repetition=1) not in plan.training
 
 
+def test_every_repetition_has_the_clean_row_of_its_twin_beside_the_grid(folder: Path, digits: ImageData) -> None:
+    plan = plan_of(suite_of(folder, HARDENED, "poisons.backdoor.seeds=3", "detectors={}"), digits)
+    twins = [(row.cell.model, row.cell.seed, row.cell.poison, row.cell.condition) for row in plan.twins]
+    assert twins == [(model, seed, None, "clean") for model in ("baseline", "hardened") for seed in (1, 2)]
+    steps = [row.step for row in plan.twins]
+    assert [step.inputs["model"].title for step in steps if step is not None] == [
+        f"train {model}, repetition {number}" for model in ("baseline", "hardened") for number in (1, 2)
+    ]
+    assert {step.digest for step in steps if step is not None} <= {step.digest for step in plan.steps}
+
+
 def test_what_is_trained_anew_starts_from_weights_that_were_filtered_too(folder: Path, digits: ImageData) -> None:
     plan = plan_of(suite_of(folder, HARDENED, "detectors.clustering.models=[hardened]"), digits)
     step = next(row for row in plan.detections if row.label == "clustering").after[0].step
@@ -158,6 +178,32 @@ def test_without_retraining_a_detector_is_only_scored(folder: Path, digits: Imag
     plan = plan_of(suite_of(folder, "detectors.clustering.retrain=false"), digits)
     assert all(row.after == () for row in plan.detections)
     assert sum(isinstance(step, Detect) for step in plan.steps) == 3 + 1 + 2 + 1
+
+
+def test_what_a_detector_leaves_is_trained_on_for_the_poisons_that_are_named(folder: Path, digits: ImageData) -> None:
+    plan = plan_of(suite_of(folder, "detectors.clustering.retrain_for=[backdoor]"), digits)
+    anew = {(row.cell.poison, row.cell.seed): bool(row.after) for row in plan.detections if row.label == "clustering"}
+    assert anew == {("backdoor", 0): True, ("brew", 0): False, ("brew", 1): False}
+    assert all(row.step is not None for row in plan.detections if row.label == "clustering")
+
+
+def test_the_shipped_suite_trains_for_minutes_and_leaves_out_no_kind_of_poison_or_detector() -> None:
+    suite = load_suite("poisoning")
+    plan = plan_of(suite, suite.dataset.load())
+    trainings = [step for step in plan.steps if isinstance(step, Train)]
+    assert sum(step.recipe.epochs for step in trainings) <= 120
+    flips = [entry.plugin for entry in suite.poisons.values() if isinstance(entry.plugin, LabelFlip)]
+    assert {flip.is_targeted for flip in flips} == {True, False}
+    assert {"backdoor", "clean_label_backdoor", "gradient_matching"} <= {entry.plugin.name for entry in suite.poisons.values()}
+    assert max(entry.seeds for entry in suite.poisons.values()) >= 3
+    anew = {row.cell.poison for row in plan.detections if row.after}
+    assert anew == {"backdoor", "fours_to_nines"}
+    assert {row.cell.poison for row in plan.detections if row.step is not None} == set(suite.poisons)
+    assert [row.cell.poison_rate for row in plan.cells if (row.cell.model, row.cell.condition) == ("pgd", "trigger")] == [
+        0.01,
+        0.05,
+        0.1,
+    ]
 
 
 class Unmakeable(LabelFlip):
@@ -193,11 +239,17 @@ def test_a_poison_that_cannot_be_made_skips_its_cells_with_the_reason(
         ("detectors.strip.models=[nobody]", "detectors.strip.models: expected one of baseline, hardened, got 'nobody'"),
         ("models.baseline.poisons=[]", "expected models with poisons to detect, got 'baseline' without any"),
         ("detectors.strip.name=stripe", "did you mean 'strip'"),
+        (
+            "detectors.clustering.retrain_for=[brewery]",
+            "detectors.clustering.retrain_for: expected one of backdoor, brew, got 'brewery'",
+        ),
+        ("detectors.strip={name: strip, retrain: false, retrain_for: [brew]}", "expected no poisons beside retrain: false"),
         ("expectations.0.rate=0.3", "expectations.0.rate: expected one of 0.1, got '0.3'"),
         ("expectations.0.poison=none", "expectations.0.poison: expected one of backdoor, brew, got 'none'"),
         ("expectations.0.condition=target", "expectations.0.condition: expected one of clean, trigger, got 'target'"),
         ("expectations.0.poison=null", "expected poison and rate together"),
         ("expectations=[{model: baseline, metric: clean_accuracy_drop, at_most: 0}]", "expected a poison beside"),
+        ("expectations.1.condition=trigger", "expected no attack or condition beside 'clean_accuracy_drop', got 'trigger'"),
         ("expectations=[{model: baseline, condition: trigger, metric: accuracy, at_most: 0}]", "expected a poison and no attack"),
     ],
 )
@@ -228,6 +280,12 @@ def test_a_poison_that_does_not_fit_the_data_is_refused_before_any_training(
     assert not (folder / "refused").exists()
 
 
+def test_random_labels_have_no_success_to_expect(folder: Path) -> None:
+    expected = "{model: baseline, poison: noise, rate: 0.05, condition: target, metric: attack_success_rate, at_most: 1}"
+    with pytest.raises(SuiteError, match=r"expectations\.0\.condition: expected one of clean, got 'target'"):
+        suite_of(folder, NOISE, f"expectations=[{expected}]")
+
+
 def test_a_target_class_without_examples_is_refused(folder: Path, digits: ImageData) -> None:
     train = digits.splits["train"]
     others = take(train, np.flatnonzero(train.labels != 3))
@@ -250,29 +308,22 @@ def test_families_of_poisons_and_detectors_are_listed() -> None:
     assert {"fog"} <= {name for _, name, _ in catalogue("corruptions")}
 
 
-def planted_cells(**columns: list[object]) -> pd.DataFrame:
-    rows = {
-        "model": "baseline",
-        "poison": None,
-        "poison_rate": np.nan,
-        "condition": "clean",
-        "attack": "none",
-        "eps": np.nan,
-        "clean_accuracy": np.nan,
-        "attack_success_rate": np.nan,
-    }
-    return pd.DataFrame({name: columns.get(name, value) for name, value in rows.items()}, index=range(len(columns["condition"])))
+def planted(**columns: list[object]) -> pd.DataFrame:
+    rows = {"model": "baseline", "poison": None, "poison_rate": np.nan, "condition": "clean", "attack": "none", "eps": np.nan}
+    count = max(map(len, columns.values()))
+    return pd.DataFrame(rows | columns, index=range(count))
 
 
-def test_expectations_speak_of_the_mean_over_repetitions_and_of_the_clean_twin(folder: Path) -> None:
-    cells = planted_cells(
+def test_expectations_speak_of_the_mean_over_repetitions_and_of_their_clean_twins(folder: Path) -> None:
+    cells = planted(
         condition=["clean", "clean", "clean", "trigger", "trigger"],
         poison=[None, *["backdoor"] * 4],
         poison_rate=[np.nan, *[0.1] * 4],
         clean_accuracy=[0.9, 0.8, 0.7, 0.6, 0.6],
         attack_success_rate=[np.nan, np.nan, np.nan, 0.3, 0.5],
     )
-    success, drop, targets = judge_expectations(suite_of(folder).expectations, cells)
+    poisons = planted(poison=["backdoor"] * 2, poison_rate=[0.1] * 2, clean_accuracy_drop=[0.1, 0.2])
+    success, drop, targets = judge_expectations(suite_of(folder).expectations, cells, poisons)
     assert (success.holds, success.found) == (False, "baseline: 0.400")
     assert (drop.holds, drop.found) == (True, "baseline: 0.150")
     assert targets.holds is None
@@ -338,6 +389,32 @@ def test_a_second_run_of_another_name_for_a_poison_computes_nothing_anew(folder:
     columns = ["attack_success_rate", "manifest_digest", "clean_accuracy"]
     tables = [load_results(summary.folder).poisons[columns] for summary in (finished, again)]
     pd.testing.assert_frame_equal(*tables)
+
+
+def test_a_repetition_costs_clean_accuracy_against_the_twin_of_its_own_seed(finished: RunSummary) -> None:
+    (twin,) = finished.record.twins
+    assert (twin.cell.seed, twin.status) == (1, Status.DONE)
+    assert twin.clean_logits is not None
+    of_twin = (twin.clean_logits.argmax(axis=1) == twin.labels).mean()
+    rows = load_results(finished.folder).poisons
+    row = rows[(rows["poison"] == "brew") & (rows["seed"] == 1)].iloc[0]
+    assert row["clean_accuracy_drop"] == pytest.approx(of_twin - row["clean_accuracy"])
+
+
+@pytest.mark.usefixtures("without_page")
+def test_a_flip_between_classes_has_the_success_that_its_samples_show(folder: Path, finished: RunSummary) -> None:
+    assert finished.ok
+    summary = run(suite_of(folder, FLIP, "detectors={}"), out=folder / "flipped", store=folder / "store", device="cpu")
+    results = load_results(summary.folder)
+    row = results.poisons.set_index("poison").loc["flip"]
+    samples = results.samples[(results.samples["poison"] == "flip") & (results.samples["condition"] == "target")]
+    right = samples["clean_prediction"] == 4
+    assert set(samples["label"]) == {4}
+    assert row["eligible"] == right.sum() > 0
+    assert row["attack_success_rate"] == pytest.approx((samples.loc[right, "prediction"] == 9).mean())
+    cell = results.cells[(results.cells["poison"] == "flip") & (results.cells["condition"] == "target")].iloc[0]
+    assert cell["attack_success_rate"] == row["attack_success_rate"]
+    assert row["attack_success_rate_low"] <= row["attack_success_rate"] <= row["attack_success_rate_high"]
 
 
 @pytest.mark.usefixtures("without_page")

@@ -160,7 +160,12 @@ def test_labels_counted_from_one_are_refused(model: nn.Module, pair: tuple[Tenso
         ({"protocol": "nestd"}, "protocol: expected nested or independent, got 'nestd'"),
         ({"threat_model": "8/255"}, r'threat_model: expected threat models such as ThreatModel\(eps="8/255"\), got \'8/255\''),
         ({"threat_model": ["8/255"]}, "threat_model: expected threat models"),
-        ({"threat_model": ThreatModel(targeted=True)}, "threat_model: expected untargeted ones, got targeted=True"),
+        ({"threat_model": ThreatModel(targeted=True)}, "target_class: expected the class that the targeted .* aims at, got None"),
+        ({"target_class": 1}, r"target_class: expected ThreatModel\(targeted=True\) beside it, got 1"),
+        (
+            {"threat_model": [ThreatModel(), ThreatModel(eps="9/255", targeted=True)], "target_class": 1},
+            "threat_model: expected all of them targeted or none, got both",
+        ),
         ({"threat_model": [ThreatModel(), ThreatModel()]}, "threat_model: expected different budgets, got 8/255, 8/255"),
         ({"attacks": 7}, "attacks: expected a name from .*, got 7"),
     ],
@@ -210,3 +215,43 @@ def test_rows_of_a_network_whose_gradients_underflow_are_invalid(model: nn.Modul
     table = evaluate(confident, (pair[0], model(pair[0]).argmax(dim=1)), attacks="fgsm", threat_model=ThreatModel(eps="1/25500"))
     assert table["verdict"].tolist()[1] == "INVALID"
     assert "all gradients are zero for 100 % of the correct examples" in table["verdict_reasons"].iloc[1]
+
+
+AIMED = [ThreatModel(eps=eps, targeted=True) for eps in ("16/255", "1/2")]
+
+
+def test_targeted_attack_counts_the_target_alone_and_says_so(model: nn.Module, pair: tuple[Tensor, Tensor]) -> None:
+    labels = model(pair[0]).argmax(dim=1)
+    labels[:6] = target = int(model(pair[0][6:7]).argsort()[0, 1])  # six that the network gets wrong, of the target class
+    table = evaluate(model, (pair[0], labels), attacks=["pgd", "strong"], threat_model=AIMED, target_class=target)
+    assert table["status"].tolist() == ["done", "done", "done", "skipped", "skipped"]
+    assert table["reason"].iloc[3] == "strong has no targeted mode"
+    assert table["targeted"].isna().tolist() == [True, False, False, False, False]
+    assert table["targeted"].iloc[1:].all()
+    assert table["target_class"].tolist()[1:] == [str(target)] * 4
+    for row in table.iloc[1:3].to_dict("records"):
+        assert row["robust_accuracy"] == pytest.approx(18 / 24 * (1 - row["attack_success_rate"]))
+    assert table["attack_success_rate"].iloc[2] > 0
+
+
+def test_target_may_be_a_class_name_of_the_data_set(make_folder: MakeFolder) -> None:
+    data = {"name": "image_folder", "root": str(make_folder()), "resolution": 16}
+    tables = [
+        evaluate(small_convnet(2).eval(), data, attacks="fgsm", threat_model=AIMED[0], target_class=target)
+        for target in ("Onion", 1)
+    ]
+    assert [table["target_class"].iloc[1] for table in tables] == ["Onion", "Onion"]
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("Onoin", r"target_class: expected 0 to 1 or a class name, got 'Onoin'; did you mean 'Onion'\?"),
+        (2, "target_class: expected 0 to 1 or a class name, got 2; known: Leek, Onion"),
+        (True, "target_class: expected 0 to 1 or a class name, got True"),
+    ],
+)
+def test_unknown_target_is_refused_with_the_nearest_one(make_folder: MakeFolder, target: Any, message: str) -> None:
+    data = {"name": "image_folder", "root": str(make_folder()), "resolution": 16}
+    with pytest.raises(HarnessError, match=message):
+        evaluate(small_convnet(2).eval(), data, attacks="fgsm", threat_model=AIMED, target_class=target)

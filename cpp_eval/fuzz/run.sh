@@ -11,7 +11,7 @@ python=${PYTHON:-$root/../.venv/bin/python}
 build=$root/build/fuzz
 
 cd "$root"
-cmake --preset fuzz >/dev/null
+./configure.sh fuzz
 cmake --build --preset fuzz --target fuzz_image fuzz_bundle
 "$python" tests/fixtures "$build/fixtures"
 

@@ -53,10 +53,13 @@ struct Condition {
     [[nodiscard]] std::size_t clean_row(std::size_t example) const {
         return rows.empty() ? example : static_cast<std::size_t>(rows[example]);
     }
-    /// Whether success of an attack can be counted: perturbed on purpose, and the unperturbed examples are
-    /// known.
+    /// Whether success of an attack can be counted: someone wants the examples misclassified, and the
+    /// unperturbed ones are known. What was rounded or re-encoded has a budget or a target class where it was
+    /// attacked before.
     [[nodiscard]] bool attacked() const {
-        return clean && kind != Kind::clean && kind != Kind::corruption && kind != Kind::folder;
+        const bool encoded = kind == Kind::rounded8bit || kind == Kind::jpeg;
+        const bool wanted = encoded ? budget || target_class : kind == Kind::attack || kind == Kind::trigger;
+        return clean && wanted;
     }
 };
 

@@ -66,11 +66,24 @@ TEST_CASE("a subset finds its clean predictions by row") {
     CHECK(outcome.robust_accuracy() == 0);
 }
 
-TEST_CASE("corruptions and folders have no success rate") {
+TEST_CASE("corruptions, folders, and what is rounded and nobody attacked have no success rate") {
     const std::vector<bool> clean_correct = {true};
-    for (const Kind kind : {Kind::corruption, Kind::folder}) {
+    for (const Kind kind : {Kind::corruption, Kind::folder, Kind::rounded8bit, Kind::jpeg}) {
         const auto made = condition(kind, {0});
+        CHECK_FALSE(made.attacked());
         CHECK(std::isnan(outcome_of(made, {0, 1}, &clean_correct).attack_success_rate()));
+    }
+}
+
+TEST_CASE("what is rounded or re-encoded after an attack or with a trigger has a success rate") {
+    const std::vector<bool> clean_correct = {true};
+    for (const Kind kind : {Kind::rounded8bit, Kind::jpeg}) {
+        auto attacked = condition(kind, {0});
+        attacked.budget = Budget{Norm::linf, 8.0 / 255, "8/255"};
+        CHECK(outcome_of(attacked, {0, 1}, &clean_correct).attack_success_rate() == 1);
+        auto triggered = condition(kind, {0});
+        triggered.target_class = 1;
+        CHECK(outcome_of(triggered, {0, 1}, &clean_correct).attack_success_rate() == 1);
     }
 }
 

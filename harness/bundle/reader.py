@@ -22,6 +22,9 @@ from harness.bundle.schema import (
 from harness.errors import DataError
 from harness.spec import parse_spec
 
+LARGEST_RATIO = 1032
+"""What deflate reaches at best: a file that declares more images than that was never written whole."""
+
 
 class Batch(NamedTuple):
     """Consecutive examples of a condition."""
@@ -139,6 +142,8 @@ def _stored(group: h5py.Group, classes: int, place: str) -> StoredCondition:
     x, logits = _dataset(group, "x", place), _dataset(group, "logits", place) if "logits" in group else None
     if x.ndim != 4 or x.dtype != np.float32 or not x.size:
         raise DataError(f"{place}/x: expected float32 of shape (N, C, H, W), none of them 0, got {x.dtype} {x.shape}")
+    if x.nbytes > LARGEST_RATIO * group.file.id.get_filesize():
+        raise DataError(f"{place}/x: expected at most as many images as the file has room for, got {len(x)}")
     check_labels(group["y"][:], len(x), classes, place=place)
     if logits is not None and (logits.shape != (len(x), classes) or logits.dtype != np.float32):
         raise DataError(f"{place}/logits: expected float32 of shape {(len(x), classes)}, got {logits.dtype} {logits.shape}")

@@ -45,7 +45,10 @@ class BundleCondition(Spec):
     name: str = Field(pattern=r"^[^/\s.][^/]*$", max_length=200)
     """The group's name, unique in the bundle; no "/"."""
     kind: Kind
-    """How the images came to be; the ball is judged for `attack` only, as rounding and re-encoding leave it."""
+    """How the images came to be; the ball is judged for `attack` only, as rounding and re-encoding leave it.
+
+    Of what a `rounded8bit` or `jpeg` was before, the other fields tell: they are those of that condition.
+    """
     digest: str = ""
     """Digest of the cell."""
     attack: str | None = None
@@ -58,6 +61,15 @@ class BundleCondition(Spec):
     """The class aimed at: success is reaching it, counted over examples of other classes."""
     clean: str | None = None
     """Name of the condition that holds the same examples unperturbed."""
+
+    @property
+    def attacked(self) -> bool:
+        """Whether someone wants its examples misclassified.
+
+        What was rounded or re-encoded has a budget or a target class where it was attacked before.
+        """
+        wanted = self.norm is not None or self.target_class is not None
+        return self.kind in {"attack", "trigger"} or (self.kind in {"rounded8bit", "jpeg"} and wanted)
 
 
 def check_images(x: NDArray[np.float32], place: str) -> None:

@@ -129,7 +129,7 @@ def crosscheck_file(
 
     Raises:
         HarnessError: if the file is missing or damaged, does not fit the suite's classes or images, the model is
-            unknown or not trained yet, or its images cannot be stored.
+            unknown or not trained yet, its images cannot be stored, or no runtime can score them.
     """
     bench, folder = open_workbench(suite, store=store, device=device, progress=progress), out or DEFAULT_RESULTS / suite.name
     onnx = open_logits_model(path, bench.context.data.class_names)
@@ -166,7 +166,7 @@ def crosscheck_bundle(
         progress: Where to show progress, by default nowhere.
 
     Raises:
-        HarnessError: if one of the two is missing or damaged, or they do not fit.
+        HarnessError: if one of the two is missing or damaged, they do not fit, or no runtime can score them.
     """
     bundle = read_bundle(bundle_path)
     onnx = open_logits_model(path, bundle.class_names)
@@ -182,6 +182,8 @@ def _score_file(onnx: OnnxModel, bundle: Bundle, *, rule: Rule, label: str, targ
     check_writable(target.parent)
     program, scores = find_program(), _Scores(rule, progress)
     scores.add(onnx.path.stem, bundle.path, _onnx_runtimes(onnx.path, precision, program))
+    if not scores.scored:
+        raise HarnessError(scores.failures[0])
     table = table_of(scores.scored)
     write_csv(table, target)
     notes = ("" if rule.expects_reference else UNJUDGED, "" if program else INSTALL)

@@ -15,9 +15,6 @@ from harness.metrics import Flags
 BATCH = 32
 """Images of a forward pass, in every runtime."""
 
-ATTACKED = ("attack", "rounded8bit", "jpeg", "trigger")
-"""The kinds of conditions that someone wants to be misclassified."""
-
 Forward = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Images (N, 3, R, R) to logits (N, K)."""
 
@@ -63,7 +60,7 @@ def scores_of(bundle: Bundle, forward: Forward, rule: Rule) -> Iterator[Score]:
         seconds = perf_counter() - started
         correct[condition.name] = comparison.predicted == labels
         robust, success = float("nan"), float("nan")
-        if condition.clean is not None and condition.kind in ATTACKED:
+        if condition.clean is not None and condition.attacked:
             before = correct[condition.clean][bundle.rows(condition.name)]
             robust, success = _robustness(comparison.predicted, labels, before, target=condition.target_class)
         yield Score(

@@ -9,9 +9,9 @@ from harness.entries import CrosscheckEntry
 from harness.plan import Plan, PlannedCell
 from harness.reports.names import eps_text
 from harness.steps.base import Examples
-from harness.steps.bundle import ENCODINGS, Attacked, Bundling, Damaged, Photographed, Source, Triggered
+from harness.steps.bundle import ENCODINGS, ROUNDED, Attacked, Bundling, Damaged, Evaluated, Photographed, Source, Triggered
 from harness.steps.conditions import Corrupted, FromFolder, Trigger
-from harness.steps.evaluate import Sweep
+from harness.steps.evaluate import Evaluate, Sweep
 from harness.suite import Suite, Variant
 from harness.threat import ThreatModel
 
@@ -36,14 +36,27 @@ def bundling_of(plan: Plan, variant: Variant, class_names: Sequence[str]) -> Bun
     cells = [cell for cell in plan.cells if cell.step is not None and cell.step.inputs.get("model") is model]
     limit = entry.limit if plan.examples.limit is None else min(entry.limit, plan.examples.limit)
     examples = replace(plan.examples, limit=limit)
-    clean = next(cell for cell in cells if cell.cell.condition == "clean")
     sources = (
+        *_evaluated(cells, examples),
         *_triggered(cells, class_names, split=examples.split),
-        *_attacked(plan.suite, cells, examples),
+        *_attacked(plan.suite, cells, examples, class_names),
         *_damaged(entry, cells, examples),
         *_photographed(entry, cells, seed=examples.seed),
     )
-    return Bundling(model, examples, BundleCondition(name=CLEAN, kind="clean", digest=clean.digest), sources)
+    return Bundling(model, examples, sources)
+
+
+def _and_rounded(own: BundleCondition) -> tuple[BundleCondition, ...]:
+    """Returns a condition, and that of its images rounded to 8 bits."""
+    clean = CLEAN if own.kind == "clean" else own.clean
+    return own, own.model_copy(update={"name": f"{own.name} {ROUNDED}", "kind": ROUNDED, "clean": clean})
+
+
+def _evaluated(cells: Sequence[PlannedCell], examples: Examples) -> Iterator[Source]:
+    for cell in cells:
+        if isinstance(cell.step, Evaluate):
+            clean = BundleCondition(name=CLEAN, kind="clean", digest=cell.digest)
+            yield Evaluated(replace(cell.step, examples=examples), _and_rounded(clean))
 
 
 def _triggered(cells: Sequence[PlannedCell], class_names: Sequence[str], *, split: str) -> Iterator[Source]:
@@ -58,10 +71,10 @@ def _triggered(cells: Sequence[PlannedCell], class_names: Sequence[str], *, spli
                 target_class=cell.step.poison.target_index(class_names),
                 clean=CLEAN,
             )
-            yield Triggered(cell.step, (condition,))
+            yield Triggered(cell.step, _and_rounded(condition))
 
 
-def _attacked(suite: Suite, cells: Sequence[PlannedCell], examples: Examples) -> Iterator[Source]:
+def _attacked(suite: Suite, cells: Sequence[PlannedCell], examples: Examples, class_names: Sequence[str]) -> Iterator[Source]:
     """One source a sweep: all chosen budgets of a nested one come from the same run."""
     for step in {cell.step.digest: cell.step for cell in cells if isinstance(cell.step, Sweep)}.values():
         budgets = _budgets(suite, step.label)
@@ -69,7 +82,8 @@ def _attacked(suite: Suite, cells: Sequence[PlannedCell], examples: Examples) ->
         chosen = [(cell, threat) for cell in own if (threat := step.threat_models[cell.position]).eps in budgets]
         if chosen:
             threats = step.threat_models[: 1 + max(cell.position for cell, _ in chosen)]
-            conditions = tuple(condition for pair in chosen for condition in _conditions_of(*pair))
+            target = step.target_index(class_names)
+            conditions = tuple(condition for pair in chosen for condition in _conditions_of(*pair, target))
             yield Attacked(replace(step, examples=examples, threat_models=threats), conditions)
 
 
@@ -82,7 +96,7 @@ def _budgets(suite: Suite, label: str) -> set[Fraction]:
     return {budgets[len(budgets) // 2]} if entry.eps is None else set(budgets) & set(entry.eps)
 
 
-def _conditions_of(cell: PlannedCell, threat: ThreatModel) -> Iterator[BundleCondition]:
+def _conditions_of(cell: PlannedCell, threat: ThreatModel, target: int | None) -> Iterator[BundleCondition]:
     """Yields an attack's condition and those of its images stored in 8 bits."""
     name = f"{cell.cell.attack} {threat.norm} {eps_text(float(threat.eps)).replace('/', '-')}"
     for kind, ending in (("attack", ""), *((kind, f" {kind}") for kind in ENCODINGS)):
@@ -93,6 +107,7 @@ def _conditions_of(cell: PlannedCell, threat: ThreatModel) -> Iterator[BundleCon
             attack=cell.cell.attack,
             norm=threat.norm,
             eps=threat.eps,
+            target_class=target,
             clean=CLEAN,
         )
 
@@ -108,7 +123,7 @@ def _damaged(entry: CrosscheckEntry, cells: Sequence[PlannedCell], examples: Exa
             condition = BundleCondition(
                 name=name, kind="corruption", digest=cell.digest, attack=cell.cell.corruption, clean=CLEAN
             )
-            yield Damaged(replace(cell.step, examples=examples), (condition,), cell.cell.severity)
+            yield Damaged(replace(cell.step, examples=examples), _and_rounded(condition), cell.cell.severity)
 
 
 def _photographed(entry: CrosscheckEntry, cells: Sequence[PlannedCell], *, seed: int) -> Iterator[Source]:
@@ -116,4 +131,4 @@ def _photographed(entry: CrosscheckEntry, cells: Sequence[PlannedCell], *, seed:
         if isinstance(cell.step, FromFolder):
             label = cell.cell.attack
             condition = BundleCondition(name=f"folder {label}", kind="folder", digest=cell.digest, attack=label)
-            yield Photographed(cell.step, (condition,), entry.limit, seed)
+            yield Photographed(cell.step, _and_rounded(condition), entry.limit, seed)

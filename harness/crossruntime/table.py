@@ -69,7 +69,7 @@ def summary_of(table: pd.DataFrame) -> Iterator[list[str]]:
     The lowest robust accuracy of all attacks is told for their images as they are, rounded to 8 bits, and through JPEG.
     """
     for (model, runtime, precision), rows in table.groupby(["model", "runtime", "precision"], sort=False):
-        robust = rows.groupby("condition")["robust_accuracy"].min()
+        robust = rows[rows["norm"].notna()].groupby("condition")["robust_accuracy"].min()
         agrees = rows["agrees"].dropna()
         yield [
             str(model),

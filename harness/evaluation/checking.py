@@ -12,7 +12,7 @@ TRIED = 2
 """Images of the forward pass: a network that drops the batch axis does so at one."""
 
 
-def check_network(model: nn.Module, split: ImageSplit, device: torch.device | str) -> None:
+def check_network(model: nn.Module, split: ImageSplit, device: torch.device | str) -> int:
     """Checks that a network takes the images of a split and has a logit for each of its labels.
 
     Args:
@@ -20,6 +20,9 @@ def check_network(model: nn.Module, split: ImageSplit, device: torch.device | st
             it was.
         split: The examples; their labels are expected in 0..K-1.
         device: Where the network lies.
+
+    Returns:
+        The number of logits K.
 
     Raises:
         ModelError: if it fails on the first images, or returns something else.
@@ -40,6 +43,7 @@ def check_network(model: nn.Module, split: ImageSplit, device: torch.device | st
         raise DataError(
             f"data: expected labels from 0 to {classes - 1}, as the model gives {classes} logits, got {highest}{hint}"
         )
+    return classes
 
 
 def _passed(model: nn.Module, x: Tensor) -> object:

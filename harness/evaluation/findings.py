@@ -21,6 +21,8 @@ class Finding(StrEnum):
     """1 where the attack is strong enough for a headline number, else 0."""
     BATCH_SIZE = "batch_size"
     """Images of a full batch: random starts and the last digits depend on it."""
+    TARGET_CLASS = "target_class"
+    """Index of the class that a targeted attack aims at; missing where it has none."""
     ATTACKED = "attacked"
     """Examples that were attacked at this budget, once a restart; missing where there were none."""
     GRADIENTS = "gradients"

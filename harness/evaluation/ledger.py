@@ -126,8 +126,14 @@ class Ledger:
         account.seconds += time.perf_counter() - started
         account.peak_memory_mb = peak_memory_mb(self.device)
 
-    def outcome(self, attack: Attack, *, batch_size: int) -> Outcome:
-        """Returns all that was found with an attack, in batches of up to `batch_size` images."""
+    def outcome(self, attack: Attack, *, batch_size: int, setting: Mapping[str, float]) -> Outcome:
+        """Returns all that was found with an attack, in batches of up to `batch_size` images.
+
+        Args:
+            attack: The attack.
+            batch_size: Images of a full batch.
+            setting: What else a finding of every budget is, see `Finding`.
+        """
         clean = np.zeros((len(self.labels), 0), dtype=np.float32) if self.clean_logits is None else self.clean_logits
         conditions = (
             ConditionResult(
@@ -141,6 +147,7 @@ class Ledger:
                 seconds=account.seconds,
                 peak_memory_mb=account.peak_memory_mb,
                 findings={
+                    **setting,
                     **findings_of(attack, account.evidence, classes=clean.shape[1], batch_size=batch_size),
                     **account.probes,
                 },

@@ -152,7 +152,8 @@ def sweep(
         _flow(setting, protocol)(setting, batches(split, size, device))
         if watch and can_double(attack):
             _double_steps(setting, split, min(probes, size))
-    return setting.ledger.outcome(attack, batch_size=size)
+    known = {} if target_class is None else {Finding.TARGET_CLASS.value: float(target_class)}
+    return setting.ledger.outcome(attack, batch_size=size, setting=known)
 
 
 def _form(model: nn.Module, split: ImageSplit, inference: Inference, device: torch.device) -> nn.Module:

@@ -64,7 +64,8 @@ def reasons_of(row: Row, rows: Sequence[Row]) -> list[Reason]:
 def _is_smaller_budget(other: Cell, cell: Cell) -> bool:
     if other.eps is None or cell.eps is None or other.eps >= cell.eps:
         return False
-    return (other.attack, other.norm, other.target_class) == (cell.attack, cell.norm, cell.target_class)
+    aims = [(it.attack, it.norm, it.targeted, it.target_class) for it in (other, cell)]
+    return aims[0] == aims[1]
 
 
 def _transfer_wins(row: Row, transfers: Sequence[Transferred]) -> list[Reason]:

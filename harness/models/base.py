@@ -84,6 +84,11 @@ class Architecture(Plugin, ABC):
         except (OSError, RuntimeError) as error:  # a folder that may not be entered, a "~name" of nobody
             raise ModelError(f"weights: expected a readable file at {self.weights}, found {error}") from error
 
+    def structure(self) -> dict[str, Any]:
+        """Returns the fields that decide which states fit the network; dropout has no weights."""
+        dropout = {"drop_rate", "drop_path_rate"}
+        return self.model_dump(mode="json", exclude={"weights": True, "pretrained": True, "arguments": dropout})
+
     @abstractmethod
     def backbone(self, num_classes: int) -> nn.Module:
         """Returns the network: normalised images (N, 3, H, W) to logits (N, num_classes).

@@ -90,7 +90,7 @@ class Poison(Plugin, ABC):
     HAS_TRIGGER: ClassVar[bool] = False
     """Whether test images can carry a trigger: whether `trigger_stamp` and `triggered` give one."""
     HAS_TARGETS: ClassVar[bool] = False
-    """Whether it aims at certain test images: whether `targets` names any."""
+    """Whether it aims at single test images: whether `targets` names any."""
     NEEDS_MODEL: ClassVar[bool] = False
     """Whether crafting uses a network: one trained on the clean data."""
     CRAFTS: ClassVar[bool] = False
@@ -115,6 +115,11 @@ class Poison(Plugin, ABC):
     def where(self) -> str:
         """How errors name this poison."""
         return f"poisons.{self.name}"
+
+    @property
+    def is_targeted(self) -> bool:
+        """Whether it wants test images misclassified as they are: whether `aimed_at` gives any."""
+        return self.HAS_TARGETS
 
     @property
     def largest_crafted_change(self) -> float:
@@ -148,6 +153,13 @@ class Poison(Plugin, ABC):
             SuiteError: if the test split has too few that fit.
         """
         return ()
+
+    def aimed_at(self, data: ImageData, manifest: Manifest) -> NDArray[np.int64]:
+        """Returns positions in the test split of the images that the poison wants misclassified as they are (T,).
+
+        Of a poison that names single images, those that its manifest lists.
+        """
+        return np.array([target.index for target in manifest.targets], dtype=np.int64)
 
     def supports(self, data: ImageData, rate: float, model: nn.Module | None) -> str | None:
         """Returns None if this poison can be made, else the reason why not."""

@@ -1,6 +1,7 @@
 """Which classes, which training examples and which test examples a poison takes: checked, and drawn by seed."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +21,16 @@ def class_index(name: str, class_names: Sequence[str], *, where: str) -> int:
     return class_names.index(name)
 
 
-def check_has_examples(index: int, labels: NDArray[np.int64], *, name: str, where: str) -> None:
-    """Refuses a class without training examples.
+def check_has_examples(
+    index: int, labels: NDArray[np.int64], *, name: str, where: str, split: Literal["training", "test"] = "training"
+) -> None:
+    """Refuses a class without examples in a split.
 
     Raises:
         SuiteError: if no label is `index`.
     """
     if not (labels == index).any():
-        raise SuiteError(f"{where}: expected a class with training examples, got {name!r} that has none")
+        raise SuiteError(f"{where}: expected a class with {split} examples, got {name!r} that has none")
 
 
 def poison_count(rate: float, examples: int, eligible: int, *, where: str) -> int:

@@ -7,12 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
+from harness.images import ImageData
 from harness.poisoning.base import ClassName, Crafted, Poison, Victims
 from harness.poisoning.choice import check_has_examples, class_index
+from harness.poisoning.manifest import Manifest
 
 
 class LabelFlip(Poison):
     """Relabels examples of a source class as a target class; without the two, any example as any other class.
+
+    From one class to another it succeeds on the test images of the source class that are then taken for the target
+    class. Random labels aim at no class: what they do is seen in the clean accuracy, and there is no success.
 
     Source: Biggio et al. 2011, "Support vector machines under adversarial label noise", ACML.
     """
@@ -32,6 +37,15 @@ class LabelFlip(Poison):
             raise ValueError(f"target_class: expected another class than the source class, got {self.target_class!r} as both")
         return self
 
+    @property
+    def is_targeted(self) -> bool:
+        """See `Poison.is_targeted`; random labels aim at nothing."""
+        return self.source_class is not None
+
+    def aimed_at(self, data: ImageData, manifest: Manifest) -> NDArray[np.int64]:
+        """See `Poison.aimed_at`: every test image of the source class."""
+        return np.flatnonzero(data.splits["test"].labels == self._index("source_class", data.class_names))
+
     def target_index(self, class_names: Sequence[str]) -> int | None:
         """See `Poison.target_index`."""
         return self._index("target_class", class_names)
@@ -42,6 +56,14 @@ class LabelFlip(Poison):
             index = self._index(field, class_names)
             if index is not None:
                 check_has_examples(index, labels, name=class_names[index], where=f"{self.where}.{field}")
+
+    def check_data(self, data: ImageData, rate: float) -> None:
+        """See `Poison.check_data`; the source class also needs test images, or nothing tells whether the flip works."""
+        super().check_data(data, rate)
+        source = self._index("source_class", data.class_names)
+        if source is not None:
+            where, labels = f"{self.where}.source_class", data.splits["test"].labels
+            check_has_examples(source, labels, name=data.class_names[source], where=where, split="test")
 
     def eligible(self, class_names: Sequence[str], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Training examples of the source class; all of them for random labels."""

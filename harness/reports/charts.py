@@ -10,7 +10,7 @@ from harness.metrics import wilson_interval
 from harness.reports.corruptions import common_corruptions
 from harness.reports.load import Results
 from harness.reports.models import Condition, ModelView
-from harness.reports.names import WORST_CASE, eps_text, model_label, slug
+from harness.reports.names import WORST_CASE, eps_text, is_targeted, model_label, slug
 
 Point = tuple[float, float]
 ROC_GRID = np.linspace(0, 1, 51) ** 2
@@ -111,9 +111,14 @@ def _robustness_chart(rows: pd.DataFrame, norm: str, palette: dict[str, int], *,
                 n=(n, *ordered["n_examples"]),
             )
         )
-    title = f"{attack_title(str(rows['attack'].iloc[0]))}, {norm}"
+    first = rows.iloc[0].to_dict()
+    target = f" towards {first['target_class']}" if is_targeted(first) else ""
     names, label, second_axis = _eps_axis(sorted(rows["eps"].unique()), norm)
-    return Chart(name, title, label, "robust accuracy", tuple(series), names, second_axis=second_axis)
+    title, y_label = (
+        f"{attack_title(str(first['attack']))}{target}, {norm}",
+        f"robust accuracy{target and ' against this target'}",
+    )
+    return Chart(name, title, label, y_label, tuple(series), names, second_axis=second_axis)
 
 
 def _eps_axis(budgets: Sequence[float], norm: str) -> tuple[tuple[tuple[float, str], ...], str, tuple[float, str] | None]:

@@ -80,7 +80,7 @@ def ranked(board: pd.DataFrame) -> pd.DataFrame:
 
 
 def reference_budget(sweep: pd.DataFrame, eps: float | None = None) -> tuple[str | None, float | None]:
-    """Returns the norm and the budget that models are compared at; None, None where nothing was attacked.
+    """Returns the norm and the budget that models are compared at; None, None where no worst case was measured.
 
     Args:
         sweep: The table sweep.csv.
@@ -89,8 +89,9 @@ def reference_budget(sweep: pd.DataFrame, eps: float | None = None) -> tuple[str
     Raises:
         HarnessError: if the sweep has no such budget.
     """
-    norm = next((norm for norm in NORMS if norm in set(sweep["norm"])), None)
-    budgets = [float(budget) for budget in sorted(sweep.loc[sweep["norm"] == norm, "eps"].unique())]
+    worst = sweep[sweep["attack"] == WORST_CASE]
+    norm = next((norm for norm in NORMS if norm in set(worst["norm"])), None)
+    budgets = [float(budget) for budget in sorted(worst.loc[worst["norm"] == norm, "eps"].unique())]
     if norm is None or not budgets:
         return None, None
     if eps is None:
@@ -118,7 +119,7 @@ def _model_row(cells: pd.DataFrame, sweep: pd.DataFrame, *, norm: str | None, ep
     strongest = _strongest(cells, norm=norm, eps=eps)
     verdict, reasons = _verdict(cells, strongest, norm=norm, eps=eps)
     return {
-        "target_class": next(iter(cells["target_class"].dropna()), None),
+        "target_class": next(iter(cells.loc[~cells["targeted"].fillna(value=False), "target_class"].dropna()), None),
         "n_examples": n,
         "clean_accuracy": clean,
         "clean_accuracy_low": interval[0],

@@ -27,8 +27,10 @@ MATCHED = (
     "severity",
 )
 """Columns by which a cell of one run finds its counterpart in the other."""
-LATER = ("corruption_group",)
+LATER = ("corruption_group", "targeted")
 """Columns of cells.csv that older runs did not write; they are read as empty."""
+LATER_OF_SWEEP = ("targeted", "target_class")
+"""The same of sweep.csv."""
 COMPARED = ("accuracy", "robust_accuracy", "attack_success_rate")
 SETTINGS = ("arch", "recipe", "alpha", "steps", "restarts", "protocol", "seed", "n_examples")
 """Columns that are reported where two counterparts differ in them."""
@@ -44,8 +46,7 @@ class Results:
     @cached_property
     def cells(self) -> pd.DataFrame:
         """One row a cell of the grid."""
-        table = self._table("cells.csv", tuple(name for name in CELL_COLUMNS if name not in LATER))
-        return table.reindex(columns=[*table, *(name for name in LATER if name not in table)])
+        return _with(LATER, self._table("cells.csv", tuple(name for name in CELL_COLUMNS if name not in LATER)))
 
     @cached_property
     def samples(self) -> pd.DataFrame:
@@ -64,7 +65,7 @@ class Results:
     @cached_property
     def sweep(self) -> pd.DataFrame:
         """One row for each model, attack and budget, the worst case over attacks among them."""
-        return self._table("sweep.csv", ("model", "attack", "eps", "robust_accuracy"))
+        return _with(LATER_OF_SWEEP, self._table("sweep.csv", ("model", "attack", "eps", "robust_accuracy")))
 
     @cached_property
     def before_after(self) -> pd.DataFrame:
@@ -144,6 +145,11 @@ class Results:
         if absent := [column for column in required if column not in table]:
             raise HarnessError(f"{path}: expected the columns {', '.join(absent)}, found none of that name")
         return with_whole_numbers(table)
+
+
+def _with(columns: tuple[str, ...], table: pd.DataFrame) -> pd.DataFrame:
+    """Returns a table with columns that it may lack, which are then empty."""
+    return with_whole_numbers(table.reindex(columns=[*table, *(name for name in columns if name not in table)]))
 
 
 def load_results(folder: Path | str) -> Results:

@@ -32,6 +32,11 @@ WHOLE_NUMBERS = (
 )
 """Columns that hold whole numbers, some of them missing."""
 
+TRUTH_VALUES = ("targeted",)
+"""Columns that hold True or False, some of them missing."""
+
+TYPED = (*WHOLE_NUMBERS, *TRUTH_VALUES)
+
 
 def is_missing(value: object) -> bool:
     """Says whether a table's entry is empty."""
@@ -39,8 +44,8 @@ def is_missing(value: object) -> bool:
 
 
 def with_whole_numbers(table: pd.DataFrame) -> pd.DataFrame:
-    """Returns a table whose whole numbers stay whole where some are missing."""
-    return table.astype({name: "Int64" for name in WHOLE_NUMBERS if name in table})
+    """Returns a table whose whole numbers stay whole, and truth values true or false, where some are missing."""
+    return table.astype({name: "boolean" if name in TRUTH_VALUES else "Int64" for name in TYPED if name in table})
 
 
 def eps_text(eps: float) -> str:
@@ -67,12 +72,22 @@ def model_label(row: Mapping[Any, Any]) -> str:
 
 
 def condition_label(row: Mapping[Any, Any]) -> str:
-    """Returns what a condition is called, e.g. "clean", "pgd 8/255", "fog 3", "folder street" or "trigger"."""
+    """Returns what a condition is called, e.g. "clean", "pgd 8/255", "fog 3", "folder street" or "trigger".
+
+    A targeted attack is told with its target: "pgd 8/255 towards Tomato".
+    """
     if row["condition"] == "attack":
-        return str(row["attack"]) if is_missing(row["eps"]) else f"{row['attack']} {eps_text(float(row['eps']))}"
+        budget = "" if is_missing(row["eps"]) else f" {eps_text(float(row['eps']))}"
+        return f"{row['attack']}{budget}" + (f" towards {row['target_class']}" if is_targeted(row) else "")
     if row["condition"] == "corruption":
         return str(row["corruption"]) if is_missing(row["severity"]) else f"{row['corruption']} {int(row['severity'])}"
     return f"folder {row['attack']}" if row["condition"] == "folder" else str(row["condition"])
+
+
+def is_targeted(row: Mapping[Any, Any]) -> bool:
+    """Says whether a row is that of a targeted attack."""
+    found = row.get("targeted")
+    return not is_missing(found) and bool(found)
 
 
 def cell_name(row: Mapping[Any, Any]) -> str:
@@ -119,4 +134,5 @@ def unique_cell_names(rows: Iterable[Mapping[Any, Any]]) -> dict[str, str]:
 def cell_fields(cell: Cell) -> dict[str, Any]:
     """Returns the fields of a cell as table entries: the budget as a decimal in pixel units."""
     fields = {name: getattr(cell, name) for name in type(cell).model_fields}
-    return {**fields, "eps": None if cell.eps is None else float(cell.eps)}
+    targeted = cell.targeted if cell.condition == "attack" else None
+    return {**fields, "eps": None if cell.eps is None else float(cell.eps), "targeted": targeted}

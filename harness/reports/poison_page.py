@@ -10,6 +10,7 @@ import pandas as pd
 
 from harness.metrics import Floats
 from harness.poisoning.manifest import Manifest, PoisonedExample
+from harness.records import FINISHED
 from harness.reports.charts import ROC_GRID, Chart, Series
 from harness.reports.load import Results
 from harness.reports.names import model_label, poison_name, slug
@@ -17,6 +18,8 @@ from harness.reports.page_tables import MISSING, Entry, PageTable, number, rate,
 
 EXAMPLES = 6
 """Poisoned examples of a picture."""
+AIMLESS = "aims at no class"
+"""Said in place of a success of random labels."""
 MODEL = ["model", "poison", "poison_rate"]
 """Rows that agree in these are repetitions of each other."""
 
@@ -146,7 +149,8 @@ def _points(values: "pd.Series[float]") -> Entry:
 
 def _success(rows: pd.DataFrame) -> Entry:
     if rows["attack_success_rate"].isna().any():
-        return Entry(MISSING, order=-1.0)
+        aimless = rows["target_class"].isna().all() and rows["status"].isin(FINISHED).all()
+        return Entry(MISSING, AIMLESS if aimless else "", order=-1.0)
     if rows["targets"].notna().all():
         hits, targets = int(rows["targets_hit"].sum()), int(rows["eligible"].sum())
         return Entry(f"{hits} of {targets} targets", order=hits / targets if targets else -1.0)

@@ -33,7 +33,7 @@ class Judged(NamedTuple):
 
     clean: ScoredCell | None
     success: ScoredCell | None
-    """On triggered images, or on the targets."""
+    """On triggered images, or on those aimed at."""
 
 
 def poison_tables(record: RunRecord, found: Iterable[tuple[CellResult, ScoredCell | None]]) -> dict[str, pd.DataFrame]:
@@ -43,15 +43,23 @@ def poison_tables(record: RunRecord, found: Iterable[tuple[CellResult, ScoredCel
         record: All that the run found.
         found: Its cells with their scores.
     """
+    found = list(found)
     scores = [(result.cell, cell) for result, cell in found]
-    poisons = [_poison_row(result, scores, record.poisoned) for result in record.cells if _is_poisoned_clean(result.cell)]
     detectors = [_detector_row(result, scores, record.class_names) for result in record.detections]
     roc = [row for result in record.detections for row in _roc_rows(result)]
     return {
-        "poisons": _table(poisons, POISON_COLUMNS),
+        "poisons": poisons_table(record, found),
         "detectors": _table(detectors, DETECTOR_COLUMNS),
         "detectors_roc": _table(roc, ROC_COLUMNS),
     }
+
+
+def poisons_table(record: RunRecord, found: Iterable[tuple[CellResult, ScoredCell | None]]) -> pd.DataFrame:
+    """Returns one row for each poisoned model, see `poison_tables`."""
+    scores = [(result.cell, cell) for result, cell in found]
+    twins = [(result.cell, scored(result, record.class_names)) for result in record.twins]
+    rows = [_poison_row(result, scores, twins, record.poisoned) for result in record.cells if _is_poisoned_clean(result.cell)]
+    return _table(rows, POISON_COLUMNS)
 
 
 def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
@@ -78,25 +86,29 @@ def _identity(cell: Cell) -> dict[str, Any]:
 
 
 def _poison_row(
-    result: CellResult, scores: list[tuple[Cell, ScoredCell | None]], poisoned: tuple[PoisonedSet, ...]
+    result: CellResult,
+    scores: list[tuple[Cell, ScoredCell | None]],
+    twins: list[tuple[Cell, ScoredCell | None]],
+    poisoned: tuple[PoisonedSet, ...],
 ) -> dict[str, Any]:
     cell, judged = result.cell, _judged(result.cell, scores)
     facts = next((facts for facts in poisoned if facts.cell == cell), None)
-    twin = next((score for other, score in scores if _is_twin(other, cell)), None)
+    twin = next((score for other, score in (*scores, *twins) if _is_twin(other, cell)), None)
     clean, clean_of_twin = _accuracy(judged.clean), _accuracy(twin)
     return {
         **_identity(cell),
         **({} if facts is None else _facts(facts)),
         "clean_accuracy": clean,
         "clean_accuracy_drop": None if clean is None or clean_of_twin is None else clean_of_twin - clean,
-        **({} if judged.success is None else _success(judged.success)),
+        **({} if judged.success is None else _success(judged.success, facts)),
         "status": result.status,
         "reason": " ".join(result.reason.split()),
     }
 
 
 def _is_twin(other: Cell, cell: Cell) -> bool:
-    return other.model == cell.model and other.poison is None and other.condition == "clean"
+    """Whether a row is that of the same model on clean data, trained with the same seed."""
+    return (other.model, other.seed, other.poison, other.condition) == (cell.model, cell.seed, None, "clean")
 
 
 def _accuracy(cell: ScoredCell | None) -> float | None:
@@ -112,8 +124,8 @@ def _facts(facts: PoisonedSet) -> dict[str, Any]:
     }
 
 
-def _success(cell: ScoredCell) -> dict[str, Any]:
-    """Returns the success on triggered images or on targets; of targets, those count that the twin got right."""
+def _success(cell: ScoredCell, facts: PoisonedSet | None = None) -> dict[str, Any]:
+    """Returns the success on triggered images or on those aimed at; of the latter, those count that the twin got right."""
     if cell.succeeded is None:
         return {}
     successes, eligible = int((cell.succeeded & cell.eligible).sum()), int(cell.eligible.sum())
@@ -121,7 +133,7 @@ def _success(cell: ScoredCell) -> dict[str, Any]:
     triggered = cell.result.cell.condition == "trigger"
     return {
         "triggered_accuracy": share(cell.after.correct) if triggered else None,
-        "targets_hit": None if triggered else successes,
+        "targets_hit": None if facts is None or facts.targets is None else successes,
         "eligible": eligible,
         "attack_success_rate": share(cell.succeeded[cell.eligible]),
         "attack_success_rate_low": low,

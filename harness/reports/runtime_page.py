@@ -1,4 +1,4 @@
-"""What the page says of deployment: what smaller numbers cost, and what storing an attacked image undoes."""
+"""What the page says of deployment: what smaller numbers cost, and what storing an image changes."""
 
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
@@ -10,7 +10,9 @@ from harness.reports.names import eps_text, is_missing
 from harness.reports.page_tables import Entry, PageTable, plain_table, rate, text
 
 PRECISIONS = {"float32": "float", "int8": "INT8", "fp16": "FP16"}
-KINDS = {"attack": "as attacked", "rounded8bit": "rounded to 8 bits", "jpeg": "through JPEG"}
+AS_IT_IS = "as it is"
+STORED = {"rounded8bit": "rounded to 8 bits", "jpeg": "through JPEG"}
+KINDS = {**dict.fromkeys(("clean", "trigger", "attack"), AS_IT_IS), **STORED}
 CONDITION = ["model", "attack", "norm", "eps"]
 NEEDED = {*CONDITION, "condition", "runtime", "precision", "robust_accuracy", "accuracy"}
 
@@ -38,15 +40,19 @@ def _precisions(table: pd.DataFrame) -> PageTable | None:
 
 
 def _storage(table: pd.DataFrame) -> PageTable | None:
-    """Robust accuracy on attacked images, as they are and as files keep them, in the first runtime of the float model."""
+    """Images as they are and as files keep them, in the first runtime of the float model: clean ones and attacked ones.
+
+    Of attacked images the robust accuracy is told. Corruptions and folders are left to the table of everything.
+    """
     shown = table[(table["precision"] == "float32") & (table["runtime"] == table["runtime"].iloc[0])]
-    found = [kind for kind in KINDS if kind in set(shown["condition"])]
+    shown = shown[shown["condition"].isin(KINDS) & (shown["robust_accuracy"].notna() | shown["attack"].isna())]
+    found = [name for name in (AS_IT_IS, *STORED.values()) if name in set(shown["condition"].map(KINDS))]
     if len(found) < 2:
         return None
-    attacked = shown[shown["condition"].isin(found)]
-    rows = _pivoted(attacked.assign(score=attacked["robust_accuracy"]), "condition", found)
-    caption = f"What storing an attacked image undoes: robust accuracy in {table['runtime'].iloc[0]}"
-    return _table(caption, [KINDS[kind] for kind in found], rows)
+    scores = shown["robust_accuracy"].fillna(shown["accuracy"])
+    rows = _pivoted(shown.assign(score=scores, stored=shown["condition"].map(KINDS)), "stored", found)
+    caption = f"What storing an image changes: accuracy, of attacked ones robust accuracy, in {table['runtime'].iloc[0]}"
+    return _table(caption, found, rows)
 
 
 def _pivoted(table: pd.DataFrame, by: str, columns: list[str]) -> Iterator[tuple[Entry, ...]]:
@@ -57,7 +63,9 @@ def _pivoted(table: pd.DataFrame, by: str, columns: list[str]) -> Iterator[tuple
 
 
 def _condition(row: Mapping[Hashable, Any]) -> str:
-    return "clean" if is_missing(row["attack"]) else f"{row['attack']} {row['norm']} {eps_text(row['eps'])}"
+    if is_missing(row["attack"]) or is_missing(row["norm"]):
+        return "clean" if is_missing(row["attack"]) else str(row["attack"])
+    return f"{row['attack']} {row['norm']} {eps_text(row['eps'])}"
 
 
 def _table(caption: str, columns: list[str], rows: Iterator[tuple[Entry, ...]]) -> PageTable:

@@ -67,11 +67,11 @@ class ScoredCell:
     succeeded: Flags | None
     """(N,) whether the attack or the poison succeeded on the example; None where the cell is neither."""
     eligible: Flags
-    """(N,) the examples on which a success counts: correct before and, for a poison, not of the target class."""
+    """(N,) the examples on which a success counts: correct before and, where there is a target class, not of it."""
 
     @property
     def robust(self) -> Flags:
-        """(N,) correct when clean and not fooled."""
+        """(N,) correct when clean and not fooled; by a targeted attack, those of the target class cannot be."""
         return self.before.correct & ~self.condition.fooled
 
 
@@ -113,12 +113,13 @@ def scored(result: CellResult, class_names: tuple[str, ...], before: Scores | No
             raise HarnessError(f"cell {result.digest[:12]}.{name}: expected the shape {expected}, got {shape}")
     before, after = before or Scores(clean_logits, labels), Scores(condition.logits, labels)
     succeeded, eligible = None, before.correct
+    poisoned = result.cell.condition in ("trigger", "target")
+    if poisoned or result.cell.targeted:
+        eligible = before.correct & (labels != _class_index(result, class_names))
     if result.cell.condition == "attack":
         succeeded = condition.fooled
-    elif result.cell.condition in ("trigger", "target"):
-        target = _class_index(result, class_names)
-        eligible = before.correct & (labels != target)
-        succeeded = eligible & (after.predicted == target)
+    elif poisoned:
+        succeeded = eligible & (after.predicted == _class_index(result, class_names))
     return ScoredCell(result, condition, before, after, succeeded, eligible)
 
 

@@ -13,8 +13,8 @@ from harness.errors import HarnessError
 from harness.records import CELL_COLUMNS, SCHEMA_VERSION, CellResult, RunRecord
 from harness.reports.files import staged, write_text
 from harness.reports.leaderboard import leaderboard
-from harness.reports.names import MODEL_COLUMNS, TEXT_COLUMNS, WHOLE_NUMBERS, cell_fields, unique_cell_names, with_whole_numbers
-from harness.reports.poisons import poison_tables
+from harness.reports.names import MODEL_COLUMNS, TEXT_COLUMNS, TYPED, cell_fields, unique_cell_names, with_whole_numbers
+from harness.reports.poisons import poison_tables, poisons_table
 from harness.reports.scores import SCORES, ScoredCell, before_after_row, cell_row, per_class_rows, scored_cells
 from harness.reports.sweep import sweep_table
 from harness.store import write_json
@@ -84,9 +84,19 @@ def cells_table(record: RunRecord) -> pd.DataFrame:
     return _table_of(scored_cells(record))
 
 
+def asserted_tables(record: RunRecord) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Returns the tables that expectations speak of: cells.csv and poisons.csv, the latter perhaps without rows.
+
+    Raises:
+        HarnessError: if arrays of the record do not fit each other.
+    """
+    found = scored_cells(record)
+    return _table_of(found), poisons_table(record, found)
+
+
 def _table_of(found: list[tuple[CellResult, ScoredCell | None]]) -> pd.DataFrame:
     table = pd.DataFrame([cell_row(*pair) for pair in found], columns=list(CELL_COLUMNS))
-    floats = [name for name in CELL_COLUMNS if name not in (*TEXT_COLUMNS, *WHOLE_NUMBERS)]
+    floats = [name for name in CELL_COLUMNS if name not in (*TEXT_COLUMNS, *TYPED)]
     return with_whole_numbers(table.astype(dict.fromkeys(floats, float)))
 
 
@@ -107,7 +117,8 @@ def _identity(cell: ScoredCell) -> dict[str, Any]:
 def samples_table(record: RunRecord, cells: list[ScoredCell]) -> pd.DataFrame:
     """Returns one row for each example and cell, in the order of what the cell was scored on.
 
-    `smallest_eps` is inf where no attack succeeded, and empty where the cell is no attack.
+    `smallest_eps` is inf where no attack succeeded, and empty where the cell is no attack; `eligible` tells the examples on
+    which a success counts.
 
     Raises:
         HarnessError: if a cell was scored on another number of examples than are named.
@@ -144,6 +155,7 @@ def _outcomes(cell: ScoredCell) -> dict[str, NDArray[np.generic]]:
         "prediction": cell.after.predicted,
         "clean_correct": cell.before.correct,
         "correct": cell.after.correct,
+        "eligible": cell.eligible,
         "fooled": np.zeros(n, bool) if cell.succeeded is None else cell.succeeded,
         "smallest_eps": np.full(n, np.nan, np.float32) if smallest_eps is None else smallest_eps,
         "distance": cell.condition.distance,

@@ -1,7 +1,7 @@
 """What a step is: a kind, a version, what it depends on, and the digest of all three."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -134,3 +134,18 @@ class Examples:
         """Returns the examples: the whole split, or a stratified part of it."""
         split = data.splits[self.split]
         return split if self.limit is None or self.limit >= len(split) else subset(split, self.limit, self.seed)
+
+
+def in_order(wanted: Iterable[Step]) -> tuple[Step, ...]:
+    """Returns steps and all that they depend on, each once, after those it depends on."""
+    found: dict[str, Step] = {}
+
+    def visit(step: Step) -> None:
+        if step.digest not in found:
+            for needed in step.inputs.values():
+                visit(needed)
+            found[step.digest] = step
+
+    for step in wanted:
+        visit(step)
+    return tuple(found.values())

@@ -30,8 +30,11 @@ from harness.steps.evaluate import Judgement, Sweep
 BUNDLE = "bundle.h5"
 BATCH = 32
 """Images of a forward pass; what is in memory at a time."""
-ENCODINGS: Mapping[Kind, tuple[Corruption, int]] = {"rounded8bit": (Rounding(), 1), "jpeg": (Jpeg(), 2)}
-"""What storing an adversarial image does to it: rounding to 8 bits, and JPEG of quality 90; plug-in and severity."""
+ROUNDED: Kind = "rounded8bit"
+ENCODINGS: Mapping[Kind, tuple[Corruption, int]] = {ROUNDED: (Rounding(), 1), "jpeg": (Jpeg(), 2)}
+"""What storing an image does to it: rounding to 8 bits, and JPEG of quality 90; plug-in and severity."""
+NOTHING = 1e-6
+"""A pixel that rounding to 8 bits changes by less was of 8 bits before."""
 
 Show = Callable[[BundleCondition, NDArray[np.int64], Tensor], None]
 """Called with a condition, rows (n,) of the source's examples, and their images (n, 3, R, R) under that condition."""
@@ -52,6 +55,10 @@ class Source(ABC):
     def examples(self, clean: ImageSplit) -> ImageSplit:
         """Returns the examples that rows count: the clean ones, or those of the source's own."""
         return clean
+
+    def kept(self, clean: ImageSplit, context: Context) -> tuple[BundleCondition, ...]:
+        """Returns the conditions that say something the others do not."""
+        return self.conditions
 
     def json(self) -> dict[str, Any]:
         """Returns plain JSON values."""
@@ -80,37 +87,69 @@ class Attacked(Source):
 
 
 @dataclass(frozen=True)
-class Damaged(Source):
+class OfSplit(Source):
+    """The images of one split: as they are, and rounded to 8 bits if that changes any of them.
+
+    What was decoded from a file and not resized is of 8 bits already, and so is what a corruption has written to one.
+    """
+
+    @abstractmethod
+    def images(self, clean: ImageSplit, context: Context) -> tuple[ImageSplit, NDArray[np.int64]]:
+        """Returns the images, and the row of the source's examples that each is of."""
+
+    def kept(self, clean: ImageSplit, context: Context) -> tuple[BundleCondition, ...]:
+        """See `Source.kept`."""
+        found = (batch.x for batch in batches(self.images(clean, context)[0], BATCH, "cpu"))
+        rounding_tells = any(bool((_rounded(x) - x).abs().max() > NOTHING) for x in found)
+        return self.conditions if rounding_tells else self.conditions[:1]
+
+    def stream(self, clean: ImageSplit, context: Context, show: Show) -> None:
+        """See `Source.stream`."""
+        images, rows = self.images(clean, context)
+        own, rounded = self.conditions
+        for batch in batches(images, BATCH, context.device):
+            of_batch = rows[batch.indices.numpy()]
+            show(own, of_batch, batch.x)
+            show(rounded, of_batch, _rounded(batch.x))
+
+
+@dataclass(frozen=True)
+class Evaluated(OfSplit):
+    """The clean examples."""
+
+    def images(self, clean: ImageSplit, context: Context) -> tuple[ImageSplit, NDArray[np.int64]]:
+        """See `OfSplit.images`."""
+        return clean, np.arange(len(clean))
+
+
+@dataclass(frozen=True)
+class Damaged(OfSplit):
     """The images of a corruption at one severity."""
 
     step: Corrupted
     severity: int
 
-    def stream(self, clean: ImageSplit, context: Context, show: Show) -> None:
-        """See `Source.stream`."""
-        damaged = self.step.damaged(clean, self.severity)
-        for batch in batches(damaged, BATCH, context.device):
-            show(self.conditions[0], batch.indices.numpy(), batch.x)
+    def images(self, clean: ImageSplit, context: Context) -> tuple[ImageSplit, NDArray[np.int64]]:
+        """See `OfSplit.images`."""
+        return self.step.damaged(clean, self.severity), np.arange(len(clean))
 
 
 @dataclass(frozen=True)
-class Triggered(Source):
+class Triggered(OfSplit):
     """The examples that can carry a poison's trigger, with it."""
 
     step: Trigger
 
-    def stream(self, clean: ImageSplit, context: Context, show: Show) -> None:
-        """See `Source.stream`."""
+    def images(self, clean: ImageSplit, context: Context) -> tuple[ImageSplit, NDArray[np.int64]]:
+        """See `OfSplit.images`."""
         stamped = self.step.stamped(context)
         place_of = {name: place for place, name in enumerate(stamped.ids)}
         rows = np.array([row for row, name in enumerate(clean.ids) if name in place_of], dtype=np.int64)
-        carrying = take(stamped, [place_of[clean.ids[row]] for row in rows])
-        for batch in batches(carrying, BATCH, context.device):
-            show(self.conditions[0], rows[batch.indices.numpy()], batch.x)
+        return take(stamped, [place_of[clean.ids[row]] for row in rows]), rows
 
 
 @dataclass(frozen=True)
-class Photographed(Source):
+class Photographed(OfSplit):
     """Images of a user's folder, a stratified part of them where there are more than `limit`."""
 
     step: FromFolder
@@ -121,10 +160,10 @@ class Photographed(Source):
         """See `Source.examples`."""
         return subset(self.step.images, self.limit, self.seed)
 
-    def stream(self, clean: ImageSplit, context: Context, show: Show) -> None:
-        """See `Source.stream`."""
-        for batch in batches(self.examples(clean), BATCH, context.device):
-            show(self.conditions[0], batch.indices.numpy(), batch.x)
+    def images(self, clean: ImageSplit, context: Context) -> tuple[ImageSplit, NDArray[np.int64]]:
+        """See `OfSplit.images`."""
+        own = self.examples(clean)
+        return own, np.arange(len(own))
 
     def json(self) -> dict[str, Any]:
         """See `Source.json`."""
@@ -133,7 +172,7 @@ class Photographed(Source):
 
 @dataclass(frozen=True)
 class Bundling(Step):
-    """Writes `bundle.h5`: some examples, clean and under the conditions of the sources."""
+    """Writes `bundle.h5`: some examples under the conditions of the sources, the first of which are the clean ones."""
 
     KIND: ClassVar[str] = "bundle"
     VERSION: ClassVar[int] = 1
@@ -141,7 +180,6 @@ class Bundling(Step):
 
     model: ModelStep
     examples: Examples
-    clean: BundleCondition
     sources: tuple[Source, ...]
 
     @property
@@ -161,7 +199,6 @@ class Bundling(Step):
             "encodings": encodings,
             "model": self.model.label,
             "examples": self.examples.json(),
-            "clean": self.clean.model_dump(mode="json"),
             "sources": [source.json() for source in self.sources],
         }
 
@@ -179,9 +216,6 @@ class Bundling(Step):
             model_sha256=model_sha256(network.state_dict()),
             dataset=context.data.name,
         ) as bundle:
-            with bundle.condition(self.clean) as condition:
-                for batch in batches(examples, BATCH, context.device):
-                    condition.append(*_arrays(network, batch.x, batch.y))
             for source in self.sources:
                 _write(source, bundle, network, examples=examples, context=context)
 
@@ -190,13 +224,21 @@ def _write(source: Source, bundle: BundleWriter, network: Classifier, *, example
     """Writes the conditions of one source side by side, in the order in which their images come."""
     labels = torch.from_numpy(np.asarray(source.examples(examples).labels, dtype=np.int64))
     with ExitStack() as stack:
-        writers = {condition: stack.enter_context(bundle.condition(condition)) for condition in source.conditions}
+        kept = source.kept(examples, context)
+        writers = {condition: stack.enter_context(bundle.condition(condition)) for condition in kept}
 
         def show(condition: BundleCondition, rows: NDArray[np.int64], x: Tensor) -> None:
-            of_clean = None if condition.clean is None else rows
-            writers[condition].append(*_arrays(network, x, labels[rows]), rows=of_clean)
+            if condition in writers:
+                of_clean = None if condition.clean is None else rows
+                writers[condition].append(*_arrays(network, x, labels[rows]), rows=of_clean)
 
         source.stream(examples, context, show)
+
+
+def _rounded(x: Tensor) -> Tensor:
+    """Returns images (N, 3, R, R) as 8-bit files keep them; nothing about it is random."""
+    rounding, severity = ENCODINGS[ROUNDED]
+    return corrupt_batch(rounding, x, [""] * len(x), severity=severity, seed=0)
 
 
 def _arrays(network: Classifier, x: Tensor, y: Tensor) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:

@@ -95,7 +95,8 @@ class Targeted(Judgement):
 
     def judged(self, context: Context) -> ImageSplit:
         """See `Judgement.judged`."""
-        return take(context.data.splits["test"], [target.index for target in self.poisoning.manifest(context).targets])
+        manifest = self.poisoning.manifest(context)
+        return take(context.data.splits["test"], self.poisoning.poison.aimed_at(context.data, manifest))
 
     def run(self, context: Context, folder: Path) -> None:
         """See `Step.run`."""

@@ -1,7 +1,7 @@
 """The steps that judge a model: on clean images, and under one attack over a sweep of budgets."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -87,6 +87,8 @@ class Sweep(Judgement):
     protocol: Literal["nested", "independent"]
     best_of_iterates: bool
     seed: int
+    target_class: str | None = None
+    """Name of the class that the attack aims at, where the threat models are targeted."""
 
     @property
     def title(self) -> str:
@@ -111,11 +113,16 @@ class Sweep(Judgement):
             "protocol": self.protocol,
             "best_of_iterates": self.best_of_iterates,
             "seed": self.seed,
+            **({} if self.target_class is None else {"target_class": self.target_class}),
         }
 
     def run(self, context: Context, folder: Path) -> None:
         """See `Step.run`."""
         save_outcome(self.attacked(context), folder / OUTCOME)
+
+    def target_index(self, class_names: Sequence[str]) -> int | None:
+        """Returns the index of the class that the attack aims at, or None where it aims at none."""
+        return None if self.target_class is None else class_names.index(self.target_class)
 
     def attacked(self, context: Context, keep: Keep | None = None) -> Outcome:
         """Attacks the model; `keep` receives the final images of every example and budget."""
@@ -129,6 +136,7 @@ class Sweep(Judgement):
             seed=seed_of(self.seed, "attack"),
             batch_size=context.batch_size,
             device=context.device,
+            target_class=self.target_index(context.data.class_names),
             keep=keep,
             progress=context.progress,
         )

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -75,9 +76,58 @@ def test_relative_folder_of_a_runtime_is_refused(project: Path) -> None:
     assert "expected an absolute path, got mine" in " ".join(done.stderr.split())
 
 
-def set_up(tmp_path: Path, *tools: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs setup.sh where there are no more programs than these."""
+LIBRARIES = {
+    "HDF5": "libhdf5-dev",
+    "JPEG": "libjpeg-dev",
+    "PNG": "libpng-dev",
+    "ZLIB": "zlib1g-dev",
+    "nlohmann_json": "nlohmann-json3-dev",
+    "CLI11": "libcli11-dev",
+    "Catch2": "catch2",
+}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """What configuring reads of the evaluator: no build folder, and no source files."""
+    for tool in TOOLS:
+        if shutil.which(tool) is None:
+            pytest.skip(f"needs {tool}")
+    for name in ("configure.sh", "CMakeLists.txt", "CMakePresets.json"):
+        shutil.copy(CPP_EVAL / name, tmp_path)
+    shutil.copytree(CPP_EVAL / "cmake", tmp_path / "cmake")
+    return tmp_path
+
+
+def preset(checkout: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([checkout / "configure.sh", "release", *options], capture_output=True, text=True, check=False)
+
+
+def test_configuring_names_all_libraries_that_are_missing_and_how_to_get_them_in_one_line(checkout: Path) -> None:
+    done = preset(checkout, *(f"-DCMAKE_DISABLE_FIND_PACKAGE_{name}=ON" for name in LIBRARIES))
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    parts, packages = ", ".join(LIBRARIES), " ".join(LIBRARIES.values())
+    assert line.startswith(f"cpp_eval: missing {parts}; Debian has them: apt-get install {packages}; elsewhere CMAKE_PREFIX_PATH")
+
+
+def test_configuring_that_fails_in_another_way_is_cmakes_error_in_one_line(checkout: Path) -> None:
+    done = preset(checkout, "-DCMAKE_CXX_COMPILER=/nowhere/c++")
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("cpp_eval: cmake cannot configure release: The CMAKE_CXX_COMPILER: /nowhere/c++ is not a full path")
+    assert line.endswith(" (cpp_eval/build/configure.log)")
+    assert "/nowhere/c++" in (checkout / "build" / "configure.log").read_text()
+
+
+def set_up(
+    tmp_path: Path, *tools: str, programs: Mapping[str, str] | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs setup.sh where there are no more programs than these, some of them made up."""
     (tmp_path / "bin").mkdir()
+    for name, script in (programs or {}).items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
     for tool in ("sh", "dirname", "find", "head", "tr", "sed", *tools):
         if (path := shutil.which(tool)) is None:
             pytest.skip(f"needs {tool}")
@@ -110,6 +160,32 @@ def test_setup_without_apt_finds_libraries_where_the_user_says(tmp_path: Path) -
     release(tmp_path / "mine")
     done = set_up(tmp_path, *TOOLS, CMAKE_PREFIX_PATH=str(libraries(tmp_path)), ONNXRUNTIME_ROOT="mine")
     assert (done.returncode, done.stderr) == (0, f"cpp_eval: for cmake: -DONNXRUNTIME_ROOT={tmp_path / 'mine'}\n")
+
+
+WITHOUT_ROOT = {"apt-get": "exit 100", "dpkg-query": "exit 1", "id": "echo 1000"}
+NO_SUCH_PACKAGE = "echo 'W: a warning' >&2; echo 'E: Unable to locate package catch2' >&2; exit 100"
+
+
+def test_setup_without_root_names_what_is_missing_and_the_command_in_one_line(tmp_path: Path) -> None:
+    done = set_up(tmp_path, "grep", programs=WITHOUT_ROOT, ONNXRUNTIME_ROOT=str(release(tmp_path / "mine")))
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("cpp_eval: missing cmake, ninja, c++; run as root: apt-get install cmake ninja-build g++ libhdf5-dev ")
+
+
+def test_setup_without_root_takes_what_is_there_without_a_package(tmp_path: Path) -> None:
+    environment = {"CMAKE_PREFIX_PATH": str(libraries(tmp_path)), "ONNXRUNTIME_ROOT": str(release(tmp_path / "mine"))}
+    done = set_up(tmp_path, *TOOLS, "grep", programs=WITHOUT_ROOT, **environment)
+    assert (done.returncode, done.stderr) == (0, f"cpp_eval: for cmake: -DONNXRUNTIME_ROOT={tmp_path / 'mine'}\n")
+
+
+def test_setup_whose_packages_cannot_be_installed_ends_with_the_reason(tmp_path: Path) -> None:
+    done = set_up(tmp_path, "grep", programs={**WITHOUT_ROOT, "id": "echo 0", "apt-get": NO_SUCH_PACKAGE})
+    assert done.returncode == 1
+    begun, reason = done.stderr.splitlines()
+    assert begun.startswith("cpp_eval: installing cmake ")
+    assert reason.startswith("cpp_eval: apt-get could not install cmake ")
+    assert reason.endswith(" (E: Unable to locate package catch2)")
 
 
 def test_setup_refuses_a_folder_without_the_library(tmp_path: Path) -> None:

@@ -1,53 +1,31 @@
-"""The cross-check of a suite end to end: agreement, planted disagreement, bad files, the command line."""
+"""The cross-check of a suite end to end: agreement, planted disagreement, the command line."""
 
-import json
 import re
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pandas as pd
 import pytest
 import torch
 
 from harness import crosscheck
 from harness.bundle import BundleCondition, BundleWriter
-from harness.cli import main
 from harness.crossruntime.run import UNJUDGED, Crosscheck, crosscheck_bundle, crosscheck_file
 from harness.crossruntime.runtimes import INSTALL, OnnxPython, find_program
-from harness.deployment import Workbench, export
+from harness.deployment import Workbench
 from harness.errors import HarnessError, ModelError
-from harness.export.files import stamp
-from harness.export.onnx import export_model
-from harness.models.classifier import Classifier
 from harness.reports.tables import write_tables
+from tests.crossruntime.commands import NARROW, call, of_bundle
 from tests.deployed import Deployed
-from tests.nets import small_convnet
 from tests.reports.planted import grid, record_of
 
 RUNTIMES = ["ONNX Runtime (Python)", *["ONNX Runtime (C++)"] * (find_program() is not None)]
-NARROW = ("crosscheck.models=[other]", "crosscheck.attacks=[fgsm]", "crosscheck.formats=[float32]", "crosscheck.corruptions=[]")
 
 
 @pytest.fixture(scope="module")
 def checked(deployed: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Crosscheck:
     suite = deployed.suite("crosscheck.models=[baseline]", "crosscheck.attacks=[pgd]")
     return crosscheck(suite, out=tmp_path_factory.mktemp("out"), store=deployed.store, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def file(deployed: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An ONNX file of the model `other`."""
-    out = tmp_path_factory.mktemp("files") / "mine.onnx"
-    return export(deployed.suite(), "other", "onnx", out=out, store=deployed.store)
-
-
-def call(deployed: Deployed, out: Path, *arguments: str) -> int:
-    place = ["--store", str(deployed.store), "--out", str(out), "--device", "cpu"]
-    overrides = [word for override in NARROW for word in ("--set", override)]
-    with pytest.raises(SystemExit) as stop:
-        main(["crosscheck", str(deployed.file), *place, *overrides, *arguments])
-    return int(stop.value.code or 0)
 
 
 def test_exported_models_agree_clean_attacked_and_poisoned(checked: Crosscheck) -> None:
@@ -127,17 +105,6 @@ def test_file_of_a_user_is_scored_on_the_images_of_its_own_model(deployed: Deplo
     assert sorted(set(found.table["runtime"])) == sorted(RUNTIMES)
 
 
-@pytest.fixture(scope="module")
-def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sound file of a network that nobody trained, which says nothing of itself."""
-    torch.manual_seed(3)
-    path, names = tmp_path_factory.mktemp("foreign") / "theirs.onnx", tuple("0123456789")
-    net = Classifier(small_convnet(10), mean=(0.5,) * 3, std=(0.5,) * 3, class_names=names).eval()
-    export_model(net, path, resolution=16, samples={"grey": torch.full((1, 3, 16, 16), 0.5)})
-    stamp(path, {})
-    return path
-
-
 def test_foreign_file_is_measured_and_judged_only_where_that_is_asked_for(
     deployed: Deployed, foreign: Path, tmp_path: Path
 ) -> None:
@@ -162,12 +129,6 @@ def test_runtime_that_fails_costs_its_own_rows_only(deployed: Deployed, tmp_path
     assert found.failures == ("other, ONNX Runtime (Python), float32: it crashed",)
     assert not found.agrees
     assert "PyTorch" in set(pd.read_csv(found.path)["runtime"])
-
-
-def of_bundle(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main(["crosscheck", *map(str, arguments)])
-    return int(stop.value.code or 0)
 
 
 def test_file_is_scored_on_a_bundle_alone(
@@ -208,65 +169,3 @@ def test_command_line_agrees_with_zero_and_disagrees_with_one(
     lines = printed.out.splitlines()
     assert any(re.match(r"mine, clean, .*: \d+ flips outside the margin of 0\.001", line) for line in lines)
     assert lines[-1] == str(tmp_path / "crossruntime_mine.csv")
-
-
-def of_three_classes(folder: Path) -> Path:
-    """A sound file of a net with 3 classes."""
-    net = Classifier(small_convnet(3), mean=(0.5,) * 3, std=(0.5,) * 3, class_names=("a", "b", "c")).eval()
-    export_model(net, folder / "three.onnx", resolution=16, samples={"grey": torch.full((1, 3, 16, 16), 0.5)})
-    return folder / "three.onnx"
-
-
-def of_other_names(file: Path, folder: Path) -> Path:
-    """A sound file whose outputs are in another order, as it says."""
-    model = onnx.load(file)
-    for entry in model.metadata_props:
-        if entry.key == "class_names":
-            entry.value = json.dumps([*reversed(json.loads(entry.value))])
-    onnx.save(model, folder / "reversed.onnx")
-    return folder / "reversed.onnx"
-
-
-def test_bad_files_are_one_line_and_exit_code_two(
-    deployed: Deployed, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    truncated = tmp_path / "truncated.onnx"
-    truncated.write_bytes(file.read_bytes()[:-200])
-    cases = {
-        tmp_path / "none.onnx": "expected an ONNX file, found none",
-        truncated: "expected a readable ONNX model",
-        of_three_classes(tmp_path): "expected 10 classes, got 3",
-        of_other_names(file, tmp_path): "metadata class_names: expected 0 as class 0, got 9",
-    }
-    for path, message in cases.items():
-        assert call(deployed, tmp_path / "out", "--onnx", str(path)) == 2
-        printed = capsys.readouterr().err
-        assert message in printed
-        assert len(printed.strip().splitlines()) == 1
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--model", "other"], "--model: expected together with --onnx FILE"),
-        (["--bundle", "b.h5"], "--bundle: expected together with --onnx FILE"),
-        (["--judge", "never"], "--judge: expected together with --onnx FILE"),
-        (["--onnx", "x.onnx", "--judge", "often"], "--judge: expected auto, always, never, got 'often'"),
-        (["--onnx", "x.onnx", "--bundle", "b.h5"], "expected SUITE, or --bundle FILE without SUITE, --model and --set"),
-        (["--set", "crosscheck.limit=0"], "crosscheck.limit: expected a number >= 1, got 0"),
-        (["--set", "crosscheck.margin=nan"], "crosscheck.margin: expected a finite number, got 'nan'"),
-        (["--set", "crosscheck.margin=.nan"], "crosscheck.margin: expected a finite number, got nan"),
-        (["--set", "crosscheck.quantile_bound=inf"], "crosscheck.quantile_bound: expected a finite number"),
-        (["--set", "crosscheck.quantile_bound=-1"], "crosscheck.quantile_bound: expected a number >= 0, got -1"),
-        (["--set", "models.other.recipe.epochs=9"], "other: expected a finished training"),
-        (["--device", "quantum"], "device: expected auto"),
-    ],
-)
-def test_bad_arguments_are_one_line_and_exit_code_two(
-    deployed: Deployed, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
-) -> None:
-    assert call(deployed, tmp_path, *arguments) == 2
-    printed = capsys.readouterr().err
-    assert message in printed
-    assert len(printed.strip().splitlines()) == 1

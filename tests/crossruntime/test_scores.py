@@ -60,12 +60,42 @@ def test_trigger_succeeds_by_reaching_the_target_class(tmp_path: Path) -> None:
     assert scores["trigger"].accuracy == pytest.approx(1 / 4)
 
 
+def test_targeted_attack_succeeds_by_reaching_its_class_and_what_ends_elsewhere_stands(tmp_path: Path) -> None:
+    attack = BundleCondition(
+        name="to_a", kind="attack", attack="to_a", norm=Norm.LINF, eps="8/255", target_class=0, clean="clean"
+    )
+    after = np.array([0, 0, 1, 3, 1, 0])  # rows 1 and 5 reach class 0, row 2 ends in class 1, row 4 leaves the target class
+    score = scored(written(tmp_path / "b.h5", (attack, after, np.arange(6)), clean=LABELS))["to_a"]
+    assert score.attack_success_rate == pytest.approx(2 / 4)
+    assert score.robust_accuracy == pytest.approx(4 / 6)
+
+
 def test_corruption_has_an_accuracy_and_no_success_rate(tmp_path: Path) -> None:
     fog = BundleCondition(name="fog 3", kind="corruption", attack="fog", clean="clean")
     scores = scored(written(tmp_path / "b.h5", (fog, LABELS, np.arange(6)), clean=LABELS))
     assert scores["fog 3"].accuracy == 1.0
     assert np.isnan([scores[name].robust_accuracy for name in ("clean", "fog 3")]).all()
     assert np.isnan([scores[name].attack_success_rate for name in ("clean", "fog 3")]).all()
+
+
+def test_what_is_rounded_has_a_success_rate_where_it_was_attacked_before(tmp_path: Path) -> None:
+    clean, fog, pgd, trigger = (
+        BundleCondition(name=f"{name} rounded8bit", kind="rounded8bit", clean="clean", **fields)
+        for name, fields in {
+            "clean": {},
+            "fog 3": {"attack": "fog"},
+            "pgd": {"attack": "pgd", "norm": Norm.LINF, "eps": "8/255"},
+            "trigger": {"attack": "backdoor", "target_class": 0},
+        }.items()
+    )
+    fooled = np.array([0, 0, 2, 3, 0, 1])
+    found = scored(
+        written(tmp_path / "b.h5", *((spec, fooled, np.arange(6)) for spec in (clean, fog, pgd, trigger)), clean=LABELS)
+    )
+    assert [found[spec.name].accuracy for spec in (clean, fog, pgd, trigger)] == [pytest.approx(5 / 6)] * 4
+    assert np.isnan([found[spec.name].robust_accuracy for spec in (clean, fog)]).all()
+    assert np.isnan([found[spec.name].attack_success_rate for spec in (clean, fog)]).all()
+    assert [found[spec.name].attack_success_rate for spec in (pgd, trigger)] == pytest.approx([1 / 6, 1 / 4])
 
 
 def test_folder_has_an_accuracy_on_its_own_examples_and_no_success_rate(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from tests.deployed import Deployed
 def conditions(deployed: Deployed, *overrides: str) -> list[BundleCondition]:
     bench = deployed.bench(*overrides)
     step = bundling_of(bench.plan, bench.plan.suite.variant("baseline"), bench.context.data.class_names)
-    return [step.clean, *(condition for source in step.sources for condition in source.conditions)]
+    return [condition for source in step.sources for condition in source.conditions]
 
 
 def attacks(found: list[BundleCondition]) -> set[tuple[str, str]]:
@@ -35,12 +35,30 @@ def test_independent_budgets_are_taken_too(deployed: Deployed) -> None:
     assert attacks(found) == {(name, eps) for name in ("fgsm", "pgd") for eps in ("4/255", "16/255")}
 
 
+def test_images_of_a_targeted_attack_carry_the_class_that_they_aim_at(deployed: Deployed) -> None:
+    found = conditions(deployed, "attacks.to_three={name: pgd, steps: 2, target_class: 3}")
+    attacked = [condition for condition in found if condition.eps is not None]
+    assert {"attack", "rounded8bit"} <= {condition.kind for condition in attacked}
+    aims = {(condition.attack, condition.target_class) for condition in attacked}
+    assert aims == {("fgsm", None), ("pgd", None), ("to_three", 3)}
+
+
 def test_middle_severity_of_a_corruption_is_taken_or_the_named_ones(deployed: Deployed) -> None:
     def fog(*overrides: str) -> list[str]:
         return [condition.name for condition in conditions(deployed, *overrides) if condition.kind == "corruption"]
 
     assert fog() == ["fog 3"]
     assert fog("crosscheck.severities=[1, 5]") == ["fog 1", "fog 5"]
+
+
+def test_every_condition_is_also_rounded_to_8_bits(deployed: Deployed) -> None:
+    found = {condition.name: condition for condition in conditions(deployed)}
+    own = {name: condition for name, condition in found.items() if condition.kind not in {"rounded8bit", "jpeg"}}
+    assert {condition.kind for condition in own.values()} == {"clean", "attack", "corruption"}
+    for name, condition in own.items():
+        rounded = found[f"{name} rounded8bit"]
+        assert (rounded.digest, rounded.attack, rounded.eps) == (condition.digest, condition.attack, condition.eps)
+        assert (rounded.kind, rounded.clean, rounded.attacked) == ("rounded8bit", "clean", condition.kind == "attack")
 
 
 def test_conditions_name_the_cells_that_they_come_from(deployed: Deployed) -> None:

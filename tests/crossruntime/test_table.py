@@ -79,6 +79,15 @@ def test_summary_has_a_row_for_each_model_runtime_and_precision(table: pd.DataFr
     assert rows[0]["images/s"] == "33"
 
 
+def test_summary_counts_attacks_alone_among_what_is_stored() -> None:
+    trigger = BundleCondition(name="trigger rounded8bit", kind="rounded8bit", attack="backdoor", target_class=0, clean="clean")
+    clean = BundleCondition(name="clean rounded8bit", kind="rounded8bit", clean="clean")
+    stored = [score(condition, robust=rate) for condition, rate in STORED.items()]
+    scores = [score(CLEAN), score(PGD, robust=0.5), *stored, score(trigger, robust=0.1), score(clean)]
+    (row,) = summary_of(table_of([Scored("pgd", "PyTorch", "float32", scores)]))
+    assert dict(zip(SUMMARY_COLUMNS, row, strict=True))["rounded"] == "60.0"
+
+
 def test_summary_tells_what_storing_an_image_undoes() -> None:
     scores = [score(PGD, robust=0.5), *(score(condition, robust=rate) for condition, rate in STORED.items())]
     (row,) = summary_of(table_of([Scored("pgd", "PyTorch", "float32", [score(CLEAN), *scores])]))

@@ -163,6 +163,17 @@ def test_poison_with_a_trigger_gives_triggered_test_images(poison: Poison, digit
     assert (poison.trigger_stamp(8) is not None) == poison.HAS_TRIGGER
 
 
+def test_poison_that_is_targeted_aims_at_test_images_that_are_not_of_its_target_class(
+    poison: Poison, poisoned: PoisonedData, digits: ImageData
+):
+    if not poison.is_targeted:
+        assert not poison.HAS_TARGETS
+        return
+    aimed = poison.aimed_at(digits, poisoned.manifest)
+    assert len(aimed)
+    assert poison.target_index(digits.class_names) not in digits.splits["test"].labels[aimed]
+
+
 @pytest.mark.parametrize("rate", [0.0, 1.5, 0.0001])
 def test_rate_is_checked_under_the_poisons_name(poison: Poison, digits: ImageData, rate: float):
     with pytest.raises(SuiteError, match=rf"poisons\.{poison.name}\.rates: expected a rate"):

@@ -1,7 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from harness.datasets.splits import take
+from harness.errors import SuiteError
 from harness.images import ImageData
 from harness.poisoning.label_flip import LabelFlip
 
@@ -19,6 +23,27 @@ def test_random_flip_takes_any_class_and_never_keeps_a_label(digits: ImageData):
     assert manifest.target_class is None
     shares = np.bincount([(example.label_after - example.label_before) % 10 for example in manifest.examples], minlength=10)
     assert (shares[1:] > 0.05 * len(manifest.examples)).all()
+
+
+def test_a_flip_between_classes_aims_at_every_test_image_of_its_source_class(digits: ImageData):
+    poison, test = LabelFlip(source_class="4", target_class="9"), digits.splits["test"]
+    aimed = poison.aimed_at(digits, poison.poison(digits, 0.03, seed=0).manifest)
+    assert np.array_equal(aimed, np.flatnonzero(test.labels == 4))
+
+
+def test_random_labels_aim_at_nothing(digits: ImageData):
+    poison = LabelFlip()
+    assert not poison.is_targeted
+    assert poison.poison(digits, 0.03, seed=0).manifest.targets == ()
+
+
+def test_a_source_class_without_test_images_is_refused(digits: ImageData):
+    test = digits.splits["test"]
+    data = replace(digits, splits={**digits.splits, "test": take(test, np.flatnonzero(test.labels != 4))})
+    message = r"poisons\.label_flip\.source_class: expected a class with test examples, got '4' that has none"
+    with pytest.raises(SuiteError, match=message):
+        LabelFlip(source_class="4", target_class="9").check_data(data, 0.03)
+    LabelFlip().check_data(data, 0.03)
 
 
 def test_random_labels_of_a_lower_rate_are_part_of_a_higher_one(digits: ImageData):

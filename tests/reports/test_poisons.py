@@ -140,13 +140,27 @@ def test_examples_of_a_trigger_are_not_those_the_leaderboard_counts(poisoned: Re
     assert set(poisoned.leaderboard["n_examples"]) == {N}
 
 
-def targeted(seed: int, wanted: Sequence[int], *, twin_right: bool = True) -> tuple[CellResult, ...]:
+def twin_of(seed: int, wrong: int) -> CellResult:
+    """The clean row of the model that repetitions with a seed are compared with."""
+    return clean_of(cell_of("pgd", seed=seed), wrong)
+
+
+def test_a_repetition_costs_what_its_own_twin_says(written: Write) -> None:
+    repetitions = (clean_of(poisoned_cell(0.05, seed=seed), 10) for seed in (0, 1, 2))
+    results = written([clean_result("pgd"), *repetitions], twins=(twin_of(1, 4),))
+    drops = results.poisons.set_index("seed")["clean_accuracy_drop"]
+    assert drops[[0, 1]].tolist() == pytest.approx([2 / 40, 6 / 40])
+    assert np.isnan(drops[2])
+    assert len(results.cells) == 4
+
+
+def targeted(seed: int, wanted: Sequence[int], *, twin_right: bool = True, poison: str = "brew") -> tuple[CellResult, ...]:
     """A model that takes the targets `wanted` for beets; its twin gets them right, or takes them for beets too."""
     targets = OTHERS[:3]
     labels = LABELS[targets]
     after = np.where(np.isin(np.arange(3), wanted), BEET, labels)
     condition = ConditionResult(None, logits_of(after), np.zeros(3, bool), np.zeros(3, np.float32))
-    cell = poisoned_cell(0.02, seed=seed, poison="brew", condition="target")
+    cell = poisoned_cell(0.02, seed=seed, poison=poison, condition="target")
     before = labels if twin_right else np.full(3, BEET)
     ids = tuple(f"image-{index}.png" for index in targets)
     result = CellResult(
@@ -160,7 +174,7 @@ def targeted(seed: int, wanted: Sequence[int], *, twin_right: bool = True) -> tu
         example_ids=ids,
         example_hashes=ids,
     )
-    return clean_of(poisoned_cell(0.02, seed=seed, poison="brew"), 8), result
+    return clean_of(poisoned_cell(0.02, seed=seed, poison=poison), 8), result
 
 
 def test_targets_count_where_the_twin_was_right(written: Write) -> None:
@@ -177,10 +191,31 @@ def test_targets_count_where_the_twin_was_right(written: Write) -> None:
 def test_repetitions_share_a_row_of_the_page(written: Write) -> None:
     seeds = (*targeted(0, [0, 2]), *targeted(1, [1]))
     facts = tuple(facts_of(poisoned_cell(0.02, seed=seed, poison="brew"), 4, targets=3) for seed in range(2))
-    table = poisons_table(written([clean_result("pgd"), *seeds], poisoned=facts))
+    table = poisons_table(written([clean_result("pgd"), *seeds], poisoned=facts, twins=(twin_of(1, 8),)))
     assert table is not None
     (row,) = table.rows
     assert [entry.text for entry in row] == ["pgd, brew 2 %", "2", "4", "0.500", "4", "80.0 %", "0.0", "3 of 6 targets", "–"]
+
+
+def test_a_flip_between_classes_has_a_rate_with_its_interval_and_no_count_of_targets(written: Write) -> None:
+    cell = poisoned_cell(0.02, poison="flip")
+    results = written([clean_result("pgd"), *targeted(0, [0, 2], poison="flip")], poisoned=(facts_of(cell, 4),))
+    row = results.poisons.iloc[0]
+    assert row[["eligible", "attack_success_rate"]].tolist() == [3, pytest.approx(2 / 3)]
+    assert (row["attack_success_rate_low"], row["attack_success_rate_high"]) == pytest.approx(wilson_interval(2, 3))
+    assert row[["targets", "targets_hit"]].isna().all()
+    (of_cells,) = results.cells.loc[results.cells["condition"] == "target", "attack_success_rate"]
+    assert of_cells == pytest.approx(2 / 3)
+    table = poisons_table(results)
+    assert table is not None
+    assert (table.rows[0][-2].text, table.rows[0][-2].detail) == ("66.7 %", "20.8–93.9")
+
+
+def test_random_labels_are_said_to_aim_at_no_class(written: Write) -> None:
+    cell = poisoned_cell(0.02, poison="flip").model_copy(update={"target_class": None})
+    table = poisons_table(written([clean_result("pgd"), clean_of(cell, 9)], poisoned=(facts_of(cell, 4),)))
+    assert table is not None
+    assert (table.rows[0][-2].text, table.rows[0][-2].detail) == ("–", "aims at no class")
 
 
 def test_success_is_drawn_against_the_rate(poisoned: Results) -> None:

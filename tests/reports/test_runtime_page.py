@@ -24,6 +24,11 @@ def rows() -> list[dict[str, object]]:
         for row in (clean, {**attack, "condition": "attack", "accuracy": 0.6, "robust_accuracy": robust})
     ]
     stored = [{**attack, "condition": kind, "accuracy": 0.6, "robust_accuracy": robust} for kind, robust in STORED.items()]
+    stored += [clean, {**clean, "condition": "rounded8bit", "accuracy": 0.89}]
+    trigger, fog = {"model": "pgd", "attack": "backdoor"}, {"model": "pgd", "attack": "fog"}
+    for kind, robust in (("trigger", 0.1), ("rounded8bit", 0.2)):
+        stored.append({**trigger, "condition": kind, "accuracy": 0.3, "robust_accuracy": robust})
+    stored += [{**fog, "condition": kind, "accuracy": 0.7} for kind in ("corruption", "rounded8bit")]
     return [{**row, "runtime": "PyTorch", "precision": "float32"} for row in stored] + files
 
 
@@ -44,8 +49,12 @@ def test_precisions_and_storage_are_told_beside_each_other(tmp_path: Path) -> No
         ["pgd", "clean", "90.0 %", "90.0 %", "90.0 %"],
         ["pgd", "pgd Linf 8/255", "50.0 %", "40.0 %", "45.0 %"],
     ]
-    assert storage.columns == ("model", "images", "as attacked", "rounded to 8 bits", "through JPEG")
-    assert texts(storage) == [["pgd", "pgd Linf 8/255", "50.0 %", "55.0 %", "75.0 %"]]
+    assert storage.columns == ("model", "images", "as it is", "rounded to 8 bits", "through JPEG")
+    assert texts(storage) == [
+        ["pgd", "pgd Linf 8/255", "50.0 %", "55.0 %", "75.0 %"],
+        ["pgd", "clean", "90.0 %", "89.0 %", "–"],
+        ["pgd", "backdoor", "10.0 %", "20.0 %", "–"],
+    ]
     assert len(everything.rows) == len(rows())
 
 

@@ -46,7 +46,8 @@ def images(bundle: Bundle, name: str) -> np.ndarray:
 
 def test_conditions_are_clean_attacks_as_they_are_and_in_8_bits_and_corruptions(clean_bundle: Bundle) -> None:
     attacks = [f"{attack} Linf 16-255{ending}" for attack in ("fgsm", "pgd") for ending in ("", " rounded8bit", " jpeg")]
-    assert [condition.spec.name for condition in clean_bundle.conditions] == ["clean", *attacks, "fog 3"]
+    own = [["clean", "clean rounded8bit"], attacks, ["fog 3", "fog 3 rounded8bit"]]
+    assert [condition.spec.name for condition in clean_bundle.conditions] == [name for names in own for name in names]
     assert {(condition.n, condition.shape, condition.has_logits) for condition in clean_bundle.conditions} == {
         (24, (3, 16, 16), True)
     }
@@ -83,10 +84,31 @@ def test_adversarials_are_those_that_the_sweep_finds(deployed: Deployed, clean_b
     np.testing.assert_allclose(logits, outcome.conditions[1].logits[rows], atol=1e-4)
 
 
-def test_rounded_adversarials_have_256_levels(clean_bundle: Bundle) -> None:
-    levels = 255 * images(clean_bundle, f"{PGD} rounded8bit")
+def assert_rounded(bundle: Bundle, name: str) -> None:
+    """Every pixel of the rounded images is the nearest of 256 levels, and some pixel is another than before."""
+    levels, own = 255 * images(bundle, f"{name} rounded8bit"), images(bundle, name)
     np.testing.assert_allclose(levels, levels.round(), atol=1e-4)
-    assert np.abs(levels / 255 - images(clean_bundle, PGD)).max() <= 0.5 / 255 + 1e-6
+    assert 1e-5 < np.abs(levels / 255 - own).max() <= 0.5 / 255 + 1e-6
+    np.testing.assert_array_equal(bundle.rows(f"{name} rounded8bit"), bundle.rows(name))
+
+
+@pytest.mark.parametrize("name", ["clean", PGD, "fog 3"])
+def test_rounded_images_have_256_levels(clean_bundle: Bundle, name: str) -> None:
+    assert_rounded(clean_bundle, name)
+
+
+def test_triggered_images_are_rounded_too(poisoned_bundle: Bundle) -> None:
+    assert_rounded(poisoned_bundle, "trigger")
+    assert poisoned_bundle.condition("trigger rounded8bit").spec.target_class == 0
+
+
+def test_images_of_8_bits_are_not_stored_twice(deployed: Deployed, tmp_path: Path) -> None:
+    bench = deployed.bench("corruptions.photograph={name: rounding}", "crosscheck.corruptions=[fog, photograph]")
+    step = bundling_of(bench.plan, bench.plan.suite.variant("other"), bench.context.data.class_names)
+    step.run(bench.context, tmp_path)
+    names = {condition.spec.name for condition in read_bundle(tmp_path / "bundle.h5").conditions}
+    assert {"photograph 1", "fog 3 rounded8bit", "clean rounded8bit"} <= names
+    assert "photograph 1 rounded8bit" not in names
 
 
 def test_corruption_is_taken_at_its_middle_severity(deployed: Deployed, clean_bundle: Bundle) -> None:

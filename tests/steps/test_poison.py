@@ -183,6 +183,19 @@ def test_targets_are_judged_before_by_the_twin_and_after_by_the_model(context: C
     assert list(step.judged(context).ids) == [context.data.splits["test"].ids[index] for index in targets_of(step, context)]
 
 
+def test_a_flip_between_classes_is_judged_on_the_test_images_of_its_source_class(context: Context) -> None:
+    poison = poisoning(context, {"name": "label_flip", "source_class": 4, "target_class": 9}, 0.02)
+    step = Targeted(Given("fooled", Says(9)), Given("twin", Says(4)), poison)
+    finished(step.poisoning, context)
+    finished(step, context)
+    outcome, test = step.outcome(context), context.data.splits["test"]
+    fours = np.flatnonzero(test.labels == 4)
+    assert outcome.labels.tolist() == [4] * len(fours)
+    assert (outcome.clean_logits.argmax(axis=1) == 4).all()
+    assert (outcome.conditions[0].logits.argmax(axis=1) == 9).all()
+    assert list(step.judged(context).ids) == [test.ids[index] for index in fours]
+
+
 def test_a_detection_is_scored_against_the_manifest(context: Context) -> None:
     poison = poisoning(context, BACKDOOR, 0.1)
     finished(poison, context)

@@ -56,7 +56,7 @@ class Row:
 
     @property
     def is_sample(self) -> bool:
-        """Whether the examples stand for the data set; the few that a targeted poison aims at do not."""
+        """Whether the examples stand for the data set; those that a poison aims at do not."""
         return self.result.cell.condition != "target"
 
     @property
@@ -75,30 +75,36 @@ class Row:
     def budget_key(self) -> tuple[object, ...]:
         """Equal for all attacks on one model at one budget."""
         cell = self.result.cell
-        return *self.model_key, cell.norm, cell.eps, cell.target_class
+        return *self.model_key, cell.norm, cell.eps, cell.targeted, cell.target_class
 
     @cached_property
     def correct(self) -> NDArray[np.bool_]:
         """(N,) which examples are classified correctly without an attack."""
         return self.clean_logits.argmax(axis=1) == self.labels
 
+    @cached_property
+    def eligible(self) -> NDArray[np.bool_]:
+        """(N,) which examples an attack may break: correct without it, and not of the class that it aims at."""
+        target = self.finding(Finding.TARGET_CLASS)
+        return self.correct if target is None else self.correct & (self.labels != int(target))
+
     @property
     def survivors(self) -> int:
-        """Number of initially correct examples that the attack does not break."""
-        return int((self.correct & ~self.condition.fooled).sum())
+        """Number of eligible examples that the attack does not break."""
+        return int((self.eligible & ~self.condition.fooled).sum())
 
     def share_of_correct(self, name: Finding) -> float:
-        """Returns a share of the attacked examples as one of the initially correct ones; 0 where it was not measured.
+        """Returns a share of the attacked examples as one of the eligible ones; 0 where it was not measured.
 
         Of a sweep that spares what is broken, the few that a larger budget is left with are no sample of the data.
         """
         found = (self.finding(name) or 0.0) * (self.finding(Finding.ATTACKED) or 0.0)
-        return min(1.0, found / max(1, self.correct.sum()))
+        return min(1.0, found / max(1, self.eligible.sum()))
 
     @property
     def success_rate(self) -> float:
-        """Share of the initially correct examples that the attack breaks."""
-        return float(self.condition.fooled.sum() / max(1, self.correct.sum()))
+        """Share of the eligible examples that the attack breaks."""
+        return float(self.condition.fooled.sum() / max(1, self.eligible.sum()))
 
 
 def beats(stronger: NDArray[np.bool_], weaker: NDArray[np.bool_]) -> int:

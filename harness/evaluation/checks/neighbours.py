@@ -82,7 +82,8 @@ def upper_bound(row: Row, others: Sequence[Row]) -> Reason | None:
     """
     if row.access == "none" or any(other.finding(Finding.CONCLUSIVE) and is_sound(other) for other in [row, *others]):
         return None
-    return Reason(Verdict.PASS, "upper bound: no strong attack at this budget")
+    kind = "strong targeted attack" if row.result.cell.targeted else "strong attack"
+    return Reason(Verdict.PASS, f"upper bound: no {kind} at this budget")
 
 
 def _beaten(row: Row, rivals: Sequence[Row], *, victims: frozenset[Access], why: str) -> Reason | None:
