@@ -9,6 +9,7 @@ from harness.attacks.base import ATTACKS, Attack
 from harness.errors import SuiteError
 from harness.evaluation.protocol import Protocol
 from harness.models.base import MODELS, Architecture
+from harness.models.inference import Inference, NumberFormat
 from harness.poisoning.base import POISONS, ClassName, Poison
 from harness.poisoning.detectors.base import DETECTORS, Detector
 from harness.spec import Eps, Spec, suggestion
@@ -143,8 +144,25 @@ class Evaluation(Spec):
     """nested: only survivors meet the next budget; independent: every budget from scratch."""
     best_of_iterates: bool = True
     """Whether any in-ball iterate of an attack counts, not only the one it returns."""
+    compile: bool = False
+    """Whether attacks differentiate a network compiled by torch.compile, which takes minutes, and then less for each pass."""
+    precision: NumberFormat = "float32"
+    """Number format of the attacks' passes, float32 or bfloat16; every success is judged in float32 all the same."""
     batch_size: Annotated[int, Field(ge=1)] | None = None
     """Images of a forward pass; chosen by the device where it is left out. Not part of any digest."""
+
+    @property
+    def inference(self) -> Inference:
+        """The form of the network that attacks differentiate."""
+        return Inference(compile=self.compile, precision=self.precision)
+
+    @model_validator(mode="after")
+    def _form_is_used(self) -> Self:
+        if not self.best_of_iterates and (settings := self.inference.settings()):
+            name, value = next(iter(settings.items()))
+            expected = "nothing beside best_of_iterates: false, where attacks get the network as it is"
+            raise ValueError(f"{name}: expected {expected}, got {value}")
+        return self
 
 
 class CrosscheckEntry(Spec):

@@ -174,6 +174,7 @@ class _Planner:
             best_of_iterates=self.suite.evaluation.best_of_iterates,
             seed=self.suite.seed,
             target_class=self.suite.attacks[attack].target_class,
+            inference=self.suite.evaluation.inference,
         )
 
     def transfers(self) -> Iterator[PlannedTransfer]:

@@ -2,10 +2,11 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -133,7 +134,7 @@ def collect(plan: Plan, context: Context, reports: Mapping[str, StepReport], *, 
     result_of = partial(_result_of, context=context, reports=reports, outcomes={})
     results = tuple(map(result_of, plan.cells))
     transfers, transferred = transfers_of(plan, context, reports, results)
-    examples = plan.examples.of(context.data)
+    examples, host = plan.examples.of(context.data), describe_host(context.device)
     trained = {
         _label(plan.suite, variant): step
         for variant, step in plan.training.items()
@@ -152,7 +153,8 @@ def collect(plan: Plan, context: Context, reports: Mapping[str, StepReport], *, 
         twins=tuple(map(result_of, plan.twins)),
         transfers=transfers,
         provenance={
-            **describe_host(context.device),
+            **host,
+            "evaluation": {**host["evaluation"], **_form_of(plan.suite, results)},
             "seconds": seconds,
             "content_hash": context.data.content_hash,
             "cross_split_duplicates": context.data.cross_split_duplicates,
@@ -163,6 +165,14 @@ def collect(plan: Plan, context: Context, reports: Mapping[str, StepReport], *, 
     )
     cells, poisons = asserted_tables(record)
     return replace(record, expectations=judge_expectations(plan.suite.expectations, cells, poisons))
+
+
+def _form_of(suite: Suite, results: Iterable[CellResult]) -> dict[str, Any]:
+    """Returns in which form attacks differentiated the networks, and at how many rows that was not possible."""
+    asked = {"compile": suite.evaluation.compile, "precision": suite.evaluation.precision}
+    findings = [result.condition.findings for result in results if result.condition is not None]
+    lost = sum(0.0 in (found.get(Finding.COMPILED), found.get(Finding.BFLOAT16)) for found in findings)
+    return {**asked, "rows_in_another_form": lost}
 
 
 def _batch_size(result: CellResult) -> float | None:

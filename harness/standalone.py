@@ -24,12 +24,13 @@ from harness.executors.local import reason_of
 from harness.grid import attack_cell
 from harness.images import ImageSplit
 from harness.memory import reused_memory
+from harness.models.inference import Inference, NumberFormat
 from harness.progress import Progress, Silent
 from harness.records import Cell, CellResult, Outcome, RunRecord, Status
 from harness.registry import PluginT, Registry
 from harness.reports.tables import cells_table
 from harness.seeds import seed_of
-from harness.spec import digest_fields, digest_of, explain, suggestion
+from harness.spec import digest_fields, digest_of, explain, parse_spec, suggestion
 from harness.threat import ThreatModel
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ def evaluate(
     protocol: Protocol = "nested",
     limit: int | None = None,
     batch_size: int | None = None,
+    compile: bool = False,  # noqa: A002 - as in a suite
+    precision: NumberFormat = "float32",
     seed: int = 0,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
@@ -65,6 +68,8 @@ def evaluate(
         protocol: "nested" or "independent", as in a suite.
         limit: Number of examples, drawn stratified by class; all where it is left out.
         batch_size: Images of a forward pass; chosen by the device where it is left out.
+        compile: Whether attacks differentiate a network compiled by torch.compile; where that fails a warning says why.
+        precision: Number format of the attacks' passes, "float32" or "bfloat16"; every success is judged in float32.
         seed: The seed that every random choice is derived from.
         progress: Where to show progress, by default nowhere.
 
@@ -78,12 +83,13 @@ def evaluate(
             in norm or repeat a budget, images or labels are invalid, or the model does not give one logit a class.
     """
     _check_types(model, protocol)
+    inference = parse_spec(Inference, {"compile": compile, "precision": precision}, where="evaluate", error=HarnessError)
     threats, chosen = _rising(threat_model, target_class), _labelled(attacks)
     given = _examples_of(data)
     examples = subset(given.split, limit, seed)
     class_names = _class_names(given, check_network(model, examples, _device_of(model)))
     target = _target_index(target_class, class_names)
-    judging = _Judging(model, examples, class_names, target, protocol, batch_size, seed, progress or Silent())
+    judging = _Judging(model, examples, class_names, target, protocol, inference, batch_size, seed, progress or Silent())
     clean = Cell(dataset=given.name, model=type(model).__name__, arch=type(model).__name__, recipe="given", seed=seed)
     results = [judging.clean(clean)]
     for label, attack in chosen.items():
@@ -203,6 +209,8 @@ class _Judging:
     target: int | None
     """The class that targeted threat models aim at."""
     protocol: Protocol
+    inference: Inference
+    """The form of the network that attacks differentiate."""
     batch_size: int | None
     seed: int
     progress: Progress
@@ -219,7 +227,7 @@ class _Judging:
 
     def clean(self, cell: Cell) -> CellResult:
         """Returns the clean row."""
-        return _result(cell, self.outcome, 0)
+        return self._result(cell, self.outcome, 0)
 
     def attacked(self, clean: Cell, label: str, attack: Attack, threats: Sequence[ThreatModel]) -> list[CellResult]:
         """Returns one row a budget: skipped where the attack cannot run, failed where it breaks."""
@@ -231,11 +239,11 @@ class _Judging:
         for threat in threats:
             cell = attack_cell(clean, label, attack, threat, protocol=self.protocol, target_class=target_class)
             if (skip := skips[threat]) is not None:
-                rows.append(_without_numbers(cell, Status.SKIPPED, skip))
+                rows.append(self._without_numbers(cell, Status.SKIPPED, skip))
             elif outcome is None:
-                rows.append(_without_numbers(cell, Status.FAILED, failure))
+                rows.append(self._without_numbers(cell, Status.FAILED, failure))
             else:
-                rows.append(_result(cell, outcome, able.index(threat)))
+                rows.append(self._result(cell, outcome, able.index(threat)))
         return rows
 
     def _attempt(self, label: str, attack: Attack, threats: Sequence[ThreatModel]) -> tuple[Outcome | None, str]:
@@ -257,22 +265,25 @@ class _Judging:
             seed=seed_of(self.seed, "attack"),
             batch_size=self.batch_size,
             device=self.device,
+            inference=self.inference,
             target_class=self.target,
             progress=self.progress,
         )
 
+    def _result(self, cell: Cell, outcome: Outcome, position: int) -> CellResult:
+        return CellResult(
+            cell,
+            self._digest(cell),
+            Status.DONE,
+            labels=outcome.labels,
+            clean_logits=outcome.clean_logits,
+            condition=outcome.conditions[position],
+            smallest_eps=outcome.smallest_eps,
+        )
 
-def _result(cell: Cell, outcome: Outcome, position: int) -> CellResult:
-    return CellResult(
-        cell,
-        digest_of(digest_fields(cell)),
-        Status.DONE,
-        labels=outcome.labels,
-        clean_logits=outcome.clean_logits,
-        condition=outcome.conditions[position],
-        smallest_eps=outcome.smallest_eps,
-    )
+    def _without_numbers(self, cell: Cell, status: Status, reason: str) -> CellResult:
+        return CellResult(cell, self._digest(cell), status, reason)
 
-
-def _without_numbers(cell: Cell, status: Status, reason: str) -> CellResult:
-    return CellResult(cell, digest_of(digest_fields(cell)), status, reason)
+    def _digest(self, cell: Cell) -> str:
+        settings = self.inference.settings() if cell.condition == "attack" else {}
+        return digest_of(digest_fields(cell) | ({"inference": settings} if settings else {}))

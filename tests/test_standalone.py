@@ -13,6 +13,7 @@ from harness.attacks.base import Attack
 from harness.errors import HarnessError
 from harness.records import CELL_COLUMNS
 from tests.attacks.nets import attack_of
+from tests.compilers import broken
 from tests.conftest import MakeFolder
 from tests.nets import small_convnet
 
@@ -255,3 +256,29 @@ def test_unknown_target_is_refused_with_the_nearest_one(make_folder: MakeFolder,
     data = {"name": "image_folder", "root": str(make_folder()), "resolution": 16}
     with pytest.raises(HarnessError, match=message):
         evaluate(small_convnet(2).eval(), data, attacks="fgsm", threat_model=AIMED, target_class=target)
+
+
+def test_other_form_of_the_network_is_in_the_digests_of_attacks_alone(
+    model: nn.Module, pair: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", broken)
+    plain, *others = (
+        evaluate(model, pair, attacks="fgsm", **arguments)  # type: ignore[arg-type]
+        for arguments in ({}, {"precision": "bfloat16"}, {"compile": True}, {"compile": True, "precision": "bfloat16"})
+    )
+    digests = [table["digest"].tolist() for table in (plain, *others)]
+    assert len({clean for clean, _ in digests}) == 1
+    assert len({attacked for _, attacked in digests}) == 4
+    assert others[1]["robust_accuracy"].iloc[1] == plain["robust_accuracy"].iloc[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"precision": "fp16"}, "evaluate: precision: expected 'float32' or 'bfloat16', got 'fp16'"),
+        ({"compile": "maybe"}, "evaluate: compile: expected"),
+    ],
+)
+def test_unknown_form_is_refused(model: nn.Module, pair: tuple[Tensor, Tensor], arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(HarnessError, match=message):
+        evaluate(model, pair, **arguments)

@@ -20,7 +20,7 @@ from harness.evaluation.ledger import Keep, Ledger, peak_memory_mb
 from harness.evaluation.probes import can_double, probe_model, probe_steps, spread
 from harness.images import ImageSplit
 from harness.memory import reused_memory
-from harness.models.inference import AS_GIVEN, Inference, inference_form
+from harness.models.inference import AS_GIVEN, Form, Inference, inference_form
 from harness.modes import evaluating, frozen_parameters
 from harness.precision import full_float32
 from harness.progress import Progress, Silent
@@ -140,7 +140,7 @@ def sweep(
             attack=attack,
             threat_models=threats,
             model=model,
-            form=_form(model, split, inference if watch else AS_GIVEN, device),
+            form=_form(model, split, inference if watch else AS_GIVEN, device=device, size=size),
             ledger=Ledger(np.asarray(split.labels, dtype=np.int64), threats, device=device, keep=keep),
             seed=seed,
             batch_size=size,
@@ -152,13 +152,25 @@ def sweep(
         _flow(setting, protocol)(setting, batches(split, size, device))
         if watch and can_double(attack):
             _double_steps(setting, split, min(probes, size))
-    known = {} if target_class is None else {Finding.TARGET_CLASS.value: float(target_class)}
-    return setting.ledger.outcome(attack, batch_size=size, setting=known)
+    return setting.ledger.outcome(attack, batch_size=size, setting=_known(setting, inference if watch else AS_GIVEN))
 
 
-def _form(model: nn.Module, split: ImageSplit, inference: Inference, device: torch.device) -> nn.Module:
+def _form(model: nn.Module, split: ImageSplit, inference: Inference, *, device: torch.device, size: int) -> nn.Module:
     """Returns the form of the network that attacks differentiate, compared with it on the first images."""
-    return inference_form(model, load(split, range(min(PROBES, len(split))), device).x, inference)
+    probe = load(split, range(min(PROBES, len(split))), device).x
+    return inference_form(model, probe, inference, largest=min(size, len(split)))
+
+
+def _known(setting: Setting, asked: Inference) -> dict[str, float]:
+    """Returns what is the same at every budget: the class aimed at, and whether the network has the form asked for."""
+    form, found = setting.form, {}
+    if setting.target_class is not None:
+        found[Finding.TARGET_CLASS.value] = float(setting.target_class)
+    if asked.compile:
+        found[Finding.COMPILED.value] = float(isinstance(form, Form) and form.is_compiled)
+    if asked.precision == "bfloat16":
+        found[Finding.BFLOAT16.value] = float(isinstance(form, Form) and form.inference.precision == "bfloat16")
+    return found
 
 
 def _flow(setting: Setting, protocol: Protocol) -> Callable[[Setting, Iterable[Batch]], None]:

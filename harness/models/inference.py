@@ -2,29 +2,31 @@
 
 Measured on 2 CPU cores with EfficientNet-B0 at 128x128, batches of 32, forward and backward to the input, CPU time of
 one batch: as given 1.33 s, parameters frozen 1.30, channels_last 1.03, BatchNorm folded 0.75, activations not in
-place 0.71. bfloat16 took 1.48 (its depthwise convolutions have no fast backward pass on CPUs), torch.compile 0.65
-after two minutes of compiling; both are options.
+place 0.71. Weights and images in bfloat16 took 1.48 (its depthwise convolutions have no fast backward pass on CPUs),
+torch.compile 0.65 after two minutes of compiling; both are options.
 """
 
 import copy
 import logging
-from collections.abc import Callable
-from typing import Literal, cast
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from harness.models.compiling import Padded, compiled
 from harness.models.folding import foldable_pairs, without_norm
 from harness.modes import evaluating
 from harness.spec import Spec
 
 logger = logging.getLogger(__name__)
 
-AGREEMENT = 1e-4
-"""Largest difference of logits, relative to the largest logit, at which a float32 form counts as the same network."""
-AGREEMENT_BFLOAT16 = 0.1
-"""The same for bfloat16, which keeps 8 bits of each product."""
+NumberFormat = Literal["float32", "bfloat16"]
+AGREEMENT: Mapping[NumberFormat, float] = {"float32": 1e-4, "bfloat16": 0.1}
+"""Largest difference of logits, relative to the largest logit, at which a form counts as the same network; bfloat16 keeps 8
+bits of each factor."""
 
 
 class Inference(Spec):
@@ -36,8 +38,12 @@ class Inference(Spec):
     """Multiply BatchNorm into the convolution before it, where that changes nothing."""
     compile: bool = False
     """Compile with torch.compile; batches are padded to at most three sizes, each compiled once."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Number format of the forward and backward passes of attacks."""
+    precision: NumberFormat = "float32"
+    """Number format of the products and convolutions in the passes of attacks: bfloat16 by autocast."""
+
+    def settings(self) -> dict[str, Any]:
+        """Returns what differs from the default, in plain JSON values: digests are taken over that alone."""
+        return self.model_dump(mode="json", exclude_defaults=True)
 
 
 AS_GIVEN = Inference(channels_last=False, fold_batchnorm=False)
@@ -45,7 +51,11 @@ AS_GIVEN = Inference(channels_last=False, fold_batchnorm=False)
 
 
 class Form(nn.Module):
-    """A network behind a change of layout and number format: float32 images in, float32 logits out."""
+    """A network behind a change of layout and number format: float32 images in, float32 logits out.
+
+    Under autocast, convolutions and products round what goes into them to bfloat16; the images, their normalisation and the
+    loss stay in float32.
+    """
 
     def __init__(self, network: nn.Module, inference: Inference) -> None:
         """See the class."""
@@ -60,43 +70,60 @@ class Form(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns logits (N, K) for images (N, C, H, W) in [0,1]."""
-        x = x.to(dtype=getattr(torch, self.inference.dtype), memory_format=self.memory_format)
-        return cast(Tensor, (self.padded or self.network)(x)).float()
+        with self._number_format(x.device):
+            return cast(Tensor, (self.padded or self.network)(x.to(memory_format=self.memory_format))).float()
 
-    def compiled(self) -> "Form":
-        """Returns the same form, compiled at its first call."""
+    def _number_format(self, device: torch.device) -> AbstractContextManager[Any]:
+        if self.inference.precision == "float32":
+            return nullcontext()
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether its passes are those of a compiled network."""
+        return self.padded is not None and self.padded.works
+
+    def compiled(self, image: Tensor, *, largest: int) -> "Form":
+        """Returns the same form, compiled for batches of up to `largest` images; itself where that fails.
+
+        Args:
+            image: One image (1, C, H, W), on which the compiled network must agree with this one.
+            largest: Images of a full batch.
+        """
+        batch = image.expand(largest, -1, -1, -1).contiguous(memory_format=self.memory_format)
+        with self._number_format(image.device), torch.enable_grad():
+            network = compiled(self.network, batch, dynamic=False)
+        if network is self.network:
+            return self
         form = Form(self.network, self.inference)
-        form.padded = Padded(cast(Callable[[Tensor], Tensor], torch.compile(self.network, dynamic=False)))
-        return form.eval()
+        form.padded = Padded(network, self.network, largest=largest, layout=self.memory_format)
+        with torch.enable_grad():  # without gradients it would be compiled anew
+            logits = form(batch.requires_grad_()).detach()
+        return form.eval() if self.agrees(logits, self(image).detach().expand_as(logits), what="compiled") else self
+
+    def agrees(self, logits: Tensor, wanted: Tensor, *, what: str) -> bool:
+        """Returns whether logits (n, K) are near enough to those wanted; says so where they are not."""
+        difference = float((logits - wanted).abs().max() / wanted.abs().max().clamp(min=1e-6))
+        if difference <= AGREEMENT[self.inference.precision]:
+            return True
+        logger.warning("inference form %s: %s, it differs by %.2g of the largest logit", self.inference, what, difference)
+        return False
 
 
-class Padded:
-    """Calls a compiled network with batches of few sizes: the largest one seen, its half and its quarter.
-
-    Every size is compiled once; a smaller batch is filled up with copies of its first image.
-    """
-
-    def __init__(self, network: Callable[[Tensor], Tensor]) -> None:
-        """See the class."""
-        self.network = network
-        self.largest = 1
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Returns logits (n, K) for images (n, C, H, W)."""
-        self.largest = max(self.largest, len(x))
-        sizes = (max(1, self.largest // 4), max(1, self.largest // 2), self.largest)
-        missing = next(size for size in sizes if size >= len(x)) - len(x)
-        filled = torch.cat([x, x[:1].detach().expand(missing, -1, -1, -1)]) if missing else x
-        return self.network(filled)[: len(x)]
-
-
-def inference_form(model: nn.Module, probe: Tensor, inference: Inference = Inference()) -> nn.Module:  # noqa: B008 - frozen
+def inference_form(
+    model: nn.Module,
+    probe: Tensor,
+    inference: Inference = Inference(),  # noqa: B008 - frozen
+    *,
+    largest: int | None = None,
+) -> nn.Module:
     """Returns a frozen copy of a network in the form asked for, or the nearest form that computes the same.
 
     Args:
         model: The network, images in [0,1] to logits (N, K); left as it is.
         probe: A few images (n, C, H, W) on the network's device; on them form and network must agree.
         inference: What to change.
+        largest: Images of a full batch, for a form that is compiled; as many as in the probe if not given.
 
     Returns:
         The form in eval mode; the network itself if it cannot be copied, or computes something else in every form.
@@ -105,18 +132,24 @@ def inference_form(model: nn.Module, probe: Tensor, inference: Inference = Infer
         return model
     with evaluating(model), torch.no_grad():
         wanted = model(probe)
-    for attempt in (inference, inference.model_copy(update={"fold_batchnorm": False})):
+    for attempt in _attempts(inference):
         try:
             form = _build(model, probe, attempt)
             with torch.no_grad():
-                difference = float((form(probe) - wanted).abs().max() / wanted.abs().max().clamp(min=1e-6))
+                logits = form(probe)
         except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
             logger.warning("inference form %s not possible: %s", attempt, error)
             continue
-        if difference <= (AGREEMENT if inference.dtype == "float32" else AGREEMENT_BFLOAT16):
-            return form.compiled() if inference.compile else form
-        logger.warning("inference form %s differs by %.2g of the largest logit", attempt, difference)
+        if form.agrees(logits, wanted, what="given up"):
+            return form.compiled(probe[:1], largest=largest or len(probe)) if inference.compile else form
     return model
+
+
+def _attempts(inference: Inference) -> Iterator[Inference]:
+    """Yields the form asked for, then those that change less: without folding, and in float32."""
+    for precision in dict.fromkeys((inference.precision, "float32")):
+        for fold in dict.fromkeys((inference.fold_batchnorm, False)):
+            yield inference.model_copy(update={"precision": precision, "fold_batchnorm": fold})
 
 
 def _build(model: nn.Module, probe: Tensor, inference: Inference) -> Form:
@@ -126,7 +159,6 @@ def _build(model: nn.Module, probe: Tensor, inference: Inference) -> Form:
     for module in network.modules():
         if getattr(module, "inplace", False):
             setattr(module, "inplace", False)  # noqa: B010 - autograd would copy the input of an in-place activation first
-    network = network.to(dtype=getattr(torch, inference.dtype))
     if inference.channels_last:
         network = network.to(memory_format=torch.channels_last)
     return Form(network, inference).eval()

@@ -10,6 +10,7 @@ from harness.attacks.base import Attack
 from harness.evaluation.ledger import Keep
 from harness.evaluation.protocol import evaluate_clean, sweep
 from harness.images import ImageSplit
+from harness.models.inference import Inference
 from harness.records import Outcome, load_outcome, save_outcome
 from harness.seeds import seed_of
 from harness.steps.base import Context, Examples, ModelStep, Step
@@ -89,6 +90,8 @@ class Sweep(Judgement):
     seed: int
     target_class: str | None = None
     """Name of the class that the attack aims at, where the threat models are targeted."""
+    inference: Inference = Inference()  # noqa: RUF009 - frozen
+    """The form of the network that the attack differentiates."""
 
     @property
     def title(self) -> str:
@@ -114,6 +117,7 @@ class Sweep(Judgement):
             "best_of_iterates": self.best_of_iterates,
             "seed": self.seed,
             **({} if self.target_class is None else {"target_class": self.target_class}),
+            **({"inference": settings} if (settings := self.inference.settings()) else {}),
         }
 
     def run(self, context: Context, folder: Path) -> None:
@@ -136,6 +140,7 @@ class Sweep(Judgement):
             seed=seed_of(self.seed, "attack"),
             batch_size=context.batch_size,
             device=context.device,
+            inference=self.inference,
             target_class=self.target_index(context.data.class_names),
             keep=keep,
             progress=context.progress,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
+from harness.models.inference import Inference
 from harness.modes import evaluating
 from harness.steps.base import Context, ModelStep, Step
 from harness.steps.evaluate import Sweep
@@ -34,14 +35,14 @@ class Transfer(Step):
     FULL_FLOAT32: ClassVar[bool] = True
 
     sweep: Sweep
-    """The attack on the source, at one budget; its protocol and best-of-iterates are not used."""
+    """The attack on the source, at one budget; its protocol, best-of-iterates and form of the network are not used."""
     targets: Mapping[str, ModelStep]
     """Label -> model that is scored on the source's adversarials."""
 
     @property
     def crafting(self) -> Sweep:
         """The attack on the source as it is run for other models."""
-        return replace(self.sweep, protocol="independent", best_of_iterates=False)
+        return replace(self.sweep, protocol="independent", best_of_iterates=False, inference=Inference())
 
     @property
     def title(self) -> str:

@@ -1,31 +1,35 @@
 """torch.compile where it works, the plain network and one line of explanation where it does not."""
 
 import logging
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harness.seeds import global_seed
-from harness.training.base import Network
+
+Network = Callable[[Tensor], Tensor]
+"""Images (N, 3, H, W) to logits (N, K)."""
 
 logger = logging.getLogger(__name__)
 
 
-def compiled(network: nn.Module, example: Tensor) -> Network:
+def compiled(network: nn.Module, example: Tensor, **options: Any) -> Network:
     """Returns a compiled form of a network after one trial in its present mode; the network itself where that fails.
 
     Args:
         network: The network; it comes out of the trial with its buffers, gradients and modes as they were.
         example: Images (N, 3, H, W) of the shape that it will see.
+        options: For torch.compile.
     """
-    candidate = torch.compile(network)
+    candidate = torch.compile(network, **options)
     buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
     try:
         with global_seed(0):
             _trial(candidate, network, example)
     except Exception as error:  # compilers fail in many types, and none of them is a reason to stop
-        first = (str(error).strip().splitlines() or ["no message"])[0]
-        logger.warning("torch.compile is off, as it fails here: %s: %.200s", type(error).__name__, first)
+        say_off(error)
         return network
     finally:
         for buffer, value in buffers:
@@ -33,8 +37,51 @@ def compiled(network: nn.Module, example: Tensor) -> Network:
     return candidate
 
 
+def say_off(error: Exception) -> None:
+    """Says in one line that torch.compile is given up, and why."""
+    first = (str(error).strip().splitlines() or ["no message"])[0]
+    logger.warning("torch.compile is off, as it fails here: %s: %.200s", type(error).__name__, first)
+
+
 def _trial(candidate: Network, network: nn.Module, example: Tensor) -> None:
     """Makes one forward and one backward pass, to the parameters, or to the images where all parameters are frozen."""
     weights: list[Tensor] = [weight for weight in network.parameters() if weight.requires_grad]
     x = example.detach().requires_grad_(not weights)
     torch.autograd.grad(candidate(x).float().sum(), weights or [x], allow_unused=True)
+
+
+class Padded:
+    """Calls a compiled network with batches of few sizes: the largest one, its half and its quarter.
+
+    Every size is compiled once, when it is first met; a smaller batch is filled up with copies of its first image. Where
+    the compiler fails after all, the plain network is called from then on.
+
+    Args:
+        network: The compiled network.
+        plain: The same network as it is.
+        largest: Images of a full batch; a larger one moves all three sizes.
+        layout: Memory format of the images; another one would be compiled anew.
+    """
+
+    def __init__(
+        self, network: Network, plain: Network, *, largest: int = 1, layout: torch.memory_format = torch.contiguous_format
+    ) -> None:
+        """See the class."""
+        self.network, self.plain, self.largest, self.layout = network, plain, largest, layout
+        self.works = True
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Returns logits (n, K) for images (n, C, H, W)."""
+        if not self.works:
+            return self.plain(x)
+        self.largest = max(self.largest, len(x))
+        sizes = (max(1, self.largest // 4), max(1, self.largest // 2), self.largest)
+        missing = next(size for size in sizes if size >= len(x)) - len(x)
+        filling = x[:1].detach().expand(missing, -1, -1, -1).contiguous(memory_format=self.layout)
+        filled = torch.cat([x, filling]).contiguous(memory_format=self.layout) if missing else x
+        try:
+            return self.network(filled)[: len(x)]
+        except Exception as error:  # see `compiled`; what is wrong with the images fails again below
+            say_off(error)
+            self.works = False
+            return self.plain(x)

@@ -11,11 +11,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import clip_grad_norm_
 
 from harness.models.classifier import Classifier
+from harness.models.compiling import compiled
 from harness.training.adversarial import AdversarialRecipe
 from harness.training.averaging import Average
 from harness.training.awp import adversarial_weights
 from harness.training.base import Batch, Network, Recipe
-from harness.training.compiling import compiled
 from harness.training.optimising import learning_rate, make_optimiser, optimiser_tensors, restore_optimiser
 from harness.training.processes import Processes
 from harness.training.totals import Update

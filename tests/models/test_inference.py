@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.models.inference import AS_GIVEN, Inference, Padded, fold_batchnorm, inference_form
-from tests.attacks.nets import CLASSES, conv_net, images
+from harness.models.inference import AS_GIVEN, Inference, NumberFormat, fold_batchnorm, inference_form
+from tests.attacks.nets import conv_net, images
+from tests.compilers import broken, tracing
 
 
 @pytest.fixture
@@ -134,48 +135,101 @@ def test_network_that_cannot_be_copied_is_attacked_as_it_is(x: Tensor, caplog) -
 
 def test_bfloat16_form_gives_float32_logits_close_to_the_networks(x: Tensor) -> None:
     net = conv_net()
-    form = inference_form(net, x, Inference(dtype="bfloat16"))
+    form = inference_form(net, x, Inference(precision="bfloat16"))
     logits = form(x)
     assert logits.dtype is torch.float32
     assert not torch.equal(logits, net(x))
     assert (logits - net(x)).abs().max() <= 0.1 * net(x).abs().max()
 
 
+def test_bfloat16_keeps_the_networks_weights_buffers_and_constants_in_float32(x: Tensor) -> None:
+    class Constant(nn.Module):
+        """Adds a float32 number that no conversion of the network reaches."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            shifted = x - torch.full((3, 1, 1), 0.5)
+            return self.conv(shifted).mean(dim=(2, 3))
+
+    form = inference_form(Constant().eval(), x, Inference(precision="bfloat16"))
+    assert {parameter.dtype for parameter in form.parameters()} == {torch.float32}
+    assert form.inference.precision == "bfloat16"
+    assert _gradient(form, x).dtype is torch.float32
+
+
+def test_network_that_bfloat16_changes_too_much_is_attacked_in_float32(x: Tensor, caplog: pytest.LogCaptureFixture) -> None:
+    class Cancelling(nn.Module):
+        """Subtracts two large products that float32 alone tells apart."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(192, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(x.flatten(1) + 1000) - self.head(torch.full_like(x.flatten(1), 1000))
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = Cancelling().eval()
+    form = inference_form(net, x, Inference(precision="bfloat16"))
+    assert form.inference.precision == "float32"
+    assert torch.allclose(form(x), net(x), atol=1e-3)
+    assert "differs by" in caplog.text
+
+
 def test_number_of_folded_layers_is_returned(x: Tensor) -> None:
     assert fold_batchnorm(conv_net().requires_grad_(False), x) == 2
 
 
-def test_padding_calls_few_sizes_and_returns_the_rows_asked_for(x: Tensor) -> None:
-    sizes: list[int] = []
-
-    def network(x: Tensor) -> Tensor:
-        sizes.append(len(x))
-        return x.flatten(1)[:, :CLASSES]
-
-    padded = Padded(network)
-    for count in (6, 5, 3, 2, 1, 6):
-        assert torch.equal(padded(x[:count]), x[:count].flatten(1)[:, :CLASSES])
-    assert sizes == [6, 6, 3, 3, 1, 6]
-
-
-def test_padding_gives_no_gradient_to_the_filling(x: Tensor) -> None:
-    leaf = x[:4].clone().requires_grad_()
-    padded = Padded(lambda x: x.sum(dim=(1, 2, 3))[:, None])
-    padded(x)
-    assert torch.equal(torch.autograd.grad(padded(leaf).sum(), leaf)[0], torch.ones_like(leaf))
-
-
 @pytest.fixture
-def eager_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Traces like torch.compile, but skips the minutes of code generation."""
-    compiler = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda network, **options: compiler(network, backend="aot_eager", **options))
+def graphs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The batch size of each graph that is compiled; none has code generated, which would take minutes."""
+    torch.compiler.reset()
+    sizes: list[int] = []
+    monkeypatch.setattr(torch, "compile", tracing(sizes))
+    return sizes
 
 
-def test_compiled_form_has_the_networks_logits_and_gradients_for_every_batch_size(x: Tensor, eager_compiler: None) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_compiled_form_has_the_forms_logits_and_gradients_for_every_batch_size(
+    x: Tensor, graphs: list[int], precision: NumberFormat
+) -> None:
     net = conv_net()
-    form = inference_form(net, x[:2], Inference(compile=True))
-    assert form.padded is not None
-    for count in (6, 5, 2):
-        assert torch.allclose(form(x[:count]), net(x[:count]), atol=1e-4)
-        assert torch.allclose(_gradient(form, x[:count]), _gradient(net, x[:count]), rtol=1e-3, atol=1e-3)
+    plain = inference_form(net, x[:2], Inference(precision=precision))
+    form = inference_form(net, x[:2], Inference(compile=True, precision=precision), largest=8)
+    assert form.is_compiled
+    for count in (6, 5, 2, 4, 1, 6):
+        for found, wanted in ((form(part := x[:count]), plain(part)), (_gradient(form, part), _gradient(plain, part))):
+            assert (found - wanted).abs().max() <= {"float32": 1e-4, "bfloat16": 0.05}[precision] * wanted.abs().max()
+    assert sorted(graphs) == [2, 2, 4, 4, 8, 8]  # each size once with gradients, and once without
+
+
+def test_second_network_of_the_same_kind_is_not_compiled_anew(x: Tensor, graphs: list[int]) -> None:
+    for seed in (0, 1):
+        form = inference_form(conv_net(seed), x[:2], Inference(compile=True), largest=8)
+        assert torch.allclose(_gradient(form, x), _gradient(conv_net(seed), x), rtol=1e-3, atol=1e-3)
+    assert graphs == [8]
+
+
+def test_failing_compiler_leaves_the_form_as_it_is_and_says_so_in_one_line(
+    x: Tensor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch, "compile", broken)
+    form = inference_form(conv_net(), x[:2], Inference(compile=True))
+    assert not form.is_compiled
+    assert torch.equal(form(x), inference_form(conv_net(), x[:2])(x))
+    assert [record.getMessage() for record in caplog.records] == [
+        "torch.compile is off, as it fails here: RuntimeError: no working C++ compiler"
+    ]
+
+
+def test_compiler_that_changes_the_network_is_given_up(
+    x: Tensor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda network, **_: lambda x: network(x) * 1.01)
+    form = inference_form(conv_net(), x[:2], Inference(compile=True))
+    assert not form.is_compiled
+    assert "compiled, it differs by 0.01" in caplog.text

@@ -1,6 +1,7 @@
 """What the adversarials of one model do to another."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from harness.datasets.tensors import TensorSplit
 from harness.evaluation.protocol import sweep
 from harness.executors.local import StepReport
 from harness.images import ImageData
+from harness.models.inference import Inference
 from harness.plan import PlannedTransfer
 from harness.records import Cell, CellResult, ConditionResult, Status
 from harness.steps.base import Context, Examples, ModelStep, Step
@@ -119,6 +121,9 @@ def test_settings_of_the_models_own_evaluation_do_not_reach_the_transfer(source:
     step = _transfer(source, target)
     plain = Transfer(step.crafting, step.targets)
     assert plain.digest == step.digest
+    other = Transfer(replace(step.sweep, inference=Inference(precision="bfloat16")), step.targets)
+    assert other.sweep.digest != step.sweep.digest
+    assert other.digest == step.digest
 
 
 def _results(model: str, labels: np.ndarray, clean: np.ndarray) -> list[CellResult]:

@@ -1,0 +1,95 @@
+import logging
+
+import pytest
+import torch
+from torch import Tensor
+
+from harness.models.compiling import Padded, compiled
+from tests.attacks.nets import CLASSES, images
+from tests.compilers import broken
+from tests.training.cases import copied, dropout_convnet
+
+X = torch.rand(4, 3, 8, 8)
+LINE = "torch.compile is off, as it fails here: RuntimeError: no working C++ compiler"
+
+
+def first_pixels(x: Tensor) -> Tensor:
+    return x.flatten(1)[:, :CLASSES]
+
+
+def test_failing_compiler_falls_back_with_one_line(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(torch, "compile", broken)
+    model = dropout_convnet()
+    with caplog.at_level(logging.WARNING):
+        assert compiled(model, X) is model
+    assert [record.getMessage() for record in caplog.records] == [LINE]
+
+
+def test_trial_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda network: network)
+    model = dropout_convnet().train()
+    state, generator = copied(model.state_dict()), torch.get_rng_state()
+    compiled(model, X)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    assert all(weight.grad is None for weight in model.parameters())
+    assert torch.equal(torch.get_rng_state(), generator)
+
+
+def test_padding_calls_few_sizes_and_returns_the_rows_asked_for() -> None:
+    x = images(6)
+    sizes: list[int] = []
+
+    def network(x: Tensor) -> Tensor:
+        sizes.append(len(x))
+        return first_pixels(x)
+
+    padded = Padded(network, network)
+    for count in (6, 5, 3, 2, 1, 6):
+        assert torch.equal(padded(x[:count]), first_pixels(x[:count]))
+    assert sizes == [6, 6, 3, 3, 1, 6]
+
+
+def test_sizes_are_those_of_a_full_batch_however_small_the_first_one_is() -> None:
+    x = images(8)
+    sizes: list[int] = []
+
+    def network(x: Tensor) -> Tensor:
+        sizes.append(len(x))
+        return first_pixels(x)
+
+    padded = Padded(network, network, largest=8)
+    for count in (1, 3, 8, 5, 2):
+        assert torch.equal(padded(x[:count]), first_pixels(x[:count]))
+    assert sizes == [2, 4, 8, 8, 2]
+
+
+def test_padding_gives_no_gradient_to_the_filling() -> None:
+    x = images(6)
+    leaf = x[:4].clone().requires_grad_()
+    padded = Padded(lambda x: x.sum(dim=(1, 2, 3))[:, None], lambda _: pytest.fail("called the plain network"))
+    padded(x)
+    assert torch.equal(torch.autograd.grad(padded(leaf).sum(), leaf)[0], torch.ones_like(leaf))
+
+
+def test_compiler_that_fails_later_is_given_up_for_good_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    x = images(4)
+    calls: list[int] = []
+
+    def failing(x: Tensor) -> Tensor:
+        calls.append(len(x))
+        raise RuntimeError("no working C++ compiler")
+
+    padded = Padded(failing, first_pixels, largest=4)
+    with caplog.at_level(logging.WARNING):
+        for count in (3, 4):
+            assert torch.equal(padded(x[:count]), first_pixels(x[:count]))
+    assert (calls, padded.works) == ([4], False)
+    assert [record.getMessage() for record in caplog.records] == [LINE]
+
+
+def test_fault_of_the_network_itself_is_no_fault_of_the_compiler(caplog: pytest.LogCaptureFixture) -> None:
+    def refusing(x: Tensor) -> Tensor:
+        raise ValueError("too small")
+
+    with pytest.raises(ValueError, match="too small"):
+        Padded(refusing, refusing)(images(2))
