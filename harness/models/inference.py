@@ -2,7 +2,7 @@
 
 Measured on 2 CPU cores with EfficientNet-B0 at 128x128, batches of 32, forward and backward to the input, CPU time of
 one batch: as given 1.33 s, parameters frozen 1.30, channels_last 1.03, BatchNorm folded 0.75, activations not in
-place 0.71. Weights and images in bfloat16 took 1.48 (its depthwise convolutions have no fast backward pass on CPUs),
+place 0.71. bfloat16 takes about twice as long (its depthwise convolutions have no fast backward pass on CPUs),
 torch.compile 0.65 after two minutes of compiling; both are options.
 """
 
