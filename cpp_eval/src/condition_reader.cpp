@@ -7,6 +7,13 @@
 
 namespace harness {
 
+namespace {
+
+// So many values, and as many of the clean images, are still in the processor's cache when they are measured.
+constexpr std::size_t kBlockValues = std::size_t{1} << 17;
+
+}  // namespace
+
 ConditionReader::ConditionReader(const Bundle& bundle, std::size_t condition)
     : condition_(bundle.conditions()[condition]),
       index_(condition),
@@ -28,37 +35,47 @@ bool ConditionReader::read(Batch& batch, std::size_t size) {
 
     const std::size_t values = condition_.shape.size();
     batch.x.resize(batch.count * values);
-    x_.read(batch.first, batch.count, batch.x);
-    batch.logits.resize(logits_ ? batch.count * classes_ : 0);
-    if (logits_) {
-        logits_->read(batch.first, batch.count, batch.logits);
-        if (!std::ranges::all_of(batch.logits, [](float logit) { return std::isfinite(logit); })) {
-            throw BadInput(
-                logits_->place() +
-                ": expected finite values, got NaN or infinity in the batch that starts at example " +
-                std::to_string(batch.first));
-        }
-    }
-    if (clean_x_) read_clean(batch);
     batch.violations.resize(batch.count);
-    for (std::size_t i = 0; i < batch.count; ++i) {
-        batch.violations[i] =
-            violation(std::span(batch.x).subspan(i * values, values), batch.first + i, i * values);
-    }
+    const std::size_t block = std::max(std::size_t{1}, kBlockValues / values);
+    for (std::size_t start = 0; start < batch.count; start += block)
+        read_images(batch, start, std::min(block, batch.count - start));
+    read_logits(batch);
     return true;
 }
 
-// The ball's centres. Runs of neighbouring rows are read in one go.
-void ConditionReader::read_clean(const Batch& batch) {
+// Reads images into the batch and measures them.
+void ConditionReader::read_images(Batch& batch, std::size_t start, std::size_t count) {
     const std::size_t values = condition_.shape.size();
-    clean_.resize(batch.count * values);
-    for (std::size_t start = 0; start < batch.count;) {
-        const std::size_t row = condition_.clean_row(batch.first + start);
+    const auto x = std::span(batch.x).subspan(start * values, count * values);
+    x_.read(batch.first + start, count, x);
+    if (clean_x_) read_clean(batch.first + start, count);
+    for (std::size_t i = 0; i < count; ++i) {
+        batch.violations[start + i] =
+            violation(x.subspan(i * values, values), batch.first + start + i, i * values);
+    }
+}
+
+// The centres of the ball of `count` examples. Runs of neighbouring rows are read in one go.
+void ConditionReader::read_clean(std::size_t first, std::size_t count) {
+    const std::size_t values = condition_.shape.size();
+    clean_.resize(count * values);
+    for (std::size_t start = 0; start < count;) {
+        const std::size_t row = condition_.clean_row(first + start);
         std::size_t run = 1;
-        while (start + run < batch.count && condition_.clean_row(batch.first + start + run) == row + run)
-            ++run;
+        while (start + run < count && condition_.clean_row(first + start + run) == row + run) ++run;
         clean_x_->read(row, run, std::span(clean_).subspan(start * values, run * values));
         start += run;
+    }
+}
+
+void ConditionReader::read_logits(Batch& batch) {
+    batch.logits.resize(logits_ ? batch.count * classes_ : 0);
+    if (!logits_) return;
+    logits_->read(batch.first, batch.count, batch.logits);
+    if (!std::ranges::all_of(batch.logits, [](float logit) { return std::isfinite(logit); })) {
+        throw BadInput(logits_->place() +
+                       ": expected finite values, got NaN or infinity in the batch that starts at example " +
+                       std::to_string(batch.first));
     }
 }
 

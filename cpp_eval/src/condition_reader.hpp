@@ -36,7 +36,9 @@ class ConditionReader {
     [[nodiscard]] bool read(Batch& batch, std::size_t size);
 
   private:
-    void read_clean(const Batch& batch);
+    void read_images(Batch& batch, std::size_t start, std::size_t count);
+    void read_clean(std::size_t first, std::size_t count);
+    void read_logits(Batch& batch);
     [[nodiscard]] double violation(std::span<const float> x, std::size_t example, std::size_t offset) const;
 
     const Condition& condition_;
@@ -46,7 +48,7 @@ class ConditionReader {
     hdf5::Rows x_;
     std::optional<hdf5::Rows> logits_;
     std::optional<hdf5::Rows> clean_x_;
-    std::vector<float> clean_;
+    std::vector<float> clean_;  // of the images that were read last
 };
 
 }  // namespace harness

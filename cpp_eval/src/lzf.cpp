@@ -12,6 +12,7 @@ namespace {
 constexpr H5Z_filter_t kLzfFilter = 32000;
 constexpr std::size_t kChunkBytesValue = 2;  // which of the filter's values holds the size of a whole chunk
 constexpr std::size_t kLongestRun = 32;      // of literal bytes
+constexpr std::size_t kFloat = 4;            // bytes; most matches repeat one value of an image
 constexpr std::size_t kLargestChunk = std::size_t{1} << 30;
 
 unsigned as_number(std::byte value) {
@@ -67,7 +68,9 @@ std::optional<std::size_t> lzf_decompress(std::span<const std::byte> input, std:
         if (in == input.size()) return std::nullopt;
         const std::size_t distance = ((control & 0x1fu) << 8) + as_number(input[in++]) + 1;
         if (distance > out || length > output.size() - out) return std::nullopt;
-        if (distance >= length) {
+        if (length <= kFloat && distance >= kFloat && kFloat <= output.size() - out) {
+            std::memcpy(&output[out], &output[out - distance], kFloat);  // of known length, as above
+        } else if (distance >= length) {
             std::memcpy(&output[out], &output[out - distance], length);
         } else {
             for (std::size_t i = 0; i < length; ++i) output[out + i] = output[out + i - distance];

@@ -3,6 +3,7 @@
 
 #include <condition_variable>
 #include <cstddef>
+#include <deque>
 #include <exception>
 #include <functional>
 #include <mutex>
@@ -10,12 +11,11 @@
 #include <stop_token>
 #include <thread>
 #include <utility>
-#include <vector>
 
 namespace harness {
 
-/// Runs `produce` in a thread of its own, a fixed number of items ahead. Items are recycled, so their buffers
-/// are allocated once and memory does not grow.
+/// Runs `produce` in a thread of its own, a fixed number of items ahead. Items are recycled in turns, so
+/// their buffers are allocated once, by the first items, and memory does not grow.
 template <typename Item>
 class Prefetcher {
   public:
@@ -36,7 +36,7 @@ class Prefetcher {
         changed_.wait(lock, [this] { return !ready_.empty() || ended_; });
         if (!ready_.empty()) {
             current_ = std::move(ready_.front());
-            ready_.erase(ready_.begin());
+            ready_.pop_front();
             return &*current_;
         }
         if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
@@ -64,16 +64,16 @@ class Prefetcher {
     std::optional<Item> take_free(const std::stop_token& stop) {
         std::unique_lock lock(mutex_);
         if (!changed_.wait(lock, stop, [this] { return !free_.empty(); })) return std::nullopt;
-        std::optional<Item> item = std::move(free_.back());
-        free_.pop_back();
+        std::optional<Item> item = std::move(free_.front());
+        free_.pop_front();
         return item;
     }
 
     Produce produce_;
     std::mutex mutex_;
     std::condition_variable_any changed_;
-    std::vector<Item> free_;
-    std::vector<Item> ready_;
+    std::deque<Item> free_;
+    std::deque<Item> ready_;
     std::optional<Item> current_;
     std::exception_ptr error_;
     bool ended_ = false;

@@ -14,6 +14,31 @@ TEST_CASE("distances are those of the three norms") {
     CHECK(distance(x_adv, x, Norm::l1) == Approx(0.75));
 }
 
+TEST_CASE("every pixel counts, however many there are") {
+    for (const std::size_t pixels : {1u, 4u, 7u, 150'529u}) {
+        const std::vector<float> x(pixels, 0.25f);
+        const std::vector<float> x_adv(pixels, 0.75f);
+        const auto n = static_cast<double>(pixels);
+        CHECK(distance(x_adv, x, Norm::l2) == Approx(std::sqrt(n / 4)).epsilon(1e-12));
+        CHECK(distance(x_adv, x, Norm::l1) == Approx(n / 2).epsilon(1e-12));
+        for (const Norm norm : {Norm::linf, Norm::l2, Norm::l1}) {
+            auto last = x;
+            last.back() = 0.75f;
+            CHECK(distance(last, x, norm) == 0.5);
+        }
+    }
+}
+
+TEST_CASE("the rim of [0,1] is inside, the next number is not") {
+    CHECK(outside_bounds(std::vector<float>(19, 1.0f)) == 0);
+    CHECK(outside_bounds(std::vector<float>{0.0f, -0.0f, 1.0f}) == 0);
+    for (const float beyond : {std::nextafter(1.0f, 2.0f), -std::numeric_limits<float>::denorm_min()}) {
+        std::vector<float> x(19, 0.5f);
+        x[18] = beyond;
+        CHECK(*outside_bounds(x) > 0);
+    }
+}
+
 TEST_CASE("the worst pixel outside [0,1] counts") {
     CHECK(outside_bounds(std::vector<float>{0, 1, 0.5f}) == 0);
     CHECK(*outside_bounds(std::vector<float>{-0.25f, 1, 0.5f}) == Approx(0.25));

@@ -88,6 +88,24 @@ TEST_CASE("images are read alike however they are stored") {
     }
 }
 
+TEST_CASE("the batch size changes neither images nor what is measured") {
+    const auto bundle = Bundle::open(kBundles / "shuffled_rows.h5");
+    const auto whole = batches_of(bundle, 1, 40);
+    REQUIRE(whole.size() == 1);
+    for (const std::size_t size : {1u, 7u, 11u, 20u}) {
+        std::vector<float> x;
+        std::vector<double> violations;
+        for (const Batch& batch : batches_of(bundle, 1, size)) {
+            x.insert(x.end(), batch.x.begin(), batch.x.end());
+            violations.insert(violations.end(), batch.violations.begin(), batch.violations.end());
+        }
+        CHECK(x == whole[0].x);
+        CHECK(violations == whole[0].violations);
+    }
+    for (std::size_t i = 0; i < 40; ++i)  // each leaves the ball a thousandth farther than the one before
+        CHECK(whole[0].violations[i] == Approx(1e-3 * static_cast<double>(i)).margin(1e-6));
+}
+
 TEST_CASE("a broken bundle is one line that names the place") {
     const auto broken = json_of(kBundles / "broken.json");
     REQUIRE(broken.size() >= 20);

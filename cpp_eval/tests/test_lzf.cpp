@@ -33,6 +33,26 @@ TEST_CASE("a match repeats what lies behind it, overlapping itself if it must") 
     CHECK(decompressed(bytes({0, 'x', 0xe0, 1, 0}), 32) == std::vector<std::byte>(11, std::byte{'x'}));
 }
 
+TEST_CASE("a match of a float's length or less is copied, with room behind it or none") {
+    const auto literals = bytes({7, 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'});
+    const std::string text = "abcdefgh";
+    for (const std::size_t length : {3u, 4u}) {
+        for (const std::size_t distance : {1u, 2u, 3u, 4u, 5u, 8u}) {
+            auto input = literals;
+            input.push_back(static_cast<std::byte>((length - 2) << 5));
+            input.push_back(static_cast<std::byte>(distance - 1));
+            std::string expected = text;
+            for (std::size_t i = 0; i < length; ++i) expected += expected[expected.size() - distance];
+            for (const std::size_t room : {text.size() + length, text.size() + length + 1, std::size_t{64}}) {
+                const auto found = decompressed(input, room);
+                REQUIRE(found);
+                CHECK(std::string(reinterpret_cast<const char*>(found->data()), found->size()) == expected);
+            }
+            CHECK_FALSE(decompressed(input, text.size() + length - 1));
+        }
+    }
+}
+
 TEST_CASE("a match that begins before the output is refused") {
     CHECK_FALSE(decompressed(bytes({0, 'x', 0x20, 1}), 32));
 }

@@ -39,6 +39,20 @@ TEST_CASE("buffers are recycled: memory does not grow with the number of items")
     CHECK(seen.size() <= 3);
 }
 
+TEST_CASE("buffers are used in turns: memory is taken by the first items, not whenever one is early") {
+    std::vector<const int*> seen;
+    int next = 0;
+    const auto produce = [&next](Numbered& item) {
+        item.buffer.resize(10);
+        return ++next <= 9;
+    };
+    Prefetcher<Numbered> items(produce, 2);
+    while (const Numbered* item = items.next()) seen.push_back(item->buffer.data());
+    REQUIRE(seen.size() == 9);
+    CHECK(std::set<const int*>(seen.begin(), seen.begin() + 3).size() == 3);
+    for (std::size_t i = 3; i < seen.size(); ++i) CHECK(seen[i] == seen[i - 3]);
+}
+
 TEST_CASE("items made before an error are handed out, then the error is thrown") {
     int next = 0;
     const auto produce = [&next](Numbered& item) {

@@ -94,7 +94,7 @@ class OnnxModel:
 
     def _run(self, batch: NDArray[np.generic], size: int) -> NDArray[np.float32]:
         """Runs one batch; a file of fixed batch size gets a short batch filled up."""
-        filled = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
+        filled = batch if len(batch) == size else np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
         try:
             output: NDArray[np.float32] = self._session.run([self._output], {self._input.name: np.ascontiguousarray(filled)})[0]
         except Exception as error:  # ONNX Runtime raises a class of its own for each status
