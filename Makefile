@@ -5,7 +5,7 @@
 PYTHON ?= python3
 SUITE ?= quickstart
 FUZZ_SECONDS ?= 60
-REFERENCE := provenance.json curves confusion poisons
+KEPT := '(./[^/]*\.csv|./provenance\.json|./confusion/.*|./curves/.*\.svg|./curves/(robust_accuracy|poison_success)__.*\.png|./poisons/.*\.json)'
 VENV := .venv
 BIN := $(VENV)/bin
 CPP_FILES := $(wildcard cpp_eval/*/*.cpp cpp_eval/*/*.hpp)
@@ -70,11 +70,13 @@ format: $(INSTALLED) ## Rewrite the code in the project's format
 bench: $(INSTALLED) ## Measure the harness against plain loops and other libraries, in one run
 	$(BIN)/python -m tests.bench
 
-reference: ## Replace results/reference/$(SUITE) by the small files of results/$(SUITE), 5 MB at most
+reference: ## Replace results/reference/$(SUITE) by the small files of results/$(SUITE), 5 MB at most; no image of the data set
 	test -f results/$(SUITE)/provenance.json
 	rm -rf results/reference/$(SUITE)
 	mkdir -p results/reference/$(SUITE)
-	cp -r results/$(SUITE)/*.csv $(wildcard $(REFERENCE:%=results/$(SUITE)/%)) results/reference/$(SUITE)/
+	cd results/$(SUITE) && find . -regextype egrep -regex $(KEPT) -exec cp --parents -t ../reference/$(SUITE) {} +
+	for name in HARNESS_DATA HARNESS_WEIGHTS; do value=$$(printenv $$name) || continue; \
+	sed -i "s#$$value#\$${$$name}#g" results/reference/$(SUITE)/provenance.json; done
 	test $$(du -sk results/reference/$(SUITE) | cut -f1) -le 5120
 
 clean: ## Remove everything that was made, results included

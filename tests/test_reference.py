@@ -1,5 +1,6 @@
 """`make reference` keeps what a reader of the results follows: tables, manifests and pictures, and nothing that is gone."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,26 +12,51 @@ ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 
 
-def make_reference(folder: Path) -> int:
-    return subprocess.run(
-        ["make", "-f", str(ROOT / "Makefile"), "reference", "SUITE=mine"], cwd=folder, capture_output=True, check=False
-    ).returncode
+MADE = (
+    "poisons.csv",
+    "provenance.json",
+    "samples.parquet",
+    "report.html",
+    "poisons/a-0.1.json",
+    "poisons/a-0.1.png",
+    "roc/a.csv",
+    "confusion/a__fgsm.csv",
+    "curves/roc__a.png",
+    "curves/roc__a.svg",
+    "curves/robust_accuracy__fgsm.png",
+    "curves/robust_accuracy__fgsm.svg",
+)
+
+
+def make_reference(folder: Path, **variables: str) -> int:
+    command = ["make", "-f", str(ROOT / "Makefile"), "reference", "SUITE=mine"]
+    return subprocess.run(command, cwd=folder, capture_output=True, check=False, env={**os.environ, **variables}).returncode
 
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     found = tmp_path / "results" / "mine"
-    for name in ("poisons.csv", "provenance.json", "samples.parquet", "poisons/a-0.1.json", "poisons/a-0.1.png", "roc/a.csv"):
+    for name in MADE:
         (found / name).parent.mkdir(parents=True, exist_ok=True)
         (found / name).write_text(name)
     return found
 
 
-def test_reference_holds_the_manifests_and_no_large_file(tmp_path: Path, results: Path) -> None:
+def test_reference_holds_tables_manifests_and_curves_but_no_large_file_and_no_image_of_the_data_set(
+    tmp_path: Path, results: Path
+) -> None:
     assert make_reference(tmp_path) == 0
     reference = tmp_path / "results" / "reference" / "mine"
     kept = {str(path.relative_to(reference)) for path in reference.rglob("*") if path.is_file()}
-    assert kept == {"poisons.csv", "provenance.json", "poisons/a-0.1.json", "poisons/a-0.1.png"}
+    assert set(MADE) - kept == {"samples.parquet", "report.html", "poisons/a-0.1.png", "roc/a.csv", "curves/roc__a.png"}
+    assert kept <= set(MADE)
+
+
+def test_reference_names_the_variables_instead_of_this_machines_folders(tmp_path: Path, results: Path) -> None:
+    (results / "provenance.json").write_text('{"root": "/some/where/photos", "weights": "/else/net.pth"}')
+    assert make_reference(tmp_path, HARNESS_DATA="/some/where", HARNESS_WEIGHTS="/else") == 0
+    kept = (tmp_path / "results" / "reference" / "mine" / "provenance.json").read_text()
+    assert kept == '{"root": "${HARNESS_DATA}/photos", "weights": "${HARNESS_WEIGHTS}/net.pth"}'
 
 
 def test_reference_forgets_what_the_results_no_longer_have(tmp_path: Path, results: Path) -> None:
@@ -50,5 +76,5 @@ def test_reference_without_results_stays(tmp_path: Path) -> None:
 
 
 def test_reference_of_more_than_five_megabytes_is_an_error(tmp_path: Path, results: Path) -> None:
-    (results / "poisons" / "b.png").write_bytes(bytes(6 * 1024**2))
+    (results / "curves" / "b.svg").write_bytes(bytes(6 * 1024**2))
     assert make_reference(tmp_path) != 0

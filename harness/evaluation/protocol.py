@@ -21,6 +21,7 @@ from harness.evaluation.probes import can_double, probe_model, probe_steps, spre
 from harness.images import ImageSplit
 from harness.memory import reused_memory
 from harness.models.inference import AS_GIVEN, Form, Inference, inference_form
+from harness.models.padding import in_few_sizes
 from harness.modes import evaluating, frozen_parameters
 from harness.precision import full_float32
 from harness.progress import Progress, Silent
@@ -135,12 +136,15 @@ def sweep(
     threats = _checked(attack, threat_models, target_class)
     device, model, size = _prepare(model, split, device, batch_size)
     task = (progress or Silent()).task(attack.name, len(split) * len(threats))
+    asked = inference if watch else AS_GIVEN
     with evaluating(model), frozen_parameters(model), task as advance:
+        full = min(size, len(split))
+        form = _form(model, split, asked, device=device, full=full)
         setting = Setting(
             attack=attack,
             threat_models=threats,
-            model=model,
-            form=_form(model, split, inference if watch else AS_GIVEN, device=device, size=size),
+            model=in_few_sizes(model, full, device),
+            form=in_few_sizes(form, full, device),
             ledger=Ledger(np.asarray(split.labels, dtype=np.int64), threats, device=device, keep=keep),
             seed=seed,
             batch_size=size,
@@ -152,20 +156,18 @@ def sweep(
         _flow(setting, protocol)(setting, batches(split, size, device))
         if watch and can_double(attack):
             _double_steps(setting, split, min(probes, size))
-    return setting.ledger.outcome(attack, batch_size=size, setting=_known(setting, inference if watch else AS_GIVEN))
+    return setting.ledger.outcome(attack, batch_size=size, setting=_known(form, asked, target_class))
 
 
-def _form(model: nn.Module, split: ImageSplit, inference: Inference, *, device: torch.device, size: int) -> nn.Module:
+def _form(model: nn.Module, split: ImageSplit, inference: Inference, *, device: torch.device, full: int) -> nn.Module:
     """Returns the form of the network that attacks differentiate, compared with it on the first images."""
     probe = load(split, range(min(PROBES, len(split))), device).x
-    return inference_form(model, probe, inference, largest=min(size, len(split)))
+    return inference_form(model, probe, inference, largest=full)
 
 
-def _known(setting: Setting, asked: Inference) -> dict[str, float]:
+def _known(form: nn.Module, asked: Inference, target_class: int | None) -> dict[str, float]:
     """Returns what is the same at every budget: the class aimed at, and whether the network has the form asked for."""
-    form, found = setting.form, {}
-    if setting.target_class is not None:
-        found[Finding.TARGET_CLASS.value] = float(setting.target_class)
+    found = {} if target_class is None else {Finding.TARGET_CLASS.value: float(target_class)}
     if asked.compile:
         found[Finding.COMPILED.value] = float(isinstance(form, Form) and form.is_compiled)
     if asked.precision == "bfloat16":

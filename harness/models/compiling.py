@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.models.padding import filled_up
 from harness.seeds import global_seed
 
 Network = Callable[[Tensor], Tensor]
@@ -76,11 +77,8 @@ class Padded:
             return self.plain(x)
         self.largest = max(self.largest, len(x))
         sizes = (max(1, self.largest // 4), max(1, self.largest // 2), self.largest)
-        missing = next(size for size in sizes if size >= len(x)) - len(x)
-        filling = x[:1].detach().expand(missing, -1, -1, -1).contiguous(memory_format=self.layout)
-        filled = torch.cat([x, filling]).contiguous(memory_format=self.layout) if missing else x
         try:
-            return self.network(filled)[: len(x)]
+            return self.network(filled_up(x, sizes).contiguous(memory_format=self.layout))[: len(x)]
         except Exception as error:  # see `compiled`; what is wrong with the images fails again below
             say_off(error)
             self.works = False

@@ -139,9 +139,10 @@ def corruption_charts(results: Results) -> list[Chart]:
         return []
     palette, rows = palette_of(results), rows.assign(label=rows.apply(model_label, axis=1))
     charts = []
-    if len(common := common_corruptions(rows)):
-        grouped = common.groupby(["label", "severity"], sort=False)["accuracy"]
-        means = grouped.mean()[grouped.size() == common["corruption"].nunique()].reset_index()
+    common = common_corruptions(rows)
+    grouped = common.groupby(["label", "severity"], sort=False)["accuracy"]
+    means = grouped.mean()[grouped.size() == common["corruption"].nunique()].reset_index()
+    if len(means):  # corruptions without a severity in common have no mean
         charts.append(_corruption_chart(means, palette, name="corruption__mean", title="Mean over common corruptions"))
     for corruption, group in rows.groupby("corruption", sort=False):
         charts.append(_corruption_chart(group, palette, name=f"corruption__{slug(str(corruption))}", title=str(corruption)))

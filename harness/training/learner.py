@@ -12,6 +12,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from harness.models.classifier import Classifier
 from harness.models.compiling import compiled
+from harness.models.padding import in_few_sizes
 from harness.training.adversarial import AdversarialRecipe
 from harness.training.averaging import Average
 from harness.training.awp import adversarial_weights
@@ -107,7 +108,8 @@ class Learner:
     def network_to_validate(self) -> Network:
         """Returns `judged` in eval mode, its parameters frozen."""
         self._validated.refresh()
-        return self._precise(self._validated.network)
+        largest = self.recipe.micro_batch or self.recipe.batch_size
+        return self._precise(in_few_sizes(self._validated.network, largest, self.processes.device))
 
     def tensors(self) -> dict[str, Tensor]:
         """Returns all tensors that training goes on from."""

@@ -10,8 +10,9 @@ from statistics import median
 import torch
 
 from harness.console import show_table
+from harness.runner import resolve_device
 from harness.spec import parse_eps
-from tests.bench import deployed, training
+from tests.bench import deployed, passes, training
 from tests.bench.contenders import CONTENDERS
 from tests.bench.overhead import own_share
 from tests.bench.strong import STRONG_EPS, harness_strong, plain_multi_attack
@@ -23,21 +24,30 @@ STARTS = 5
 def main() -> None:
     """Parses, measures, prints."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda; deployed models are always run on the CPU")
     parser.add_argument("--count", type=int, default=196, help="test images")
     parser.add_argument("--only", nargs="*", default=list(PARTS), choices=list(PARTS), help="parts to run")
     parser.add_argument("--contenders", nargs="*", default=list(CONTENDERS), choices=list(CONTENDERS), help="of the sweep")
+    parser.add_argument("--suite", help="one whose models baseline and pgd are attacked, instead of networks of its own")
     parser.add_argument("--strong", type=int, default=32, help="test images for the strong attack")
+    passes.add_options(parser)
     training.add_options(parser)
     deployed.add_options(parser)
     options = parser.parse_args()
+    options.device = resolve_device(options.device)
     for name in options.only:
         PARTS[name](options)
 
 
 def _show_sweep(options: argparse.Namespace) -> None:
-    found, budgets = subjects(options.count), [parse_eps(eps) for eps in EPS]
+    found, budgets = subjects(options.count, options.device, options.suite), [parse_eps(eps) for eps in EPS]
     for label in found.networks:
         show_table(f"{label}: {found.title}", *_sweeps(found, label, budgets, options.contenders))
+    if options.device.type == "cpu":  # elsewhere a pass returns before it is computed
+        _show_own_share(found, budgets)
+
+
+def _show_own_share(found: Subjects, budgets: list[Fraction]) -> None:
     rows = [(label, f"{100 * own_share(network, found, budgets):.1f} %") for label, network in found.networks.items()]
     show_table("The harness's own share of the sweep, outside model passes", ["network", "share"], rows)
 
@@ -55,7 +65,7 @@ def _sweeps(found: Subjects, label: str, budgets: list[Fraction], names: list[st
 
 
 def _show_strong(options: argparse.Namespace) -> None:
-    show_table(*_strong(small_subjects(options.strong)))
+    show_table(*_strong(small_subjects(options.strong, options.device)))
 
 
 def _strong(found: Subjects) -> tuple[str, list[str], list[list[str]]]:
@@ -89,6 +99,7 @@ PARTS = {
     "sweep": _show_sweep,
     "strong": _show_strong,
     "start-up": _show_start_up,
+    "passes": passes.show_passes,
     "training": training.show_training,
     "deployed": deployed.show_deployed,
 }

@@ -19,7 +19,6 @@ from tests.bench.subjects import Subjects
 STEPS = 10
 RELATIVE_STEP = 0.25
 """Step size alpha as a share of eps, the same for every contender."""
-BATCH = 64
 Sweep = Callable[[nn.Module, Subjects, Sequence[Fraction]], list[float]]
 
 
@@ -43,7 +42,7 @@ def art_pgd(model: nn.Module, subjects: Subjects, budgets: Sequence[Fraction]) -
         input_shape=tuple(subjects.x.shape[1:]),
         nb_classes=int(subjects.y.max()) + 1,
         clip_values=(0.0, 1.0),
-        device_type="cpu",
+        device_type="cpu" if subjects.device.type == "cpu" else "gpu",
     )
 
     def attacked(x: Tensor, y: Tensor, eps: float) -> Tensor:
@@ -53,17 +52,17 @@ def art_pgd(model: nn.Module, subjects: Subjects, budgets: Sequence[Fraction]) -
             eps_step=eps * RELATIVE_STEP,
             max_iter=STEPS,
             num_random_init=1,
-            batch_size=BATCH,
+            batch_size=subjects.batch,
             verbose=False,
         )
-        return torch.from_numpy(attack.generate(x.numpy(), y.numpy()).astype(np.float32))
+        return torch.from_numpy(attack.generate(x.cpu().numpy(), y.cpu().numpy()).astype(np.float32)).to(subjects.device)
 
     return [robust_share(model, subjects, lambda x, y, eps=float(eps): attacked(x, y, eps)) for eps in budgets]
 
 
 def foolbox_pgd(model: nn.Module, subjects: Subjects, budgets: Sequence[Fraction]) -> list[float]:
     """Foolbox's LinfPGD."""
-    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device=subjects.device)
     attack = foolbox.attacks.LinfPGD(rel_stepsize=RELATIVE_STEP, steps=STEPS, random_start=True)
     return [
         robust_share(model, subjects, lambda x, y, eps=float(eps): attack(wrapped, x, y, epsilons=eps)[1].detach())
@@ -78,6 +77,7 @@ def harness_sweep(model: nn.Module, subjects: Subjects, budgets: Sequence[Fracti
         subjects.split,
         ATTACKS.parse({"name": "pgd", "steps": STEPS, "alpha_relative": str(RELATIVE_STEP)}),
         threat_models=[ThreatModel(eps=eps) for eps in budgets],
+        device=subjects.device,
     )
     correct = outcome.clean_logits.argmax(axis=1) == outcome.labels
     return [float((correct & ~condition.fooled).mean()) for condition in outcome.conditions]
@@ -86,7 +86,7 @@ def harness_sweep(model: nn.Module, subjects: Subjects, budgets: Sequence[Fracti
 def robust_share(model: nn.Module, subjects: Subjects, attack: Callable[[Tensor, Tensor], Tensor]) -> float:
     """Returns the share of examples that are correct after the attack."""
     correct = 0
-    for x, y in zip(subjects.x.split(BATCH), subjects.y.split(BATCH), strict=True):
+    for x, y in zip(subjects.x.split(subjects.batch), subjects.y.split(subjects.batch), strict=True):
         x_adv = attack(x, y)
         with torch.no_grad():
             correct += int((model(x_adv).argmax(dim=1) == y).sum())

@@ -30,6 +30,8 @@ def plain_multi_attack(model: nn.Module, subjects: Subjects) -> float:
 
 def harness_strong(model: nn.Module, subjects: Subjects) -> float:
     """Returns the robust accuracy that is left by the harness's `strong`."""
-    outcome = sweep(model, subjects.split, ATTACKS.parse("strong"), threat_models=[ThreatModel(eps=STRONG_EPS)])
+    outcome = sweep(
+        model, subjects.split, ATTACKS.parse("strong"), threat_models=[ThreatModel(eps=STRONG_EPS)], device=subjects.device
+    )
     correct = torch.from_numpy(outcome.clean_logits).argmax(dim=1).numpy() == outcome.labels
     return float((correct & ~outcome.conditions[0].fooled).mean())

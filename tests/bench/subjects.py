@@ -11,20 +11,25 @@ from torch import Tensor, nn
 
 from harness.console import progress_display
 from harness.datasets.splits import subset
+from harness.evaluation.batches import batch_size_for, load
 from harness.executors.local import execute
 from harness.images import ImageSplit
 from harness.plan import plan_of
+from harness.provenance import device_name
 from harness.records import FINISHED
 from harness.spec import parse_spec
 from harness.steps.base import Context
 from harness.store import Store
 from harness.suite import Suite, Variant
+from harness.suite_files import load_suite
 
 HERE = Path(__file__).parents[2]
 DATA = Path(os.environ.get("HARNESS_DATA", HERE.parent / "shared" / "data"))
 PHOTOGRAPHS = DATA / "grocery-vegetables"
 WEIGHTS = Path(os.environ.get("HARNESS_WEIGHTS", HERE.parent / "shared" / "weights")) / "efficientnet_b0_warmstart.safetensors"
 STORE = Path("results") / ".store"
+MODELS = ("baseline", "pgd")
+CPU_BATCH = 64
 EPS = ("1/255", "2/255", "4/255", "8/255", "16/255")
 
 
@@ -36,44 +41,55 @@ class Subjects:
     networks: Mapping[str, nn.Module]
     split: ImageSplit
     x: Tensor
-    """Images (N, 3, H, W), float32 in [0,1]."""
+    """Images (N, 3, H, W), float32 in [0,1], on the device."""
     y: Tensor
-    """Labels (N,)."""
+    """Labels (N,), on the device."""
+    batch: int
+    """Images of a batch of the other libraries: 64 on CPUs, on GPUs what the harness chooses by the free memory."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where all contenders compute."""
+        return self.x.device
 
 
-def subjects(count: int) -> Subjects:
-    """Returns EfficientNet-B0 on photographs at 128x128 where they are at hand, else a small network on digits.
+def subjects(count: int, device: torch.device, suite: str | None = None) -> Subjects:
+    """Returns the models baseline and pgd of a suite; of EfficientNet-B0 on photographs at 128x128 if none is named.
 
-    Photographs and weights lie where the suite grocery_vegetables has them, by default beside the checkout.
+    Photographs and weights lie where the suite grocery_vegetables has them, by default beside the checkout. Where they are
+    missing it is a small network on digits.
     """
-    return _trained(_photographs(PHOTOGRAPHS, WEIGHTS) if PHOTOGRAPHS.is_dir() and WEIGHTS.is_file() else _digits(), count)
+    if suite is not None:
+        return _trained(load_suite(suite), count, device)
+    at_hand = PHOTOGRAPHS.is_dir() and WEIGHTS.is_file()
+    return _trained(_suite(_photographs(PHOTOGRAPHS, WEIGHTS) if at_hand else _digits()), count, device)
 
 
-def small_subjects(count: int) -> Subjects:
+def small_subjects(count: int, device: torch.device) -> Subjects:
     """Returns a small network on digits, for attacks that take thousands of passes."""
-    return _trained(_digits(), count)
+    return _trained(_suite(_digits()), count, device)
 
 
-def _trained(fields: Mapping[str, Any], count: int) -> Subjects:
-    suite = parse_spec(Suite, fields, where="bench")
+def _suite(fields: Mapping[str, Any]) -> Suite:
+    return parse_spec(Suite, fields, where="bench")
+
+
+def _trained(suite: Suite, count: int, device: torch.device) -> Subjects:
     data = suite.dataset.load()
-    context = Context(Store(STORE), data, torch.device("cpu"), progress=progress_display())
+    context = Context(Store(STORE), data, device, progress=progress_display())
     plan = plan_of(suite, data)
-    steps = {label: plan.training[Variant(label)] for label in suite.models}
+    steps = {label: plan.training[Variant(label)] for label in MODELS}
     reports = execute(steps.values(), context)
     broken = [report.reason for report in reports.values() if report.status not in FINISHED]
     if broken:
         raise SystemExit(f"bench: {broken[0]}")
     split = subset(data.splits["test"], count, seed=0)
     side, arch = suite.dataset.resolution, suite.architecture_of("baseline").arch
-    title = f"{arch} at {side}x{side}, {len(split)} test images"
-    return Subjects(
-        title,
-        {label: step.classifier(context) for label, step in steps.items()},
-        split,
-        torch.stack([split[index][0] for index in range(len(split))]),
-        torch.from_numpy(split.labels.copy()),
-    )
+    networks = {label: step.classifier(context) for label, step in steps.items()}
+    examples = load(split, range(len(split)), device)
+    batch = CPU_BATCH if device.type == "cpu" else batch_size_for(networks["baseline"], split, device)
+    title = f"{arch} at {side}x{side}, {len(split)} test images, {device_name(device)}"
+    return Subjects(title, networks, split, examples.x, examples.y, batch)
 
 
 def _photographs(root: Path, weights: Path) -> dict[str, Any]:

@@ -1,0 +1,76 @@
+"""Batches of few sizes: what is filled up, and that nobody sees the filling."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from harness.datasets.tensors import TensorSplit
+from harness.evaluation import protocol
+from harness.models.padding import FewSizes, filled_up, halvings, in_few_sizes
+from harness.threat import ThreatModel
+from tests.attacks.nets import conv_net, images
+from tests.attacks.test_contract import _small
+
+
+class Sizes(nn.Module):
+    """Notes the sizes of its batches."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.seen = network, []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(len(x))
+        return self.network(x)
+
+
+def test_sizes_are_the_largest_and_its_halves_down_to_one() -> None:
+    assert halvings(196) == (1, 3, 6, 12, 24, 49, 98, 196)
+    assert halvings(1) == (1,)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_images_keep_their_place_and_layout_and_the_first_is_repeated_behind_them(layout: torch.memory_format) -> None:
+    x = torch.rand(3, 3, 4, 4).contiguous(memory_format=layout)
+    filled = filled_up(x, (2, 5, 9))
+    assert torch.equal(filled[:3], x)
+    assert torch.equal(filled[3:], x[:1].expand(2, -1, -1, -1))
+    assert filled.is_contiguous(memory_format=layout)
+    assert filled_up(x, (3,)) is x
+    assert filled_up(x, (2,)) is x
+
+
+def test_logits_and_gradients_are_those_of_the_network_whatever_the_size() -> None:
+    network = conv_net().eval()
+    noted = Sizes(network)
+    few = FewSizes(noted, 8)
+    for count in (1, 3, 5, 8, 11):
+        x = torch.rand(count, 3, 8, 8, requires_grad=True)
+        wanted, found = network(x), few(x)
+        assert found.shape == wanted.shape
+        torch.testing.assert_close(found, wanted)
+        torch.testing.assert_close(*(torch.autograd.grad(logits.square().sum(), x)[0] for logits in (found, wanted)))
+    assert noted.seen == [1, 4, 8, 8, 11]
+
+
+def test_no_images_give_no_logits() -> None:
+    assert FewSizes(nn.Flatten(), 4)(torch.rand(0, 3, 2, 2)).shape == (0, 12)
+
+
+def test_only_gpus_get_few_sizes() -> None:
+    network = conv_net()
+    assert in_few_sizes(network, 8, torch.device("cpu")) is network
+    assert isinstance(in_few_sizes(network, 8, torch.device("cuda")), FewSizes)
+
+
+def test_sweep_in_few_sizes_finds_what_the_bare_network_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, threats = conv_net().eval(), [ThreatModel(eps="4/255"), ThreatModel(eps="24/255")]
+    x = images(23, low=0.0, high=1.0)
+    split = TensorSplit(x, network(x).argmax(dim=1))
+    bare = protocol.sweep(network, split, _small("pgd"), threat_models=threats, batch_size=10)
+    monkeypatch.setattr(protocol, "in_few_sizes", lambda network, largest, _: FewSizes(network, largest))
+    few = protocol.sweep(network, split, _small("pgd"), threat_models=threats, batch_size=10)
+    assert any(condition.fooled.any() for condition in bare.conditions)
+    for one, other in zip(bare.conditions, few.conditions, strict=True):
+        assert (one.fooled == other.fooled).all()
+        assert (one.forwards, one.backwards) == (other.forwards, other.backwards)
