@@ -4,8 +4,10 @@
 
 PYTHON ?= python3
 SUITE ?= quickstart
+# Which curves `make reference` keeps, where all of them would be too much.
+CURVES ?= .*
 FUZZ_SECONDS ?= 60
-KEPT := '(./[^/]*\.csv|./provenance\.json|./confusion/.*|./curves/.*\.svg|./curves/(robust_accuracy|poison_success)__.*\.png|./poisons/.*\.json)'
+KEPT := '(./[^/]*\.csv|./provenance\.json|./confusion/.*|./curves/($(CURVES))__.*\.svg|./curves/(robust_accuracy|poison_success)__.*\.png|./poisons/.*\.json)'
 VENV := .venv
 BIN := $(VENV)/bin
 CPP_FILES := $(wildcard cpp_eval/*/*.cpp cpp_eval/*/*.hpp)
