@@ -25,23 +25,27 @@ SMALLEST_SPREAD = 1e-9
 
 
 class Strip(Detector):
-    """Scores an image by how low the entropy of predictions stays when clean images are blended into it.
+    """Scores an image by how low the entropy of predictions stays when clean images are laid over it.
 
-    A run-time detector: it needs no labels. The threshold is where a normal distribution, fitted to the scores of the
-    reference images, leaves `false_alarm_rate` above it. Own code, as ART's takes the entropy over the blends
-    of each class instead of over the classes, and of logits.
+    The two images are added and cut off at 1, as the paper's authors do: in their mean, a trigger would have half its
+    strength. A run-time detector: it needs no labels. The threshold is where a normal distribution, fitted to the scores
+    of the reference images, leaves `false_alarm_rate` above it. Own code, as ART's takes the entropy over the blends of
+    each class instead of over the classes, and of logits.
 
-    Source: Gao et al. 2019, https://arxiv.org/abs/1902.06531, section 4, equations 2 to 4.
+    Source: Gao et al. 2019, https://arxiv.org/abs/1902.06531, section 4, equations 2 to 4; how
+    images are laid over each other: https://github.com/garrisongys/STRIP.
     """
+
+    VERSION: ClassVar[int] = 2
 
     RUN_TIME: ClassVar[bool] = True
 
     name: Literal["strip"] = "strip"
     """Name of the detector."""
     overlays: int = Field(default=20, ge=1)
-    """Clean images that are blended into each image, one at a time; 100 in the paper."""
-    opacity: float = Field(default=0.5, gt=0, lt=1)
-    """Weight of the clean image."""
+    """Clean images that are laid over each image, one at a time; 100 in the paper."""
+    opacity: float = Field(default=1.0, gt=0, le=1)
+    """Weight of the clean image; that of the image under suspicion is 1."""
     false_alarm_rate: float = Field(default=0.01, gt=0, lt=1)
     """Share of clean images that the threshold is set to suspect."""
 
@@ -73,14 +77,14 @@ class Strip(Detector):
         batch_size: int,
         seed: int,
     ) -> NDArray[np.float64]:
-        """Returns minus the mean entropy, in bits, of each image's blends, (N,)."""
+        """Returns minus the mean entropy, in bits, of each image under its overlays, (N,)."""
         rng = np.random.default_rng(seed)
         pool = torch.from_numpy(images_at(reference, rng.permutation(len(reference))[:POOL_SIZE])).to(device)
         rows: list[Tensor] = []
         with evaluating(model), torch.no_grad():
             for x in batches(split, batch_size):
                 picks = torch.from_numpy(rng.integers(0, len(pool), (len(x), self.overlays)).T)
-                blends = (torch.lerp(x.to(device), pool[pick.to(device)], self.opacity) for pick in picks)
+                blends = ((x.to(device) + self.opacity * pool[pick.to(device)]).clamp(max=1) for pick in picks)
                 rows.append(torch.stack([_entropy(model(blend)) for blend in blends]).mean(dim=0))
         return -torch.cat(rows).cpu().numpy()
 
