@@ -9,6 +9,7 @@ CURVES ?= .*
 FUZZ_SECONDS ?= 60
 KEPT := '(./[^/]*\.csv|./provenance\.json|./confusion/.*|./curves/($(CURVES))__.*\.svg|./curves/(robust_accuracy|poison_success)__.*\.png|./poisons/.*\.json)'
 VENV := .venv
+HERE := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 BIN := $(VENV)/bin
 CPP_FILES := $(wildcard cpp_eval/*/*.cpp cpp_eval/*/*.hpp)
 INSTALLED := $(VENV)/.installed
@@ -77,8 +78,7 @@ reference: ## Replace results/reference/$(SUITE) by the small files of results/$
 	rm -rf results/reference/$(SUITE)
 	mkdir -p results/reference/$(SUITE)
 	cd results/$(SUITE) && find . -regextype egrep -regex $(KEPT) -exec cp --parents -t ../reference/$(SUITE) {} +
-	for name in HARNESS_DATA HARNESS_WEIGHTS; do value=$$(printenv $$name) || continue; \
-	sed -i "s#$$value#\$${$$name}#g" results/reference/$(SUITE)/provenance.json; done
+	$(PYTHON) $(HERE)tests/references.py results/reference/$(SUITE)/provenance.json HARNESS_DATA HARNESS_WEIGHTS
 	test $$(du -sk results/reference/$(SUITE) | cut -f1) -le 5120
 
 clean: ## Remove everything that was made, results included

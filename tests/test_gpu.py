@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from harness import evaluate, load_results, load_suite
@@ -64,13 +65,17 @@ corruptions: {noise: {name: gaussian_noise, severities: [1]}, jpeg: {name: jpeg_
 transfer: [{attack: pgd, eps: 16/255}]
 crosscheck: {models: [baseline], attacks: [pgd], limit: 40}
 evaluation: {limit: 60}
+folders: {own: {root: "${HARNESS_TEST_FOLDER}"}}
 """
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gpu")
-    (folder / "everything.yaml").write_text(SUITE)
+    for digit in range(10):
+        (folder / "own" / str(digit)).mkdir(parents=True)
+        Image.new("RGB", (16, 16), (25 * digit,) * 3).save(folder / "own" / str(digit) / "a.png")
+    (folder / "everything.yaml").write_text(SUITE.replace("${HARNESS_TEST_FOLDER}", str(folder / "own")))
     return folder
 
 
@@ -82,14 +87,20 @@ def everything(folder: Path) -> RunSummary:
 def test_every_kind_of_step_runs(everything: RunSummary) -> None:
     assert not everything.failures
     assert {cell.status for cell in everything.record.cells} <= {Status.DONE, Status.SKIPPED}
-    assert not load_results(everything.folder).cells.query("status == 'done'").empty
+    found = load_results(everything.folder).cells.query("status == 'done'")
+    assert {"clean", "attack", "trigger", "corruption", "folder"} <= set(found["condition"])
 
 
 def test_processes_share_the_gpu_and_give_the_same_clean_accuracy(folder: Path, everything: RunSummary) -> None:
     suite = load_suite(folder / "everything.yaml", ["poisons={}", "detectors={}"])
     side_by_side = run(suite, out=folder / "jobs", store=folder / "other", device="cuda", jobs=2)
     assert not side_by_side.failures
-    assert {cell.status for cell in side_by_side.record.cells} <= {Status.DONE, Status.SKIPPED}
+    apart, together = (
+        load_results(summary.folder).cells.query("condition == 'clean' and poison.isna()").set_index("model")["accuracy"]
+        for summary in (everything, side_by_side)
+    )
+    assert set(together.index) == {"baseline", "pgd", "trades", "fast"}
+    assert (apart[together.index] - together).abs().max() <= 0.05
 
 
 def test_exported_model_agrees_with_the_one_that_was_measured_on_the_gpu(folder: Path, everything: RunSummary) -> None:
@@ -130,6 +141,7 @@ def test_every_form_of_the_network_attacks_as_on_the_cpu_within_an_interval(form
     on_cpu = sweep(network, split, attack, threat_models=threats)
     on_gpu = sweep(network, split, attack, threat_models=threats, device=CUDA, inference=Inference.model_validate(form))
     assert torch.allclose(*(torch.from_numpy(outcome.clean_logits) for outcome in (on_cpu, on_gpu)), atol=1e-4)
+    assert on_cpu.conditions[0].fooled.mean() < on_cpu.conditions[1].fooled.mean()
     for there, here in zip(on_gpu.conditions, on_cpu.conditions, strict=True):
         assert abs(there.fooled.mean() - here.fooled.mean()) <= 0.08
         asked = {Finding.COMPILED: form.get("compile"), Finding.BFLOAT16: form.get("precision")}
@@ -147,8 +159,9 @@ def test_batch_size_follows_the_free_memory() -> None:
     torch.cuda.empty_cache()
 
 
-def test_what_is_measured_is_full_float32_and_the_users_choice_comes_back() -> None:
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+def test_what_is_measured_is_full_float32_and_the_users_choice_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
     convolution = nn.Conv2d(64, 64, 3)
     x = torch.rand(8, 64, 32, 32)
     wanted = copy.deepcopy(convolution).double()(x.double())
@@ -168,10 +181,14 @@ def test_evaluate_uses_the_device_of_the_model() -> None:
     data = digits()
     x = torch.stack([data.splits["validation"][index][0] for index in range(40)])
     y = torch.from_numpy(data.splits["validation"].labels[:40].copy())
-    tables = [
-        evaluate(classifier().eval().to(device), (x, y), attacks=["fgsm", "pgd"], threat_model=ThreatModel(eps="8/255"))
-        for device in ("cpu", CUDA)
-    ]
+    devices: set[str] = set()
+    tables = []
+    for device in ("cpu", "cuda"):
+        network = classifier().eval().to(device)
+        network.register_forward_hook(lambda _, arguments, __: devices.add(arguments[0].device.type))
+        tables.append(evaluate(network, (x, y), attacks=["fgsm", "pgd"], threat_model=ThreatModel(eps="8/255")))
+        assert devices == {device}
+        devices.clear()
+        assert same_state(network.cpu(), classifier())
     assert list(tables[0].clean_accuracy) == list(tables[1].clean_accuracy)
     assert (tables[0].robust_accuracy - tables[1].robust_accuracy).abs().max() <= 0.05
-    assert same_state(classifier(), classifier())

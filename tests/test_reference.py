@@ -1,5 +1,6 @@
 """`make reference` keeps what a reader of the results follows: tables, manifests and pictures, and nothing that is gone."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -38,7 +39,7 @@ def results(tmp_path: Path) -> Path:
     found = tmp_path / "results" / "mine"
     for name in MADE:
         (found / name).parent.mkdir(parents=True, exist_ok=True)
-        (found / name).write_text(name)
+        (found / name).write_text("{}" if name.endswith(".json") else name)
     return found
 
 
@@ -53,10 +54,29 @@ def test_reference_holds_tables_manifests_and_curves_but_no_large_file_and_no_im
 
 
 def test_reference_names_the_variables_instead_of_this_machines_folders(tmp_path: Path, results: Path) -> None:
-    (results / "provenance.json").write_text('{"root": "/some/where/photos", "weights": "/else/net.pth"}')
-    assert make_reference(tmp_path, HARNESS_DATA="/some/where", HARNESS_WEIGHTS="/else") == 0
-    kept = (tmp_path / "results" / "reference" / "mine" / "provenance.json").read_text()
-    assert kept == '{"root": "${HARNESS_DATA}/photos", "weights": "${HARNESS_WEIGHTS}/net.pth"}'
+    written = {"root": "/some/where/photos", "data set": ["/some/where", "/some/wherever"], "weights": "/some/where/else/net.pth"}
+    (results / "provenance.json").write_text(json.dumps(written))
+    assert make_reference(tmp_path, HARNESS_DATA="/some/where", HARNESS_WEIGHTS="/some/where/else/") == 0
+    kept = json.loads((tmp_path / "results" / "reference" / "mine" / "provenance.json").read_text())
+    assert kept == {
+        "root": "${HARNESS_DATA}/photos",
+        "data set": ["${HARNESS_DATA}", "/some/wherever"],
+        "weights": "${HARNESS_WEIGHTS}/net.pth",
+    }
+
+
+@pytest.mark.parametrize("folder", ["", ".", "data", "/x#y", "/x/[y", "/ä b"])
+def test_any_folder_may_stand_in_a_variable(tmp_path: Path, results: Path, folder: str) -> None:
+    written = {"dataset": {"root": f"{folder}/photos"}, "note": "data."}
+    (results / "provenance.json").write_text(json.dumps(written))
+    assert make_reference(tmp_path, HARNESS_DATA=folder) == 0
+    kept = json.loads((tmp_path / "results" / "reference" / "mine" / "provenance.json").read_text())
+    assert kept == {"dataset": {"root": "${HARNESS_DATA}/photos" if folder else "/photos"}, "note": "data."}
+
+
+def test_reference_with_a_broken_provenance_is_an_error(tmp_path: Path, results: Path) -> None:
+    (results / "provenance.json").write_text("{")
+    assert make_reference(tmp_path) != 0
 
 
 def test_reference_forgets_what_the_results_no_longer_have(tmp_path: Path, results: Path) -> None:

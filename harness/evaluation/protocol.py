@@ -139,12 +139,14 @@ def sweep(
     asked = inference if watch else AS_GIVEN
     with evaluating(model), frozen_parameters(model), task as advance:
         full = min(size, len(split))
-        form = _form(model, split, asked, device=device, full=full)
+        probe = load(split, range(min(PROBES, len(split))), device).x
+        form = inference_form(model, probe, asked, largest=full)
+        judge = in_few_sizes(model, probe, full) if watch else model  # a library alone gets batches as it cuts them
         setting = Setting(
             attack=attack,
             threat_models=threats,
-            model=in_few_sizes(model, full, device),
-            form=in_few_sizes(form, full, device),
+            model=judge,
+            form=judge if form is model else in_few_sizes(form, probe, full),
             ledger=Ledger(np.asarray(split.labels, dtype=np.int64), threats, device=device, keep=keep),
             seed=seed,
             batch_size=size,
@@ -157,12 +159,6 @@ def sweep(
         if watch and can_double(attack):
             _double_steps(setting, split, min(probes, size))
     return setting.ledger.outcome(attack, batch_size=size, setting=_known(form, asked, target_class))
-
-
-def _form(model: nn.Module, split: ImageSplit, inference: Inference, *, device: torch.device, full: int) -> nn.Module:
-    """Returns the form of the network that attacks differentiate, compared with it on the first images."""
-    probe = load(split, range(min(PROBES, len(split))), device).x
-    return inference_form(model, probe, inference, largest=full)
 
 
 def _known(form: nn.Module, asked: Inference, target_class: int | None) -> dict[str, float]:

@@ -24,9 +24,9 @@ def compiled(network: nn.Module, example: Tensor, **options: Any) -> Network:
         example: Images (N, 3, H, W) of the shape that it will see.
         options: For torch.compile.
     """
-    candidate = torch.compile(network, **options)
     buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
     try:
+        candidate = torch.compile(network, **options)
         with global_seed(0):
             _trial(candidate, network, example)
     except Exception as error:  # compilers fail in many types, and none of them is a reason to stop
@@ -54,8 +54,8 @@ def _trial(candidate: Network, network: nn.Module, example: Tensor) -> None:
 class Padded:
     """Calls a compiled network with batches of few sizes: the largest one, its half and its quarter.
 
-    Every size is compiled once, when it is first met; a smaller batch is filled up with copies of its first image. Where
-    the compiler fails after all, the plain network is called from then on.
+    A size is compiled when it is first met, both ways where a gradient is asked for; a smaller batch is filled up with copies
+    of its first image. Where the compiler fails after all, the plain network is called from then on.
 
     Args:
         network: The compiled network.
@@ -70,6 +70,7 @@ class Padded:
         """See the class."""
         self.network, self.plain, self.largest, self.layout = network, plain, largest, layout
         self.works = True
+        self._tried: set[int] = set()
 
     def __call__(self, x: Tensor) -> Tensor:
         """Returns logits (n, K) for images (n, C, H, W)."""
@@ -77,9 +78,21 @@ class Padded:
             return self.plain(x)
         self.largest = max(self.largest, len(x))
         sizes = (max(1, self.largest // 4), max(1, self.largest // 2), self.largest)
+        filled = filled_up(x, sizes).contiguous(memory_format=self.layout)
         try:
-            return self.network(filled_up(x, sizes).contiguous(memory_format=self.layout))[: len(x)]
-        except Exception as error:  # see `compiled`; what is wrong with the images fails again below
+            self._try_backward(filled)
+            return self.network(filled)[: len(x)]
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # see `compiled`; what is wrong with the images or the network fails again here
+            logits = self.plain(x)
             say_off(error)
             self.works = False
-            return self.plain(x)
+            return logits
+
+    def _try_backward(self, x: Tensor) -> None:
+        """Makes one backward pass at a new size: it is compiled when it first runs, and an attack could not go on without."""
+        if x.requires_grad and torch.is_grad_enabled() and len(x) not in self._tried:
+            self._tried.add(len(x))
+            trial = x.detach().requires_grad_()
+            torch.autograd.grad(self.network(trial).float().sum(), trial, allow_unused=True)

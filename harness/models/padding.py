@@ -6,12 +6,15 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+TOLERANCE = 1e-3
+"""Largest difference of logits, relative to the largest one, that counts as rounding: kernels differ with the size of a batch."""
+
 
 def filled_up(x: Tensor, sizes: Sequence[int]) -> Tensor:
     """Returns images (n, C, H, W) with copies of the first one behind them, up to the smallest size that is large enough.
 
     Args:
-        x: The images, at least one, in any layout, which is kept.
+        x: The images, at least one, contiguous or channels-last, which is kept.
         sizes: The sizes to choose from, rising; more images than the last one stay as they are.
     """
     missing = next((size for size in sizes if size >= len(x)), len(x)) - len(x)
@@ -55,6 +58,24 @@ class FewSizes(nn.Module):
         return cast(Tensor, self.network(filled_up(x, self.sizes) if len(x) else x))[: len(x)]
 
 
-def in_few_sizes(network: nn.Module, largest: int, device: torch.device) -> nn.Module:
-    """Returns a network that meets batches of few sizes if the device is a GPU, else the network itself."""
-    return FewSizes(network, largest) if device.type == "cuda" else network
+@torch.no_grad()
+def keeps_images_apart(network: nn.Module, probe: Tensor) -> bool:
+    """Returns whether filling does not change the logits of images (n, C, H, W), up to rounding.
+
+    It does where a network looks at the whole batch, or draws random numbers.
+    """
+    wanted, found = network(probe), network(filled_up(probe, (2 * len(probe) + 1,)))[: len(probe)]
+    return bool((found - wanted).abs().max() <= TOLERANCE * wanted.abs().max())
+
+
+def in_few_sizes(network: nn.Module, probe: Tensor, largest: int) -> nn.Module:
+    """Returns a network in eval mode that meets batches of few sizes, on GPUs and where it keeps images apart; else itself.
+
+    Args:
+        network: The network, in eval mode.
+        probe: A few images (n, C, H, W) on the network's device.
+        largest: Images of a full batch.
+    """
+    if probe.device.type != "cuda" or not keeps_images_apart(network, probe):
+        return network
+    return FewSizes(network, largest).eval()

@@ -22,6 +22,9 @@ from harness.training.processes import Processes
 from harness.training.totals import Update
 from harness.training.twin import Twin
 
+PROBES = 2
+"""Images by which it is seen whether the network keeps the images of a batch apart."""
+
 
 class Learner:
     """A network that learns by a recipe.
@@ -43,6 +46,7 @@ class Learner:
         self.begin_epoch()
         self._twin = Twin(model, example)
         self._validated = self._twin if self.average is None else Twin(self.average.network, example)
+        self._judge = self._precise(in_few_sizes(self._validated.network, example[:PROBES], len(example)))
         live = compiled(model, example) if recipe.compile else model
         self._live = self._attacked = self._precise(live)
         if isinstance(recipe, AdversarialRecipe):
@@ -108,8 +112,7 @@ class Learner:
     def network_to_validate(self) -> Network:
         """Returns `judged` in eval mode, its parameters frozen."""
         self._validated.refresh()
-        largest = self.recipe.micro_batch or self.recipe.batch_size
-        return self._precise(in_few_sizes(self._validated.network, largest, self.processes.device))
+        return self._judge
 
     def tensors(self) -> dict[str, Tensor]:
         """Returns all tensors that training goes on from."""

@@ -99,12 +99,12 @@ def throughput(
             "bare loop, C++": lambda: report_of(bare_loop, "--images", len(x), "--repeats", 2, *common)["images_per_second"],
             "harness_eval score": score,
             "bare loop, Python": lambda: python_loop(model, x, options.threads),
-            "the same score in Python": lambda: python_score(model, bundle, options.threads),
+            "the cross-check's score, Python": lambda: python_score(model, bundle, options.threads),
         },
         options.rounds,
     )
     rates["its 8-bit images, which are packed"] = [rate_of(report["conditions"], EIGHT_BIT) for report in reports]
-    yardsticks = [rates[name] for name in ("bare loop, C++", "bare loop, Python", "the same score in Python")]
+    yardsticks = [rates[name] for name in ("bare loop, C++", "bare loop, Python", "the cross-check's score, Python")]
     rows = [[name, f"{median(found):.1f}", *(percent(found, other) for other in yardsticks)] for name, found in rates.items()]
     worst = max(row["logit_diff"]["p99"] for row in reports[-1]["conditions"])
     flips = sum(row["flips_outside_margin"] for row in reports[-1]["conditions"])

@@ -1,10 +1,12 @@
 """Images a second, forward and backward to the image: the bare network in every form, and the harness in a whole attack."""
 
 import argparse
+import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from harness.attacks.base import ATTACKS
 from harness.console import show_table
 from harness.evaluation.batches import batch_size_for
 from harness.evaluation.protocol import sweep
+from harness.memory import reused_memory
 from harness.models.inference import Inference
 from harness.precision import full_float32
 from harness.threat import ThreatModel
@@ -28,7 +31,7 @@ Network = Callable[[Tensor], Tensor]
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the counts of this part."""
     group = parser.add_argument_group("passes")
-    group.add_argument("--passes", type=int, default=5, help="passes of each bare network, after one that warms up")
+    group.add_argument("--passes", type=int, default=5, help="passes of each bare network, after two that warm up")
     group.add_argument("--compile", action="store_true", help="measure compiled networks too, which takes minutes first")
 
 
@@ -47,19 +50,19 @@ def show_passes(options: argparse.Namespace) -> None:
 
 
 def _bare(network: nn.Module, x: Tensor, y: Tensor, options: argparse.Namespace) -> Iterator[tuple[str, float]]:
-    network = network.eval().requires_grad_(False)
+    network = copy.deepcopy(network).eval().requires_grad_(False)
     plain: AbstractContextManager[object] = nullcontext()
     low = torch.autocast(x.device.type, dtype=torch.bfloat16)
     last = x.contiguous(memory_format=torch.channels_last)
-    with full_float32():
+    with full_float32(), reused_memory():  # as around a sweep
         yield "float32", _rate(network, x, y, plain, options.passes)
         network = network.to(memory_format=torch.channels_last)
         yield "float32, channels last", _rate(network, last, y, plain, options.passes)
         if options.compile:
             yield "float32, channels last, compiled", _rate(torch.compile(network), last, y, plain, options.passes)
     if x.device.type == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-        yield "TF32, channels last", _rate(network, last, y, plain, options.passes)
+        with patch.object(torch.backends.cudnn, "allow_tf32", True):
+            yield "TF32 in convolutions, channels last", _rate(network, last, y, plain, options.passes)
     yield "bfloat16, channels last", _rate(network, last, y, low, options.passes)
     if options.compile:
         yield "bfloat16, channels last, compiled", _rate(torch.compile(network), last, y, low, options.passes)

@@ -87,9 +87,46 @@ def test_compiler_that_fails_later_is_given_up_for_good_and_said_once(caplog: py
     assert [record.getMessage() for record in caplog.records] == [LINE]
 
 
+class Backwards(torch.autograd.Function):
+    """A compiled network whose backward pass fails for batches of two."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.shape = x.shape
+        return first_pixels(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        if ctx.shape[0] == 2:
+            raise RuntimeError("no working C++ compiler")
+        whole = gradient.new_zeros(ctx.shape).flatten(1)
+        whole[:, :CLASSES] = gradient
+        return whole.view(ctx.shape)
+
+
+def test_backward_pass_that_fails_at_a_new_size_is_found_before_an_attack_needs_it(caplog: pytest.LogCaptureFixture) -> None:
+    padded = Padded(Backwards.apply, first_pixels, largest=4)
+    for count, works in ((4, True), (2, False)):
+        leaf = images(count).requires_grad_()
+        torch.autograd.grad(padded(leaf).sum(), leaf)
+        assert padded.works is works
+    assert [record.getMessage() for record in caplog.records] == [LINE]
+
+
+def test_memory_that_runs_out_is_no_fault_of_the_compiler() -> None:
+    def full(x: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("no memory")
+
+    padded = Padded(full, lambda _: pytest.fail("tried again"))
+    with pytest.raises(torch.OutOfMemoryError):
+        padded(images(2))
+    assert padded.works
+
+
 def test_fault_of_the_network_itself_is_no_fault_of_the_compiler(caplog: pytest.LogCaptureFixture) -> None:
     def refusing(x: Tensor) -> Tensor:
         raise ValueError("too small")
 
     with pytest.raises(ValueError, match="too small"):
         Padded(refusing, refusing)(images(2))
+    assert not caplog.records

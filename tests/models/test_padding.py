@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation import protocol
-from harness.models.padding import FewSizes, filled_up, halvings, in_few_sizes
+from harness.models.inference import AS_GIVEN, Inference
+from harness.models.padding import FewSizes, filled_up, halvings, in_few_sizes, keeps_images_apart
 from harness.threat import ThreatModel
 from tests.attacks.nets import conv_net, images
 from tests.attacks.test_contract import _small
@@ -57,19 +58,35 @@ def test_no_images_give_no_logits() -> None:
     assert FewSizes(nn.Flatten(), 4)(torch.rand(0, 3, 2, 2)).shape == (0, 12)
 
 
-def test_only_gpus_get_few_sizes() -> None:
+def test_cpus_get_the_network_as_it_is() -> None:
     network = conv_net()
-    assert in_few_sizes(network, 8, torch.device("cpu")) is network
-    assert isinstance(in_few_sizes(network, 8, torch.device("cuda")), FewSizes)
+    assert in_few_sizes(network, torch.rand(2, 3, 8, 8), 8) is network
 
 
-def test_sweep_in_few_sizes_finds_what_the_bare_network_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+class Whole(nn.Module):
+    """Looks at the whole batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1)[:, :4] - x.flatten(1)[:, :4].mean(dim=0)
+
+
+def test_network_that_looks_at_the_whole_batch_does_not_keep_images_apart() -> None:
+    probe = images(2, low=0.0, high=1.0)
+    assert keeps_images_apart(conv_net().eval(), probe)
+    assert not keeps_images_apart(Whole(), probe)
+
+
+@pytest.mark.parametrize("inference", [Inference(), AS_GIVEN])
+def test_sweep_in_few_sizes_finds_and_counts_what_the_bare_network_does(
+    inference: Inference, monkeypatch: pytest.MonkeyPatch
+) -> None:
     network, threats = conv_net().eval(), [ThreatModel(eps="4/255"), ThreatModel(eps="24/255")]
     x = images(23, low=0.0, high=1.0)
     split = TensorSplit(x, network(x).argmax(dim=1))
-    bare = protocol.sweep(network, split, _small("pgd"), threat_models=threats, batch_size=10)
-    monkeypatch.setattr(protocol, "in_few_sizes", lambda network, largest, _: FewSizes(network, largest))
-    few = protocol.sweep(network, split, _small("pgd"), threat_models=threats, batch_size=10)
+    options = {"threat_models": threats, "batch_size": 10, "inference": inference}
+    bare = protocol.sweep(network, split, _small("pgd"), **options)
+    monkeypatch.setattr(protocol, "in_few_sizes", lambda network, _, largest: FewSizes(network, largest).eval())
+    few = protocol.sweep(network, split, _small("pgd"), **options)
     assert any(condition.fooled.any() for condition in bare.conditions)
     for one, other in zip(bare.conditions, few.conditions, strict=True):
         assert (one.fooled == other.fooled).all()
