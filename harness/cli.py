@@ -3,34 +3,23 @@
 Verbs import what they need when they run, so that `harness --help` answers at once.
 """
 
-import errno
 import signal
 import sys
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from harness import console
-from harness.errors import DataError, HarnessError, ModelError, SuiteError, naming
+from harness.cli_deployment import crosscheck, export
+from harness.cli_options import DeviceOption, OutOption, SetOption, StoreOption, SuiteArgument
+from harness.errors import DataError, ModelError, SuiteError, naming
+from harness.exit_codes import CHECK_FAILED, exit_code
 
-BAD_INPUT = 2
-CHECK_FAILED = 1
-UNEXPECTED = 70
-"""An error that is no HarnessError: EX_SOFTWARE of sysexits.h."""
-USERS_TO_SOLVE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR})
-"""Errors of the operating system that are no defect: a file that may not be read, a name that is too long."""
 NOTHING_FINISHED = "nothing finished, so the earlier results in {} stay as they are"
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-
-SuiteArgument = Annotated[str, typer.Argument(metavar="SUITE", help="Name of a shipped suite, or the path of a .yaml file.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a field of the suite; repeatable.")]
-OutOption = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the results [results/<suite>].")]
-StoreOption = Annotated[Path | None, typer.Option("--store", metavar="DIR", help="Finished steps [results/.store].")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")]
 
 
 @app.callback()
@@ -145,80 +134,8 @@ def leaderboard(
     console.stdout.print(str(out))
 
 
-@app.command()
-def export(
-    suite: SuiteArgument,
-    model: Annotated[str, typer.Option("--model", metavar="NAME", help="A model's label; poisoned: label@poison@rate.")],
-    file_format: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help="pth, h5, safetensors, onnx, deploy, int8 or fp16.")
-    ],
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="[results/<suite>/models/<model>.<ending>]")] = None,
-    overrides: SetOption = None,
-    store: StoreOption = None,
-) -> None:
-    """Write one file of a trained model; ONNX files are first compared with PyTorch. Trains nothing.
-
-    A model trained on poisoned data is named label@poison@rate, for example baseline@backdoor@0.05.
-
-    onnx: float images (N, 3, R, R) in [0,1] to logits. deploy: uint8 pixels (N, H, W, 3) of any size to
-    probabilities, with resize, normalisation and softmax inside. int8, fp16: onnx in smaller numbers.
-    pth: the network's state dict. h5: weights, class names, preprocessing and training summary.
-    """
-    from harness.deployment import export as export_file
-    from harness.suite_files import load_suite
-
-    loaded = load_suite(suite, overrides or ())
-    path = export_file(loaded, model, file_format, out=out, store=store, progress=console.progress_display())
-    console.stdout.print(str(path))
-
-
-@app.command()
-def crosscheck(
-    suite: Annotated[str | None, typer.Argument(metavar="[SUITE]", help="As elsewhere; left out with --bundle.")] = None,
-    onnx: Annotated[
-        Path | None, typer.Option("--onnx", metavar="FILE", help="Score this file instead of the suite's own models.")
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", metavar="NAME", help="With --onnx: whose images [those of its own model]."),
-    ] = None,
-    bundle: Annotated[
-        Path | None, typer.Option("--bundle", metavar="FILE", help="With --onnx: these stored images; takes the suite's place.")
-    ] = None,
-    judge: Annotated[
-        str, typer.Option("--judge", metavar="WHEN", help="With --onnx: expect the images' own logits: auto, always or never.")
-    ] = "auto",
-    overrides: SetOption = None,
-    store: StoreOption = None,
-    out: OutOption = None,
-    device: DeviceOption = "auto",
-) -> None:
-    """Score the same stored images in PyTorch and in ONNX Runtime, Python and C++; exit 1 where they disagree."""
-    from harness.crossruntime.run import crosscheck as check_suite
-    from harness.crossruntime.run import crosscheck_bundle, crosscheck_file, expect_judge
-    from harness.crossruntime.table import SUMMARY_COLUMNS, disagreements_of, summary_of
-    from harness.suite_files import load_suite
-
-    if onnx is None and (given := "--model" if model else "--bundle" if bundle else "--judge" if judge != "auto" else ""):
-        raise HarnessError(f"{given}: expected together with --onnx FILE, got it alone")
-    when, progress = expect_judge(judge), console.progress_display()
-    if suite is None and bundle is not None and onnx is not None and not (model or overrides):
-        found, title = crosscheck_bundle(bundle, onnx, judge=when, out=out, progress=progress), bundle.name
-    elif suite is None or bundle is not None:
-        raise HarnessError("crosscheck: expected SUITE, or --bundle FILE without SUITE, --model and --set")
-    elif onnx is None:
-        loaded = load_suite(suite, overrides or ())
-        found, title = check_suite(loaded, out=out, store=store, device=device, progress=progress), loaded.name
-    else:
-        loaded = load_suite(suite, overrides or ())
-        title = loaded.name
-        found = crosscheck_file(loaded, onnx, model=model, judge=when, out=out, store=store, device=device, progress=progress)
-    console.show_table(f"{title}: runtimes", SUMMARY_COLUMNS, summary_of(found.table))
-    notes = [f"images of {label}: {path}" for label, path in found.bundles.items()] + found.note.splitlines()
-    for line in (*found.failures, *disagreements_of(found.table), *notes, str(found.path)):
-        console.stdout.print(line, markup=False)
-    if not found.agrees:
-        raise typer.Exit(CHECK_FAILED)
+app.command()(export)  # here, as `harness --help` lists verbs in this order
+app.command()(crosscheck)
 
 
 @app.command()
@@ -294,33 +211,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, _stop)
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
-    code = _exit_code(lambda: app(["--debug", *[word for word in given if word != "--debug"]] if debug else given), debug=debug)
+    code = exit_code(lambda: app(["--debug", *[word for word in given if word != "--debug"]] if debug else given), debug=debug)
     sys.exit(code)
 
 
 def _stop(*_: object) -> None:
     raise KeyboardInterrupt
-
-
-def _exit_code(call: Callable[[], Any], *, debug: bool) -> int:
-    try:
-        call()
-    except HarnessError as error:
-        if debug:
-            traceback.print_exc()
-        console.stderr.print(f"harness: {error}", markup=False)
-        return BAD_INPUT
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else BAD_INPUT
-    except Exception as error:  # the last boundary: a defect of the harness or of a plug-in
-        if debug:
-            traceback.print_exc()
-        if isinstance(error, OSError) and error.errno in USERS_TO_SOLVE:
-            console.stderr.print(f"harness: {error.filename}: expected a usable path, found {error.strerror}", markup=False)
-            return BAD_INPUT
-        console.stderr.print(f"harness: unexpected {type(error).__name__}: {error}; --debug shows where", markup=False)
-        return UNEXPECTED
-    except KeyboardInterrupt:
-        console.stderr.print("harness: stopped")
-        return 130
-    return 0

@@ -1,7 +1,6 @@
 """Suites: which models, attacks and budgets make up a grid, and what a run is expected to find."""
 
-from collections.abc import Iterable, Iterator
-from fractions import Fraction
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
@@ -9,7 +8,6 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from harness.corruptions.base import CORRUPTIONS, Corruption
 from harness.datasets.base import DATASETS, Dataset
 from harness.entries import (
-    RESERVED,
     ArchitectureField,
     AttackEntry,
     CrosscheckEntry,
@@ -27,8 +25,8 @@ from harness.errors import ModelError, SuiteError, naming
 from harness.evaluation.protocol import Protocol
 from harness.models.base import Architecture
 from harness.spec import Spec
+from harness.suite_checks import check_parts
 from harness.threat import Norm, ThreatModel
-from harness.training.adversarial import AdversarialRecipe
 
 
 class Variant(NamedTuple):
@@ -98,30 +96,8 @@ class Suite(Spec):
     """What a run is expected to find."""
 
     @model_validator(mode="after")
-    def _references_resolve(self) -> Self:
-        for label in self.models:
-            self.architecture_of(label)
-            self._check_warm_start(label)
-            self._check_teacher(label)
-            self._check_training_images(label)
-            for poison in self.models[label].poisons or ():
-                _expect_one_of(poison, self.poisons, f"models.{label}.poisons")
-        for label in self.detectors:
-            self._check_detector(label)
-        self._check_labels()
-        seen: dict[str, str] = {}
-        for label, entry in self.attacks.items():
-            for model in entry.models or ():
-                _expect_one_of(model, self.models, f"attacks.{label}.models")
-            self.threat_models(label)
-            twin = seen.setdefault(entry.model_dump_json(), label)
-            if twin != label:
-                raise ValueError(f"attacks.{label}: expected an attack of its own, got the same as attacks.{twin}")
-        for number, transfer in enumerate(self.transfer):
-            self._check_transfer(transfer, f"transfer.{number}")
-        for number, expectation in enumerate(self.expectations):
-            self._check_expectation(number, expectation)
-        self._check_crosscheck()
+    def _parts_fit(self) -> Self:
+        check_parts(self)
         return self
 
     def variants(self) -> tuple[Variant, ...]:
@@ -228,90 +204,6 @@ class Suite(Spec):
         for where, architecture in {"architecture": self.architecture, **own}.items():
             if architecture is not None:
                 yield where, architecture
-
-    def _check_warm_start(self, label: str) -> None:
-        chain = [label]
-        while (parent := self.models[chain[-1]].warm_start) is not None:
-            where = f"models.{chain[-1]}.warm_start"
-            _expect_one_of(parent, self.models, where)
-            if parent in chain:
-                raise ValueError(f"{where}: expected a chain that ends, got {' -> '.join([*chain, parent])}")
-            if self.architecture_of(parent).structure() != self.architecture_of(label).structure():
-                raise ValueError(f"{where}: expected a model of the same architecture and arguments, got {parent}'s")
-            chain.append(parent)
-
-    def _check_teacher(self, label: str) -> None:
-        entry = self.models[label]
-        if entry.warm_start is None and isinstance(entry.recipe, AdversarialRecipe) and entry.recipe.distil:
-            where = f"models.{label}.recipe.distil"
-            raise ValueError(f"{where}: expected a warm_start beside it, whose model is the teacher, got none")
-
-    def _check_training_images(self, label: str) -> None:
-        recipe, where = self.models[label].recipe, f"models.{label}.recipe"
-        if recipe.validation == "learned" and self.poisons_of(label):
-            expected = "expected held_out for a model with poisons, whose rates are shares of the training split"
-            raise ValueError(f"{where}.validation: {expected}, got learned")
-        if recipe.progressive is not None and recipe.progressive.resolution >= (full := self.dataset.resolution):
-            expected = f"expected fewer pixels than the data set's {full}"
-            raise ValueError(f"{where}.progressive.resolution: {expected}, got {recipe.progressive.resolution}")
-
-    def _check_labels(self) -> None:
-        taken = [f"{family}.{label}" for family in ("attacks", "folders") for label in RESERVED if label in getattr(self, family)]
-        if taken:
-            raise ValueError(f"{taken[0]}: expected another label, as the tables use {' and '.join(RESERVED)} themselves")
-
-    def _check_detector(self, label: str) -> None:
-        for model in self.models_of(label):
-            _expect_one_of(model, self.models, f"detectors.{label}.models")
-            if not self.poisons_of(model):
-                raise ValueError(f"detectors.{label}.models: expected models with poisons to detect, got {model!r} without any")
-        offered = {poison for model in self.models_of(label) for poison in self.poisons_of(model)}
-        for poison in self.detectors[label].retrain_for or ():
-            _expect_one_of(poison, sorted(offered), f"detectors.{label}.retrain_for")
-
-    def _check_crosscheck(self) -> None:
-        entry, where = self.crosscheck, "crosscheck"
-        for label in entry.models or ():
-            _expect_one_of(label, self.models, f"{where}.models")
-        for label in entry.attacks or ():
-            _expect_one_of(label, self.attacks, f"{where}.attacks")
-        for label in entry.corruptions:
-            _expect_one_of(label, self.corruptions, f"{where}.corruptions")
-        offered = {severity for label in entry.corruptions for severity in self.corruptions[label].severities}
-        for severity in entry.severities or ():
-            _expect_one_of(str(severity), sorted(map(str, offered)), f"{where}.severities")
-        budgets = {str(threat.eps) for label in entry.attacks or self.attacks for threat in self.threat_models(label)}
-        for eps in entry.eps or ():
-            _expect_one_of(str(eps), sorted(budgets), f"{where}.eps")
-
-    def _check_expectation(self, number: int, expectation: ExpectationEntry) -> None:
-        where = f"expectations.{number}"
-        _expect_one_of(expectation.model, self.models, f"{where}.model")
-        if expectation.above is not None:
-            _expect_one_of(expectation.above, self.models, f"{where}.above")
-        if expectation.attack is not None and expectation.eps is not None:
-            self._check_budget(expectation.attack, expectation.eps, where)
-        if expectation.poison is not None:
-            _expect_one_of(expectation.poison, self.poisons_of(expectation.model), f"{where}.poison")
-            poison = self.poisons[expectation.poison]
-            _expect_one_of(str(expectation.rate), map(str, poison.rates), f"{where}.rate")
-            offered = ["clean", *["trigger"] * poison.plugin.HAS_TRIGGER, *["target"] * poison.plugin.is_targeted]
-            _expect_one_of(expectation.condition, offered, f"{where}.condition")
-
-    def _check_transfer(self, transfer: TransferEntry, where: str) -> None:
-        self._check_budget(transfer.attack, transfer.eps, where)
-        if (target := self.attacks[transfer.attack].target_class) is not None:
-            expected = "expected an untargeted attack, as the matrix counts any wrong class"
-            raise ValueError(f"{where}.attack: {expected}, got {transfer.attack!r}, which aims at {target}")
-
-    def _check_budget(self, attack: str, eps: Fraction, where: str) -> None:
-        _expect_one_of(attack, self.attacks, f"{where}.attack")
-        _expect_one_of(str(eps), [str(threat.eps) for threat in self.threat_models(attack)], f"{where}.eps")
-
-
-def _expect_one_of(value: str, known: Iterable[str], where: str) -> None:
-    if value not in (names := list(known)):
-        raise ValueError(f"{where}: expected one of {', '.join(names)}, got {value!r}")
 
 
 def suite_json(suite: Suite) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from harness.errors import StepFailed
 from harness.evaluation.protocol import evaluate_clean
 from harness.images import ImageSplit
 from harness.models.classifier import Classifier
+from harness.outcome_files import save_outcome
 from harness.poisoning.base import Poison
 from harness.poisoning.splits import Selection
-from harness.records import Outcome, save_outcome
+from harness.records import Outcome
 from harness.seeds import seed_of
 from harness.spec import digest_of
 from harness.steps.base import Context, Examples, ModelStep, Step

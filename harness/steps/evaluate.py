@@ -11,7 +11,8 @@ from harness.evaluation.ledger import Keep
 from harness.evaluation.protocol import evaluate_clean, sweep
 from harness.images import ImageSplit
 from harness.models.inference import Inference
-from harness.records import Outcome, load_outcome, save_outcome
+from harness.outcome_files import load_outcome, save_outcome
+from harness.records import Outcome
 from harness.seeds import seed_of
 from harness.steps.base import Context, Examples, ModelStep, Step
 from harness.threat import ThreatModel

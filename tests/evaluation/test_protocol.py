@@ -18,7 +18,7 @@ from harness.evaluation.findings import Finding
 from harness.evaluation.flows import batch_seed
 from harness.evaluation.protocol import evaluate_clean, sweep
 from harness.models.inference import AS_GIVEN, Inference
-from harness.records import load_outcome, save_outcome
+from harness.outcome_files import load_outcome, save_outcome
 from harness.seeds import global_seed
 from harness.threat import ThreatModel
 from tests.attacks.nets import attack_of, threat

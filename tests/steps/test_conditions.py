@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.evaluation import protocol
-from harness.records import load_outcome
+from harness.outcome_files import load_outcome
 from harness.steps.base import Step
 from harness.steps.conditions import Corrupted, Trigger
 from harness.steps.evaluate import OUTCOME, Evaluate
