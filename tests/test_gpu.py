@@ -106,7 +106,9 @@ def test_processes_share_the_gpu_and_give_the_same_clean_accuracy(folder: Path, 
 def test_exported_model_agrees_with_the_one_that_was_measured_on_the_gpu(folder: Path, everything: RunSummary) -> None:
     assert not everything.failures
     summary = crosscheck(load_suite(folder / "everything.yaml"), out=folder / "out", store=folder / "store", device="cuda")
-    assert summary.agrees
+    judged = summary.table.query("precision == 'float32'")["agrees"].dropna()
+    assert len(judged)
+    assert judged.all()
 
 
 @pytest.mark.parametrize(("name", "norm", "targeted"), CASES)
