@@ -22,13 +22,13 @@ from harness.steps.conditions import FromFolder
 from harness.steps.train import Train
 from harness.suite import Suite
 from harness.suite_files import load_suite
+from tests.nets import ON_DIGITS
 
 CLASSES = ("7", "3")
 EACH = 12
-SUITE = """
-name: mine
-dataset: {name: digits, resolution: 16}
-architecture: {name: factory, factory: "tests.nets:small_convnet", mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
+SUITE = (
+    f"name: mine{ON_DIGITS}"
+    + """
 models:
   baseline: {recipe: {name: standard, epochs: 1, batch_size: 64}}
 threat_model: {norm: Linf, eps: [4/255]}
@@ -38,6 +38,7 @@ folders: {street: {root: "${STREET}"}}
 evaluation: {limit: 40}
 crosscheck: {limit: 10, attacks: []}
 """
+)
 
 Load = Callable[[Path], Suite]
 

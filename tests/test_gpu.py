@@ -22,14 +22,14 @@ from harness.runner import RunSummary, run
 from harness.threat import Norm, ThreatModel
 from tests.attacks.nets import CLASSES, conv_net, images
 from tests.attacks.test_contract import BUDGETS, CASES, _small
+from tests.nets import ON_DIGITS
 from tests.training.cases import classifier, digits, same_state
 
 pytestmark = pytest.mark.gpu
 CUDA = torch.device("cuda")
-SUITE = """
-name: everything
-dataset: {name: digits, resolution: 16}
-architecture: {name: factory, factory: "tests.nets:small_convnet", mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
+SUITE = (
+    f"name: everything{ON_DIGITS}"
+    + """
 models:
   baseline: {recipe: {name: standard, epochs: 3, batch_size: 64}}
   pgd:
@@ -67,6 +67,7 @@ crosscheck: {models: [baseline], attacks: [pgd], limit: 40}
 evaluation: {limit: 60}
 folders: {own: {root: "${HARNESS_TEST_FOLDER}"}}
 """
+)
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,11 @@ from harness.steps.evaluate import Sweep
 from harness.steps.train import Train
 from harness.suite import Suite
 from harness.suite_files import load_suite
+from tests.nets import ON_DIGITS
 
-TINY = """
-name: tiny
-dataset: {name: digits, resolution: 16}
-architecture: {name: factory, factory: "tests.nets:small_convnet", mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
+TINY = (
+    f"name: tiny{ON_DIGITS}"
+    + """
 models:
   baseline: {recipe: {name: standard, epochs: 2, batch_size: 64}}
   hardened: {recipe: {name: pgd, eps: 16/255, steps: 2, epochs: 1, batch_size: 64}, warm_start: baseline}
@@ -31,6 +31,7 @@ evaluation: {limit: 60}
 expectations:
   - {model: baseline, metric: clean_accuracy, at_least: 0.3}
 """
+)
 
 
 @pytest.fixture(scope="module")

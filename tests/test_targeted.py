@@ -15,11 +15,11 @@ from harness.runner import run
 from harness.steps.evaluate import Sweep
 from harness.suite import Suite
 from harness.suite_files import load_suite
+from tests.nets import ON_DIGITS
 
-TINY = """
-name: aimed
-dataset: {name: digits, resolution: 16}
-architecture: {name: factory, factory: "tests.nets:small_convnet", mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
+TINY = (
+    f"name: aimed{ON_DIGITS}"
+    + """
 models:
   baseline: {recipe: {name: standard, epochs: 2, batch_size: 64}}
 threat_model: {norm: Linf, eps: [16/255, 64/255]}
@@ -30,6 +30,7 @@ evaluation: {limit: 60}
 expectations:
   - {model: baseline, attack: to_three, eps: 64/255, metric: attack_success_rate, at_least: 0.01}
 """
+)
 
 
 def aimed(folder: Path, *overrides: str) -> Suite:

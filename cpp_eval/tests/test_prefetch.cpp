@@ -13,6 +13,14 @@ struct Numbered {
     std::vector<int> buffer;
 };
 
+// Makes `count` items, each with a buffer.
+auto buffered(int count) {
+    return [count, next = 0](Numbered& item) mutable {
+        item.buffer.resize(10);
+        return ++next <= count;
+    };
+}
+
 }  // namespace
 
 TEST_CASE("items come in order, each once") {
@@ -29,24 +37,14 @@ TEST_CASE("items come in order, each once") {
 
 TEST_CASE("buffers are recycled: memory does not grow with the number of items") {
     std::set<const int*> seen;
-    int next = 0;
-    const auto produce = [&next](Numbered& item) {
-        item.buffer.resize(10);
-        return ++next <= 50;
-    };
-    Prefetcher<Numbered> items(produce, 2);
+    Prefetcher<Numbered> items(buffered(50), 2);
     while (const Numbered* item = items.next()) seen.insert(item->buffer.data());
     CHECK(seen.size() <= 3);
 }
 
 TEST_CASE("buffers are used in turns: memory is taken by the first items, not whenever one is early") {
     std::vector<const int*> seen;
-    int next = 0;
-    const auto produce = [&next](Numbered& item) {
-        item.buffer.resize(10);
-        return ++next <= 9;
-    };
-    Prefetcher<Numbered> items(produce, 2);
+    Prefetcher<Numbered> items(buffered(9), 2);
     while (const Numbered* item = items.next()) seen.push_back(item->buffer.data());
     REQUIRE(seen.size() == 9);
     CHECK(std::set<const int*>(seen.begin(), seen.begin() + 3).size() == 3);

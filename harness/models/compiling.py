@@ -1,17 +1,14 @@
 """torch.compile where it works, the plain network and one line of explanation where it does not."""
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from harness.models.padding import filled_up
+from harness.models.network import Network
+from harness.models.padding import filled_up, halvings
 from harness.seeds import global_seed
-
-Network = Callable[[Tensor], Tensor]
-"""Images (N, 3, H, W) to logits (N, K)."""
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +48,10 @@ def _trial(candidate: Network, network: nn.Module, example: Tensor) -> None:
     torch.autograd.grad(candidate(x).float().sum(), weights or [x], allow_unused=True)
 
 
+SIZES = 3
+"""Sizes of batches that a network is compiled for."""
+
+
 class Padded:
     """Calls a compiled network with batches of few sizes: the largest one, its half and its quarter.
 
@@ -61,14 +62,11 @@ class Padded:
         network: The compiled network.
         plain: The same network as it is.
         largest: Images of a full batch; a larger one moves all three sizes.
-        layout: Memory format of the images; another one would be compiled anew.
     """
 
-    def __init__(
-        self, network: Network, plain: Network, *, largest: int = 1, layout: torch.memory_format = torch.contiguous_format
-    ) -> None:
+    def __init__(self, network: Network, plain: Network, *, largest: int = 1) -> None:
         """See the class."""
-        self.network, self.plain, self.largest, self.layout = network, plain, largest, layout
+        self.network, self.plain, self.largest = network, plain, largest
         self.works = True
         self._tried: set[int] = set()
 
@@ -77,8 +75,7 @@ class Padded:
         if not self.works:
             return self.plain(x)
         self.largest = max(self.largest, len(x))
-        sizes = (max(1, self.largest // 4), max(1, self.largest // 2), self.largest)
-        filled = filled_up(x, sizes).contiguous(memory_format=self.layout)
+        filled = filled_up(x, halvings(self.largest)[-SIZES:])
         try:
             self._try_backward(filled)
             return self.network(filled)[: len(x)]

@@ -37,7 +37,7 @@ class Inference(Spec):
     fold_batchnorm: bool = True
     """Multiply BatchNorm into the convolution before it, where that changes nothing."""
     compile: bool = False
-    """Compile with torch.compile; batches are padded to at most three sizes, each compiled once."""
+    """Compile with torch.compile; batches are padded to at most three sizes, each compiled when it is first met."""
     precision: NumberFormat = "float32"
     """Number format of the products and convolutions in the passes of attacks: bfloat16 by autocast."""
 
@@ -96,7 +96,7 @@ class Form(nn.Module):
         if network is self.network:
             return self
         form = Form(self.network, self.inference)
-        form.padded = Padded(network, self.network, largest=largest, layout=self.memory_format)
+        form.padded = Padded(network, self.network, largest=largest)
         with torch.enable_grad():  # without gradients it would be compiled anew
             logits = form(batch.requires_grad_()).detach()
         return form.eval() if self.agrees(logits, self(image).detach().expand_as(logits), what="compiled") else self

@@ -60,11 +60,12 @@ class FewSizes(nn.Module):
 
 @torch.no_grad()
 def keeps_images_apart(network: nn.Module, probe: Tensor) -> bool:
-    """Returns whether filling does not change the logits of images (n, C, H, W), up to rounding.
+    """Returns whether other images in the batch change nothing about the logits of images (n, C, H, W), up to rounding.
 
-    It does where a network looks at the whole batch, or draws random numbers.
+    They do where a network looks at the whole batch, or draws random numbers. The others are the negatives of the probe,
+    as copies would not move a mean.
     """
-    wanted, found = network(probe), network(filled_up(probe, (2 * len(probe) + 1,)))[: len(probe)]
+    wanted, found = network(probe), network(torch.cat([probe, 1 - probe]))[: len(probe)]
     return bool((found - wanted).abs().max() <= TOLERANCE * wanted.abs().max())
 
 

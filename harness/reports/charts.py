@@ -114,10 +114,8 @@ def _robustness_chart(rows: pd.DataFrame, norm: str, palette: dict[str, int], *,
     first = rows.iloc[0].to_dict()
     target = f" towards {first['target_class']}" if is_targeted(first) else ""
     names, label, second_axis = _eps_axis(sorted(rows["eps"].unique()), norm)
-    title, y_label = (
-        f"{attack_title(str(first['attack']))}{target}, {norm}",
-        f"robust accuracy{target and ' against this target'}",
-    )
+    title = f"{attack_title(str(first['attack']))}{target}, {norm}"
+    y_label = "robust accuracy against this target" if target else "robust accuracy"
     return Chart(name, title, label, y_label, tuple(series), names, second_axis=second_axis)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from harness.errors import HarnessError, StoreError
 from harness.records import CELL_COLUMNS, SCHEMA_VERSION
-from harness.reports.names import TEXT_COLUMNS, is_missing, with_whole_numbers
+from harness.reports.names import TEXT_COLUMNS, is_missing, with_column_types
 from harness.store import read_json
 
 MATCHED = (
@@ -144,12 +144,12 @@ class Results:
             raise HarnessError(f"{path}: expected a table of a run, found {error}") from error
         if absent := [column for column in required if column not in table]:
             raise HarnessError(f"{path}: expected the columns {', '.join(absent)}, found none of that name")
-        return with_whole_numbers(table)
+        return with_column_types(table)
 
 
 def _with(columns: tuple[str, ...], table: pd.DataFrame) -> pd.DataFrame:
     """Returns a table with columns that it may lack, which are then empty."""
-    return with_whole_numbers(table.reindex(columns=[*table, *(name for name in columns if name not in table)]))
+    return with_column_types(table.reindex(columns=[*table, *(name for name in columns if name not in table)]))
 
 
 def load_results(folder: Path | str) -> Results:

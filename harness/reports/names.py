@@ -43,7 +43,7 @@ def is_missing(value: object) -> bool:
     return bool(pd.isna(value))  # type: ignore[call-overload]
 
 
-def with_whole_numbers(table: pd.DataFrame) -> pd.DataFrame:
+def with_column_types(table: pd.DataFrame) -> pd.DataFrame:
     """Returns a table whose whole numbers stay whole, and truth values true or false, where some are missing."""
     return table.astype({name: "boolean" if name in TRUTH_VALUES else "Int64" for name in TYPED if name in table})
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from harness.metrics import share, wilson_interval
 from harness.records import Cell, CellResult, DetectionResult, PoisonedSet, RunRecord
-from harness.reports.names import MODEL_COLUMNS, cell_fields, with_whole_numbers
+from harness.reports.names import MODEL_COLUMNS, cell_fields, with_column_types
 from harness.reports.scores import ScoredCell, scored
 
 POISON_COLUMNS = (
@@ -63,7 +63,7 @@ def poisons_table(record: RunRecord, found: Iterable[tuple[CellResult, ScoredCel
 
 
 def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
-    return with_whole_numbers(pd.DataFrame(rows, columns=list(columns)))
+    return with_column_types(pd.DataFrame(rows, columns=list(columns)))
 
 
 def _is_poisoned_clean(cell: Cell) -> bool:

@@ -13,7 +13,7 @@ from harness.errors import HarnessError
 from harness.records import CELL_COLUMNS, SCHEMA_VERSION, CellResult, RunRecord
 from harness.reports.files import staged, write_text
 from harness.reports.leaderboard import leaderboard
-from harness.reports.names import MODEL_COLUMNS, TEXT_COLUMNS, TYPED, cell_fields, unique_cell_names, with_whole_numbers
+from harness.reports.names import MODEL_COLUMNS, TEXT_COLUMNS, TYPED, cell_fields, unique_cell_names, with_column_types
 from harness.reports.poisons import poison_tables, poisons_table
 from harness.reports.scores import SCORES, ScoredCell, before_after_row, cell_row, per_class_rows, scored_cells
 from harness.reports.sweep import sweep_table
@@ -97,7 +97,7 @@ def asserted_tables(record: RunRecord) -> tuple[pd.DataFrame, pd.DataFrame]:
 def _table_of(found: list[tuple[CellResult, ScoredCell | None]]) -> pd.DataFrame:
     table = pd.DataFrame([cell_row(*pair) for pair in found], columns=list(CELL_COLUMNS))
     floats = [name for name in CELL_COLUMNS if name not in (*TEXT_COLUMNS, *TYPED)]
-    return with_whole_numbers(table.astype(dict.fromkeys(floats, float)))
+    return with_column_types(table.astype(dict.fromkeys(floats, float)))
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
@@ -123,7 +123,7 @@ def samples_table(record: RunRecord, cells: list[ScoredCell]) -> pd.DataFrame:
     Raises:
         HarnessError: if a cell was scored on another number of examples than are named.
     """
-    identity = with_whole_numbers(pd.DataFrame([_identity(cell) for cell in cells], columns=list(IDENTITY)))
+    identity = with_column_types(pd.DataFrame([_identity(cell) for cell in cells], columns=list(IDENTITY)))
     identity = identity.astype({name: "category" for name in IDENTITY if name in TEXT_COLUMNS})
     outcomes = [_outcomes(cell) for cell in cells]
     columns = {name: np.concatenate([outcome[name] for outcome in outcomes]) for name in (outcomes[0] if outcomes else ())}
@@ -166,7 +166,7 @@ def per_class_table(cells: list[ScoredCell], class_names: tuple[str, ...]) -> pd
     """Returns one row for each cell and class."""
     rows = [{**_identity(cell), **row} for cell in cells for row in per_class_rows(cell, class_names)]
     scores = ("class", "support", "precision", "recall", "f1", "roc_auc", "robust_accuracy", "attack_success_rate")
-    return with_whole_numbers(pd.DataFrame(rows, columns=[*IDENTITY, *scores]))
+    return with_column_types(pd.DataFrame(rows, columns=[*IDENTITY, *scores]))
 
 
 def before_after_table(cells: list[ScoredCell]) -> pd.DataFrame:
@@ -177,7 +177,7 @@ def before_after_table(cells: list[ScoredCell]) -> pd.DataFrame:
         if cell.result.cell.condition not in ("clean", "folder")
     ]
     scores = [f"{score}_{when}" for score in SCORES for when in ("before", "after", "difference")]
-    return with_whole_numbers(pd.DataFrame(rows, columns=[*IDENTITY, "n_examples", *scores]))
+    return with_column_types(pd.DataFrame(rows, columns=[*IDENTITY, "n_examples", *scores]))
 
 
 def history_table(histories: Mapping[str, tuple[Mapping[str, float], ...]]) -> pd.DataFrame:
@@ -189,7 +189,7 @@ def history_table(histories: Mapping[str, tuple[Mapping[str, float], ...]]) -> p
 def training_table(trainings: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """Returns one row a model: which epoch is kept and by what it was chosen, overfitting and collapse, warnings in words."""
     rows = [{"model": model, **found, "warnings": "; ".join(found["warnings"])} for model, found in trainings.items()]
-    return with_whole_numbers(pd.DataFrame(rows))
+    return with_column_types(pd.DataFrame(rows))
 
 
 def confusion_table(cell: ScoredCell, class_names: tuple[str, ...]) -> pd.DataFrame:

@@ -9,9 +9,10 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from harness.models.network import Network
 from harness.spec import LATER, Eps
 from harness.threat import LINF_HINT, Norm, ThreatModel
-from harness.training.base import Batch, Network, Objective, Recipe
+from harness.training.base import Batch, Objective, Recipe
 
 REACH = 2.5
 """Length of an attack's path in multiples of eps: Madry et al. 2018, https://arxiv.org/abs/1706.06083, section 4."""

@@ -1,7 +1,6 @@
 """What a training recipe writes: a specification, and the loss of one batch. `harness.training.loop` does the rest."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
@@ -9,11 +8,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
 
 from harness.datasets.augment import Augment
+from harness.models.network import Network
 from harness.registry import Plugin, Registry
 from harness.spec import LATER, Spec
-
-Network = Callable[[Tensor], Tensor]
-"""Images (N, 3, H, W) in [0,1] to float32 logits (N, K), whatever the precision inside."""
 
 
 class Optimiser(Spec):

@@ -5,9 +5,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from harness.models.network import Network
 from harness.threat import ThreatModel
 from harness.training.adversarial import AdversarialRecipe
-from harness.training.base import RECIPES, Network
+from harness.training.base import RECIPES
 from harness.training.inner import maximise, random_start, summed_cross_entropy
 
 REACH = 1.25

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from harness.models.network import Network
 from harness.threat import Norm, ThreatModel
-from harness.training.base import Network
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Logits (N, K) and what they are compared with, to a scalar: the sum over examples, so that none depends on another."""

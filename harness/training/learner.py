@@ -12,18 +12,16 @@ from torch.nn.utils import clip_grad_norm_
 
 from harness.models.classifier import Classifier
 from harness.models.compiling import compiled
+from harness.models.network import Network
 from harness.models.padding import in_few_sizes
 from harness.training.adversarial import AdversarialRecipe
 from harness.training.averaging import Average
 from harness.training.awp import adversarial_weights
-from harness.training.base import Batch, Network, Recipe
+from harness.training.base import Batch, Recipe
 from harness.training.optimising import learning_rate, make_optimiser, optimiser_tensors, restore_optimiser
 from harness.training.processes import Processes
 from harness.training.totals import Update
 from harness.training.twin import Twin
-
-PROBES = 2
-"""Images by which it is seen whether the network keeps the images of a batch apart."""
 
 
 class Learner:
@@ -46,7 +44,7 @@ class Learner:
         self.begin_epoch()
         self._twin = Twin(model, example)
         self._validated = self._twin if self.average is None else Twin(self.average.network, example)
-        self._judge = self._precise(in_few_sizes(self._validated.network, example[:PROBES], len(example)))
+        self._judge = self._precise(in_few_sizes(self._validated.network, example[:1], len(example)))
         live = compiled(model, example) if recipe.compile else model
         self._live = self._attacked = self._precise(live)
         if isinstance(recipe, AdversarialRecipe):

@@ -6,9 +6,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from harness.models.network import Network
 from harness.threat import ThreatModel
 from harness.training.adversarial import REACH, AdversarialRecipe
-from harness.training.base import RECIPES, Network
+from harness.training.base import RECIPES
 from harness.training.inner import maximise, random_start, summed_cross_entropy
 
 

@@ -6,7 +6,8 @@ import torch
 from pydantic import Field
 from torch.distributions import Beta
 
-from harness.training.base import RECIPES, Batch, Network, Objective, Recipe
+from harness.models.network import Network
+from harness.training.base import RECIPES, Batch, Objective, Recipe
 
 
 @RECIPES.register

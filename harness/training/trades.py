@@ -7,9 +7,10 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
+from harness.models.network import Network
 from harness.threat import ThreatModel
 from harness.training.adversarial import REACH, AdversarialRecipe
-from harness.training.base import RECIPES, Batch, Network, Objective
+from harness.training.base import RECIPES, Batch, Objective
 from harness.training.inner import maximise, random_start
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from harness.models.network import Network
 from harness.threat import ThreatModel
 from harness.training.adversarial import REACH
-from harness.training.base import Network
 from harness.training.inner import random_start, steepest, summed_cross_entropy
 from harness.training.processes import Processes
 

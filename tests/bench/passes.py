@@ -3,7 +3,7 @@
 import argparse
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from unittest.mock import patch
@@ -18,6 +18,7 @@ from harness.evaluation.batches import batch_size_for
 from harness.evaluation.protocol import sweep
 from harness.memory import reused_memory
 from harness.models.inference import Inference
+from harness.models.network import Network
 from harness.precision import full_float32
 from harness.threat import ThreatModel
 from tests.bench.subjects import Subjects, subjects
@@ -25,7 +26,6 @@ from tests.bench.subjects import Subjects, subjects
 EPS = Fraction(1, 2 * 255)
 """So little that most images of the hardened network withstand it, and every step is taken on all of them."""
 STEPS = 20
-Network = Callable[[Tensor], Tensor]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -35,21 +35,16 @@ def test_trial_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(torch.get_rng_state(), generator)
 
 
-def test_padding_calls_few_sizes_and_returns_the_rows_asked_for() -> None:
-    x = images(6)
-    sizes: list[int] = []
-
-    def network(x: Tensor) -> Tensor:
-        sizes.append(len(x))
-        return first_pixels(x)
-
-    padded = Padded(network, network)
-    for count in (6, 5, 3, 2, 1, 6):
-        assert torch.equal(padded(x[:count]), first_pixels(x[:count]))
-    assert sizes == [6, 6, 3, 3, 1, 6]
-
-
-def test_sizes_are_those_of_a_full_batch_however_small_the_first_one_is() -> None:
+@pytest.mark.parametrize(
+    ("full", "counts", "wanted"),
+    [
+        pytest.param({}, (6, 5, 3, 2, 1, 6), [6, 6, 3, 3, 1, 6], id="the largest that was met"),
+        pytest.param({"largest": 8}, (1, 3, 8, 5, 2), [2, 4, 8, 8, 2], id="a full batch, however small the first one is"),
+    ],
+)
+def test_padding_calls_few_sizes_and_returns_the_rows_asked_for(
+    full: dict[str, int], counts: tuple[int, ...], wanted: list[int]
+) -> None:
     x = images(8)
     sizes: list[int] = []
 
@@ -57,10 +52,10 @@ def test_sizes_are_those_of_a_full_batch_however_small_the_first_one_is() -> Non
         sizes.append(len(x))
         return first_pixels(x)
 
-    padded = Padded(network, network, largest=8)
-    for count in (1, 3, 8, 5, 2):
+    padded = Padded(network, network, **full)
+    for count in counts:
         assert torch.equal(padded(x[:count]), first_pixels(x[:count]))
-    assert sizes == [2, 4, 8, 8, 2]
+    assert sizes == wanted
 
 
 def test_padding_gives_no_gradient_to_the_filling() -> None:

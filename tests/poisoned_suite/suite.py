@@ -4,11 +4,11 @@ from pathlib import Path
 
 from harness.suite import Suite
 from harness.suite_files import load_suite
+from tests.nets import ON_DIGITS
 
-SUITE = """
-name: poisoned
-dataset: {name: digits, resolution: 16}
-architecture: {name: factory, factory: "tests.nets:small_convnet", mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
+SUITE = (
+    f"name: poisoned{ON_DIGITS}"
+    + """
 models:
   baseline: {recipe: {name: standard, epochs: 3, batch_size: 32, optimiser: {learning_rate: 0.01}}}
 poisons:
@@ -26,6 +26,7 @@ expectations:
   - {model: baseline, poison: backdoor, rate: 0.1, metric: clean_accuracy_drop, at_most: 0.3}
   - {model: baseline, poison: brew, rate: 0.01, condition: target, metric: attack_success_rate, at_most: 1}
 """
+)
 FLIP = "poisons.flip={name: label_flip, source_class: 4, target_class: 9, rates: [0.08]}"
 NOISE = "poisons.noise={name: label_flip, rates: [0.05]}"
 HARDENED = "models.hardened={recipe: {name: pgd, eps: 8/255, epochs: 1}, warm_start: baseline, poisons: [backdoor]}"

@@ -67,6 +67,12 @@ def test_the_mean_over_corruptions_leaves_out_severities_with_a_lost_cell(writte
     assert charts[1].series[0].y == (0.75, 0.25)
 
 
+def test_corruptions_without_a_severity_in_common_have_no_mean(written: Write) -> None:
+    cells = [corruption_result("pgd", "fog", 1, 10), corruption_result("pgd", "jpeg", 2, 20)]
+    charts = corruption_charts(written([clean_result("pgd"), *cells]))
+    assert [chart.name for chart in charts] == ["corruption__fog", "corruption__jpeg"]
+
+
 def test_the_mean_over_corruptions_is_over_common_ones(written: Write) -> None:
     rotation = corruption_result("pgd", "rotation", 1, 40, "geometry")
     both = corruption_charts(written([clean_result("pgd"), corruption_result("pgd", "fog", 1, 10), rotation], "both"))

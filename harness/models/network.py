@@ -1,0 +1,8 @@
+"""What training and attacks call: a module, its compiled form, or a function around either."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+Network = Callable[[Tensor], Tensor]
+"""Images (N, 3, H, W) in [0,1] to float32 logits (N, K), whatever the precision inside."""
