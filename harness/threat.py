@@ -1,5 +1,6 @@
 """Threat models: the one home of norms, budgets and projections."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 from fractions import Fraction
 from typing import Self
@@ -8,6 +9,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from harness.memory import cached_parts
 from harness.spec import Eps, Spec
 
 
@@ -55,8 +57,7 @@ class ThreatModel(Spec):
             x: The original images, same shape.
         """
         if self.norm is Norm.LINF:
-            low, high = _extremes(x_adv - x)
-            return torch.maximum(high, -low)
+            return largest_change(x_adv, x)
         delta = (x_adv - x).flatten(1)
         return torch.linalg.vector_norm(delta, ord=2 if self.norm is Norm.L2 else 1, dim=1, dtype=torch.float64).to(delta.dtype)
 
@@ -70,7 +71,7 @@ class ThreatModel(Spec):
     def violation_at(self, distance: Tensor, x_adv: Tensor) -> Tensor:
         """Returns the `violation` (N,) of images whose distance (N,) from their originals is known."""
         outside_ball = (distance - float(self.eps)).clamp(min=0)
-        low, high = _extremes(x_adv)
+        low, high = _extremes(part for (part,) in cached_parts(x_adv))
         worst = torch.maximum(outside_ball, torch.maximum(-low, high - 1).clamp(min=0))
         return torch.where((high - low).isfinite(), worst, torch.inf)
 
@@ -98,10 +99,20 @@ class ThreatModel(Spec):
         return (x + delta).clamp(0, 1)
 
 
-def _extremes(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the smallest and the largest value (N,) of each row of (N, ...), without a copy; NaN where one is in it."""
-    of_each = tuple(range(1, x.dim()))
-    return x.amin(of_each), x.amax(of_each)
+def largest_change(x_adv: Tensor, x: Tensor) -> Tensor:
+    """Returns the largest change (N,) of a number in each row of (N, ...); NaN where one is in it."""
+    low, high = _extremes(changed - original for changed, original in cached_parts(x_adv, x))
+    return torch.maximum(high, -low)
+
+
+def _extremes(parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Returns the smallest and the largest value (N,) of each row of all parts (n, ...); NaN where one is in it."""
+    lows, highs = [], []
+    for part in parts:
+        of_each = tuple(range(1, part.dim()))
+        lows.append(part.amin(of_each))
+        highs.append(part.amax(of_each))
+    return torch.cat(lows), torch.cat(highs)
 
 
 def _project_onto_l1_ball(delta: Tensor, eps: float) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness import memory
-from harness.memory import reused_memory
+from harness.memory import cached_parts, reused_memory
 
 SIZE = 64 << 20
 
@@ -56,3 +56,18 @@ def test_block_changes_nothing_without_glibc(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(memory, "_glibc", lambda: None)
     with reused_memory():
         assert torch.ones(4).sum() == 4
+
+
+@pytest.mark.parametrize(("numbers", "lengths"), [(1, [1] * 5), (12, [2, 2, 1]), (1000, [5])])
+def test_parts_hold_every_row_once_and_fit_the_cache(monkeypatch: pytest.MonkeyPatch, numbers: int, lengths: list[int]) -> None:
+    monkeypatch.setattr(memory, "CACHED", numbers)
+    first, second = torch.arange(30.0).view(5, 6), torch.arange(5)
+    parts = list(cached_parts(first, second))
+    assert [len(rows) for rows, _ in parts] == lengths
+    assert torch.equal(torch.cat([rows for rows, _ in parts]), first)
+    assert torch.equal(torch.cat([rows for _, rows in parts]), second)
+
+
+def test_empty_batch_is_one_empty_part() -> None:
+    ((part,),) = cached_parts(torch.zeros(0, 3, 4, 4))
+    assert part.shape == (0, 3, 4, 4)

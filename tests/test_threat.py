@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
+from harness import memory
 from harness.spec import digest_of
-from harness.threat import Norm, ThreatModel
+from harness.threat import Norm, ThreatModel, largest_change
 
 NORMS = st.sampled_from(list(Norm))
 ROUNDING = 2e-6
@@ -96,6 +97,15 @@ def test_distances_of_a_known_perturbation(norm: str, expected: float) -> None:
     x_adv = x.clone()
     x_adv[0, 0, 0, 0], x_adv[0, 0, 1, 1] = 0.3, 0.4
     assert ThreatModel(norm=norm, eps="1").distance(x_adv, x).item() == pytest.approx(expected)
+
+
+def test_distance_is_the_same_in_whatever_parts_images_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, x_adv = torch.rand(2, 5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    whole = (x_adv - x).abs().flatten(1).amax(dim=1)
+    for rows in (1, 2, 5):
+        monkeypatch.setattr(memory, "CACHED", rows * x[0].numel())
+        assert torch.equal(ThreatModel(eps="1").distance(x_adv, x), whole)
+    assert largest_change(x_adv * torch.nan, x).isnan().all()
 
 
 @given(st.fractions(0, 1, max_denominator=10**6), NORMS, st.booleans())

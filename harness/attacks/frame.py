@@ -6,7 +6,7 @@ Source: Carlini et al. 2019, "On evaluating adversarial robustness", https://arx
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,9 @@ from harness.attacks.base import Attack
 from harness.attacks.evidence import Evidence, GradientFaults, evidence_of
 from harness.attacks.watcher import TOLERANCE, AllBroken, Breaker, Goal, Shrinker, Watcher
 from harness.errors import HarnessError
-from harness.modes import evaluating, frozen_parameters, preserved_buffers
+from harness.modes import Walked, evaluating, frozen_parameters, preserved_buffers
 from harness.seeds import global_seed, seed_of
-from harness.threat import ThreatModel
+from harness.threat import ThreatModel, largest_change
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +34,6 @@ class AttackResult:
     """(N,) size of the perturbation in the threat model's norm."""
     evidence: Evidence
     """Passes, gradients and violations, for counts and sanity checks."""
-
-    def at(self, rows: Tensor) -> "AttackResult":
-        """Returns the result of the examples `rows`, a mask or positions; the evidence stays that of the whole batch."""
-        return AttackResult(self.x_adv[rows], self.logits[rows], self.fooled[rows], self.distance[rows], self.evidence)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +67,8 @@ class Victim:
     """True labels (N,), int64, or the wanted classes where the threat model is targeted."""
     form: nn.Module | None = None
     """The network in the form that attacks differentiate; the real one if not given."""
+    walked: Walked | None = None
+    """Both of them, where they are walked already for the batches of a sweep."""
 
     def __post_init__(self) -> None:
         """Checks the examples."""
@@ -90,7 +88,7 @@ class Victim:
 
     def at(self, rows: Tensor) -> "Victim":
         """Returns the same network with the examples `rows` (n,) only."""
-        return Victim(self.model, self.x[rows], self.y[rows], self.form)
+        return replace(self, x=self.x[rows], y=self.y[rows])
 
 
 def restart_seed(seed: int, restart: int) -> int:
@@ -121,18 +119,18 @@ def run_attack(
     if attack.MINIMUM_NORM and best_of_iterates:
         return within(find_nearest(attack, victim, threat_model=threat_model, seed=seed), victim, threat_model=threat_model)
     state = _State(victim.x)
-    with _guarded(victim):
+    with _guarded(victim) as networks:
         for restart in range(1 if attack.RESTARTS_INSIDE else attack.restarts):
             rows = (~state.fooled).nonzero().flatten()
             if len(rows):
                 rest = victim if len(rows) == len(victim.x) else victim.at(rows)
                 layout = victim.memory_format if threat_model.norm in attack.ANY_LAYOUT else torch.preserve_format
                 watched = _watch(rest, threat_model, layout=layout, best_of_iterates=best_of_iterates)
-                with _untouched(attack, rest):
+                with _untouched(attack, networks):
                     returned = _perturb(attack, watched, threat_model, seed=restart_seed(seed, restart))
                 state.take(rows, watched, returned, model=victim.model)
     distance = threat_model.distance(state.x_adv, victim.x)
-    return AttackResult(state.x_adv, state.known_logits(victim), state.fooled, distance, state.evidence + state.faults.evidence)
+    return AttackResult(state.x_adv, state.known_logits(), state.fooled, distance, state.evidence + state.faults.evidence)
 
 
 def find_nearest(attack: Attack, victim: Victim, *, threat_model: ThreatModel, seed: int) -> NearestResult:
@@ -151,11 +149,11 @@ def find_nearest(attack: Attack, victim: Victim, *, threat_model: ThreatModel, s
     x_adv, evidence, faults = victim.x.clone(), Evidence(), GradientFaults(victim.x)
     nearest = torch.full((len(x_adv),), torch.inf, device=x_adv.device)
     rows = torch.arange(len(x_adv), device=x_adv.device)
-    with _guarded(victim):
+    with _guarded(victim) as networks:
         for restart in range(1 if attack.RESTARTS_INSIDE else attack.restarts) if len(x_adv) else ():
             goal = Goal(victim.y, targeted=threat_model.targeted)
             watched = Shrinker(victim.form or victim.model, victim.x, goal, threat_model=threat_model, judge=victim.model)
-            with _untouched(attack, victim):
+            with _untouched(attack, networks):
                 returned = _perturb(attack, watched, threat_model, seed=restart_seed(seed, restart))
             last = victim.x if returned is None else returned
             with torch.no_grad():
@@ -185,7 +183,7 @@ class _State:
     """The findings so far, over the restarts of an attack on one batch."""
 
     def __init__(self, x: Tensor) -> None:
-        self.x, self.x_adv = x, x.clone()
+        self.x, self.x_adv = x, torch.empty_like(x)  # the first restart settles every example
         self.fooled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.logits: Tensor | None = None
         self.evidence, self.faults = Evidence(), GradientFaults(x)
@@ -196,7 +194,7 @@ class _State:
         kept = watched.found if isinstance(watched, Breaker) else torch.zeros_like(watched.found)
         if isinstance(watched, Breaker) and watched.logits is not None:
             self._store(rows[kept], watched.best[kept], watched.logits[kept])
-            self.fooled[rows[kept]] = True
+        self.fooled[rows[kept]] = True
         rest = (~kept).nonzero().flatten()
         silent, violation = torch.zeros_like(kept), self.x.new_zeros(0)
         if returned is not None and isinstance(watched, Breaker):
@@ -204,7 +202,7 @@ class _State:
         if returned is not None and len(rest):
             last = returned[rest]
             violation = watched.threat_model.violation(last, watched.x[rest])
-            inside = _into_the_ball(last, self.x[rows[rest]], violation, watched.threat_model)
+            inside = _into_the_ball(last, self.x, rows[rest], violation=violation, threat_model=watched.threat_model)
             with torch.no_grad():
                 watched.forwards += len(rest)
                 logits = model(inside).float()
@@ -219,18 +217,18 @@ class _State:
 
         An image that is not finite is let off: what is broken gets gradients of zero, by whose length attacks divide.
         """
-        lost = watched.found & ((returned - watched.best).abs().flatten(1).amax(dim=1) > TOLERANCE)
+        lost = watched.found & (largest_change(returned, watched.best) > TOLERANCE)
         changed = lost.nonzero().flatten()
         if len(changed):
             last = returned[changed]
             violation = watched.threat_model.violation(last, watched.x[changed])
-            inside = _into_the_ball(last, self.x[rows[changed]], violation, watched.threat_model)
+            inside = _into_the_ball(last, self.x, rows[changed], violation=violation, threat_model=watched.threat_model)
             with torch.no_grad():
                 watched.forwards += len(changed)
                 lost[changed] = ~watched.goal.reached(model(inside), changed)
         return lost
 
-    def known_logits(self, victim: Victim) -> Tensor:
+    def known_logits(self) -> Tensor:
         """Returns the logits of all images; those of an empty batch have no classes."""
         return self.x.new_zeros(0, 0) if self.logits is None else self.logits
 
@@ -240,12 +238,12 @@ class _State:
         self.x_adv[rows], self.logits[rows] = x_adv, logits
 
 
-def _into_the_ball(x_adv: Tensor, x: Tensor, violation: Tensor, threat_model: ThreatModel) -> Tensor:
-    """Projects what lies outside; what is inside up to rounding keeps its exact values. Laid out in memory as `x`."""
-    inside = torch.empty_like(x).copy_(x_adv)
+def _into_the_ball(x_adv: Tensor, x: Tensor, rows: Tensor, *, violation: Tensor, threat_model: ThreatModel) -> Tensor:
+    """Projects what lies outside the balls around the `rows` of `x`; what is inside stays as it is. Laid out in memory as `x`."""
+    inside = torch.empty_like(x[: len(rows)]).copy_(x_adv)
     outside = (violation > TOLERANCE).nonzero().flatten()
     if len(outside):
-        inside[outside] = threat_model.project(inside[outside], x[outside])
+        inside[outside] = threat_model.project(inside[outside], x[rows[outside]])
     return inside
 
 
@@ -279,23 +277,22 @@ def _check_support(attack: Attack, threat_model: ThreatModel) -> None:
 
 
 @contextmanager
-def _guarded(victim: Victim) -> Iterator[None]:
+def _guarded(victim: Victim) -> Iterator[Walked]:
     """Eval mode and frozen parameters for both forms of the network; both are given back as they were."""
-    form = victim.form or victim.model
-    with evaluating(victim.model), evaluating(form), frozen_parameters(victim.model), frozen_parameters(form):
-        yield
+    networks = victim.walked or Walked(victim.model, victim.form or victim.model)
+    with evaluating(networks), frozen_parameters(networks):
+        yield networks
 
 
 @contextmanager
-def _untouched(attack: Attack, victim: Victim) -> Iterator[None]:
+def _untouched(attack: Attack, networks: Walked) -> Iterator[None]:
     """Holds an attack to the eval mode it was given, and undoes what it did to BatchNorm's statistics.
 
     Raises:
         HarnessError: if it reached past the watcher and left a module in training mode.
     """
-    networks = (victim.model, victim.form or victim.model)
-    with preserved_buffers(networks[0]), preserved_buffers(networks[1]):
+    with preserved_buffers(networks):
         yield
-    count = sum(module.training for network in networks for module in network.modules())
+    count = sum(module.training for module in networks.modules())
     if count:
         raise HarnessError(f"attacks.{attack.name}: expected a network left in eval mode, got {count} modules in training mode")

@@ -16,10 +16,11 @@ SLACK = 1e-5
 class Origins:
     """Finds the originals of the rows that an attack passes to the network.
 
-    A batch as long as the original one is taken to be in its order. Attacks that drop examples as they go (APGD,
-    FAB, Square) pass shorter ones: their rows are matched to the nearest original by cell means. Averaging
-    shortens a perturbation by a known factor, so an original whose cell means lie further off than the budget
-    allows is ruled out; a match is certain where one original alone is left.
+    A batch as long as the original one is taken to be in its order, and one as long as `order`, which an attack and its
+    watcher have agreed on since, to hold those rows. Attacks that drop examples on their own as they go (APGD, FAB,
+    Square) pass shorter ones: their rows are matched to the nearest original by cell means. Averaging shortens a
+    perturbation by a known factor, so an original whose cell means lie further off than the budget allows is ruled out; a
+    match is certain where one original alone is left.
 
     Args:
         x: The original images (N, C, H, W).
@@ -31,6 +32,8 @@ class Origins:
         self.x, self.threat_model = x, threat_model
         self.side = max(1, min(x.shape[-2:]) // CELLS) if x.dim() == 4 else 1
         self.means: Tensor | None = None
+        self.order = torch.arange(len(x), device=x.device)
+        self.last = (self.order, torch.ones(len(x), dtype=torch.bool, device=x.device))
 
     def match(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns (n,) the row of each image's original, and (n,) whether there is no doubt about it.
@@ -38,8 +41,14 @@ class Origins:
         Args:
             x: Iterates (n, C, H, W).
         """
-        if len(x) == len(self.x):
-            return torch.arange(len(x), device=x.device), torch.ones(len(x), dtype=torch.bool, device=x.device)
+        self.last = self._match(x)
+        return self.last
+
+    def _match(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if len(x) == len(self.x):  # another attack of an ensemble may begin
+            self.order = torch.arange(len(x), device=x.device)
+        if len(x) == len(self.order):
+            return self.order, torch.ones(len(x), dtype=torch.bool, device=x.device)
         if self.means is None:
             self.means = self._means(self.x)
         order = {Norm.LINF: torch.inf, Norm.L2: 2.0, Norm.L1: 1.0}[self.threat_model.norm]

@@ -96,6 +96,13 @@ class Watcher(nn.Module):
         self.mode_switches += mode
         return self
 
+    def standing(self) -> Tensor | None:
+        """Returns which examples of the last batch, a mask (n,), the attack should go on with; None for all of them.
+
+        An attack need not ask. One that does passes those alone from then on, in their order.
+        """
+        return None
+
     def forward(self, x: Tensor) -> Tensor:
         """Returns the network's logits for (n, C, H, W), n not necessarily N."""
         rows, _ = self.origins.match(x)
@@ -165,15 +172,15 @@ class Collector(Watcher):
         candidates = candidates[_first_of_each(rows[candidates])]
         if not len(candidates):
             return candidates
-        kept = logits[candidates].float()
+        x, kept = _taken(x, candidates), logits[candidates].float()
         if self.judge is not self.model:
             self.forwards += len(candidates)
-            kept = self.judge(x[candidates]).float()
-        sure = self.goal.reached(kept, rows[candidates])
-        candidates, kept = candidates[sure], kept[sure]
+            kept = self.judge(x).float()
+        sure = self.goal.reached(kept, rows[candidates]).nonzero().flatten()
+        x, candidates, kept = _taken(x, sure), candidates[sure], kept[sure]
         if self.logits is None:
             self.logits = kept.new_zeros(len(self.x), kept.shape[1])
-        self.best[rows[candidates]] = x[candidates]
+        self.best[rows[candidates]] = x
         self.logits[rows[candidates]] = kept
         self.found[rows[candidates]] = True
         return candidates
@@ -183,8 +190,18 @@ class Breaker(Collector):
     """Keeps the first adversarial of each example inside the ball, and spares the network what is broken.
 
     An example that is broken is no longer passed through the network: the attack gets the logits of its
-    adversarial back, with a gradient of zero. Once all are broken the attack is stopped by `AllBroken`.
+    adversarial back, with a gradient of zero, unless it asks who is `standing` and goes on with those alone. Once all
+    are broken the attack is stopped by `AllBroken`.
     """
+
+    def standing(self) -> Tensor | None:
+        """See `Watcher.standing`: what is broken needs no more steps."""
+        rows, certain = self.origins.last
+        standing = ~self.found[rows]
+        if standing.all() or not certain.all():
+            return None
+        self.origins.order = rows[standing]
+        return standing
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns logits for (n, C, H, W); those of broken examples are remembered ones."""
@@ -215,8 +232,9 @@ class Breaker(Collector):
         wrong = (self.goal.reached(logits, rows) & ~self.found[rows]).nonzero().flatten()
         if not len(wrong):
             return
-        inside = self.threat_model.violation(x[wrong], self.x[rows[wrong]]) <= TOLERANCE
-        if len(self._confirmed(x, logits, wrong[inside], rows)) and bool(self.found.all()):
+        x, rows, logits = x[wrong], rows[wrong], logits[wrong]
+        inside = (self.threat_model.violation(x, self.x[rows]) <= TOLERANCE).nonzero().flatten()
+        if len(self._confirmed(x, logits, inside, rows)) and bool(self.found.all()):
             raise AllBroken
 
 
@@ -245,6 +263,12 @@ def _first_of_each(rows: Tensor) -> Tensor:
     values, inverse = rows.unique(return_inverse=True)
     positions = torch.arange(len(rows), device=rows.device)
     return positions.new_full((len(values),), len(rows)).scatter_reduce(0, inverse, positions, "amin")
+
+
+def _taken(x: Tensor, positions: Tensor) -> Tensor:
+    """Returns the images at some positions (n,), without a copy where these are all images in their order."""
+    everything = torch.arange(len(x), device=x.device)
+    return x if torch.equal(positions, everything) else x[positions]
 
 
 def _nothing(x: Tensor) -> Tensor:

@@ -42,7 +42,9 @@ class Batch:
 
     @staticmethod
     def joined(parts: "list[Batch]") -> "Batch":
-        """Returns several batches as one."""
+        """Returns one or more batches as one."""
+        if len(parts) == 1:
+            return parts[0]
         return Batch(*(torch.cat([getattr(part, name) for part in parts]) for name in ("indices", "x", "y")))
 
 

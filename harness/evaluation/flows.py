@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from harness.attacks.base import Attack
 from harness.attacks.frame import AttackResult, Victim, find_nearest, run_attack, within
 from harness.evaluation.batches import Batch
 from harness.evaluation.ledger import Ledger
+from harness.modes import Walked
 from harness.seeds import seed_of
 from harness.threat import ThreatModel
 
@@ -48,10 +50,15 @@ class Setting:
         correct = logits.argmax(dim=1) == batch.y
         return correct if self.target_class is None else correct & (batch.y != self.target_class)
 
+    @cached_property
+    def walked(self) -> Walked:
+        """Both forms of the network, walked once for all batches."""
+        return Walked(self.model, self.form)
+
     def victim(self, batch: Batch) -> Victim:
         """Returns the network with the examples of a batch and the classes that the attack is after."""
         goal = batch.y if self.target_class is None else torch.full_like(batch.y, self.target_class)
-        return Victim(self.model, batch.x, goal, self.form)
+        return Victim(self.model, batch.x, goal, self.form, self.walked)
 
     def run(self, level: int, number: int, batch: Batch) -> AttackResult:
         """Attacks the batch of that number at one budget."""
@@ -77,8 +84,9 @@ class Setting:
         """Settles a budget, and all larger ones for the examples that are fooled; returns the others."""
         fooled, survivors = result.fooled, batch.at(~result.fooled)
         larger = range(level, len(self.threat_models))
-        self.ledger.settle(larger, batch.indices[fooled.cpu()], result.at(fooled))
-        self.ledger.settle([level], survivors.indices, result.at(~fooled))
+        self.ledger.settle(larger, batch.indices, result, rows=fooled)
+        self.ledger.settle([level], batch.indices, result, rows=~fooled)
+        self.ledger.note_violation(level, result)
         self.settled(int(fooled.sum()) * len(larger) + len(survivors))
         return survivors
 
@@ -102,7 +110,7 @@ def nested(setting: Setting, source: Iterable[Batch]) -> None:
         while sum(map(len, waiting[level])) >= least:
             joined = Batch.joined(waiting[level])
             batch, rest = joined.cut(setting.batch_size)
-            waiting[level] = [rest]
+            waiting[level] = [rest] if len(rest) else []
             survivors = setting.settle_rising(level, batch, setting.run(level, numbers[level], batch))
             numbers[level] += 1
             if level + 1 < len(levels):
@@ -130,7 +138,9 @@ def independent(setting: Setting, source: Iterable[Batch]) -> None:
         chosen, counted = batch.at(attacked), standing[attacked]
         for level in range(len(setting.threat_models)) if len(chosen) else ():
             result = setting.run(level, number, chosen)
-            setting.ledger.settle([level], chosen.indices, replace(result, fooled=result.fooled & counted))
+            result = replace(result, fooled=result.fooled & counted)
+            setting.ledger.settle([level], chosen.indices, result, rows=torch.ones_like(counted))
+            setting.ledger.note_violation(level, result)
             setting.settled(len(chosen))
 
 

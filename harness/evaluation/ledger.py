@@ -79,16 +79,29 @@ class Ledger:
         for level in range(len(self.threat_models)):
             self._write(level, indices, batch.x, logits, fooled=nothing.bool(), distance=nothing)
 
-    def settle(self, levels: Sequence[int], indices: Tensor, result: AttackResult) -> None:
-        """Notes the outcome of an attack on examples (n,) for one budget, or for that one and all larger ones."""
-        if not len(indices):
+    def settle(self, levels: Sequence[int], indices: Tensor, result: AttackResult, *, rows: Tensor) -> None:
+        """Notes the outcome of an attack on some examples for one budget, or for that one and all larger ones.
+
+        Args:
+            levels: Positions of the budgets, rising.
+            indices: (n,) positions in the split of all that were attacked.
+            result: What was found on them.
+            rows: (n,) whether an example is to be noted.
+        """
+        if not rows.any():
             return
-        logits = result.logits.cpu().numpy()
+        indices, fooled, distance = indices[rows.cpu()], result.fooled[rows], result.distance[rows]
+        x_adv = result.x_adv if self.keep is None else result.x_adv[rows]  # images are slow to gather
+        logits = result.logits[rows].cpu().numpy()
         for level in levels:
-            self._write(level, indices.numpy(), result.x_adv, logits, fooled=result.fooled, distance=result.distance)
-        account, threat_model = self.accounts[levels[0]], self.threat_models[levels[0]]
-        account.violation = max(account.violation, float(threat_model.violation_at(result.distance, result.x_adv).max()))
-        self.note_smallest(indices, torch.where(result.fooled, float(threat_model.eps), torch.inf))
+            self._write(level, indices.numpy(), x_adv, logits, fooled=fooled, distance=distance)
+        self.note_smallest(indices, torch.where(fooled, float(self.threat_models[levels[0]].eps), torch.inf))
+
+    def note_violation(self, level: int, result: AttackResult) -> None:
+        """Notes how far outside ball or bounds the final images of a budget lie."""
+        account, threat_model = self.accounts[level], self.threat_models[level]
+        if len(result.x_adv):
+            account.violation = max(account.violation, float(threat_model.violation_at(result.distance, result.x_adv).max()))
 
     def note_smallest(self, indices: Tensor, eps: Tensor) -> None:
         """Notes budgets (n,) that suffice to fool the network on examples (n,); inf says nothing."""

@@ -8,6 +8,7 @@ torch.compile 0.65 after two minutes of compiling; both are options.
 
 import copy
 import logging
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, cast
@@ -153,7 +154,7 @@ def _attempts(inference: Inference) -> Iterator[Inference]:
 
 
 def _build(model: nn.Module, probe: Tensor, inference: Inference) -> Form:
-    network = copy.deepcopy(model).eval().requires_grad_(False)
+    network = _copied(model).eval().requires_grad_(False)
     if inference.fold_batchnorm:
         fold_batchnorm(network, probe)
     for module in network.modules():
@@ -162,6 +163,16 @@ def _build(model: nn.Module, probe: Tensor, inference: Inference) -> Form:
     if inference.channels_last:
         network = network.to(memory_format=torch.channels_last)
     return Form(network, inference).eval()
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """Returns a deep copy of a network.
+
+    Four tenths of the time of `copy.deepcopy` go into the dictionaries of hooks, eleven in each module and nearly always empty,
+    which it rebuilds as objects of a class that it does not know: here it is given new ones.
+    """
+    held = (value for module in model.modules() for value in vars(module).values())
+    return copy.deepcopy(model, {id(value): OrderedDict() for value in held if type(value) is OrderedDict and not value})
 
 
 def fold_batchnorm(network: nn.Module, probe: Tensor) -> int:

@@ -2,10 +2,11 @@ import pytest
 import torch
 import torchattacks
 
-from harness.attacks.torchattacks import inplace
+from harness import memory
 from harness.attacks.torchattacks.inplace import InPlacePGD
+from harness.attacks.watcher import Breaker, Goal
 from harness.seeds import global_seed
-from tests.attacks.nets import CLASSES, conv_net, images
+from tests.attacks.nets import CLASSES, conv_net, images, threat
 
 
 @pytest.mark.parametrize("random_start", [True, False])
@@ -16,7 +17,7 @@ def test_images_are_the_librarys_bit_for_bit(
     monkeypatch: pytest.MonkeyPatch, *, random_start: bool, targeted: bool, at_once: int, layout: torch.memory_format
 ) -> None:
     net, x = conv_net(), images(6, low=0.0, high=1.0).contiguous(memory_format=layout)
-    monkeypatch.setattr(inplace, "CACHED", at_once * x[0].numel())
+    monkeypatch.setattr(memory, "CACHED", at_once * x[0].numel())
     y = torch.arange(6) % CLASSES
 
     def attacked(kind: type[torchattacks.PGD]) -> torch.Tensor:
@@ -27,6 +28,28 @@ def test_images_are_the_librarys_bit_for_bit(
             return attack(x, y)
 
     assert torch.equal(attacked(InPlacePGD), attacked(torchattacks.PGD))
+
+
+def test_what_is_broken_takes_no_more_steps_and_the_others_take_the_same_ones() -> None:
+    """The library never asks who still stands, and passes all examples to the end: nothing else may differ."""
+    net, x = conv_net().requires_grad_(False), images(24)
+    y = net(x).argmax(dim=1)
+
+    def attacked(kind: type[torchattacks.PGD]) -> tuple[Breaker, torch.Tensor, list[int]]:
+        watched = Breaker(net, x, Goal(y, targeted=False), threat_model=threat("4/255"), judge=net)
+        asked: list[int] = []
+        watched.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0])))
+        with global_seed(7):
+            return watched, kind(watched, eps=4 / 255, alpha=1 / 255, steps=8)(x, y), asked
+
+    (ours, x_adv, asked), (theirs, wanted, _) = attacked(InPlacePGD), attacked(torchattacks.PGD)
+    assert len(set(asked)) > 2
+    assert not ours.found.all()
+    assert torch.equal(ours.found, theirs.found)
+    assert torch.equal(ours.best[ours.found], theirs.best[ours.found])
+    assert (ours.forwards, ours.backwards) == (theirs.forwards, theirs.backwards)
+    assert torch.equal(ours.gradients, theirs.gradients)
+    assert torch.equal(x_adv, wanted)
 
 
 def test_originals_are_left_alone() -> None:

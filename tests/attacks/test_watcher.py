@@ -90,6 +90,56 @@ def test_broken_examples_cost_no_more_passes_and_get_no_gradient(net: LinearNet,
     assert (torch.autograd.grad(logits.pow(2).sum(), leaf)[0].flatten(1).abs().amax(1) > 0).tolist() == [False] * 3 + [True] * 3
 
 
+def test_attack_that_asks_who_stands_goes_on_with_those_alone(net: LinearNet, x: torch.Tensor) -> None:
+    watched = _breaker(net, x, net(x).argmax(1), "0.25")
+    assert watched.standing() is None
+    adversarial, iterate = _broken(net, x, 0.25), x.clone()
+    iterate[[0, 2, 4]] = adversarial[[0, 2, 4]]
+    watched(iterate)
+    standing = watched.standing()
+    assert standing is not None
+    assert standing.tolist() == [False, True] * 3
+    last = iterate[standing]
+    last[1] = adversarial[3]
+    watched(last)
+    assert watched.found.tolist() == [True, False, True, True, True, False]
+    assert torch.equal(watched.best[3], adversarial[3])
+    assert watched.standing().tolist() == [True, False, True]
+    assert watched.forwards == len(x) + 3
+
+
+def test_full_batch_ends_the_agreement_on_fewer(net: LinearNet, x: torch.Tensor) -> None:
+    watched = _breaker(net, x, net(x).argmax(1), "0.25")
+    adversarial, iterate = _broken(net, x, 0.25), x.clone()
+    iterate[:3] = adversarial[:3]
+    watched(iterate)
+    watched.standing()
+    watched(iterate)
+    assert watched.forwards == len(x) + 3
+    rows = torch.tensor([4, 0, 3])
+    watched(adversarial[rows])
+    assert watched.found.tolist() == [True] * 5 + [False]
+    assert torch.equal(watched.best[4], adversarial[4])
+
+
+def test_attack_on_a_part_of_the_batch_may_ask_who_stands_too(net: LinearNet, x: torch.Tensor) -> None:
+    watched = _breaker(net, x, net(x).argmax(1), "0.1")
+    rows = torch.tensor([5, 1, 3])
+    iterate = x[rows]
+    iterate[0] = _broken(net, x, 0.1)[5]
+    watched(iterate)
+    expected = net(iterate).argmax(1) == net(x[rows]).argmax(1)
+    assert watched.standing().tolist() == expected.tolist() == [False, True, True]
+    assert watched.origins.order.tolist() == [1, 3]
+
+
+def test_plain_watcher_sends_no_example_away(net: LinearNet, x: torch.Tensor) -> None:
+    watched = Watcher(net, x, Goal(net(x).argmax(1), targeted=False), threat_model=threat("0.25"))
+    watched(_broken(net, x, 0.25))
+    assert watched.found.all()
+    assert watched.standing() is None
+
+
 def test_shorter_batches_are_matched_to_their_originals(net: LinearNet, x: torch.Tensor) -> None:
     watched = _breaker(net, x, net(x).argmax(1), "0.1")
     rows = torch.tensor([5, 1, 3])

@@ -1,5 +1,6 @@
 import gc
 from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import nullcontext
 from fractions import Fraction
 from typing import Literal
@@ -53,6 +54,21 @@ class Empty:
 
 
 SEEN: dict[Fraction, list[int]] = defaultdict(list)
+
+
+def test_number_of_batches_does_not_count_for_how_often_a_network_is_walked(net: nn.Module, split: TensorSplit) -> None:
+    class Walkable(nn.Sequential):
+        def named_modules(self, *args: object, **kwargs: object) -> Iterator[tuple[str, nn.Module]]:
+            walks.append(self)
+            return super().named_modules(*args, **kwargs)
+
+    walks: list[nn.Module] = []
+    counts = []
+    for batch_size in (5, 40):
+        walks.clear()
+        sweep(Walkable(net), split, Idle(), threat_models=BUDGETS, batch_size=batch_size)
+        counts.append(len(walks))
+    assert counts[0] == counts[1] > 0
 
 
 def test_clean_outcome_holds_the_nets_logits(net: nn.Module, split: TensorSplit) -> None:

@@ -38,6 +38,18 @@ def test_network_itself_is_left_alone(x: Tensor) -> None:
     assert net[5].inplace
 
 
+def test_hooks_go_with_the_form_and_new_ones_stay_with_one_of_the_two(x: Tensor) -> None:
+    net, seen = conv_net(), []
+    net[0].register_forward_hook(lambda *_: seen.append("old"))
+    form = inference_form(net, x[:2])
+    form.network[2].register_forward_hook(lambda *_: seen.append("new"))
+    seen.clear()
+    form(x)
+    assert seen == ["old", "new"]
+    net(x)
+    assert seen == ["old", "new", "old"]
+
+
 def test_as_given_is_the_network_itself(x: Tensor) -> None:
     net = conv_net()
     assert inference_form(net, x, AS_GIVEN) is net
