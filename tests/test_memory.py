@@ -1,3 +1,4 @@
+import gc
 import resource
 import sys
 from pathlib import Path
@@ -6,7 +7,7 @@ import pytest
 import torch
 
 from harness import memory
-from harness.memory import cached_parts, reused_memory
+from harness.memory import cached_parts, reused_memory, without_collection
 
 SIZE = 64 << 20
 
@@ -71,3 +72,15 @@ def test_parts_hold_every_row_once_and_fit_the_cache(monkeypatch: pytest.MonkeyP
 def test_empty_batch_is_one_empty_part() -> None:
     ((part,),) = cached_parts(torch.zeros(0, 3, 4, 4))
     assert part.shape == (0, 3, 4, 4)
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_garbage_is_not_collected_inside_the_block_and_afterwards_as_before(collects: bool) -> None:
+    before = gc.isenabled()
+    (gc.enable if collects else gc.disable)()
+    try:
+        with without_collection():
+            assert not gc.isenabled()
+        assert gc.isenabled() == collects
+    finally:
+        (gc.enable if before else gc.disable)()

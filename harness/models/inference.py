@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from harness.memory import without_collection
 from harness.models.compiling import Padded, compiled
 from harness.models.folding import foldable_pairs, without_norm
 from harness.modes import evaluating
@@ -172,7 +173,8 @@ def _copied(model: nn.Module) -> nn.Module:
     which it rebuilds as objects of a class that it does not know: here it is given new ones.
     """
     held = (value for module in model.modules() for value in vars(module).values())
-    return copy.deepcopy(model, {id(value): OrderedDict() for value in held if type(value) is OrderedDict and not value})
+    with without_collection():
+        return copy.deepcopy(model, {id(value): OrderedDict() for value in held if type(value) is OrderedDict and not value})
 
 
 def fold_batchnorm(network: nn.Module, probe: Tensor) -> int:
