@@ -1,6 +1,7 @@
 """torch.compile where it works, the plain network and one line of explanation where it does not."""
 
 import logging
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -48,6 +49,14 @@ def _trial(candidate: Network, network: nn.Module, example: Tensor) -> None:
     torch.autograd.grad(candidate(x).float().sum(), weights or [x], allow_unused=True)
 
 
+def _every_call_compiled() -> AbstractContextManager[None]:
+    """Returns a block in which a network that has been compiled too often raises an error.
+
+    Else the compiler would run it as it is from then on, and say so to nobody.
+    """
+    return torch._dynamo.config.patch(fail_on_cache_limit_hit=True)
+
+
 SIZES = 3
 """Sizes of batches that a network is compiled for."""
 
@@ -77,8 +86,9 @@ class Padded:
         self.largest = max(self.largest, len(x))
         filled = filled_up(x, halvings(self.largest)[-SIZES:])
         try:
-            self._try_backward(filled)
-            return self.network(filled)[: len(x)]
+            with _every_call_compiled():
+                self._try_backward(filled)
+                return self.network(filled)[: len(x)]
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # see `compiled`; what is wrong with the images or the network fails again here

@@ -2,7 +2,7 @@ import logging
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.models.compiling import Padded, compiled
 from tests.attacks.nets import CLASSES, images
@@ -97,6 +97,25 @@ class Backwards(torch.autograd.Function):
         whole = gradient.new_zeros(ctx.shape).flatten(1)
         whole[:, :CLASSES] = gradient
         return whole.view(ctx.shape)
+
+
+def test_network_that_is_compiled_anew_all_the_time_is_called_as_it_is_and_that_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    class Counting(nn.Module):
+        calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return first_pixels(x) + 0 * self.calls
+
+    network = Counting()
+    padded = Padded(torch.compile(network, backend="eager", dynamic=False), network)
+    x = images(2)
+    with caplog.at_level(logging.WARNING, logger="harness"):
+        logits = [padded(x) for _ in range(20)]
+    assert all(torch.equal(found, first_pixels(x)) for found in logits)
+    assert not padded.works
+    (line,) = [record.getMessage() for record in caplog.records if record.name.startswith("harness")]
+    assert line.startswith("torch.compile is off, as it fails here: FailOnRecompileLimitHit")
 
 
 def test_backward_pass_that_fails_at_a_new_size_is_found_before_an_attack_needs_it(caplog: pytest.LogCaptureFixture) -> None:
