@@ -19,7 +19,7 @@ from tests.bench.strong import STRONG_EPS, harness_strong, plain_multi_attack
 from tests.bench.subjects import EPS, Subjects, small_subjects, subjects
 
 STARTS = 5
-SHARES = 5
+SHARES = 3
 """Sweeps over which the harness's own share is taken."""
 
 
