@@ -1,5 +1,7 @@
 // The yardstick of `harness_eval score`: a plain ONNX Runtime loop over tensors that are in memory already.
-// Prints {"images", "seconds", "images_per_second", ...}; nothing is scored.
+// Prints {"images", "seconds", "images_per_second", ...}; nothing is scored. With --in-turns a few batches of
+// that loop and a few of `score` take turns in one process: {"turns": [{"condition", "bare", "score"}, ...]},
+// images/s.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
@@ -9,6 +11,8 @@
 
 #include "classifier.hpp"
 #include "condition_reader.hpp"
+#include "error.hpp"
+#include "score.hpp"
 
 namespace {
 
@@ -19,7 +23,10 @@ struct Config {
     std::size_t batch = 32;
     std::size_t images = 256;
     int repeats = 1;
+    std::size_t in_turns = 0;
 };
+
+using Clock = std::chrono::steady_clock;
 
 std::vector<harness::Batch> load(const harness::Bundle& bundle, std::size_t batch_size, std::size_t images) {
     harness::ConditionReader reader(bundle, 0);
@@ -31,7 +38,6 @@ std::vector<harness::Batch> load(const harness::Bundle& bundle, std::size_t batc
 }
 
 nlohmann::ordered_json measure(const Config& config) {
-    using Clock = std::chrono::steady_clock;
     const auto bundle = harness::Bundle::open(config.bundle);
     harness::Model model(config.model, config.runtime);
     harness::Classifier classifier(model, bundle.shape(), bundle.class_names().size());
@@ -55,6 +61,55 @@ nlohmann::ordered_json measure(const Config& config) {
             {"onnxruntime", harness::runtime_version()}};
 }
 
+double images_per_second(std::size_t images, Clock::time_point started) {
+    return static_cast<double>(images) / std::chrono::duration<double>(Clock::now() - started).count();
+}
+
+// Both use the same session, as a second one would have threads of its own that wait in a loop. While the
+// bare loop has its turn the reader stands still: it has read as far ahead as it may.
+nlohmann::ordered_json measure_in_turns(const Config& config) {
+    const auto bundle = harness::Bundle::open(config.bundle);
+    harness::ScoreConfig score;
+    score.model = config.model;
+    score.runtime = config.runtime;
+    score.batch = config.batch;
+    score.quiet = true;
+    harness::Scoring scoring(score, bundle);
+    const auto batches = load(bundle, scoring.batch_size(), config.images);
+    for (const harness::Condition& condition : bundle.conditions()) {
+        if (condition.size() % (scoring.batch_size() * config.in_turns) != 0)
+            throw harness::BadInput(bundle.place() + ": expected conditions of a whole number of turns");
+    }
+    const auto bare = [&] {
+        const auto started = Clock::now();
+        std::size_t images = 0;
+        for (std::size_t i = 0; i < config.in_turns; ++i) {
+            const harness::Batch& batch = batches[i % batches.size()];
+            static_cast<void>(scoring.classifier().logits(batch.x, batch.count));
+            images += batch.count;
+        }
+        return images_per_second(images, started);
+    };
+    auto turns = nlohmann::ordered_json::array();
+    for (;;) {
+        const bool bare_first = turns.size() % 2 == 0;
+        const double before = bare_first ? bare() : 0;
+        const auto started = Clock::now();
+        const harness::Outcome* outcome = nullptr;
+        std::size_t images = 0;
+        for (std::size_t i = 0; i < config.in_turns; ++i) {
+            const harness::Outcome* const next = scoring.step();
+            if (next == nullptr) return {{"turns", turns}, {"batch", scoring.batch_size()}};
+            outcome = next;
+            images += scoring.batch_size();
+        }
+        const double rate = images_per_second(images, started);
+        turns.push_back({{"condition", outcome->condition().name},
+                         {"bare", bare_first ? before : bare()},
+                         {"score", rate}});
+    }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -72,9 +127,12 @@ int main(int argc, char** argv) {
     app.add_option("--repeats", config.repeats, "Passes over them")
         ->check(CLI::Range(1, 1000000))
         ->capture_default_str();
+    app.add_option("--in-turns", config.in_turns,
+                   "Batches of a turn; `score` takes turns with the bare loop");
     CLI11_PARSE(app, argc, argv);
     try {
-        std::cout << measure(config).dump() << '\n';
+        const auto found = config.in_turns > 0 ? measure_in_turns(config) : measure(config);
+        std::cout << found.dump() << '\n';
         return 0;
     } catch (const std::exception& error) {
         std::fprintf(stderr, "bare_loop: %s\n", error.what());

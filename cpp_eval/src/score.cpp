@@ -82,42 +82,82 @@ void warm_up(Classifier& classifier, const ImageShape& shape, std::size_t batch)
 
 }  // namespace
 
-Scores score(const ScoreConfig& config, const Bundle& bundle) {
-    const auto started = Clock::now();
-    Model model(config.model, config.runtime);
-    Classifier classifier(model, bundle.shape(), bundle.class_names().size());
-    require_class_names(model, bundle.class_names());
-    const auto sha256 = model.metadata("model_sha256");
-    const std::size_t size = batch_size(config, bundle, classifier);
-
-    const auto& conditions = bundle.conditions();
-    std::vector<Outcome> outcomes;
-    for (const Condition& condition : conditions)
-        outcomes.emplace_back(condition, bundle.class_names().size());
-    Progress progress(!config.quiet);
-    BatchSource source(bundle, scoring_order(conditions), size);
-    Prefetcher<Batch> batches([&source](Batch& batch) { return source.next(batch); }, kBatchesAhead);
-    warm_up(classifier, bundle.shape(), size);  // while the first batches are read
-    auto asked = Clock::now();
-    while (const Batch* batch = batches.next()) {
-        const auto began = Clock::now();
-        const auto logits = classifier.logits(batch->x, batch->count);
-        const double taken = seconds_since(began);
-        Outcome& outcome = outcomes[batch->condition];
-        const Condition& condition = outcome.condition();
-        const auto* clean_correct = condition.attacked() ? &outcomes[*condition.clean].correct() : nullptr;
-        outcome.add(*batch, logits, clean_correct, taken);
-        outcome.seconds += seconds_since(asked);
+struct Scoring::State {
+    State(const ScoreConfig& wanted, const Bundle& scored)
+        : config(wanted),
+          bundle(scored),
+          model(config.model, config.runtime),
+          classifier(model, bundle.shape(), bundle.class_names().size()),
+          progress(!config.quiet) {
+        require_class_names(model, bundle.class_names());
+        size = harness::batch_size(config, bundle, classifier);
+        for (const Condition& condition : bundle.conditions())
+            outcomes.emplace_back(condition, bundle.class_names().size());
+        source.emplace(bundle, scoring_order(bundle.conditions()), size);
+        batches.emplace([this](Batch& batch) { return source->next(batch); }, kBatchesAhead);
+        warm_up(classifier, bundle.shape(), size);  // while the first batches are read
         asked = Clock::now();
-        progress.update(condition.name, batch->first + batch->count, condition.size());
     }
-    return {.provider = model.provider(),
-            .threads = model.threads(),
-            .batch = size,
+
+    const Clock::time_point started = Clock::now();
+    ScoreConfig config;
+    const Bundle& bundle;
+    Model model;
+    Classifier classifier;
+    std::size_t size = 0;
+    std::vector<Outcome> outcomes;
+    Progress progress;
+    Clock::time_point asked;
+    std::optional<BatchSource> source;
+    std::optional<Prefetcher<Batch>> batches;  // last: its thread ends before the source is destroyed
+};
+
+Scoring::Scoring(const ScoreConfig& config, const Bundle& bundle)
+    : state_(std::make_unique<State>(config, bundle)) {}
+
+Scoring::~Scoring() = default;
+
+const Outcome* Scoring::step() {
+    State& state = *state_;
+    const Batch* const batch = state.batches->next();
+    if (batch == nullptr) return nullptr;
+    const auto began = Clock::now();
+    const auto logits = state.classifier.logits(batch->x, batch->count);
+    const double taken = seconds_since(began);
+    Outcome& outcome = state.outcomes[batch->condition];
+    const Condition& condition = outcome.condition();
+    const auto* clean_correct = condition.attacked() ? &state.outcomes[*condition.clean].correct() : nullptr;
+    outcome.add(*batch, logits, clean_correct, taken);
+    outcome.seconds += seconds_since(state.asked);
+    state.asked = Clock::now();
+    state.progress.update(condition.name, batch->first + batch->count, condition.size());
+    return &outcome;
+}
+
+Classifier& Scoring::classifier() {
+    return state_->classifier;
+}
+
+std::size_t Scoring::batch_size() const {
+    return state_->size;
+}
+
+Scores Scoring::finish() {
+    State& state = *state_;
+    const auto sha256 = state.model.metadata("model_sha256");
+    return {.provider = state.model.provider(),
+            .threads = state.model.threads(),
+            .batch = state.size,
             .model_sha256 = sha256,
-            .rule = rule_for(config, bundle, sha256),
-            .outcomes = std::move(outcomes),
-            .seconds = seconds_since(started)};
+            .rule = rule_for(state.config, state.bundle, sha256),
+            .outcomes = std::move(state.outcomes),
+            .seconds = seconds_since(state.started)};
+}
+
+Scores score(const ScoreConfig& config, const Bundle& bundle) {
+    Scoring scoring(config, bundle);
+    while (scoring.step() != nullptr) continue;
+    return scoring.finish();
 }
 
 }  // namespace harness

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "bundle.hpp"
+#include "classifier.hpp"
 #include "model.hpp"
 #include "outcome.hpp"
 
@@ -44,6 +46,29 @@ struct Scores {
     /// One outcome a condition, in the bundle's order.
     std::vector<Outcome> outcomes;
     double seconds;
+};
+
+/// The scoring of a bundle, batch by batch, while a thread reads ahead.
+class Scoring {
+  public:
+    /// Throws BadInput where model and bundle do not fit. The bundle must outlive this.
+    Scoring(const ScoreConfig& config, const Bundle& bundle);
+    Scoring(const Scoring&) = delete;
+    Scoring& operator=(const Scoring&) = delete;
+    ~Scoring();
+
+    /// Scores the next batch and returns what its condition has come to; null at the end. Throws BadInput.
+    const Outcome* step();
+    /// What runs the model.
+    [[nodiscard]] Classifier& classifier();
+    /// Images of a full batch.
+    [[nodiscard]] std::size_t batch_size() const;
+    /// Returns what was found, once.
+    [[nodiscard]] Scores finish();
+
+  private:
+    struct State;
+    std::unique_ptr<State> state_;
 };
 
 /// Scores the bundle. Throws BadInput.

@@ -31,6 +31,7 @@ from harness.threat import Norm
 from tests.bench.subjects import PHOTOGRAPHS
 
 SIDE, CLASSES, BATCH = 224, 10, 32
+MODEL, BUNDLE = "model.onnx", "bundle.h5"
 NAMES = [f"class {k}" for k in range(CLASSES)]
 JPEG_SIZE, JPEG_QUALITY = (640, 480), 90
 CLEAN = BundleCondition(name="clean", kind="clean")
@@ -46,7 +47,9 @@ PEAK = (
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the counts of this part."""
     group = parser.add_argument_group("deployed")
-    group.add_argument("--images", type=int, default=192, help=f"images of {SIDE}x{SIDE}, scored clean and attacked")
+    group.add_argument(
+        "--images", type=int, default=192, help=f"images of {SIDE}x{SIDE}, a multiple of {BATCH}; clean and attacked"
+    )
     group.add_argument("--rounds", type=int, default=7, help="measurements of each contender, in turns")
     group.add_argument("--memory", type=int, nargs="*", default=[200, 5000], help="images to weigh the memory at")
     group.add_argument("--jpegs", type=int, default=100, help="JPEG files to classify, 2 or more")
@@ -70,6 +73,9 @@ def show_deployed(options: argparse.Namespace) -> None:
         title = f"EfficientNet-B0 at {SIDE}x{SIDE}, {options.threads} threads, {program.parent.name} build"
         if options.images:
             show_table(f"Throughput: {title}", *throughput(network, folder, (program, bare_loop), options))
+            show_table(
+                f"harness_eval score and the bare loop in C++, batch by batch: {title}", *in_turns(folder, bare_loop, options)
+            )
         if options.memory:
             show_table(f"Peak memory of score on images of {SIDE}x{SIDE}", *memory(program, folder, options))
         if options.jpegs:
@@ -82,7 +88,7 @@ def throughput(
 ) -> tuple[list[str], list[list[str]]]:
     """Compares images per second: from the bundle to scores in C++ and in Python, from memory to logits in the bare loops."""
     program, bare_loop = programs
-    model, bundle = folder / "model.onnx", folder / "bundle.h5"
+    model, bundle = folder / MODEL, folder / BUNDLE
     x = smooth_images(options.images)
     export_model(network, model, resolution=SIDE, samples={"clean": torch.from_numpy(x[:2])})
     write_attacked(bundle, network, x)
@@ -110,6 +116,27 @@ def throughput(
     flips = sum(row["flips_outside_margin"] for row in reports[-1]["conditions"])
     rows.append(["parity with PyTorch", f"{flips} flips outside the margin", f"99th percentile {worst:.1e}", "", ""])
     return ["contender", "images/s", "of the bare loop in C++", "of that in Python", "of the score in Python"], rows
+
+
+def in_turns(folder: Path, bare_loop: Path, options: argparse.Namespace) -> tuple[list[str], list[list[str]]]:
+    """Compares a batch of `score` with one of the bare loop beside it in the same process, over the files of `throughput`.
+
+    What other work does to a shared machine lasts longer than a batch: ratios vary less than those of whole programs.
+    """
+    command = [bare_loop, "--model", folder / MODEL, "--bundle", folder / BUNDLE, "--batch", BATCH, "--threads", options.threads]
+    runs = [report_of(*command, "--images", options.images, "--in-turns", 1)["turns"] for _ in range(options.rounds)]
+    rows = []
+    for label, conditions in (
+        ("clean and attacked", (CLEAN, NOISE)),
+        ("clean", (CLEAN,)),
+        ("attacked", (NOISE,)),
+        ("8 bits", (EIGHT_BIT,)),
+    ):
+        names = {condition.name for condition in conditions}
+        turns = [turn for run in runs for turn in run if turn["condition"] in names]
+        rates = [[turn[contender] for turn in turns] for contender in ("score", "bare")]
+        rows.append([label, str(len(turns)), *(f"{median(found):.1f}" for found in rates), percent(*rates)])
+    return ["images", "turns", "score, images/s", "bare loop, images/s", "score of the bare loop"], rows
 
 
 def alternate(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
