@@ -44,7 +44,7 @@ def reused_memory() -> Iterator[None]:
 
 
 @contextmanager
-def without_collection() -> Iterator[None]:
+def without_garbage_collection() -> Iterator[None]:
     """Puts off the collection of garbage, for blocks that make thousands of objects and keep them all.
 
     Their number sets off a collection, which walks every object of the process: a quarter of a second beside torch.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Walked:
+class ModuleLists:
     """Networks seen as one, with modules, parameters and buffers listed once.
 
     The guards below walk a network of hundreds of modules in about a millisecond, each of them and each time anew.
@@ -42,7 +42,7 @@ class Walked:
 
 
 @contextmanager
-def preserved_modes(model: nn.Module | Walked) -> Iterator[list[bool]]:
+def preserved_modes(model: nn.Module | ModuleLists) -> Iterator[list[bool]]:
     """Restores `training` of every single module on leaving: a frozen BatchNorm stays frozen.
 
     Setting the mode of the root alone would overwrite the modes of all modules below it. Gives out the modes as they were.
@@ -57,7 +57,7 @@ def preserved_modes(model: nn.Module | Walked) -> Iterator[list[bool]]:
 
 
 @contextmanager
-def evaluating(model: nn.Module | Walked) -> Iterator[None]:
+def evaluating(model: nn.Module | ModuleLists) -> Iterator[None]:
     """Puts the whole network into eval mode, and every module back into its own mode on leaving."""
     with preserved_modes(model) as modes:
         if any(modes):
@@ -66,7 +66,7 @@ def evaluating(model: nn.Module | Walked) -> Iterator[None]:
 
 
 @contextmanager
-def frozen_parameters(model: nn.Module | Walked) -> Iterator[None]:
+def frozen_parameters(model: nn.Module | ModuleLists) -> Iterator[None]:
     """Turns off `requires_grad` of all parameters, so that a backward pass reaches only the input."""
     wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in wanted:
@@ -79,7 +79,7 @@ def frozen_parameters(model: nn.Module | Walked) -> Iterator[None]:
 
 
 @contextmanager
-def preserved_buffers(model: nn.Module | Walked) -> Iterator[None]:
+def preserved_buffers(model: nn.Module | ModuleLists) -> Iterator[None]:
     """Restores the values of all buffers on leaving: a pass in training mode moves BatchNorm's statistics."""
     kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:

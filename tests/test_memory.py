@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from harness import memory
-from harness.memory import cached_parts, reused_memory, without_collection
+from harness.memory import cached_parts, reused_memory, without_garbage_collection
 
 SIZE = 64 << 20
 
@@ -79,7 +79,7 @@ def test_garbage_is_not_collected_inside_the_block_and_afterwards_as_before(coll
     before = gc.isenabled()
     (gc.enable if collects else gc.disable)()
     try:
-        with without_collection():
+        with without_garbage_collection():
             assert not gc.isenabled()
         assert gc.isenabled() == collects
     finally:

@@ -22,7 +22,7 @@ struct Config {
     harness::RuntimeOptions runtime;
     std::size_t batch = 32;
     std::size_t images = 256;
-    int repeats = 1;
+    std::size_t repeats = 1;
     std::size_t in_turns = 0;
 };
 
@@ -37,32 +37,38 @@ std::vector<harness::Batch> load(const harness::Bundle& bundle, std::size_t batc
     return batches;
 }
 
+double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Runs so many batches, from the first one again where they are used up, and returns the number of images.
+std::size_t run(harness::Classifier& classifier, const std::vector<harness::Batch>& batches,
+                std::size_t count) {
+    std::size_t images = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+        const harness::Batch& batch = batches[i % batches.size()];
+        static_cast<void>(classifier.logits(batch.x, batch.count));
+        images += batch.count;
+    }
+    return images;
+}
+
 nlohmann::ordered_json measure(const Config& config) {
     const auto bundle = harness::Bundle::open(config.bundle);
     harness::Model model(config.model, config.runtime);
     harness::Classifier classifier(model, bundle.shape(), bundle.class_names().size());
     const auto batches = load(bundle, classifier.batch_size(config.batch), config.images);
-    static_cast<void>(classifier.logits(batches.front().x, batches.front().count));
+    run(classifier, batches, 1);
 
-    std::size_t images = 0;
     const auto started = Clock::now();
-    for (int repeat = 0; repeat < config.repeats; ++repeat) {
-        for (const harness::Batch& batch : batches) {
-            static_cast<void>(classifier.logits(batch.x, batch.count));
-            images += batch.count;
-        }
-    }
-    const double seconds = std::chrono::duration<double>(Clock::now() - started).count();
+    const std::size_t images = run(classifier, batches, config.repeats * batches.size());
+    const double seconds = seconds_since(started);
     return {{"images", images},
             {"seconds", seconds},
             {"images_per_second", static_cast<double>(images) / seconds},
             {"batch", classifier.batch_size(config.batch)},
             {"threads", model.threads()},
             {"onnxruntime", harness::runtime_version()}};
-}
-
-double images_per_second(std::size_t images, Clock::time_point started) {
-    return static_cast<double>(images) / std::chrono::duration<double>(Clock::now() - started).count();
 }
 
 // Both use the same session, as a second one would have threads of its own that wait in a loop. While the
@@ -82,28 +88,22 @@ nlohmann::ordered_json measure_in_turns(const Config& config) {
     }
     const auto bare = [&] {
         const auto started = Clock::now();
-        std::size_t images = 0;
-        for (std::size_t i = 0; i < config.in_turns; ++i) {
-            const harness::Batch& batch = batches[i % batches.size()];
-            static_cast<void>(scoring.classifier().logits(batch.x, batch.count));
-            images += batch.count;
-        }
-        return images_per_second(images, started);
+        const auto images = static_cast<double>(run(scoring.classifier(), batches, config.in_turns));
+        return images / seconds_since(started);
     };
+    const auto turn_images = static_cast<double>(scoring.batch_size() * config.in_turns);
     auto turns = nlohmann::ordered_json::array();
     for (;;) {
         const bool bare_first = turns.size() % 2 == 0;
         const double before = bare_first ? bare() : 0;
         const auto started = Clock::now();
         const harness::Outcome* outcome = nullptr;
-        std::size_t images = 0;
         for (std::size_t i = 0; i < config.in_turns; ++i) {
             const harness::Outcome* const next = scoring.step();
             if (next == nullptr) return {{"turns", turns}, {"batch", scoring.batch_size()}};
             outcome = next;
-            images += scoring.batch_size();
         }
-        const double rate = images_per_second(images, started);
+        const double rate = turn_images / seconds_since(started);
         turns.push_back({{"condition", outcome->condition().name},
                          {"bare", bare_first ? before : bare()},
                          {"score", rate}});

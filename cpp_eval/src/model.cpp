@@ -14,9 +14,9 @@ namespace {
 constexpr std::array kLevels = {std::pair{"disable", ORT_DISABLE_ALL}, std::pair{"basic", ORT_ENABLE_BASIC},
                                 std::pair{"extended", ORT_ENABLE_EXTENDED}, std::pair{"all", ORT_ENABLE_ALL}};
 
-// The work of an operator is cut into ever smaller blocks, down to a fourth of a thread's share of what is
-// left, and threads take the next one when they are done: when images are read meanwhile, which takes a core
-// away, the other threads go on with its work instead of waiting for it.
+// The work of an operator is cut into blocks of a fourth of a thread's share of what is left, and threads
+// take the next one when they are done: when images are read meanwhile, which takes a core away, the other
+// threads go on with its work instead of waiting for it.
 constexpr const char* kSmallBlocks = "4";
 
 std::string provider_name(const std::string& option) {

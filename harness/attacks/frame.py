@@ -15,7 +15,7 @@ from harness.attacks.base import Attack
 from harness.attacks.evidence import Evidence, GradientFaults, evidence_of
 from harness.attacks.watcher import TOLERANCE, AllBroken, Breaker, Goal, Shrinker, Watcher
 from harness.errors import HarnessError
-from harness.modes import Walked, evaluating, frozen_parameters, preserved_buffers
+from harness.modes import ModuleLists, evaluating, frozen_parameters, preserved_buffers
 from harness.seeds import global_seed, seed_of
 from harness.threat import ThreatModel, largest_change
 
@@ -67,8 +67,8 @@ class Victim:
     """True labels (N,), int64, or the wanted classes where the threat model is targeted."""
     form: nn.Module | None = None
     """The network in the form that attacks differentiate; the real one if not given."""
-    walked: Walked | None = None
-    """Both of them, where they are walked already for the batches of a sweep."""
+    lists: ModuleLists | None = None
+    """The modules of both, where they are listed already for the batches of a sweep."""
 
     def __post_init__(self) -> None:
         """Checks the examples."""
@@ -277,15 +277,15 @@ def _check_support(attack: Attack, threat_model: ThreatModel) -> None:
 
 
 @contextmanager
-def _guarded(victim: Victim) -> Iterator[Walked]:
+def _guarded(victim: Victim) -> Iterator[ModuleLists]:
     """Eval mode and frozen parameters for both forms of the network; both are given back as they were."""
-    networks = victim.walked or Walked(victim.model, victim.form or victim.model)
+    networks = victim.lists or ModuleLists(victim.model, victim.form or victim.model)
     with evaluating(networks), frozen_parameters(networks):
         yield networks
 
 
 @contextmanager
-def _untouched(attack: Attack, networks: Walked) -> Iterator[None]:
+def _untouched(attack: Attack, networks: ModuleLists) -> Iterator[None]:
     """Holds an attack to the eval mode it was given, and undoes what it did to BatchNorm's statistics.
 
     Raises:

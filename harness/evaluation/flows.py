@@ -13,7 +13,7 @@ from harness.attacks.base import Attack
 from harness.attacks.frame import AttackResult, Victim, find_nearest, run_attack, within
 from harness.evaluation.batches import Batch
 from harness.evaluation.ledger import Ledger
-from harness.modes import Walked
+from harness.modes import ModuleLists
 from harness.seeds import seed_of
 from harness.threat import ThreatModel
 
@@ -51,14 +51,14 @@ class Setting:
         return correct if self.target_class is None else correct & (batch.y != self.target_class)
 
     @cached_property
-    def walked(self) -> Walked:
-        """Both forms of the network, walked once for all batches."""
-        return Walked(self.model, self.form)
+    def lists(self) -> ModuleLists:
+        """The modules of both forms of the network, listed once for all batches."""
+        return ModuleLists(self.model, self.form)
 
     def victim(self, batch: Batch) -> Victim:
         """Returns the network with the examples of a batch and the classes that the attack is after."""
         goal = batch.y if self.target_class is None else torch.full_like(batch.y, self.target_class)
-        return Victim(self.model, batch.x, goal, self.form, self.walked)
+        return Victim(self.model, batch.x, goal, self.form, self.lists)
 
     def run(self, level: int, number: int, batch: Batch) -> AttackResult:
         """Attacks the batch of that number at one budget."""

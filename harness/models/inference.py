@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from harness.memory import without_collection
+from harness.memory import without_garbage_collection
 from harness.models.compiling import Padded, compiled
 from harness.models.folding import foldable_pairs, without_norm
 from harness.modes import evaluating
@@ -139,7 +139,7 @@ def inference_form(
             form = _build(model, probe, attempt)
             with torch.no_grad():
                 logits = form(probe)
-        except (RuntimeError, TypeError, AttributeError, NotImplementedError) as error:
+        except (RuntimeError, TypeError, AttributeError) as error:
             logger.warning("inference form %s not possible: %s", attempt, error)
             continue
         if form.agrees(logits, wanted, what="given up"):
@@ -173,7 +173,7 @@ def _copied(model: nn.Module) -> nn.Module:
     which it rebuilds as objects of a class that it does not know: here it is given new ones.
     """
     held = (value for module in model.modules() for value in vars(module).values())
-    with without_collection():
+    with without_garbage_collection():
         return copy.deepcopy(model, {id(value): OrderedDict() for value in held if type(value) is OrderedDict and not value})
 
 

@@ -93,7 +93,7 @@ def throughput(
     export_model(network, model, resolution=SIDE, samples={"clean": torch.from_numpy(x[:2])})
     write_attacked(bundle, network, x)
     os.sync()  # or the system would write the bundle to disk while it is read
-    common = ["--model", model, "--bundle", bundle, "--batch", BATCH, "--threads", options.threads]
+    common = _common(folder, options)
     reports: list[dict[str, Any]] = []
 
     def score() -> float:
@@ -118,13 +118,17 @@ def throughput(
     return ["contender", "images/s", "of the bare loop in C++", "of that in Python", "of the score in Python"], rows
 
 
+def _common(folder: Path, options: argparse.Namespace) -> list[object]:
+    return ["--model", folder / MODEL, "--bundle", folder / BUNDLE, "--batch", BATCH, "--threads", options.threads]
+
+
 def in_turns(folder: Path, bare_loop: Path, options: argparse.Namespace) -> tuple[list[str], list[list[str]]]:
     """Compares a batch of `score` with one of the bare loop beside it in the same process, over the files of `throughput`.
 
     What other work does to a shared machine lasts longer than a batch: ratios vary less than those of whole programs.
     """
-    command = [bare_loop, "--model", folder / MODEL, "--bundle", folder / BUNDLE, "--batch", BATCH, "--threads", options.threads]
-    runs = [report_of(*command, "--images", options.images, "--in-turns", 1)["turns"] for _ in range(options.rounds)]
+    arguments = [*_common(folder, options), "--images", options.images, "--in-turns", 1]
+    runs = [report_of(bare_loop, *arguments)["turns"] for _ in range(options.rounds)]
     rows = []
     for label, conditions in (
         ("clean and attacked", (CLEAN, NOISE)),
