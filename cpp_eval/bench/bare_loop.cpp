@@ -1,7 +1,7 @@
 // The yardstick of `harness_eval score`: a plain ONNX Runtime loop over tensors that are in memory already.
-// Prints {"images", "seconds", "images_per_second", ...}; nothing is scored. With --in-turns a few batches of
-// that loop and a few of `score` take turns in one process: {"turns": [{"condition", "bare", "score"}, ...]},
-// images/s.
+// Prints {"images", "seconds", "images_per_second", ...}; nothing is scored. With --in-turns a batch of that
+// loop and one of `score` take turns in one process, whenever a line is read: a line {"condition", "bare",
+// "score"} for each, images/s, until all of the bundle is scored.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
@@ -23,7 +23,7 @@ struct Config {
     std::size_t batch = 32;
     std::size_t images = 256;
     std::size_t repeats = 1;
-    std::size_t in_turns = 0;
+    bool in_turns = false;
 };
 
 using Clock = std::chrono::steady_clock;
@@ -72,8 +72,9 @@ nlohmann::ordered_json measure(const Config& config) {
 }
 
 // Both use the same session, as a second one would have threads of its own that wait in a loop. While the
-// bare loop has its turn the reader stands still: it has read as far ahead as it may.
-nlohmann::ordered_json measure_in_turns(const Config& config) {
+// bare loop has its turn the reader stands still: it has read as far ahead as it may. A pass that is not
+// timed comes first, as whoever wrote the line may have worked meanwhile, and emptied the caches.
+void measure_in_turns(const Config& config) {
     const auto bundle = harness::Bundle::open(config.bundle);
     harness::ScoreConfig score;
     score.model = config.model;
@@ -81,32 +82,32 @@ nlohmann::ordered_json measure_in_turns(const Config& config) {
     score.batch = config.batch;
     score.quiet = true;
     harness::Scoring scoring(score, bundle);
-    const auto batches = load(bundle, scoring.batch_size(), config.images);
+    const std::size_t size = scoring.batch_size();
     for (const harness::Condition& condition : bundle.conditions()) {
-        if (condition.size() % (scoring.batch_size() * config.in_turns) != 0)
-            throw harness::BadInput(bundle.place() + ": expected conditions of a whole number of turns");
+        if (condition.size() % size != 0)
+            throw harness::BadInput(bundle.place() + ": expected conditions of a whole number of batches");
     }
+    const auto batches = load(bundle, size, config.images);
+    const auto rate = [size](Clock::time_point start) {
+        return static_cast<double>(size) / seconds_since(start);
+    };
     const auto bare = [&] {
         const auto started = Clock::now();
-        const auto images = static_cast<double>(run(scoring.classifier(), batches, config.in_turns));
-        return images / seconds_since(started);
+        run(scoring.classifier(), batches, 1);
+        return rate(started);
     };
-    const auto turn_images = static_cast<double>(scoring.batch_size() * config.in_turns);
-    auto turns = nlohmann::ordered_json::array();
-    for (;;) {
-        const bool bare_first = turns.size() % 2 == 0;
+    std::string line;
+    for (bool bare_first = true; std::getline(std::cin, line); bare_first = !bare_first) {
+        run(scoring.classifier(), batches, 1);
         const double before = bare_first ? bare() : 0;
         const auto started = Clock::now();
-        const harness::Outcome* outcome = nullptr;
-        for (std::size_t i = 0; i < config.in_turns; ++i) {
-            const harness::Outcome* const next = scoring.step();
-            if (next == nullptr) return {{"turns", turns}, {"batch", scoring.batch_size()}};
-            outcome = next;
-        }
-        const double rate = turn_images / seconds_since(started);
-        turns.push_back({{"condition", outcome->condition().name},
-                         {"bare", bare_first ? before : bare()},
-                         {"score", rate}});
+        const harness::Outcome* const outcome = scoring.step();
+        if (outcome == nullptr) return;
+        const double scored = rate(started);
+        const nlohmann::ordered_json turn = {{"condition", outcome->condition().name},
+                                             {"bare", bare_first ? before : bare()},
+                                             {"score", scored}};
+        std::cout << turn.dump() << std::endl;
     }
 }
 
@@ -127,12 +128,14 @@ int main(int argc, char** argv) {
     app.add_option("--repeats", config.repeats, "Passes over them")
         ->check(CLI::Range(1, 1000000))
         ->capture_default_str();
-    app.add_option("--in-turns", config.in_turns,
-                   "Batches of a turn; `score` takes turns with the bare loop");
+    app.add_flag("--in-turns", config.in_turns,
+                 "A batch of the loop and one of `score` for every line that is read");
     CLI11_PARSE(app, argc, argv);
     try {
-        const auto found = config.in_turns > 0 ? measure_in_turns(config) : measure(config);
-        std::cout << found.dump() << '\n';
+        if (config.in_turns)
+            measure_in_turns(config);
+        else
+            std::cout << measure(config).dump() << '\n';
         return 0;
     } catch (const std::exception& error) {
         std::fprintf(stderr, "bare_loop: %s\n", error.what());

@@ -128,6 +128,25 @@ void Chunks::read(std::uint64_t first, std::uint64_t count, std::span<std::byte>
     }
 }
 
+std::optional<std::uint64_t> Chunks::offset(std::uint64_t row) const {
+    std::vector<hsize_t> corner(chunk_.size(), 0);
+    const std::uint64_t before = row % chunk_[0];
+    corner[0] = row - before;
+    unsigned skipped = 0;
+    haddr_t address = HADDR_UNDEF;
+    hsize_t stored = 0;
+    if (H5Dget_chunk_info_by_coord(id_, corner.data(), &skipped, &address, &stored) < 0) return std::nullopt;
+    if (address == HADDR_UNDEF || stored != bytes_ || !all_skipped(skipped)) return std::nullopt;
+    return address + before * (bytes_ / chunk_[0]);
+}
+
+// Whether no filter was applied to a chunk, by its mask of those that were skipped.
+bool Chunks::all_skipped(unsigned skipped) const {
+    const unsigned filters = (shuffled_ ? 1u : 0u) + (packing_ == Packing::none ? 0u : 1u);
+    const unsigned all = (1u << filters) - 1;
+    return (skipped & all) == all;
+}
+
 // Reads a chunk, and unpacks it unless it was left as it is.
 void Chunks::unpack(const std::vector<hsize_t>& corner, std::span<std::byte> out) {
     hsize_t stored = 0;
@@ -138,9 +157,7 @@ void Chunks::unpack(const std::vector<hsize_t>& corner, std::span<std::byte> out
         std::uint32_t skipped = 0;
         const bool read =
             H5Dread_chunk(id_, H5P_DEFAULT, corner.data(), &skipped, fits ? out.data() : packed_.data()) >= 0;
-        const unsigned filters = (shuffled_ ? 1u : 0u) + (packing_ == Packing::none ? 0u : 1u);
-        const unsigned all_skipped = (1u << filters) - 1;
-        if (read && fits && (skipped & all_skipped) == all_skipped) return;
+        if (read && fits && all_skipped(skipped)) return;
         if (read && fits) packed_.assign(out.begin(), out.end());
         if (read && unpack_packed(skipped, out)) return;
     }

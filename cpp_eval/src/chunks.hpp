@@ -31,12 +31,16 @@ class Chunks {
     /// elements as they are in the file, into `out`, which is as long. Throws BadInput.
     void read(std::uint64_t first, std::uint64_t count, std::span<std::byte> out);
 
+    /// Where a row begins in the file, if its chunk was left as it is. Call it where chunks hold whole rows.
+    [[nodiscard]] std::optional<std::uint64_t> offset(std::uint64_t row) const;
+
   private:
     enum class Packing { none, lzf, deflate };
 
     void read_packing(hid_t properties);
     void unpack(const std::vector<hsize_t>& corner, std::span<std::byte> out);
     [[nodiscard]] bool unpack_packed(unsigned skipped, std::span<std::byte> out);
+    [[nodiscard]] bool all_skipped(unsigned skipped) const;
 
     hid_t id_;
     std::string place_;

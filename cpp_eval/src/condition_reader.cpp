@@ -9,7 +9,7 @@ namespace harness {
 
 namespace {
 
-// So many values, and as many of the clean images, are still in the processor's cache when they are measured.
+// So many values, and the clean images of as many, are still in the processor's cache when they are measured.
 constexpr std::size_t kBlockValues = std::size_t{1} << 17;
 
 }  // namespace
@@ -48,24 +48,19 @@ void ConditionReader::read_images(Batch& batch, std::size_t start, std::size_t c
     const std::size_t values = condition_.shape.size();
     const auto x = std::span(batch.x).subspan(start * values, count * values);
     x_.read(batch.first + start, count, x);
-    if (clean_x_) read_clean(batch.first + start, count);
-    for (std::size_t i = 0; i < count; ++i) {
-        batch.violations[start + i] =
-            violation(x.subspan(i * values, values), batch.first + start + i, i * values);
-    }
+    for (std::size_t i = 0; i < count; ++i)
+        batch.violations[start + i] = violation(x.subspan(i * values, values), batch.first + start + i);
 }
 
-// The centres of the ball of `count` examples. Runs of neighbouring rows are read in one go.
-void ConditionReader::read_clean(std::size_t first, std::size_t count) {
-    const std::size_t values = condition_.shape.size();
-    clean_.resize(count * values);
-    for (std::size_t start = 0; start < count;) {
-        const std::size_t row = condition_.clean_row(first + start);
-        std::size_t run = 1;
-        while (start + run < count && condition_.clean_row(first + start + run) == row + run) ++run;
-        clean_x_->read(row, run, std::span(clean_).subspan(start * values, run * values));
-        start += run;
-    }
+// How far an image is from the clean image of its example, which is measured where it lies in the file if it
+// can be.
+double ConditionReader::moved(std::span<const float> x, std::size_t example) {
+    const std::size_t row = condition_.clean_row(example);
+    if (const auto stored = clean_x_->stored(row))
+        return distance(x, stored->values(), condition_.budget->norm);
+    clean_.resize(x.size());
+    clean_x_->read(row, 1, clean_);
+    return distance(x, clean_, condition_.budget->norm);
 }
 
 void ConditionReader::read_logits(Batch& batch) {
@@ -79,7 +74,7 @@ void ConditionReader::read_logits(Batch& batch) {
     }
 }
 
-double ConditionReader::violation(std::span<const float> x, std::size_t example, std::size_t offset) const {
+double ConditionReader::violation(std::span<const float> x, std::size_t example) {
     const auto bounds = outside_bounds(x);
     if (!bounds) {
         throw BadInput(x_.place() + ": example " + std::to_string(example) +
@@ -90,8 +85,7 @@ double ConditionReader::violation(std::span<const float> x, std::size_t example,
                        ": expected values from 0 to 1, got one " + std::to_string(*bounds) + " outside");
     }
     if (!clean_x_) return *bounds;
-    const std::span<const float> centre = std::span(clean_).subspan(offset, x.size());
-    return std::max(*bounds, distance(x, centre, condition_.budget->norm) - condition_.budget->eps);
+    return std::max(*bounds, moved(x, example) - condition_.budget->eps);
 }
 
 }  // namespace harness

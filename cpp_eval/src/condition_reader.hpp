@@ -37,9 +37,9 @@ class ConditionReader {
 
   private:
     void read_images(Batch& batch, std::size_t start, std::size_t count);
-    void read_clean(std::size_t first, std::size_t count);
+    [[nodiscard]] double moved(std::span<const float> x, std::size_t example);
     void read_logits(Batch& batch);
-    [[nodiscard]] double violation(std::span<const float> x, std::size_t example, std::size_t offset) const;
+    [[nodiscard]] double violation(std::span<const float> x, std::size_t example);
 
     const Condition& condition_;
     std::size_t index_;
@@ -48,7 +48,7 @@ class ConditionReader {
     hdf5::Rows x_;
     std::optional<hdf5::Rows> logits_;
     std::optional<hdf5::Rows> clean_x_;
-    std::vector<float> clean_;  // of the images that were read last
+    std::vector<float> clean_;  // the image that was read last
 };
 
 }  // namespace harness

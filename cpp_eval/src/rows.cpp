@@ -1,11 +1,16 @@
 #include "rows.hpp"
 
+#include <functional>
+#include <numeric>
 #include <utility>
 #include <vector>
 
 namespace harness::hdf5 {
 
-Rows::Rows(Object dataset) : dataset_(std::move(dataset)), chunks_(dataset_) {
+Rows::Rows(Object dataset)
+    : dataset_(std::move(dataset)), chunks_(dataset_), descriptor_(descriptor(dataset_)) {
+    const auto extent = shape(dataset_);
+    row_bytes_ = std::accumulate(extent.begin() + 1, extent.end(), sizeof(float), std::multiplies<>());
     const Handle type{H5Dget_type(dataset_.id()), H5Tclose};
     as_stored_ = type && chunks_.hold_rows() && H5Tequal(type.id(), H5T_NATIVE_FLOAT) > 0;
 }
@@ -29,6 +34,14 @@ void Rows::read(std::uint64_t first, std::uint64_t count, std::span<float> out) 
         fail(dataset_.place, "readable numbers in rows " + std::to_string(first) + " to " +
                                  std::to_string(first + count - 1));
     }
+}
+
+std::optional<StoredRow> Rows::stored(std::uint64_t row) const {
+    const auto offset = descriptor_ && as_stored_ ? chunks_.offset(row) : std::nullopt;
+    if (!offset || *offset % alignof(float) != 0) return std::nullopt;
+    auto mapping = Mapping::of(*descriptor_, *offset, row_bytes_);
+    if (!mapping) return std::nullopt;
+    return StoredRow(*std::move(mapping));
 }
 
 }  // namespace harness::hdf5

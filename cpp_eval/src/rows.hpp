@@ -2,13 +2,30 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "chunks.hpp"
 #include "hdf5.hpp"
+#include "mapping.hpp"
 
 namespace harness::hdf5 {
+
+/// A row where it lies in the file.
+class StoredRow {
+  public:
+    explicit StoredRow(Mapping mapping) : mapping_(std::move(mapping)) {}
+
+    [[nodiscard]] std::span<const float> values() const {
+        const auto bytes = mapping_.bytes();
+        return {reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float)};
+    }
+
+  private:
+    Mapping mapping_;
+};
 
 class Rows {
   public:
@@ -20,9 +37,14 @@ class Rows {
     /// Reads the rows [first, first + count); `out` holds as many. Throws BadInput.
     void read(std::uint64_t first, std::uint64_t count, std::span<float> out);
 
+    /// Maps a row where it lies in the file, if nothing has to be done to its values.
+    [[nodiscard]] std::optional<StoredRow> stored(std::uint64_t row) const;
+
   private:
     Object dataset_;
     Chunks chunks_;
+    std::optional<int> descriptor_;  // none: no row can be mapped
+    std::size_t row_bytes_ = 0;
     bool as_stored_ = false;  // the file's floats are the machine's, in chunks of whole rows
 };
 

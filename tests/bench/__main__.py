@@ -16,7 +16,7 @@ from tests.bench import deployed, passes, training
 from tests.bench.contenders import CONTENDERS
 from tests.bench.overhead import own_share
 from tests.bench.strong import STRONG_EPS, harness_strong, plain_multi_attack
-from tests.bench.subjects import EPS, Subjects, small_subjects, subjects
+from tests.bench.subjects import EPS, MODELS, Subjects, small_subjects, subjects
 
 STARTS = 5
 SHARES = 3
@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=196, help="test images")
     parser.add_argument("--only", nargs="*", default=list(PARTS), choices=list(PARTS), help="parts to run")
     parser.add_argument("--contenders", nargs="*", default=list(CONTENDERS), choices=list(CONTENDERS), help="of the sweep")
+    parser.add_argument("--networks", nargs="*", default=list(MODELS), choices=MODELS, help="that the sweep attacks")
     parser.add_argument("--suite", help="one whose models baseline and pgd are attacked, instead of networks of its own")
     parser.add_argument("--strong", type=int, default=32, help="test images for the strong attack")
     passes.add_options(parser)
@@ -43,16 +44,16 @@ def main() -> None:
 
 def _show_sweep(options: argparse.Namespace) -> None:
     found, budgets = subjects(options.count, options.device, options.suite), [parse_eps(eps) for eps in EPS]
-    for label in found.networks:
+    for label in options.networks:
         show_table(f"{label}: {found.title}", *_sweeps(found, label, budgets, options.contenders))
     if options.device.type == "cpu":  # elsewhere a pass returns before it is computed
-        _show_own_share(found, budgets)
+        _show_own_share(found, budgets, options.networks)
 
 
-def _show_own_share(found: Subjects, budgets: list[Fraction]) -> None:
+def _show_own_share(found: Subjects, budgets: list[Fraction], labels: list[str]) -> None:
     rows = []
-    for label, network in found.networks.items():
-        shares = [own_share(network, found, budgets) for _ in range(SHARES)]
+    for label in labels:
+        shares = [own_share(found.networks[label], found, budgets) for _ in range(SHARES)]
         rows.append((label, f"{100 * median(shares):.1f} %", f"{100 * min(shares):.1f} to {100 * max(shares):.1f} %"))
     show_table("The harness's own share of the sweep, outside model passes", ["network", "median share", "range"], rows)
 

@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from statistics import median, quantiles
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from harness.bundle import BundleCondition, BundleWriter, read_bundle
 from harness.console import show_table, stderr
 from harness.crossruntime.compare import Rule
 from harness.crossruntime.runtimes import INSTALL, OnnxPython, find_program
+from harness.crossruntime.scores import scores_of
 from harness.export.onnx import export_deploy, export_model
 from harness.export.runtime import OnnxModel
 from harness.models.classifier import Classifier
@@ -32,6 +33,19 @@ from tests.bench.subjects import PHOTOGRAPHS
 
 SIDE, CLASSES, BATCH = 224, 10, 32
 MODEL, BUNDLE = "model.onnx", "bundle.h5"
+BARE_CPP, SCORE_CPP, BARE_PYTHON, SCORE_PYTHON = PROGRAMS = (
+    "bare loop, C++",
+    "harness_eval score",
+    "bare loop, Python",
+    "the cross-check's score, Python",
+)
+PACKED = "its 8-bit images, which are packed"
+YARDSTICKS = {
+    BARE_CPP: "of the bare loop in C++",
+    BARE_PYTHON: "of that in Python",
+    SCORE_PYTHON: "of the score in Python",
+}
+"""What the others are compared with, and how the column is called."""
 NAMES = [f"class {k}" for k in range(CLASSES)]
 JPEG_SIZE, JPEG_QUALITY = (640, 480), 90
 CLEAN = BundleCondition(name="clean", kind="clean")
@@ -51,6 +65,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--images", type=int, default=192, help=f"images of {SIDE}x{SIDE}, a multiple of {BATCH}; clean and attacked"
     )
     group.add_argument("--rounds", type=int, default=7, help="measurements of each contender, in turns")
+    group.add_argument("--programs", nargs="*", default=list(PROGRAMS), choices=PROGRAMS, help="whose throughput is measured")
     group.add_argument("--memory", type=int, nargs="*", default=[200, 5000], help="images to weigh the memory at")
     group.add_argument("--jpegs", type=int, default=100, help="JPEG files to classify, 2 or more")
     group.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads inside an operator")
@@ -73,6 +88,7 @@ def show_deployed(options: argparse.Namespace) -> None:
         title = f"EfficientNet-B0 at {SIDE}x{SIDE}, {options.threads} threads, {program.parent.name} build"
         if options.images:
             show_table(f"Throughput: {title}", *throughput(network, folder, (program, bare_loop), options))
+        if options.images and {BARE_CPP, SCORE_CPP} <= set(options.programs):
             show_table(
                 f"harness_eval score and the bare loop in C++, batch by batch: {title}", *in_turns(folder, bare_loop, options)
             )
@@ -100,35 +116,51 @@ def throughput(
         reports.append(report_of(program, "score", "--quiet", *common))
         return rate_of(reports[-1]["conditions"], CLEAN, NOISE)
 
-    rates = alternate(
-        {
-            "bare loop, C++": lambda: report_of(bare_loop, "--images", len(x), "--repeats", 2, *common)["images_per_second"],
-            "harness_eval score": score,
-            "bare loop, Python": lambda: python_loop(model, x, options.threads),
-            "the cross-check's score, Python": lambda: python_score(model, bundle, options.threads),
-        },
-        options.rounds,
-    )
-    rates["its 8-bit images, which are packed"] = [rate_of(report["conditions"], EIGHT_BIT) for report in reports]
-    yardsticks = [rates[name] for name in ("bare loop, C++", "bare loop, Python", "the cross-check's score, Python")]
-    rows = [[name, f"{median(found):.1f}", *(percent(found, other) for other in yardsticks)] for name, found in rates.items()]
-    worst = max(row["logit_diff"]["p99"] for row in reports[-1]["conditions"])
-    flips = sum(row["flips_outside_margin"] for row in reports[-1]["conditions"])
-    rows.append(["parity with PyTorch", f"{flips} flips outside the margin", f"99th percentile {worst:.1e}", "", ""])
-    return ["contender", "images/s", "of the bare loop in C++", "of that in Python", "of the score in Python"], rows
+    measures = {
+        BARE_CPP: lambda: report_of(bare_loop, "--images", len(x), "--repeats", 2, *common)["images_per_second"],
+        SCORE_CPP: score,
+        BARE_PYTHON: lambda: python_loop(model, x, options.threads),
+        SCORE_PYTHON: lambda: python_score(model, bundle, options.threads),
+    }
+    rates = alternate({name: measures[name] for name in options.programs}, options.rounds)
+    if reports:
+        rates[PACKED] = [rate_of(report["conditions"], EIGHT_BIT) for report in reports]
+    yardsticks = [name for name in YARDSTICKS if name in rates]
+    columns = ["contender", "images/s", *(YARDSTICKS[name] for name in yardsticks)]
+    rows = [[name, f"{median(found):.1f}", *(percent(found, rates[it]) for it in yardsticks)] for name, found in rates.items()]
+    return columns, [*rows, *parity(reports[-1:], len(columns))]
+
+
+def parity(reports: Sequence[Mapping[str, Any]], columns: int) -> list[list[str]]:
+    """Returns a row of the table for each report: what its logits say of PyTorch's."""
+    rows = []
+    for report in reports:
+        worst = max(row["logit_diff"]["p99"] for row in report["conditions"])
+        flips = sum(row["flips_outside_margin"] for row in report["conditions"])
+        found = ["parity with PyTorch", f"{flips} flips outside the margin, 99th percentile of the difference {worst:.1e}"]
+        rows.append([*found, *[""] * (columns - len(found))])
+    return rows
 
 
 def _common(folder: Path, options: argparse.Namespace) -> list[object]:
     return ["--model", folder / MODEL, "--bundle", folder / BUNDLE, "--batch", BATCH, "--threads", options.threads]
 
 
+class Turn(NamedTuple):
+    """What each contender made of one batch, in images per second."""
+
+    condition: str
+    score: float
+    bare: float
+    python: float
+
+
 def in_turns(folder: Path, bare_loop: Path, options: argparse.Namespace) -> tuple[list[str], list[list[str]]]:
-    """Compares a batch of `score` with one of the bare loop beside it in the same process, over the files of `throughput`.
+    """Compares a batch of `score` with the same batch in Python and one of the bare loop, over the files of `throughput`.
 
     What other work does to a shared machine lasts longer than a batch: ratios vary less than those of whole programs.
     """
-    arguments = [*_common(folder, options), "--images", options.images, "--in-turns", 1]
-    runs = [report_of(bare_loop, *arguments)["turns"] for _ in range(options.rounds)]
+    turns = [turn for _ in range(options.rounds) for turn in take_turns(folder, bare_loop, options)]
     rows = []
     for label, conditions in (
         ("clean and attacked", (CLEAN, NOISE)),
@@ -137,10 +169,41 @@ def in_turns(folder: Path, bare_loop: Path, options: argparse.Namespace) -> tupl
         ("8 bits", (EIGHT_BIT,)),
     ):
         names = {condition.name for condition in conditions}
-        turns = [turn for run in runs for turn in run if turn["condition"] in names]
-        rates = [[turn[contender] for turn in turns] for contender in ("score", "bare")]
-        rows.append([label, str(len(turns)), *(f"{median(found):.1f}" for found in rates), percent(*rates)])
-    return ["images", "turns", "score, images/s", "bare loop, images/s", "score of the bare loop"], rows
+        _, score, bare, python = zip(*(turn for turn in turns if turn.condition in names), strict=True)
+        rates = (f"{median(found):.1f}" for found in (score, bare, python))
+        rows.append([label, str(len(score)), *rates, percent(score, bare), percent(score, python)])
+    contenders = ["score, images/s", "bare loop in C++", "cross-check's score, Python"]
+    return ["images", "turns", *contenders, "score of the bare loop", "score of that in Python"], rows
+
+
+def take_turns(folder: Path, bare_loop: Path, options: argparse.Namespace) -> list[Turn]:
+    """Scores the bundle in Python; before each batch the C++ program takes its turn with the same one.
+
+    A batch's time in Python ends where the next one has been read: reading and judging are in it, as they are in C++.
+    """
+    command = [bare_loop, *_common(folder, options), "--images", options.images, "--in-turns"]
+    program = subprocess.Popen([*map(str, command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert program.stdin is not None
+    assert program.stdout is not None
+    model, found, seconds = OnnxModel(folder / MODEL, threads=options.threads), [], []
+
+    def logits(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        nonlocal began
+        seconds.append(time.perf_counter() - began)
+        if len(seconds) > 1:  # the first call warms up
+            print(file=program.stdin, flush=True)
+            found.append(json.loads(program.stdout.readline()))
+            model.logits(x)  # is not timed: the program's turn has emptied the caches, and it begins in this way too
+        began = time.perf_counter()
+        return model.logits(x)
+
+    began = time.perf_counter()
+    for _ in scores_of(read_bundle(folder / BUNDLE), logits, Rule()):
+        pass
+    seconds.append(time.perf_counter() - began)
+    program.stdin.close()
+    program.wait()
+    return [Turn(**turn, python=BATCH / taken) for turn, taken in zip(found, seconds[2:], strict=True)]
 
 
 def alternate(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:

@@ -37,8 +37,9 @@ def built(name: str) -> Path:
     return BUILT / name
 
 
-def execute(program: Path, *arguments: object) -> Run:
-    done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
+def execute(program: Path, *arguments: object, said: str = "") -> Run:
+    command = [program, *map(str, arguments)]
+    done = subprocess.run(command, input=said, capture_output=True, text=True, timeout=120, check=False)
     return Run(done.returncode, done.stdout, done.stderr)
 
 

@@ -2,7 +2,6 @@ import csv
 import json
 import os
 import subprocess
-from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -330,16 +329,18 @@ def test_the_yardstick_runs_on_the_same_files(small_net: Path, sweep: Path) -> N
     assert run.report["images_per_second"] > 0
 
 
-def test_score_takes_turns_with_the_yardstick_until_every_batch_is_scored(small_net: Path, sweep: Path) -> None:
+@pytest.mark.parametrize("asked", [2, 8, 9])
+def test_score_takes_turns_with_the_yardstick_while_it_is_asked_to(small_net: Path, sweep: Path, asked: int) -> None:
     command = (built("bare_loop"), "--model", small_net, "--bundle", sweep, "--threads", 1)
-    run = execute(*command, "--images", N, "--batch", N // 6, "--in-turns", 3)
+    run = execute(*command, "--images", N, "--batch", N // 2, "--in-turns", said="\n" * asked)
     assert run.code == 0, run.err
-    turns = Counter(turn["condition"] for turn in run.report["turns"])
-    assert turns == dict.fromkeys(["clean", *(spec_of(norm).name for norm in Norm)], 2)
-    assert all(turn["bare"] > 0 and turn["score"] > 0 for turn in run.report["turns"])
+    turns = [json.loads(line) for line in run.out.splitlines()]
+    names = [name for name in ("clean", *(spec_of(norm).name for norm in Norm)) for _ in range(2)]
+    assert [turn["condition"] for turn in turns] == names[:asked]
+    assert all(turn["bare"] > 0 and turn["score"] > 0 for turn in turns)
 
 
 def test_turns_that_would_mix_conditions_are_refused(small_net: Path, sweep: Path) -> None:
-    run = execute(built("bare_loop"), "--model", small_net, "--bundle", sweep, "--batch", 7, "--in-turns", 1)
+    run = execute(built("bare_loop"), "--model", small_net, "--bundle", sweep, "--batch", 7, "--in-turns")
     assert run.code == 2
-    assert "expected conditions of a whole number of turns" in run.err
+    assert "expected conditions of a whole number of batches" in run.err
