@@ -9,8 +9,11 @@ namespace harness::hdf5 {
 std::optional<int> descriptor(const Object& object) {
     const Handle file{H5Iget_file_id(object.id()), H5Fclose};
     const Handle access{file ? H5Fget_access_plist(file.id()) : H5I_INVALID_HID, H5Pclose};
+    const Handle creation{file ? H5Fget_create_plist(file.id()) : H5I_INVALID_HID, H5Pclose};
+    hsize_t user_block = 0;
     void* found = nullptr;
     if (!access || H5Pget_driver(access.id()) != H5FD_SEC2) return std::nullopt;
+    if (!creation || H5Pget_userblock(creation.id(), &user_block) < 0 || user_block > 0) return std::nullopt;
     if (H5Fget_vfd_handle(file.id(), H5P_DEFAULT, &found) < 0) return std::nullopt;
     return *static_cast<const int*>(found);
 }

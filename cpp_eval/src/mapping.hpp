@@ -11,7 +11,8 @@
 
 namespace harness::hdf5 {
 
-/// The descriptor that HDF5 reads an object's file by, owned by HDF5; none where the file is in memory.
+/// The descriptor that HDF5 reads an object's file by, owned by HDF5; none where the file is in memory, or
+/// begins with a user block: versions of HDF5 differ in whether they count it in addresses.
 [[nodiscard]] std::optional<int> descriptor(const Object& object);
 
 /// Some bytes of a file, mapped for reading as long as this lives. They count as the process's memory

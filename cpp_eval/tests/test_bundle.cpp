@@ -76,7 +76,7 @@ TEST_CASE("images are read alike however they are stored") {
     const auto plain = Bundle::open(kBundles / "none.h5");
     const auto expected = batches_of(plain, 0, 7);
     for (const char* name : {"lzf.h5", "gzip.h5", "parts_of_rows.h5", "shuffled_only.h5", "shuffled_lzf.h5",
-                             "big_endian.h5", "contiguous.h5"}) {
+                             "big_endian.h5", "contiguous.h5", "user_block.h5"}) {
         INFO(name);
         const auto bundle = Bundle::open(kBundles / name);
         const auto batches = batches_of(bundle, 0, 7);

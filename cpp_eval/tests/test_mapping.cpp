@@ -36,7 +36,7 @@ TEST_CASE("rows that were left as they are lie in the file as they are read") {
 
 TEST_CASE("rows that something has to be done to do not lie in the file") {
     for (const char* name : {"lzf.h5", "gzip.h5", "parts_of_rows.h5", "shuffled_only.h5", "shuffled_lzf.h5",
-                             "big_endian.h5", "contiguous.h5"}) {
+                             "big_endian.h5", "contiguous.h5", "user_block.h5"}) {
         INFO(name);
         const auto file = hdf5::open_file(kBundles / name);
         CHECK_FALSE(hdf5::Rows(images_of(file)).stored(0));
