@@ -4,12 +4,12 @@
 // "score"} for each, images/s, until all of the bundle is scored.
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "classifier.hpp"
+#include "clock.hpp"
 #include "condition_reader.hpp"
 #include "error.hpp"
 #include "score.hpp"
@@ -26,8 +26,6 @@ struct Config {
     bool in_turns = false;
 };
 
-using Clock = std::chrono::steady_clock;
-
 std::vector<harness::Batch> load(const harness::Bundle& bundle, std::size_t batch_size, std::size_t images) {
     harness::ConditionReader reader(bundle, 0);
     std::vector<harness::Batch> batches;
@@ -35,10 +33,6 @@ std::vector<harness::Batch> load(const harness::Bundle& bundle, std::size_t batc
     for (harness::Batch batch; loaded < images && reader.read(batch, batch_size); loaded += batch.count)
         batches.push_back(batch);
     return batches;
-}
-
-double seconds_since(Clock::time_point start) {
-    return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
 // Runs so many batches, from the first one again where they are used up, and returns the number of images.
@@ -60,9 +54,9 @@ nlohmann::ordered_json measure(const Config& config) {
     const auto batches = load(bundle, classifier.batch_size(config.batch), config.images);
     run(classifier, batches, 1);
 
-    const auto started = Clock::now();
+    const auto started = harness::Clock::now();
     const std::size_t images = run(classifier, batches, config.repeats * batches.size());
-    const double seconds = seconds_since(started);
+    const double seconds = harness::seconds_since(started);
     return {{"images", images},
             {"seconds", seconds},
             {"images_per_second", static_cast<double>(images) / seconds},
@@ -88,11 +82,11 @@ void measure_in_turns(const Config& config) {
             throw harness::BadInput(bundle.place() + ": expected conditions of a whole number of batches");
     }
     const auto batches = load(bundle, size, config.images);
-    const auto rate = [size](Clock::time_point start) {
-        return static_cast<double>(size) / seconds_since(start);
+    const auto rate = [size](harness::Clock::time_point start) {
+        return static_cast<double>(size) / harness::seconds_since(start);
     };
     const auto bare = [&] {
-        const auto started = Clock::now();
+        const auto started = harness::Clock::now();
         run(scoring.classifier(), batches, 1);
         return rate(started);
     };
@@ -100,7 +94,7 @@ void measure_in_turns(const Config& config) {
     for (bool bare_first = true; std::getline(std::cin, line); bare_first = !bare_first) {
         run(scoring.classifier(), batches, 1);
         const double before = bare_first ? bare() : 0;
-        const auto started = Clock::now();
+        const auto started = harness::Clock::now();
         const harness::Outcome* const outcome = scoring.step();
         if (outcome == nullptr) return;
         const double scored = rate(started);

@@ -57,7 +57,7 @@ void ConditionReader::read_images(Batch& batch, std::size_t start, std::size_t c
 double ConditionReader::moved(std::span<const float> x, std::size_t example) {
     const std::size_t row = condition_.clean_row(example);
     if (const auto stored = clean_x_->stored(row))
-        return distance(x, stored->values(), condition_.budget->norm);
+        return distance(x, stored->values, condition_.budget->norm);
     clean_.resize(x.size());
     clean_x_->read(row, 1, clean_);
     return distance(x, clean_, condition_.budget->norm);

@@ -29,12 +29,13 @@ std::optional<Mapping> Mapping::of(int descriptor, std::uint64_t offset, std::si
     void* const start =
         mmap(nullptr, mapped, PROT_READ, MAP_SHARED, descriptor, static_cast<off_t>(offset - before));
     if (start == MAP_FAILED) return std::nullopt;
-    const std::span pages(static_cast<std::byte*>(start), mapped);
-    return Mapping(pages, pages.subspan(before));
+    Pages pages(static_cast<std::byte*>(start), Unmap{mapped});
+    const std::span bytes(pages.get() + before, count);
+    return Mapping(std::move(pages), bytes);
 }
 
-Mapping::~Mapping() {
-    if (!pages_.empty()) munmap(pages_.data(), pages_.size());
+void Mapping::Unmap::operator()(std::byte* pages) const {
+    munmap(pages, size);
 }
 
 }  // namespace harness::hdf5

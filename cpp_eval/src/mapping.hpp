@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <utility>
@@ -23,23 +24,18 @@ class Mapping {
     /// Maps [offset, offset + count); none where the file has not so many, or the system refuses.
     [[nodiscard]] static std::optional<Mapping> of(int descriptor, std::uint64_t offset, std::size_t count);
 
-    Mapping(Mapping&& other) noexcept
-        : pages_(std::exchange(other.pages_, {})), bytes_(std::exchange(other.bytes_, {})) {}
-    Mapping& operator=(Mapping&& other) noexcept {
-        std::swap(pages_, other.pages_);
-        std::swap(bytes_, other.bytes_);
-        return *this;
-    }
-    Mapping(const Mapping&) = delete;
-    Mapping& operator=(const Mapping&) = delete;
-    ~Mapping();
-
     [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
 
   private:
-    Mapping(std::span<std::byte> pages, std::span<const std::byte> bytes) : pages_(pages), bytes_(bytes) {}
+    struct Unmap {
+        std::size_t size;
+        void operator()(std::byte* pages) const;
+    };
+    using Pages = std::unique_ptr<std::byte, Unmap>;  // whole ones, as the system maps no others
 
-    std::span<std::byte> pages_;  // whole pages, as the system maps no others
+    Mapping(Pages pages, std::span<const std::byte> bytes) : pages_(std::move(pages)), bytes_(bytes) {}
+
+    Pages pages_;
     std::span<const std::byte> bytes_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 
 namespace harness {
@@ -9,10 +10,6 @@ namespace harness {
 namespace {
 
 constexpr std::chrono::milliseconds kInterval{200};
-
-double seconds(std::chrono::steady_clock::duration duration) {
-    return std::chrono::duration<double>(duration).count();
-}
 
 }  // namespace
 
@@ -25,7 +22,7 @@ void Progress::update(const std::string& task, std::size_t done, std::size_t tot
         task_ = task;
         started_ = drawn_ = now;
     }
-    const double elapsed = seconds(now - started_);
+    const double elapsed = seconds_since(started_);
     if (done == total) {
         std::fprintf(stderr, "%s%s: %zu images in %.1f s\n", terminal_ ? "\r\x1b[K" : "", task.c_str(), total,
                      elapsed);

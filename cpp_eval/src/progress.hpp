@@ -1,9 +1,10 @@
 // Progress on stderr: a line that is redrawn on a terminal, a line for each finished task elsewhere.
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <string>
+
+#include "clock.hpp"
 
 namespace harness {
 
@@ -15,8 +16,6 @@ class Progress {
     void update(const std::string& task, std::size_t done, std::size_t total);
 
   private:
-    using Clock = std::chrono::steady_clock;
-
     bool shown_;
     bool terminal_;
     std::string task_;

@@ -41,7 +41,9 @@ std::optional<StoredRow> Rows::stored(std::uint64_t row) const {
     if (!offset || *offset % alignof(float) != 0) return std::nullopt;
     auto mapping = Mapping::of(*descriptor_, *offset, row_bytes_);
     if (!mapping) return std::nullopt;
-    return StoredRow(*std::move(mapping));
+    const auto bytes = mapping->bytes();
+    const std::span values(reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float));
+    return StoredRow{*std::move(mapping), values};
 }
 
 }  // namespace harness::hdf5

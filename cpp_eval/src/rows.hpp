@@ -5,7 +5,6 @@
 #include <optional>
 #include <span>
 #include <string>
-#include <utility>
 
 #include "chunks.hpp"
 #include "hdf5.hpp"
@@ -14,17 +13,9 @@
 namespace harness::hdf5 {
 
 /// A row where it lies in the file.
-class StoredRow {
-  public:
-    explicit StoredRow(Mapping mapping) : mapping_(std::move(mapping)) {}
-
-    [[nodiscard]] std::span<const float> values() const {
-        const auto bytes = mapping_.bytes();
-        return {reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float)};
-    }
-
-  private:
-    Mapping mapping_;
+struct StoredRow {
+    Mapping mapping;
+    std::span<const float> values;
 };
 
 class Rows {

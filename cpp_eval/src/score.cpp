@@ -1,11 +1,11 @@
 #include "score.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <numeric>
 
 #include "class_names.hpp"
 #include "classifier.hpp"
+#include "clock.hpp"
 #include "condition_reader.hpp"
 #include "error.hpp"
 #include "prefetch.hpp"
@@ -15,14 +15,8 @@ namespace harness {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr std::size_t kBatchesAhead = 2;
 constexpr std::size_t kLargestBatch = std::size_t{1} << 28;  // values; a few batches are in memory at a time
-
-double seconds_since(Clock::time_point start) {
-    return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // Clean conditions come first: what they find is needed to count an attack's successes.
 std::vector<std::size_t> scoring_order(const std::vector<Condition>& conditions) {

@@ -23,7 +23,7 @@ from harness.bundle import BundleCondition, BundleWriter, read_bundle
 from harness.console import show_table, stderr
 from harness.crossruntime.compare import Rule
 from harness.crossruntime.runtimes import INSTALL, OnnxPython, find_program
-from harness.crossruntime.scores import scores_of
+from harness.crossruntime.scores import BATCH, scores_of
 from harness.export.onnx import export_deploy, export_model
 from harness.export.runtime import OnnxModel
 from harness.models.classifier import Classifier
@@ -31,7 +31,7 @@ from harness.models.timm import Timm
 from harness.threat import Norm
 from tests.bench.subjects import PHOTOGRAPHS
 
-SIDE, CLASSES, BATCH = 224, 10, 32
+SIDE, CLASSES = 224, 10
 MODEL, BUNDLE = "model.onnx", "bundle.h5"
 BARE_CPP, SCORE_CPP, BARE_PYTHON, SCORE_PYTHON = PROGRAMS = (
     "bare loop, C++",
@@ -89,9 +89,7 @@ def show_deployed(options: argparse.Namespace) -> None:
         if options.images:
             show_table(f"Throughput: {title}", *throughput(network, folder, (program, bare_loop), options))
         if options.images and {BARE_CPP, SCORE_CPP} <= set(options.programs):
-            show_table(
-                f"harness_eval score and the bare loop in C++, batch by batch: {title}", *in_turns(folder, bare_loop, options)
-            )
+            show_table(f"Throughput, batch by batch: {title}", *in_turns(folder, bare_loop, options))
         if options.memory:
             show_table(f"Peak memory of score on images of {SIDE}x{SIDE}", *memory(program, folder, options))
         if options.jpegs:
@@ -128,18 +126,16 @@ def throughput(
     yardsticks = [name for name in YARDSTICKS if name in rates]
     columns = ["contender", "images/s", *(YARDSTICKS[name] for name in yardsticks)]
     rows = [[name, f"{median(found):.1f}", *(percent(found, rates[it]) for it in yardsticks)] for name, found in rates.items()]
-    return columns, [*rows, *parity(reports[-1:], len(columns))]
+    if reports:
+        rows.append(["parity with PyTorch", parity(reports[-1]), *[""] * len(yardsticks)])
+    return columns, rows
 
 
-def parity(reports: Sequence[Mapping[str, Any]], columns: int) -> list[list[str]]:
-    """Returns a row of the table for each report: what its logits say of PyTorch's."""
-    rows = []
-    for report in reports:
-        worst = max(row["logit_diff"]["p99"] for row in report["conditions"])
-        flips = sum(row["flips_outside_margin"] for row in report["conditions"])
-        found = ["parity with PyTorch", f"{flips} flips outside the margin, 99th percentile of the difference {worst:.1e}"]
-        rows.append([*found, *[""] * (columns - len(found))])
-    return rows
+def parity(report: Mapping[str, Any]) -> str:
+    """Returns what the logits of a report say of PyTorch's."""
+    worst = max(row["logit_diff"]["p99"] for row in report["conditions"])
+    flips = sum(row["flips_outside_margin"] for row in report["conditions"])
+    return f"{flips} flips outside the margin, 99th percentile of the difference {worst:.1e}"
 
 
 def _common(folder: Path, options: argparse.Namespace) -> list[object]:
@@ -182,27 +178,25 @@ def take_turns(folder: Path, bare_loop: Path, options: argparse.Namespace) -> li
     A batch's time in Python ends where the next one has been read: reading and judging are in it, as they are in C++.
     """
     command = [bare_loop, *_common(folder, options), "--images", options.images, "--in-turns"]
-    program = subprocess.Popen([*map(str, command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert program.stdin is not None
-    assert program.stdout is not None
     model, found, seconds = OnnxModel(folder / MODEL, threads=options.threads), [], []
+    with subprocess.Popen([*map(str, command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
 
-    def logits(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        nonlocal began
-        seconds.append(time.perf_counter() - began)
-        if len(seconds) > 1:  # the first call warms up
-            print(file=program.stdin, flush=True)
-            found.append(json.loads(program.stdout.readline()))
-            model.logits(x)  # is not timed: the program's turn has emptied the caches, and it begins in this way too
+        def logits(x: NDArray[np.float32]) -> NDArray[np.float32]:
+            nonlocal began
+            seconds.append(time.perf_counter() - began)
+            if len(seconds) > 1:  # the first call warms up
+                print(file=program.stdin, flush=True)
+                found.append(json.loads(program.stdout.readline()))
+                model.logits(x)  # is not timed: the program's turn has emptied the caches, and it begins in this way too
+            began = time.perf_counter()
+            return model.logits(x)
+
         began = time.perf_counter()
-        return model.logits(x)
-
-    began = time.perf_counter()
-    for _ in scores_of(read_bundle(folder / BUNDLE), logits, Rule()):
-        pass
-    seconds.append(time.perf_counter() - began)
-    program.stdin.close()
-    program.wait()
+        for _ in scores_of(read_bundle(folder / BUNDLE), logits, Rule()):
+            pass
+        seconds.append(time.perf_counter() - began)
     return [Turn(**turn, python=BATCH / taken) for turn, taken in zip(found, seconds[2:], strict=True)]
 
 

@@ -37,9 +37,9 @@ def built(name: str) -> Path:
     return BUILT / name
 
 
-def execute(program: Path, *arguments: object, said: str = "") -> Run:
+def execute(program: Path, *arguments: object, stdin: str = "") -> Run:
     command = [program, *map(str, arguments)]
-    done = subprocess.run(command, input=said, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120, check=False)
     return Run(done.returncode, done.stdout, done.stderr)
 
 

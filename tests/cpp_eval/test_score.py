@@ -332,7 +332,7 @@ def test_the_yardstick_runs_on_the_same_files(small_net: Path, sweep: Path) -> N
 @pytest.mark.parametrize("asked", [2, 8, 9])
 def test_score_takes_turns_with_the_yardstick_while_it_is_asked_to(small_net: Path, sweep: Path, asked: int) -> None:
     command = (built("bare_loop"), "--model", small_net, "--bundle", sweep, "--threads", 1)
-    run = execute(*command, "--images", N, "--batch", N // 2, "--in-turns", said="\n" * asked)
+    run = execute(*command, "--images", N, "--batch", N // 2, "--in-turns", stdin="\n" * asked)
     assert run.code == 0, run.err
     turns = [json.loads(line) for line in run.out.splitlines()]
     names = [name for name in ("clean", *(spec_of(norm).name for norm in Norm)) for _ in range(2)]
