@@ -23,6 +23,7 @@ from harness.crossruntime.compare import Rule
 from harness.crossruntime.scores import BATCH, Score, scores_of
 from harness.errors import HarnessError, ModelError
 from harness.export.runtime import OnnxModel
+from harness.memory import reused_memory
 
 PROGRAM = "harness_eval"
 VARIABLE = "HARNESS_EVAL"
@@ -55,6 +56,7 @@ class PyTorch(Runtime):
 
     network: nn.Module
 
+    @reused_memory()
     def score(self, bundle: Bundle, rule: Rule) -> Sequence[Score]:
         """See `Runtime.score`."""
         threads, version = torch.get_num_threads(), str(torch.__version__)
