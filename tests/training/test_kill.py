@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness.training.checkpoint import FILE
 from tests.training.cases import classifier, recipe, same_state, trained
@@ -15,7 +16,12 @@ ENDLESS = """
 import sys, time
 from contextlib import contextmanager
 from pathlib import Path
+
+import torch
+
 from tests.training.cases import classifier, recipe, trained
+
+torch.set_num_threads(int(sys.argv[2]))  # their number decides the order of sums
 
 class Dawdles:
     @contextmanager
@@ -27,7 +33,8 @@ trained(classifier(), recipe("pgd"), checkpoint=Path(sys.argv[1]), progress=Dawd
 
 
 def test_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", ENDLESS, str(tmp_path)], cwd=Path(__file__).parents[2])
+    command = [sys.executable, "-c", ENDLESS, str(tmp_path), str(torch.get_num_threads())]
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[2])
     while not (tmp_path / FILE).exists() and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
