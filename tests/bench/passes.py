@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from harness.attacks.base import ATTACKS
-from harness.console import show_table
+from harness.console import show_table, stderr
 from harness.evaluation.batches import batch_size_for
 from harness.evaluation.protocol import sweep
 from harness.memory import reused_memory
@@ -39,13 +39,20 @@ def show_passes(options: argparse.Namespace) -> None:
     found = subjects(options.count, options.device, options.suite)
     network = found.networks["pgd"]
     size = min(len(found.y), batch_size_for(network, found.split, options.device))
-    rows = [(f"bare, {name}", rate) for name, rate in _bare(network, found.x[:size], found.y[:size], options)]
+    rows = list(_told("bare", _bare(network, found.x[:size], found.y[:size], options)))
     best = max(rate for name, rate in rows if "TF32" not in name and "bfloat16" not in name)
-    rows += [(f"harness, {name}", rate) for name, rate in _harness(network, found, options)]
+    rows += _told("harness", _harness(network, found, options))
     shown = [[name, f"{rate:.0f}", f"{100 * rate / best:.0f} %"] for name, rate in rows]
     show_table(
         f"Forward and backward in batches of {size}: {found.title}", ["way", "images/s", "of the best bare float32"], shown
     )
+
+
+def _told(whose: str, rates: Iterator[tuple[str, float]]) -> Iterator[tuple[str, float]]:
+    """Says each rate once it is measured, as the table waits for the last of them."""
+    for name, rate in rates:
+        stderr.print(f"{whose}, {name}: {rate:.0f} images/s")
+        yield f"{whose}, {name}", rate
 
 
 def _bare(network: nn.Module, x: Tensor, y: Tensor, options: argparse.Namespace) -> Iterator[tuple[str, float]]:
