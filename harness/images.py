@@ -44,11 +44,6 @@ def read_detailed(split: ImageSplit, index: int, side: int) -> Tensor:
     return split.read_detailed(index, side) if isinstance(split, DetailedSplit) else split[index][0]
 
 
-def is_thread_safe(split: ImageSplit) -> bool:
-    """Returns whether several threads may read a split at once; one that has no `thread_safe` to say so is read by one."""
-    return bool(getattr(split, "thread_safe", False))
-
-
 @dataclass(frozen=True)
 class ImageData:
     """A loaded data set."""

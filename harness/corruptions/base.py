@@ -43,7 +43,7 @@ class Corruption(Plugin, ABC):
 
     @abstractmethod
     def apply(self, x: Tensor, *, severity: int, generator: torch.Generator) -> Tensor:
-        """Returns the corrupted image; values outside [0,1] are clipped by the caller. Several threads may call it at once.
+        """Returns the corrupted image; values outside [0,1] are clipped by the caller.
 
         Args:
             x: One image (3, H, W), float32 in [0,1], on the CPU; must not be changed in place.

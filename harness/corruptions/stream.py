@@ -7,7 +7,7 @@ from torch import Tensor
 
 from harness.corruptions.base import Corruption
 from harness.errors import DataError
-from harness.images import ImageSplit, is_thread_safe
+from harness.images import ImageSplit
 from harness.seeds import generator_of
 
 
@@ -61,11 +61,6 @@ class CorruptedSplit:
         """See the class."""
         self.labels, self.ids, self.hashes = split.labels, split.ids, split.hashes
         self._corruption, self._split, self._severity, self._seed = corruption, split, severity, seed
-
-    @property
-    def thread_safe(self) -> bool:
-        """See `is_thread_safe`."""
-        return is_thread_safe(self._split)
 
     def __len__(self) -> int:
         """Returns the number of examples N."""

@@ -30,9 +30,6 @@ class FileSplit:
         resize: How an image becomes square.
     """
 
-    thread_safe = True
-    """See `is_thread_safe`: every image is a file of its own, opened for itself."""
-
     def __init__(
         self,
         root: Path,

@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from harness.datasets.augment import Augment, Change
 from harness.images import DetailedSplit, ImageSplit
-from harness.reading import read_each
 from harness.seeds import generator_of, seed_of
 
 Draw = tuple[int, int, int]
@@ -106,10 +105,6 @@ class AugmentedExamples(Dataset[tuple[Tensor, int]]):
         change = self.augment.draw(np.random.default_rng(seed_of(self.seed, "augment", epoch, index, *again)))
         return change.apply(*self._read(index, change)), int(self.split.labels[index])
 
-    def __getitems__(self, draws: Sequence[Draw]) -> list[tuple[Tensor, int]]:
-        """Returns the examples of a batch, which is what a loader asks for where it can."""
-        return read_each(self.__getitem__, draws, split=self.split)
-
     def _read(self, index: int, change: Change) -> tuple[Tensor, Sequence[int]]:
         """Returns the image, with more detail where the change shows a part of it, and the height and width to give out."""
         if self._detailed is None:
@@ -132,15 +127,13 @@ class OrderedExamples(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return self.split[index]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, int]]:
-        """Returns the examples of a batch, which is what a loader asks for where it can."""
-        return read_each(self.__getitem__, indices, split=self.split)
-
 
 def training_batches(
     split: ImageSplit, *, augment: Augment, batch_size: int, seed: int, epoch: int, workers: int, class_balance: float = 0.0
 ) -> DataLoader[tuple[Tensor, int]]:
-    """Returns the shuffled, augmented batches of an epoch; the same whatever the number of workers is.
+    """Returns the shuffled, augmented batches of an epoch; the same whatever the number of workers is, up to rounding.
+
+    A mean over an image, as a change of contrast takes it, is summed in another order by a worker's one thread than by several.
 
     Workers live as long as the loader: call `loader.batch_sampler.set_epoch(epoch)` to go on with the same ones.
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.errors import DataError
-from harness.images import ImageSplit, is_thread_safe, read_detailed
+from harness.images import ImageSplit, read_detailed
 from harness.seeds import seed_of
 
 
@@ -26,11 +26,6 @@ class View:
         self.labels: NDArray[np.int64] = split.labels[indices]
         self.ids: Sequence[str] = [split.ids[index] for index in indices]
         self.hashes: Sequence[str] = [split.hashes[index] for index in indices]
-
-    @property
-    def thread_safe(self) -> bool:
-        """See `is_thread_safe`."""
-        return is_thread_safe(self.split)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -52,11 +47,6 @@ class Joined:
         self.labels: NDArray[np.int64] = np.concatenate([first.labels, second.labels])
         self.ids: Sequence[str] = [*first.ids, *second.ids]
         self.hashes: Sequence[str] = [*first.hashes, *second.hashes]
-
-    @property
-    def thread_safe(self) -> bool:
-        """See `is_thread_safe`."""
-        return all(map(is_thread_safe, self._parts))
 
     def __len__(self) -> int:
         return len(self.labels)

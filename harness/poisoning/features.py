@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from harness.errors import ModelError
 from harness.images import ImageSplit
 from harness.modes import evaluating
-from harness.reading import read_images
 
 
 def batches(split: ImageSplit, batch_size: int) -> Iterator[Tensor]:
     """Yields the images of a split in its order, (B, 3, R, R)."""
     for start in range(0, len(split), batch_size):
-        yield read_images(split, range(start, min(start + batch_size, len(split))))
+        yield torch.stack([split[index][0] for index in range(start, min(start + batch_size, len(split)))])
 
 
 def find_head(model: nn.Module, x: Tensor) -> nn.Module:

@@ -3,18 +3,18 @@
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.images import ImageSplit, is_thread_safe, read_detailed
+from harness.images import ImageSplit, read_detailed
 from harness.poisoning.triggers import Stamp
-from harness.reading import read_images
 from harness.spec import digest_of
 
 
 def images_at(split: ImageSplit, indices: NDArray[np.int64]) -> NDArray[np.float32]:
     """Returns the images of some examples, (n, 3, R, R); meant for few of them."""
-    return read_images(split, indices.tolist()).numpy()
+    return torch.stack([split[int(index)][0] for index in indices]).numpy()
 
 
 class Overlay:
@@ -52,11 +52,6 @@ class Overlay:
         for index, content in zip(indices, hashes, strict=True):
             self.hashes[index] = content
 
-    @property
-    def thread_safe(self) -> bool:
-        """See `is_thread_safe`."""
-        return is_thread_safe(self._split)
-
     def __len__(self) -> int:
         return len(self._split)
 
@@ -91,11 +86,6 @@ class Selection:
         self.labels: NDArray[np.int64] = split.labels[indices]
         self.ids: Sequence[str] = [split.ids[index] for index in indices]
         self.hashes: Sequence[str] = [_stamped_hash(split.hashes[index], stamp) for index in indices]
-
-    @property
-    def thread_safe(self) -> bool:
-        """See `is_thread_safe`."""
-        return is_thread_safe(self._split)
 
     def __len__(self) -> int:
         return len(self.indices)

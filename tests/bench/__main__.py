@@ -12,7 +12,7 @@ import torch
 from harness.console import show_table
 from harness.runner import resolve_device
 from harness.spec import parse_eps
-from tests.bench import deployed, passes, reading, training
+from tests.bench import deployed, passes, training
 from tests.bench.contenders import CONTENDERS
 from tests.bench.overhead import own_share
 from tests.bench.strong import STRONG_EPS, harness_strong, plain_multi_attack
@@ -108,7 +108,6 @@ PARTS = {
     "strong": _show_strong,
     "start-up": _show_start_up,
     "passes": passes.show_passes,
-    "reading": reading.show_reading,
     "training": training.show_training,
     "deployed": deployed.show_deployed,
 }
