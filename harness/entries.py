@@ -9,7 +9,8 @@ from harness.attacks.base import ATTACKS, Attack
 from harness.errors import SuiteError
 from harness.evaluation.protocol import Protocol
 from harness.models.base import MODELS, Architecture
-from harness.models.inference import Inference, NumberFormat
+from harness.models.inference import Inference
+from harness.models.layout import NumberFormat
 from harness.poisoning.base import POISONS, ClassName, Poison
 from harness.poisoning.detectors.base import DETECTORS, Detector
 from harness.spec import Eps, Spec, suggestion

@@ -24,7 +24,8 @@ from harness.executors.local import reason_of
 from harness.grid import attack_cell
 from harness.images import ImageSplit
 from harness.memory import reused_memory
-from harness.models.inference import Inference, NumberFormat
+from harness.models.inference import Inference
+from harness.models.layout import NumberFormat
 from harness.progress import Progress, Silent
 from harness.records import Cell, CellResult, Outcome, RunRecord, Status
 from harness.registry import PluginT, Registry

@@ -111,6 +111,10 @@ def test_override_reaches_nested_fields_and_list_items(suite_file: Path) -> None
             "models.baseline.recipe={name: standard, validation: learned, patience: 2}",
             "recipe: patience: expected none with validation: learned",
         ),
+        (
+            "models.baseline.recipe={name: standard, epochs: 9, patience: 2, validate_every: 3}",
+            "recipe: patience: expected at least validate_every, 3 epochs, got 2",
+        ),
         ("attacks.pgd.models=[nobody]", "attacks.pgd.models: expected one of baseline, hardened, got 'nobody'"),
         ("models.hardened={recipe: {name: pgd, eps: 8/255, distil: 0.5}}", "hardened.recipe.distil: expected a warm_start"),
         ("models.hardened.architecture={name: timm, arch: test_resnet}", "the same architecture and arguments"),

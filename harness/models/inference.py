@@ -11,7 +11,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +20,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from harness.memory import without_garbage_collection
 from harness.models.compiling import Padded, compiled
 from harness.models.folding import foldable_pairs, without_norm
+from harness.models.layout import NumberFormat, quick_layout
 from harness.modes import evaluating
 from harness.spec import Spec
 
 logger = logging.getLogger(__name__)
 
-NumberFormat = Literal["float32", "bfloat16"]
 AGREEMENT: Mapping[NumberFormat, float] = {"float32": 1e-4, "bfloat16": 0.1}
 """Largest difference of logits, relative to the largest logit, at which a form counts as the same network; bfloat16 keeps 8
 bits of each factor."""
@@ -35,7 +35,7 @@ class Inference(Spec):
     """How a network is made faster for attacks; every success is judged by the network as given, in float32."""
 
     channels_last: bool = True
-    """Lay images out with their channels last."""
+    """Lay images out with their channels last, where `quick_layout` says that it pays."""
     fold_batchnorm: bool = True
     """Multiply BatchNorm into the convolution before it, where that changes nothing."""
     compile: bool = False
@@ -55,20 +55,17 @@ AS_GIVEN = Inference(channels_last=False, fold_batchnorm=False)
 class Form(nn.Module):
     """A network behind a change of layout and number format: float32 images in, float32 logits out.
 
+    The layout that images are brought into is its `memory_format`.
+
     Under autocast, convolutions and products round what goes into them to bfloat16; the images, their normalisation and the
     loss stay in float32.
     """
 
-    def __init__(self, network: nn.Module, inference: Inference) -> None:
+    def __init__(self, network: nn.Module, inference: Inference, memory_format: torch.memory_format) -> None:
         """See the class."""
         super().__init__()
-        self.network, self.inference = network, inference
+        self.network, self.inference, self.memory_format = network, inference, memory_format
         self.padded: Padded | None = None
-
-    @property
-    def memory_format(self) -> torch.memory_format:
-        """The layout that images are brought into."""
-        return torch.channels_last if self.inference.channels_last else torch.contiguous_format
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns logits (N, K) for images (N, C, H, W) in [0,1]."""
@@ -97,7 +94,7 @@ class Form(nn.Module):
             network = compiled(self.network, batch, dynamic=False)
         if network is self.network:
             return self
-        form = Form(self.network, self.inference)
+        form = Form(self.network, self.inference, self.memory_format)
         form.padded = Padded(network, self.network, largest=largest)
         with torch.enable_grad():  # without gradients it would be compiled anew
             logits = form(batch.requires_grad_()).detach()
@@ -161,9 +158,8 @@ def _build(model: nn.Module, probe: Tensor, inference: Inference) -> Form:
     for module in network.modules():
         if getattr(module, "inplace", False):
             setattr(module, "inplace", False)  # noqa: B010 - autograd would copy the input of an in-place activation first
-    if inference.channels_last:
-        network = network.to(memory_format=torch.channels_last)
-    return Form(network, inference).eval()
+    layout = quick_layout(probe.device, inference.precision) if inference.channels_last else torch.contiguous_format
+    return Form(network.to(memory_format=layout), inference, layout).eval()
 
 
 def _copied(model: nn.Module) -> nn.Module:

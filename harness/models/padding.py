@@ -31,22 +31,28 @@ def halvings(largest: int) -> tuple[int, ...]:
     return tuple(sorted({largest >> shift for shift in range(largest.bit_length())}))
 
 
-class FewSizes(nn.Module):
-    """Calls a network in eval mode with batches of few sizes: the largest one, its half, its quarter and so on.
+def eighths(largest: int) -> tuple[int, ...]:
+    """Returns eight equal steps up to a size, and the halvings of the first of them, rising."""
+    steps = {-(-largest * step // 8) for step in range(1, 9)}
+    return tuple(sorted(steps.union(halvings(min(steps)))))
 
-    For GPUs. cuDNN chooses its kernels anew for each size, for each convolution and both directions: about 2 s for
-    EfficientNet-B0 on an H100, where the pass itself takes 0.05 s. Attacks leave a different number of survivors at every
-    step. CPUs have no such plans, and would compute the filling for nothing.
+
+class FewSizes(nn.Module):
+    """Calls a network in eval mode with batches of few sizes.
+
+    For GPUs. cuDNN chooses its kernels anew for each size, for each convolution and both directions, see `quick_layout` for
+    how long that takes. Attacks leave a different number of survivors at every step. CPUs have no such plans, and would
+    compute the filling for nothing.
 
     Args:
         network: Images (N, C, H, W) to logits (N, K), each image's by itself.
-        largest: Images of a full batch.
+        sizes: The sizes, rising; the last one is that of a full batch.
     """
 
-    def __init__(self, network: nn.Module, largest: int) -> None:
+    def __init__(self, network: nn.Module, sizes: Sequence[int]) -> None:
         """See the class."""
         super().__init__()
-        self.network, self.sizes = network, halvings(largest)
+        self.network, self.sizes = network, tuple(sizes)
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -72,6 +78,8 @@ def keeps_images_apart(network: nn.Module, probe: Tensor) -> bool:
 def in_few_sizes(network: nn.Module, probe: Tensor, largest: int) -> nn.Module:
     """Returns a network in eval mode that meets batches of few sizes, on GPUs and where it keeps images apart; else itself.
 
+    The sizes are `eighths`; with channels last, where a plan takes longer than many a pass, `halvings`.
+
     Args:
         network: The network, in eval mode.
         probe: A few images (n, C, H, W) on the network's device.
@@ -79,4 +87,10 @@ def in_few_sizes(network: nn.Module, probe: Tensor, largest: int) -> nn.Module:
     """
     if probe.device.type != "cuda" or not keeps_images_apart(network, probe):
         return network
-    return FewSizes(network, largest).eval()
+    return FewSizes(network, halvings(largest) if _is_channels_last(network) else eighths(largest)).eval()
+
+
+def _is_channels_last(network: nn.Module) -> bool:
+    """Returns whether convolutions of a network have their weights, and with them all that passes, channels last."""
+    kernels = (weight for weight in network.parameters() if weight.dim() == 4 and not weight.is_contiguous())
+    return any(weight.is_contiguous(memory_format=torch.channels_last) for weight in kernels)

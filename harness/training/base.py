@@ -110,6 +110,9 @@ class Recipe(Plugin, ABC):
     """Whether the validation split only chooses the epoch, or is learned from as well. Once it is learned from, it can
     choose nothing: the last epoch is kept, and what the history says of it is said of images that were learned. For a
     last training, whose fields were chosen by trainings that held it out; not for poisoned data."""
+    validate_every: int = Field(default=1, ge=1, json_schema_extra=LATER)
+    """Epochs from one validation to the next; the last one is validated in any case, and no epoch is kept that was not. The
+    weights of an epoch do not depend on it."""
     progressive: Progressive | None = Field(default=None, json_schema_extra=LATER)
     """Smaller images in the first epochs, or the same ones in all."""
     patience: int | None = Field(default=None, ge=1)
@@ -125,6 +128,8 @@ class Recipe(Plugin, ABC):
             raise ValueError(f"progressive.epochs: expected fewer than the {self.epochs} epochs, got {self.progressive.epochs}")
         if self.validation == "learned" and self.patience is not None:
             raise ValueError("patience: expected none with validation: learned, which keeps the last epoch")
+        if self.patience is not None and self.patience < self.validate_every:
+            raise ValueError(f"patience: expected at least validate_every, {self.validate_every} epochs, got {self.patience}")
         return self
 
     @abstractmethod

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Row = Mapping[str, float]
-"""One epoch: column -> value. The columns are `COLUMNS`, and for adversarial recipes `ROBUST_COLUMNS` too."""
+"""One epoch: column -> value. The columns are `COLUMNS`, and for adversarial recipes `ROBUST_COLUMNS` too; an epoch that was
+not validated lacks those of the validation."""
 
 COLUMNS = (
     "epoch",
@@ -39,14 +40,19 @@ NEXT_TO_NOTHING = 0.1
 """Robust accuracy under PGD is next to nothing below this share of the accuracy under the training attack."""
 
 
+def validated(history: Sequence[Row]) -> list[Row]:
+    """Returns the epochs that were validated."""
+    return [row for row in history if "validation_accuracy" in row]
+
+
 def judged_by(history: Sequence[Row], measure: str) -> str:
     """Returns the column of a measure, "accuracy" or "loss", on the validation split: under attack where it is known."""
     robust = f"validation_robust_{measure}"
-    return robust if robust in history[0] else f"validation_{measure}"
+    return robust if any(robust in row for row in history) else f"validation_{measure}"
 
 
 def catastrophic_overfitting(history: Sequence[Row]) -> bool:
-    """Returns whether the last epoch is fooled by PGD although it withstands the attack that it was trained on.
+    """Returns whether the last of some validated epochs withstands the attack that it was trained on and is fooled by PGD.
 
     It was robust in an epoch before, or never: a step too large for its budget overfits from the start.
 
@@ -80,8 +86,9 @@ def summarise(
         validation: Whether the split it was chosen on was held out; see `Recipe.validation`.
     """
     column = judged_by(history, "accuracy")
-    kept, last = history[best_epoch - 1], history[-1]
-    peak = max(history, key=lambda row: row[column])
+    judged = validated(history)
+    kept, last = history[best_epoch - 1], judged[-1]
+    peak = max(judged, key=lambda row: row[column])
     adversarial = column in ROBUST_COLUMNS
     overfitted = [int(row["epoch"]) for row in history if row.get("catastrophic_overfitting")]
     summary = {

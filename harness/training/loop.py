@@ -14,6 +14,7 @@ from harness.errors import HarnessError
 from harness.images import ImageData
 from harness.memory import reused_memory
 from harness.models.classifier import Classifier
+from harness.models.layout import quick_layout
 from harness.models.state import state_of
 from harness.progress import Progress
 from harness.spec import digest_of
@@ -78,7 +79,7 @@ def train(
     _check(model, data)
     processes = processes or OneProcess(device)
     fingerprint = _fingerprint(model, data, recipe, seed, processes.count)
-    model.to(device).to(memory_format=torch.channels_last)
+    model.to(device).to(memory_format=quick_layout(device, recipe.precision))
     run = Run(model, data, recipe, seed=seed, workers=workers, processes=processes)
     if checkpoint is not None and (snapshot := load_snapshot(checkpoint, fingerprint=fingerprint)):
         run.restore(snapshot)

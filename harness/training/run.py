@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import cast
 
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -14,13 +13,14 @@ from harness.datasets.splits import Joined
 from harness.errors import HarnessError
 from harness.images import ImageData
 from harness.models.classifier import Classifier
+from harness.models.layout import quick_layout
 from harness.models.state import state_of
 from harness.progress import Advance
 from harness.seeds import generator_of, global_seed, seed_of
 from harness.training.adversarial import AdversarialRecipe
 from harness.training.base import Recipe
 from harness.training.checkpoint import Snapshot
-from harness.training.history import Row, catastrophic_overfitting
+from harness.training.history import Row, catastrophic_overfitting, validated
 from harness.training.learner import Learner, below
 from harness.training.processes import Processes
 from harness.training.totals import Totals
@@ -42,7 +42,8 @@ class Run:
         """See the class."""
         self.recipe, self.seed, self.processes = recipe, seed, processes
         self.history: list[Row] = []
-        self.best_epoch, self.best_rank = 0, (-math.inf, -math.inf)
+        self.best_epoch = 0
+        self.best_rank: tuple[float, float] | None = None
         self.best_weights: Mapping[str, Tensor] = {}
         train_split, validation_split = data.splits["train"], data.splits["validation"]
         if recipe.validation == "learned":
@@ -76,24 +77,30 @@ class Run:
         with global_seed(seed_of(self.seed, "epoch", number, self.processes.rank)):
             totals = self._pass(number, advance)
         self.learner.end_epoch()
-        validation = self._validate()
-        for loss in (validation.loss, validation.robust_loss or 0.0):
-            if not math.isfinite(loss):
-                raise self._diverged(f"epoch {number}, validation", loss)
+        validation = self._validate(number) if self._is_validated(number) else None
         row = {
             "epoch": float(number),
             "learning_rate": self.learner.learning_rate,
             **totals.columns(),
-            **validation.columns(),
+            **({} if validation is None else validation.columns()),
             "seconds": (seconds := time.perf_counter() - started),
             "attack_share": totals.attack_seconds / seconds,
         }
         if isinstance(self.recipe, AdversarialRecipe):
             row["eps"] = float(self.recipe.threat_model_at(number).eps)
-            row["catastrophic_overfitting"] = float(catastrophic_overfitting([*self.history, row]))
+            if validation is not None:
+                row["catastrophic_overfitting"] = float(catastrophic_overfitting([*validated(self.history), row]))
         self.history.append(row)
-        if (rank := validation.rank(self.recipe.keep_by)) >= self.best_rank or self.recipe.validation == "learned":
-            self.best_epoch, self.best_rank = number, rank
+        if validation is not None:
+            self._keep_if_best(number, validation)
+
+    def _is_validated(self, epoch: int) -> bool:
+        return epoch % self.recipe.validate_every == 0 or epoch == self.recipe.epochs
+
+    def _keep_if_best(self, epoch: int, validation: Validation) -> None:
+        rank = validation.rank(self.recipe.keep_by)
+        if self.best_rank is None or rank >= self.best_rank or self.recipe.validation == "learned":
+            self.best_epoch, self.best_rank = epoch, rank
             self.best_weights = state_of(self.learner.judged)
 
     def snapshot(self) -> Snapshot:
@@ -111,7 +118,8 @@ class Run:
         """Goes on from where the snapshot was taken."""
         notes = snapshot.notes
         self.history = notes["history"]
-        self.best_epoch, self.best_rank = notes["best_epoch"], tuple(notes["best_rank"])
+        self.best_epoch = notes["best_epoch"]
+        self.best_rank = tuple(notes["best_rank"]) if self.best_epoch else None
         self.best_weights = below("best.", snapshot.tensors)
         self.learner.restore(snapshot.tensors, notes["steps"])
 
@@ -136,11 +144,11 @@ class Run:
     def _diverged(self, place: str, loss: float) -> HarnessError:
         return HarnessError(f"{self.recipe.name}: {place}: expected a finite loss, got {loss}; try a lower learning rate")
 
-    def _validate(self) -> Validation:
+    def _validate(self, epoch: int) -> Validation:
         probe = None
         if isinstance(self.recipe, AdversarialRecipe):
             probe = Probe(self.recipe.threat_model, self.recipe.validation_steps)
-        return validate(
+        validation = validate(
             self.learner.network_to_validate(),
             self._batches(self._validation),
             num_classes=self.learner.model.num_classes,
@@ -148,10 +156,15 @@ class Run:
             processes=self.processes,
             generator=generator_of(self.seed, "validation", self.processes.rank, device=self.processes.device),
         )
+        for loss in (validation.loss, validation.robust_loss or 0.0):
+            if not math.isfinite(loss):
+                raise self._diverged(f"epoch {epoch}, validation", loss)
+        return validation
 
     def _batches(self, loader: DataLoader[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, Tensor]]:
         for x, y in loader:
             yield self._here(x), y.to(self.processes.device, non_blocking=True)
 
     def _here(self, x: Tensor) -> Tensor:
-        return x.to(self.processes.device, memory_format=torch.channels_last, non_blocking=True)
+        layout = quick_layout(self.processes.device, self.recipe.precision)
+        return x.to(self.processes.device, memory_format=layout, non_blocking=True)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation import protocol
 from harness.models.inference import AS_GIVEN, Inference
-from harness.models.padding import FewSizes, filled_up, halvings, in_few_sizes, keeps_images_apart
+from harness.models.padding import FewSizes, eighths, filled_up, halvings, in_few_sizes, keeps_images_apart
 from harness.threat import ThreatModel
 from tests.attacks.nets import conv_net, images
 from tests.attacks.test_contract import _small
@@ -30,6 +30,14 @@ def test_sizes_are_the_largest_and_its_halves_down_to_one() -> None:
     assert halvings(1) == (1,)
 
 
+@pytest.mark.parametrize(
+    ("largest", "wanted"),
+    [(196, (1, 3, 6, 12, 25, 49, 74, 98, 123, 147, 172, 196)), (16, (1, 2, 4, 6, 8, 10, 12, 14, 16)), (3, (1, 2, 3)), (1, (1,))],
+)
+def test_sizes_are_the_eighths_of_the_largest_and_the_halves_of_the_first(largest: int, wanted: tuple[int, ...]) -> None:
+    assert eighths(largest) == wanted
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_images_keep_their_place_and_layout_and_the_first_is_repeated_behind_them(layout: torch.memory_format) -> None:
     x = torch.rand(3, 3, 4, 4).contiguous(memory_format=layout)
@@ -44,7 +52,7 @@ def test_images_keep_their_place_and_layout_and_the_first_is_repeated_behind_the
 def test_logits_and_gradients_are_those_of_the_network_whatever_the_size() -> None:
     network = conv_net().eval()
     noted = Sizes(network)
-    few = FewSizes(noted, 8)
+    few = FewSizes(noted, (1, 2, 4, 8))
     for count in (1, 3, 5, 8, 11):
         x = torch.rand(count, 3, 8, 8, requires_grad=True)
         wanted, found = network(x), few(x)
@@ -55,7 +63,7 @@ def test_logits_and_gradients_are_those_of_the_network_whatever_the_size() -> No
 
 
 def test_no_images_give_no_logits() -> None:
-    assert FewSizes(nn.Flatten(), 4)(torch.rand(0, 3, 2, 2)).shape == (0, 12)
+    assert FewSizes(nn.Flatten(), (4,))(torch.rand(0, 3, 2, 2)).shape == (0, 12)
 
 
 def test_cpus_get_the_network_as_it_is() -> None:
@@ -85,7 +93,7 @@ def test_sweep_in_few_sizes_finds_and_counts_what_the_bare_network_does(
     split = TensorSplit(x, network(x).argmax(dim=1))
     options = {"threat_models": threats, "batch_size": 10, "inference": inference}
     bare = protocol.sweep(network, split, _small("pgd"), **options)
-    monkeypatch.setattr(protocol, "in_few_sizes", lambda network, _, largest: FewSizes(network, largest).eval())
+    monkeypatch.setattr(protocol, "in_few_sizes", lambda network, _, largest: FewSizes(network, eighths(largest)).eval())
     few = protocol.sweep(network, split, _small("pgd"), **options)
     assert any(condition.fooled.any() for condition in bare.conditions)
     for one, other in zip(bare.conditions, few.conditions, strict=True):

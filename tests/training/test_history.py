@@ -68,6 +68,16 @@ def test_summary_says_in_words_when_overfitting_began_and_what_is_kept() -> None
     assert "40.0 points less robust than epoch 2" in summary["warnings"][1]
 
 
+def test_summary_looks_past_epochs_that_were_not_validated() -> None:
+    bare = {"epoch": 1.0, "train_accuracy": 0.4, "seconds": 10.0, "attack_share": 0.6}
+    history = [bare, row(2, 0.45), bare | {"epoch": 3.0}, row(4, 0.40), bare | {"epoch": 5.0}]
+    summary = summarise(history, 2, 9)
+    assert summary["chosen_by"] == "validation_robust_accuracy"
+    assert summary["validation_robust_accuracy"] == 0.45
+    assert summary["robust_overfitting"] == pytest.approx(0.05)
+    assert summary["seconds"] == 50.0
+
+
 def test_collapsed_network_is_flagged() -> None:
     assert summarise([row(1, 0.1, classes=1)], 1, 1)["collapsed"]
     assert "predicts one class" in summarise([row(1, 0.1, classes=1)], 1, 1)["warnings"][0]

@@ -58,6 +58,7 @@ RESUMED = {
     "pgd with averages": {"ema": 0.9, "warmup_epochs": 1},
     "trades with perturbed weights": {"awp": 0.005},
     "pgd with a teacher": {"distil": 0.5},
+    "pgd seldom validated": {"validate_every": 2},
     "standard on smaller images first": {"progressive": {"epochs": 2, "resolution": 6}, "validation": "learned"},
     "fast in parts": {"micro_batch": 20, "optimiser": {"clip_norm": 1.0}},
 }
@@ -224,6 +225,33 @@ def test_patience_ends_the_training_early(planted: Callable[..., None]) -> None:
     result = trained(classifier(), recipe("pgd", epochs=4, patience=2))
     assert len(result.history) == 3
     assert result.summary["stopped_early"]
+
+
+VALIDATED = ("validation_accuracy", "validation_robust_accuracy", "predicted_classes", "catastrophic_overfitting")
+
+
+def test_epochs_may_go_without_validation_and_end_with_the_same_weights() -> None:
+    often, seldom = classifier(), classifier()
+    recorded = trained(often, recipe("pgd", epochs=5, validation="learned")).history
+    history = trained(seldom, recipe("pgd", epochs=5, validation="learned", validate_every=2)).history
+    assert same_state(often, seldom)
+    assert [all(column in row for column in VALIDATED) for row in history] == [False, True, False, True, True]
+    assert [any(column in row for column in VALIDATED) for row in history] == [False, True, False, True, True]
+    for row, wanted in zip(history, recorded, strict=True):
+        times = {"seconds", "attack_share"}
+        assert {name: value for name, value in row.items() if name not in times} == {
+            name: wanted[name] for name in row.keys() - times
+        }
+
+
+def test_epoch_that_was_not_validated_is_not_kept(planted: Callable[..., None]) -> None:
+    planted(robust(0.5), robust(0.4), robust(0.3))
+    seldom, shorter = classifier(), classifier()
+    constant = {"learning_rate": 0.01, "schedule": "constant"}
+    assert trained(seldom, recipe("pgd", epochs=5, validate_every=2, optimiser=constant)).best_epoch == 2
+    planted(robust(0.5), robust(0.5))
+    trained(shorter, recipe("pgd", epochs=2, optimiser=constant))
+    assert same_state(seldom, shorter)
 
 
 def test_averaged_weights_are_the_ones_kept() -> None:
