@@ -57,10 +57,6 @@ def _every_call_compiled() -> AbstractContextManager[None]:
     return torch._dynamo.config.patch(fail_on_cache_limit_hit=True)
 
 
-SIZES = 3
-"""Sizes of batches that a network is compiled for."""
-
-
 class Padded:
     """Calls a compiled network with batches of few sizes: the largest one, its half and its quarter.
 
@@ -84,7 +80,7 @@ class Padded:
         if not self.works:
             return self.plain(x)
         self.largest = max(self.largest, len(x))
-        filled = filled_up(x, halvings(self.largest)[-SIZES:])
+        filled = filled_up(x, halvings(self.largest))
         try:
             with _every_call_compiled():
                 self._try_backward(filled)

@@ -27,14 +27,14 @@ def filled_up(x: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def halvings(largest: int) -> tuple[int, ...]:
-    """Returns a size, its half, the half of that and so on down to 1, rising."""
-    return tuple(sorted({largest >> shift for shift in range(largest.bit_length())}))
+    """Returns a size, its half and its quarter, rising: for networks whose plan or compilation takes longer than many a pass."""
+    return tuple(sorted({max(1, largest >> shift) for shift in range(3)}))
 
 
 def eighths(largest: int) -> tuple[int, ...]:
-    """Returns eight equal steps up to a size, and the halvings of the first of them, rising."""
+    """Returns eight equal steps up to a size, the half of the first of them, the half of that and so on down to 1, rising."""
     steps = {-(-largest * step // 8) for step in range(1, 9)}
-    return tuple(sorted(steps.union(halvings(min(steps)))))
+    return tuple(sorted(steps.union(min(steps) >> shift for shift in range(min(steps).bit_length()))))
 
 
 class FewSizes(nn.Module):
@@ -78,7 +78,7 @@ def keeps_images_apart(network: nn.Module, probe: Tensor) -> bool:
 def in_few_sizes(network: nn.Module, probe: Tensor, largest: int) -> nn.Module:
     """Returns a network in eval mode that meets batches of few sizes, on GPUs and where it keeps images apart; else itself.
 
-    The sizes are `eighths`; with channels last, where a plan takes longer than many a pass, `halvings`.
+    The sizes are `eighths`; `halvings` with channels last.
 
     Args:
         network: The network, in eval mode.

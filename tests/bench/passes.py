@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +17,27 @@ from harness.console import show_table, stderr
 from harness.evaluation.batches import batch_size_for
 from harness.evaluation.protocol import sweep
 from harness.memory import reused_memory
-from harness.models.inference import Inference
+from harness.models.inference import Inference, fold_batchnorm
+from harness.models.layout import quick_layout
 from harness.models.network import Network
 from harness.precision import full_float32
+from harness.records import ConditionResult
 from harness.threat import ThreatModel
 from tests.bench.subjects import Subjects, subjects
 
 EPS = Fraction(1, 2 * 255)
 """So little that most images of the hardened network withstand it, and every step is taken on all of them."""
 STEPS = 20
+LAYOUTS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
+
+
+class Rate(NamedTuple):
+    """How fast a way is."""
+
+    images: float
+    """Images a second, once the size of the batch is known."""
+    first: float | None = None
+    """Seconds of the first pass, in which a GPU plans its convolutions; none for a whole attack."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -39,63 +52,79 @@ def show_passes(options: argparse.Namespace) -> None:
     found = subjects(options.count, options.device, options.suite)
     network = found.networks["pgd"]
     size = min(len(found.y), batch_size_for(network, found.split, options.device))
-    rows = list(_told("bare", _bare(network, found.x[:size], found.y[:size], options)))
-    best = max(rate for name, rate in rows if "TF32" not in name and "bfloat16" not in name)
-    rows += _told("harness", _harness(network, found, options))
-    shown = [[name, f"{rate:.0f}", f"{100 * rate / best:.0f} %"] for name, rate in rows]
-    show_table(
-        f"Forward and backward in batches of {size}: {found.title}", ["way", "images/s", "of the best bare float32"], shown
-    )
+    rates = dict(_told("bare", _bare(network, found.x[:size], found.y[:size], options)))
+    best = max(rate.images for name, rate in rates.items() if "full float32" in name)
+    rates |= _told("harness", _harness(network, found, options))
+    rows = [
+        [name, f"{rate.images:.0f}", f"{100 * rate.images / best:.0f} %", "" if rate.first is None else f"{rate.first:.2f}"]
+        for name, rate in rates.items()
+    ]
+    columns = ["way", "images/s", "of the best bare one in full float32", "first pass, s"]
+    show_table(f"Forward and backward in batches of {size}: {found.title}", columns, rows)
 
 
-def _told(whose: str, rates: Iterator[tuple[str, float]]) -> Iterator[tuple[str, float]]:
+def _told(whose: str, rates: Iterator[tuple[str, Rate]]) -> Iterator[tuple[str, Rate]]:
     """Says each rate once it is measured, as the table waits for the last of them."""
     for name, rate in rates:
-        stderr.print(f"{whose}, {name}: {rate:.0f} images/s")
+        stderr.print(f"{whose}, {name}: {rate.images:.0f} images/s")
         yield f"{whose}, {name}", rate
 
 
-def _bare(network: nn.Module, x: Tensor, y: Tensor, options: argparse.Namespace) -> Iterator[tuple[str, float]]:
-    network = copy.deepcopy(network).eval().requires_grad_(False)
-    plain: AbstractContextManager[object] = nullcontext()
-    low = torch.autocast(x.device.type, dtype=torch.bfloat16)
-    last = x.contiguous(memory_format=torch.channels_last)
-    with full_float32(), reused_memory():  # as around a sweep
-        yield "float32", _rate(network, x, y, plain, options.passes)
-        network = network.to(memory_format=torch.channels_last)
-        yield "float32, channels last", _rate(network, last, y, plain, options.passes)
-        if options.compile:
-            yield "float32, channels last, compiled", _rate(torch.compile(network), last, y, plain, options.passes)
-    if x.device.type == "cuda":  # torch lets convolutions round to TF32 by itself
-        yield "TF32 in convolutions, channels last", _rate(network, last, y, plain, options.passes)
-    yield "bfloat16, channels last", _rate(network, last, y, low, options.passes)
+def _bare(network: nn.Module, x: Tensor, y: Tensor, options: argparse.Namespace) -> Iterator[tuple[str, Rate]]:
+    """Every form in every layout and number format."""
+    as_given = copy.deepcopy(network).eval().requires_grad_(False)
+    folded = copy.deepcopy(as_given)
+    fold_batchnorm(folded, x[:2])
+    for form, bare in {"as given": as_given, "folded": folded}.items():
+        for layout, memory_format in LAYOUTS.items():
+            bare, images = bare.to(memory_format=memory_format), x.contiguous(memory_format=memory_format)  # noqa: PLW2901
+            for precision, block in _precisions(x.device).items():
+                with block, reused_memory():  # as around a sweep
+                    yield f"{form}, {layout}, {precision}", _rate(bare, images, y, options.passes)
     if options.compile:
-        yield "bfloat16, channels last, compiled", _rate(torch.compile(network), last, y, low, options.passes)
+        memory_format = quick_layout(x.device, "float32")
+        quick = torch.compile(folded.to(memory_format=memory_format))
+        with full_float32(), reused_memory():
+            rate = _rate(quick, x.contiguous(memory_format=memory_format), y, options.passes)
+        yield "folded, compiled, full float32", rate
 
 
-def _rate(network: Network, x: Tensor, y: Tensor, precision: AbstractContextManager[object], passes: int) -> float:
-    seconds = 0.0
-    for number in range(passes + 2):
+def _precisions(device: torch.device) -> dict[str, AbstractContextManager[object]]:
+    """Returns what a device computes in, by name: on GPUs torch lets convolutions round to TF32 by itself."""
+    rounded: dict[str, AbstractContextManager[object]] = {"TF32": nullcontext()} if device.type == "cuda" else {}
+    return {"full float32": full_float32(), **rounded, "bfloat16": torch.autocast(device.type, dtype=torch.bfloat16)}
+
+
+def _rate(network: Network, x: Tensor, y: Tensor, passes: int) -> Rate:
+    seconds = []
+    for _ in range(passes + 2):
         started = time.perf_counter()
         image = x.detach().requires_grad_()
-        with precision:
-            loss = cross_entropy(network(image).float(), y, reduction="sum")
+        loss = cross_entropy(network(image).float(), y, reduction="sum")
         torch.autograd.grad(loss, image)[0].sum().item()  # waits for the device
-        seconds += time.perf_counter() - started if number >= 2 else 0.0
-    return passes * len(x) / seconds
+        seconds.append(time.perf_counter() - started)
+    return Rate(passes * len(x) / sum(seconds[2:]), seconds[0])
 
 
-def _harness(network: nn.Module, found: Subjects, options: argparse.Namespace) -> Iterator[tuple[str, float]]:
+def _harness(network: nn.Module, found: Subjects, options: argparse.Namespace) -> Iterator[tuple[str, Rate]]:
     """Backward passes over the seconds of a whole attack: judging and watching included, reading images not."""
+
+    def attacked(inference: Inference) -> ConditionResult:
+        outcome = sweep(
+            network,
+            found.split,
+            ATTACKS.parse({"name": "pgd", "steps": STEPS}),
+            threat_models=[ThreatModel(eps=EPS)],
+            device=found.device,
+            inference=inference,
+            probes=0,  # they are few images, which a GPU is slow with
+        )
+        return outcome.conditions[0]
+
     for compiles in (False, True) if options.compile else (False,):
         for precision in ("float32", "bfloat16"):
-            outcome = sweep(
-                network,
-                found.split,
-                ATTACKS.parse({"name": "pgd", "steps": STEPS}),
-                threat_models=[ThreatModel(eps=EPS)],
-                device=found.device,
-                inference=Inference(compile=compiles, precision=precision),
-            )
-            condition = outcome.conditions[0]
-            yield f"{precision}{', compiled' if compiles else ''}", condition.backwards / condition.seconds
+            inference = Inference(compile=compiles, precision=precision)
+            if found.device.type == "cuda":
+                attacked(inference)  # plans every convolution
+            condition = attacked(inference)
+            yield f"{precision}{', compiled' if compiles else ''}", Rate(condition.backwards / condition.seconds)

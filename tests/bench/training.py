@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from harness.console import show_table
 from harness.memory import reused_memory
+from harness.models.layout import quick_layout
 from harness.models.timm import Timm
 from harness.provenance import device_name
 from harness.training.learner import Learner
@@ -122,14 +123,14 @@ def _plain(device: torch.device) -> Update:
 
 def _ours(recipe: PGDTraining, x: Tensor, stack: ExitStack) -> Update:
     """What `harness.training.loop.train` does with a batch."""
-    network = _network(x.device).to(memory_format=torch.channels_last)
+    layout = quick_layout(x.device, recipe.precision)
+    network = _network(x.device).to(memory_format=layout)
     stack.enter_context(without_copying_activations(network))
-    example = x.contiguous(memory_format=torch.channels_last)
+    example = x.contiguous(memory_format=layout)
     learner = Learner(network, recipe, total=10**6, processes=OneProcess(x.device), example=example)
     generator = torch.Generator(x.device).manual_seed(0)
 
     def update(x: Tensor, y: Tensor) -> float:
-        update = learner.update(x.contiguous(memory_format=torch.channels_last), y, epoch=1, generator=generator)
-        return update.attack_seconds
+        return learner.update(x.contiguous(memory_format=layout), y, epoch=1, generator=generator).attack_seconds
 
     return update

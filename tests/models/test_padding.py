@@ -25,8 +25,9 @@ class Sizes(nn.Module):
         return self.network(x)
 
 
-def test_sizes_are_the_largest_and_its_halves_down_to_one() -> None:
-    assert halvings(196) == (1, 3, 6, 12, 24, 49, 98, 196)
+def test_sizes_are_the_largest_its_half_and_its_quarter() -> None:
+    assert halvings(196) == (49, 98, 196)
+    assert halvings(3) == (1, 3)
     assert halvings(1) == (1,)
 
 
