@@ -77,10 +77,10 @@ def _bare(network: nn.Module, x: Tensor, y: Tensor, options: argparse.Namespace)
     fold_batchnorm(folded, x[:2])
     for form, bare in {"as given": as_given, "folded": folded}.items():
         for layout, memory_format in LAYOUTS.items():
-            bare, images = bare.to(memory_format=memory_format), x.contiguous(memory_format=memory_format)  # noqa: PLW2901
+            placed, images = bare.to(memory_format=memory_format), x.contiguous(memory_format=memory_format)
             for precision, block in _precisions(x.device).items():
                 with block, reused_memory():  # as around a sweep
-                    yield f"{form}, {layout}, {precision}", _rate(bare, images, y, options.passes)
+                    yield f"{form}, {layout}, {precision}", _rate(placed, images, y, options.passes)
     if options.compile:
         memory_format = quick_layout(x.device, "float32")
         quick = torch.compile(folded.to(memory_format=memory_format))
