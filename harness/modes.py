@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,11 @@ class ModuleLists:
     def buffers(self) -> Sequence[Tensor]:
         """Returns all buffers."""
         return self._buffers
+
+    @cached_property
+    def first_values(self) -> Sequence[Tensor]:
+        """Copies of all buffers, as they were when this was asked for first."""
+        return [buffer.clone() for buffer in self._buffers]
 
     def eval(self) -> None:
         """Puts all networks into eval mode."""
@@ -80,11 +86,15 @@ def frozen_parameters(model: nn.Module | ModuleLists) -> Iterator[None]:
 
 @contextmanager
 def preserved_buffers(model: nn.Module | ModuleLists) -> Iterator[None]:
-    """Restores the values of all buffers on leaving: a pass in training mode moves BatchNorm's statistics."""
-    kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    """Restores the values of all buffers on leaving: a pass in training mode moves BatchNorm's statistics.
+
+    Lists of modules are given the values that they had when they were guarded first.
+    """
+    lists = model if isinstance(model, ModuleLists) else ModuleLists(model)
+    values = lists.first_values
     try:
         yield
     finally:
         with torch.no_grad():
-            for buffer, values in kept:
-                buffer.copy_(values)
+            for buffer, value in zip(lists.buffers(), values, strict=True):
+                buffer.copy_(value)

@@ -23,12 +23,14 @@ def generator_of(*parts: object, device: torch.device | str = "cpu") -> torch.Ge
 @contextmanager
 def global_seed(seed: int) -> Iterator[None]:
     """Seeds Python's, NumPy's and torch's global generators, and puts all three back on leaving."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()
+    python_state, numpy_state = random.getstate(), np.random.get_state(legacy=False)
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         random.seed(seed)
         np.random.seed(seed % 2**32)
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.manual_seed_all(seed)  # where there is none, it would note its caller's stack for later, each time
         try:
             yield
         finally:

@@ -23,7 +23,7 @@ from harness.evaluation.sanity import judge
 from harness.executors.local import reason_of
 from harness.grid import attack_cell
 from harness.images import ImageSplit
-from harness.memory import reused_memory
+from harness.memory import quick_garbage_collection, reused_memory
 from harness.models.inference import Inference
 from harness.models.layout import NumberFormat
 from harness.progress import Progress, Silent
@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 AttackLike = str | Mapping[str, object] | Attack
 
 
+@quick_garbage_collection()
 @reused_memory()
 def evaluate(
     model: nn.Module,

@@ -1,13 +1,14 @@
 import gc
 import resource
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
 
 from harness import memory
-from harness.memory import cached_parts, reused_memory, without_garbage_collection
+from harness.memory import cached_parts, quick_garbage_collection, reused_memory, without_garbage_collection
 
 SIZE = 64 << 20
 
@@ -25,6 +26,20 @@ def page_faults() -> int:
 def resident() -> int:
     """Returns the bytes of memory that the process occupies."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+class Linked:
+    """One of two objects that hold each other."""
+
+    def __init__(self) -> None:
+        self.other: Linked | None = None
+
+
+def unreachable_pair() -> "weakref.ref[Linked]":
+    """Returns a reference to one of two objects that only garbage collection can free."""
+    first, second = Linked(), Linked()
+    first.other, second.other = second, first
+    return weakref.ref(first)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a matter of glibc")
@@ -84,3 +99,32 @@ def test_garbage_is_not_collected_inside_the_block_and_afterwards_as_before(coll
         assert gc.isenabled() == collects
     finally:
         (gc.enable if before else gc.disable)()
+
+
+def test_what_exists_already_is_spared_from_collections_inside_the_block_alone() -> None:
+    """An unreachable pair of objects that exists before is collected after the block, one that is made in it at once."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        old = unreachable_pair()
+        with quick_garbage_collection():
+            young = unreachable_pair()
+            with quick_garbage_collection():
+                gc.collect()
+            assert (old() is None, young() is None) == (False, True)
+            assert gc.get_freeze_count() > 0
+        assert gc.get_freeze_count() == 0
+        gc.collect()
+        assert old() is None
+    finally:
+        (gc.enable if before else gc.disable)()
+
+
+def test_what_a_caller_has_frozen_stays_frozen() -> None:
+    gc.freeze()
+    try:
+        with quick_garbage_collection():
+            pass
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()

@@ -67,8 +67,8 @@ class Victim:
     """True labels (N,), int64, or the wanted classes where the threat model is targeted."""
     form: nn.Module | None = None
     """The network in the form that attacks differentiate; the real one if not given."""
-    lists: ModuleLists | None = None
-    """The modules of both, where they are listed already for the batches of a sweep."""
+    held: ModuleLists | None = None
+    """The modules of both, where the caller holds them in eval mode, and frozen, for the batches of a sweep."""
 
     def __post_init__(self) -> None:
         """Checks the examples."""
@@ -279,7 +279,10 @@ def _check_support(attack: Attack, threat_model: ThreatModel) -> None:
 @contextmanager
 def _guarded(victim: Victim) -> Iterator[ModuleLists]:
     """Eval mode and frozen parameters for both forms of the network; both are given back as they were."""
-    networks = victim.lists or ModuleLists(victim.model, victim.form or victim.model)
+    if victim.held is not None:
+        yield victim.held
+        return
+    networks = ModuleLists(victim.model, victim.form or victim.model)
     with evaluating(networks), frozen_parameters(networks):
         yield networks
 

@@ -1,5 +1,6 @@
 """Modules that stand between an attack and the network: they count, measure gradients and keep what was found."""
 
+from math import isfinite
 from typing import Any, Self, cast
 
 import torch
@@ -125,8 +126,8 @@ class Watcher(nn.Module):
         self.gradients.index_add_(0, rows, torch.ones_like(rows))
         gradient, image = gradient.detach(), (1, 2, 3)
         total = gradient.sum(image)  # one that is finite and not 0 proves the gradient to be both
-        doubtful = ((total == 0) | ~total.isfinite()).nonzero().flatten()
-        if len(doubtful):
+        doubtful = [row for row, value in enumerate(total.tolist()) if value == 0 or not isfinite(value)]
+        if doubtful:
             largest, rows = gradient[doubtful].abs().amax(image), rows[doubtful]
             self.zero_gradients.index_add_(0, rows, (largest == 0).long())
             self.nonfinite_gradients[rows] |= ~largest.isfinite()
@@ -232,7 +233,7 @@ class Breaker(Collector):
         wrong = (self.goal.reached(logits, rows) & ~self.found[rows]).nonzero().flatten()
         if not len(wrong):
             return
-        x, rows, logits = x[wrong], rows[wrong], logits[wrong]
+        x, rows, logits = _taken(x, wrong), rows[wrong], logits[wrong]
         inside = (self.threat_model.violation(x, self.x[rows]) <= TOLERANCE).nonzero().flatten()
         if len(self._confirmed(x, logits, inside, rows)) and bool(self.found.all()):
             raise AllBroken
@@ -259,16 +260,16 @@ class Shrinker(Collector):
 
 
 def _first_of_each(rows: Tensor) -> Tensor:
-    """Returns the position of the first occurrence of every distinct value: an attack may pass an example twice."""
-    values, inverse = rows.unique(return_inverse=True)
-    positions = torch.arange(len(rows), device=rows.device)
-    return positions.new_full((len(values),), len(rows)).scatter_reduce(0, inverse, positions, "amin")
+    """Returns the positions, rising, at which a value occurs for the first time: an attack may pass an example twice."""
+    first: dict[int, int] = {}
+    for position, row in enumerate(rows.tolist()):
+        first.setdefault(row, position)
+    return torch.tensor(list(first.values()), dtype=torch.long, device=rows.device)
 
 
 def _taken(x: Tensor, positions: Tensor) -> Tensor:
-    """Returns the images at some positions (n,), without a copy where these are all images in their order."""
-    everything = torch.arange(len(x), device=x.device)
-    return x if torch.equal(positions, everything) else x[positions]
+    """Returns the images at some positions (n,), rising; without a copy where these are all images."""
+    return x if len(positions) == len(x) else x[positions]
 
 
 def _nothing(x: Tensor) -> Tensor:

@@ -51,14 +51,14 @@ class Setting:
         return correct if self.target_class is None else correct & (batch.y != self.target_class)
 
     @cached_property
-    def lists(self) -> ModuleLists:
-        """The modules of both forms of the network, listed once for all batches."""
+    def held(self) -> ModuleLists:
+        """The modules of both forms of the network, listed once for all batches; in eval mode, and frozen, all the while."""
         return ModuleLists(self.model, self.form)
 
     def victim(self, batch: Batch) -> Victim:
         """Returns the network with the examples of a batch and the classes that the attack is after."""
         goal = batch.y if self.target_class is None else torch.full_like(batch.y, self.target_class)
-        return Victim(self.model, batch.x, goal, self.form, self.lists)
+        return Victim(self.model, batch.x, goal, self.form, self.held)
 
     def run(self, level: int, number: int, batch: Batch) -> AttackResult:
         """Attacks the batch of that number at one budget."""
@@ -108,8 +108,7 @@ def nested(setting: Setting, source: Iterable[Batch]) -> None:
 
     def work_off(level: int, least: int) -> None:
         while sum(map(len, waiting[level])) >= least:
-            joined = Batch.joined(waiting[level])
-            batch, rest = joined.cut(setting.batch_size)
+            batch, rest = Batch.joined(waiting[level]).cut(setting.batch_size)
             waiting[level] = [rest] if len(rest) else []
             survivors = setting.settle_rising(level, batch, setting.run(level, numbers[level], batch))
             numbers[level] += 1

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from harness.errors import HarnessError, StoreError
-from harness.memory import reused_memory
+from harness.memory import quick_garbage_collection, reused_memory
 from harness.precision import full_float32
 from harness.provenance import describe_host
 from harness.records import Status
@@ -34,6 +34,7 @@ STOPPED_BEFORE = StepReport(Status.NOT_RUN, "not run: stopped before")
 """Of the steps that an interrupted run did not reach."""
 
 
+@quick_garbage_collection()
 @reused_memory()
 def execute(steps: Iterable[Step], context: Context) -> dict[str, StepReport]:
     """Runs steps in the given order, each after those it depends on.

@@ -118,6 +118,8 @@ def inference_form(
 ) -> nn.Module:
     """Returns a frozen copy of a network in the form asked for, or the nearest form that computes the same.
 
+    What need not change is shared with the network: the form holds for as long as its weights stay as they are.
+
     Args:
         model: The network, images in [0,1] to logits (N, K); left as it is.
         probe: A few images (n, C, H, W) on the network's device; on them form and network must agree.
@@ -163,14 +165,16 @@ def _build(model: nn.Module, probe: Tensor, inference: Inference) -> Form:
 
 
 def _copied(model: nn.Module) -> nn.Module:
-    """Returns a deep copy of a network.
+    """Returns a copy of a network that shares the memory of its parameters.
 
     Four tenths of the time of `copy.deepcopy` go into the dictionaries of hooks, eleven in each module and nearly always empty,
     which it rebuilds as objects of a class that it does not know: here it is given new ones.
     """
     held = (value for module in model.modules() for value in vars(module).values())
+    memo: dict[int, Any] = {id(value): OrderedDict() for value in held if type(value) is OrderedDict and not value}
+    memo |= {id(weight): nn.Parameter(weight.detach()) for weight in model.parameters() if type(weight) is nn.Parameter}
     with without_garbage_collection():
-        return copy.deepcopy(model, {id(value): OrderedDict() for value in held if type(value) is OrderedDict and not value})
+        return copy.deepcopy(model, memo)
 
 
 def fold_batchnorm(network: nn.Module, probe: Tensor) -> int:
@@ -182,9 +186,9 @@ def fold_batchnorm(network: nn.Module, probe: Tensor) -> int:
         network: A network in eval mode whose parameters are frozen.
         probe: A few images (n, C, H, W).
     """
-    pairs = foldable_pairs(network, probe)
+    pairs, modules = foldable_pairs(network, probe), dict(network.named_modules())
     for convolution, batch_norm in pairs:
-        conv, norm = cast(nn.Conv2d, network.get_submodule(convolution)), cast(nn.BatchNorm2d, network.get_submodule(batch_norm))
+        conv, norm = cast(nn.Conv2d, modules[convolution]), cast(nn.BatchNorm2d, modules[batch_norm])
         mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
         conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, mean, variance, norm.eps, norm.weight, norm.bias)
         conv.requires_grad_(False)

@@ -189,3 +189,14 @@ def test_minimum_norm_search_keeps_the_nearest_iterate_and_is_judged_at_every_bu
     tight = within(nearest, victim, threat_model=threat("1/255"))
     assert threat("1/255").violation(tight.x_adv, victim.x).max() <= 1e-6
     assert torch.equal(tight.fooled, victim.model(tight.x_adv).argmax(1) != victim.y)
+
+
+def test_image_that_pgd_breaks_is_judged_once() -> None:
+    """It is returned as it was when it broke, so that the frame, which knows that image, need not look at another one."""
+    judge, form, judged = conv_net(), conv_net(), []
+    x = images(24)
+    y = judge(x).argmax(dim=1)
+    judge.register_forward_pre_hook(lambda _, inputs: judged.append(len(inputs[0])))
+    result = run_attack(attack_of("pgd", steps=8), Victim(judge, x, y, form), threat_model=threat("4/255"), seed=0)
+    assert 0 < result.fooled.sum() < len(x)
+    assert sum(judged) == len(x)

@@ -14,7 +14,7 @@ from harness.runner import resolve_device
 from harness.spec import parse_eps
 from tests.bench import deployed, passes, training
 from tests.bench.contenders import CONTENDERS
-from tests.bench.overhead import own_share
+from tests.bench.overhead import shares
 from tests.bench.strong import STRONG_EPS, harness_strong, plain_multi_attack
 from tests.bench.subjects import EPS, MODELS, Subjects, small_subjects, subjects
 
@@ -53,9 +53,11 @@ def _show_sweep(options: argparse.Namespace) -> None:
 def _show_own_share(found: Subjects, budgets: list[Fraction], labels: list[str]) -> None:
     rows = []
     for label in labels:
-        shares = [own_share(found.networks[label], found, budgets) for _ in range(SHARES)]
-        rows.append((label, f"{100 * median(shares):.1f} %", f"{100 * min(shares):.1f} to {100 * max(shares):.1f} %"))
-    show_table("The harness's own share of the sweep, outside model passes", ["network", "median share", "range"], rows)
+        turns = [shares(found.networks[label], found, budgets) for _ in range(SHARES)]
+        attack, own = ([100 * turn[kind] for turn in turns] for kind in ("attack", "own"))
+        rows.append((label, *(f"{median(kind):.1f} % ({min(kind):.1f} to {max(kind):.1f})" for kind in (attack, own))))
+    title = "Time outside model passes, of the sweep's wall time"
+    show_table(title, ["network", "the attack's arithmetic", "the harness's own share"], rows)
 
 
 def _sweeps(found: Subjects, label: str, budgets: list[Fraction], names: list[str]) -> tuple[list[str], list[list[str]]]:

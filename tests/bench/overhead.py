@@ -1,17 +1,17 @@
-"""How much of a sweep's time the harness takes for itself: all that is neither a forward nor a backward pass.
+"""How much of a sweep's time the harness takes for itself: all that is neither a model pass nor the attack's arithmetic.
 
 A forward pass is the time inside the network, in whatever form, from images to logits: of the attack, of the judge, of
 clean images, and of the two images on which forms of the network are compared. A backward pass is the time inside
-`torch.autograd.grad`, in which the engine also frees the graph, as it would in a bare loop, less what the harness does
-there: from when the gradient has reached the network's images until it has reached the attack's. All else is the
-harness's own: the attack's arithmetic, watching, gathering and judging of iterates, copying and folding the network,
-changes of an image's layout, random states, the ledger.
+`torch.autograd.grad`, and that of freeing the graph, which a bare loop takes as well; less what the harness does in
+there: from when the gradient has reached the network's images until it has reached the attack's. The attack's arithmetic
+is what PGD itself does between passes: its random start, its loss, its steps, and dropping what is broken. All else is
+the harness's own: watching, gathering and judging of iterates, copying and folding the network, changes of an image's
+layout, random states, the ledger.
 """
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from typing import Any, Self
 from unittest.mock import patch
@@ -20,34 +20,73 @@ import torch
 from torch import Tensor, nn
 
 from harness.attacks.base import ATTACKS
+from harness.attacks.torchattacks.stepwise import PGD
+from harness.attacks.watcher import Breaker
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation.protocol import sweep
-from harness.memory import reused_memory
+from harness.memory import quick_garbage_collection, reused_memory
 from harness.threat import ThreatModel
 from tests.bench.subjects import Subjects
 
 
-@dataclass
 class Clock:
-    """Seconds inside passes; copies of a network share it."""
+    """Seconds inside passes, inside the attack's arithmetic and in the rest; what is entered last is charged.
 
-    seconds: float = 0.0
-    began: float = 0.0
+    Copies of a network share it.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = {"pass": 0.0, "attack": 0.0, "own": 0.0}
+        self._entered = ["own"]
+        self._since = time.perf_counter()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
 
-    def begin(self, *_: object) -> None:
-        """Notes the time."""
-        self.began = time.perf_counter()
+    def enter(self, kind: str) -> None:
+        """Charges the time from now on to a kind."""
+        self._charge()
+        self._entered.append(kind)
 
-    def end(self, *_: object) -> None:
-        """Adds the time since `begin`."""
-        self.seconds += time.perf_counter() - self.began
+    def leave(self, *_: object) -> None:
+        """Charges the time from now on to the kind that was entered before."""
+        self._charge()
+        self._entered.pop()
+
+    def shares(self) -> dict[str, float]:
+        """Returns the share of each kind in all time so far.
+
+        Raises:
+            RuntimeError: if a kind was not left.
+        """
+        self._charge()
+        if self._entered != ["own"]:
+            raise RuntimeError(f"clock: expected every kind to be left, still inside {self._entered[1:]}")
+        return {kind: seconds / sum(self.seconds.values()) for kind, seconds in self.seconds.items()}
+
+    def _charge(self) -> None:
+        now = time.perf_counter()
+        self.seconds[self._entered[-1]] += now - self._since
+        self._since = now
+
+    @contextmanager
+    def charging(self, owner: object, name: str, kind: str) -> Iterator[None]:
+        """Charges the time inside a method of a class, over all its objects, to a kind."""
+        method: Callable[..., Any] = getattr(owner, name)
+
+        def timed(*arguments: Any, **named: Any) -> Any:
+            self.enter(kind)
+            try:
+                return method(*arguments, **named)
+            finally:
+                self.leave()
+
+        with patch.object(owner, name, timed):
+            yield
 
 
 class Stopwatch(nn.Module):
-    """Passes calls to a network and adds up the time inside its forward passes; `timed_backward` adds the backward ones."""
+    """Passes calls to a network and times its forward passes; `timed_backward` times the backward ones."""
 
     def __init__(self, network: nn.Module, clock: Clock) -> None:
         super().__init__()
@@ -57,23 +96,27 @@ class Stopwatch(nn.Module):
         """Times the forward pass; its backward pass ends when the gradient has reached the images."""
         if x.requires_grad:
             x = x.view_as(x)
-            x.register_hook(self.clock.end)
-        self.clock.begin()
-        logits = self.network(x)
-        self.clock.end()
-        return logits
+            x.register_hook(self.clock.leave)
+        self.clock.enter("pass")
+        try:
+            return self.network(x)
+        finally:
+            self.clock.leave()
 
 
 @contextmanager
 def timed_backward(clock: Clock) -> Iterator[None]:
-    """Adds the time inside `torch.autograd.grad`, less that between the network's images and the attack's."""
+    """Times `torch.autograd.grad`, less what happens between the network's images and the attack's, and frees the graph."""
     grad = torch.autograd.grad
 
     def timed(outputs: Tensor, inputs: Tensor) -> tuple[Tensor, ...]:
-        hook = inputs.register_hook(clock.begin)
-        clock.begin()
+        hook = inputs.register_hook(lambda _: clock.enter("pass"))
+        clock.enter("own")
+        clock.enter("pass")
         gradients = grad(outputs, inputs)
-        clock.end()
+        outputs.detach_()
+        clock.leave()
+        clock.leave()
         hook.remove()
         return gradients
 
@@ -81,15 +124,20 @@ def timed_backward(clock: Clock) -> Iterator[None]:
         yield
 
 
-def own_share(network: nn.Module, subjects: Subjects, budgets: Sequence[Fraction]) -> float:
-    """Returns the share of a sweep's wall time that passes outside forward and backward passes.
+def shares(network: nn.Module, subjects: Subjects, budgets: Sequence[Fraction]) -> dict[str, float]:
+    """Returns the shares of a sweep's wall time inside passes, in the attack's arithmetic, and in the harness's own work.
 
     The images are in memory, so that reading and decoding them is counted as neither.
     """
-    clock = Clock()
     attack = ATTACKS.parse({"name": "pgd", "steps": 10})
     split = TensorSplit(subjects.x, subjects.y)
-    with reused_memory(), timed_backward(clock):  # as `harness run` and `harness.evaluate` hold it, over all steps
-        started = time.perf_counter()
+    with ExitStack() as timed:
+        for memory in (quick_garbage_collection(), reused_memory()):  # as around all steps of a `harness run`
+            timed.enter_context(memory)
+        clock = Clock()
+        timed.enter_context(timed_backward(clock))
+        timed.enter_context(clock.charging(PGD, "perturb", "attack"))
+        for method in ("forward", "standing"):
+            timed.enter_context(clock.charging(Breaker, method, "own"))
         sweep(Stopwatch(network, clock).eval(), split, attack, threat_models=[ThreatModel(eps=eps) for eps in budgets])
-        return 1 - clock.seconds / (time.perf_counter() - started)
+        return clock.shares()

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.evaluation.batches import forward_and_backward
+from harness.evaluation.batches import Batch, forward_and_backward
 
 
 class Deaf(nn.Module):
@@ -36,3 +36,13 @@ def test_differentiable_network_is_passed_back_too(net: nn.Module) -> None:
     x.register_hook(passed.append)
     forward_and_backward(net, x)
     assert [gradient.shape for gradient in passed] == [x.shape]
+
+
+def test_rows_of_a_batch_are_copies_unless_they_are_all() -> None:
+    batch = Batch(torch.arange(4), torch.rand(4, 3, 2, 2), torch.arange(4))
+    assert batch.at(torch.ones(4, dtype=torch.bool)) is batch
+    for rows in (torch.tensor([True, False, False, True]), torch.tensor([0, 3])):
+        some = batch.at(rows)
+        assert some.indices.tolist() == some.y.tolist() == [0, 3]
+        assert torch.equal(some.x, batch.x[[0, 3]])
+    assert len(batch.at(torch.zeros(4, dtype=torch.bool))) == 0

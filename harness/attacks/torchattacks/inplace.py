@@ -14,9 +14,9 @@ class InPlacePGD(torchattacks.PGD):  # type: ignore[misc]  # the library has no 
 
     Between two passes of the network the library fills seven fresh tensors of the size of the batch, which a CPU must
     read and write once more each; here it goes a few images at a time, which stay in its cache. What a watcher knows to
-    be broken takes no more steps, and no more time. The loss is the library's mean: a sum would save gradients from
-    underflow at margins of up to the logarithm of the batch's size more, of about 100; examples without any gradient are
-    counted.
+    be broken is returned as it was when it broke: it takes no more steps, and no more time. The loss is the library's
+    mean: a sum would save gradients from underflow at margins of up to the logarithm of the batch's size more, of about
+    100; examples without any gradient are counted.
     """
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -25,11 +25,13 @@ class InPlacePGD(torchattacks.PGD):  # type: ignore[misc]  # the library has no 
         x_adv = self._start(images)
         going, rows = x_adv, torch.arange(len(images), device=images.device)
         for _ in range(self.steps):
-            self._step(going, self._gradient(going, wanted, count=len(x_adv)), images)
+            slope = self._gradient(going, wanted, count=len(x_adv))
             standing = self.model.standing() if isinstance(self.model, Watcher) else None
             if standing is not None:
-                x_adv[rows[~standing]] = going[~standing]
-                going, images, wanted, rows = (of_each[standing] for of_each in (going, images, wanted, rows))
+                if going is not x_adv:
+                    x_adv[rows[~standing]] = going[~standing]
+                going, slope, images, wanted, rows = (of_each[standing] for of_each in (going, slope, images, wanted, rows))
+            self._step(going, slope, images)
         if going is not x_adv:
             x_adv[rows] = going
         return x_adv
