@@ -15,7 +15,8 @@ REUSING = {M_TRIM_THRESHOLD: -1, M_MMAP_MAX: 0}
 """Never give memory back, and take none by mmap, which gives it back at every free."""
 CACHED = 2**19
 """Numbers that arithmetic works on at a time on a CPU: three tensors of so many float32 take 6 MiB of the cache that cores
-share. Parts that fit a core's own one are so small that starting their operations takes longer than memory does."""
+share. A step of PGD on 32 images of 128x128 took 1.2 ms in such parts, 1.5 in quarters of them, which fit a core's own cache,
+and 1.3 in one part (two cores, median of 21, the cache emptied before each)."""
 _open_blocks: list[None] = []
 """One entry for each block that is entered and not left."""
 
@@ -64,7 +65,8 @@ def quick_garbage_collection() -> Iterator[None]:
     """Spares what exists at its beginning from the collections of garbage inside the block.
 
     Now and then a collection walks every object of the process: a quarter of a second beside torch, in the midst of a sweep of
-    ten. Of blocks inside one another the outermost counts, and a caller's own `gc.freeze` is left alone.
+    ten seconds. Of blocks inside one another the outermost counts, and what a caller froze before is left alone; what is frozen
+    inside is not. Garbage that exists at the beginning is collected after the end.
     """
     if gc.get_freeze_count():
         yield
@@ -77,7 +79,7 @@ def quick_garbage_collection() -> Iterator[None]:
 
 
 def cached_parts(*batches: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Yields batches of one length a few rows at a time on a CPU: what is done to such a part finds it in the core's cache.
+    """Yields batches of one length a few rows at a time on a CPU: what is done to such a part finds it in the cache.
 
     An operation on a whole batch of images takes them from main memory and writes them back, which is slower than the
     arithmetic. On other devices there is one part.

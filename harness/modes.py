@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -35,11 +34,6 @@ class ModuleLists:
     def buffers(self) -> Sequence[Tensor]:
         """Returns all buffers."""
         return self._buffers
-
-    @cached_property
-    def first_values(self) -> Sequence[Tensor]:
-        """Copies of all buffers, as they were when this was asked for first."""
-        return [buffer.clone() for buffer in self._buffers]
 
     def eval(self) -> None:
         """Puts all networks into eval mode."""
@@ -85,16 +79,20 @@ def frozen_parameters(model: nn.Module | ModuleLists) -> Iterator[None]:
 
 
 @contextmanager
-def preserved_buffers(model: nn.Module | ModuleLists) -> Iterator[None]:
-    """Restores the values of all buffers on leaving: a pass in training mode moves BatchNorm's statistics.
+def guarded(*networks: nn.Module) -> Iterator[ModuleLists]:
+    """Puts networks into eval mode, their parameters frozen, and gives them back as they were; gives out their modules."""
+    lists = ModuleLists(*networks)
+    with evaluating(lists), frozen_parameters(lists):
+        yield lists
 
-    Lists of modules are given the values that they had when they were guarded first.
-    """
-    lists = model if isinstance(model, ModuleLists) else ModuleLists(model)
-    values = lists.first_values
+
+@contextmanager
+def preserved_buffers(model: nn.Module | ModuleLists) -> Iterator[None]:
+    """Restores the values of all buffers on leaving: a pass in training mode moves BatchNorm's statistics."""
+    kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
         yield
     finally:
         with torch.no_grad():
-            for buffer, value in zip(lists.buffers(), values, strict=True):
-                buffer.copy_(value)
+            for buffer, values in kept:
+                buffer.copy_(values)

@@ -5,7 +5,7 @@ Source: Carlini et al. 2019, "On evaluating adversarial robustness", https://arx
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,7 +15,7 @@ from harness.attacks.base import Attack
 from harness.attacks.evidence import Evidence, GradientFaults, evidence_of
 from harness.attacks.watcher import TOLERANCE, AllBroken, Breaker, Goal, Shrinker, Watcher
 from harness.errors import HarnessError
-from harness.modes import ModuleLists, evaluating, frozen_parameters, preserved_buffers
+from harness.modes import ModuleLists, guarded, preserved_buffers
 from harness.seeds import global_seed, seed_of
 from harness.threat import ThreatModel, largest_change
 
@@ -68,7 +68,7 @@ class Victim:
     form: nn.Module | None = None
     """The network in the form that attacks differentiate; the real one if not given."""
     held: ModuleLists | None = None
-    """The modules of both, where the caller holds them in eval mode, and frozen, for the batches of a sweep."""
+    """What `guarded` gives out for both, where the caller guards them for all batches of a sweep."""
 
     def __post_init__(self) -> None:
         """Checks the examples."""
@@ -276,26 +276,23 @@ def _check_support(attack: Attack, threat_model: ThreatModel) -> None:
         raise HarnessError(f"attacks.{attack.name}: {reason}")
 
 
-@contextmanager
-def _guarded(victim: Victim) -> Iterator[ModuleLists]:
-    """Eval mode and frozen parameters for both forms of the network; both are given back as they were."""
-    if victim.held is not None:
-        yield victim.held
-        return
-    networks = ModuleLists(victim.model, victim.form or victim.model)
-    with evaluating(networks), frozen_parameters(networks):
-        yield networks
+def _guarded(victim: Victim) -> AbstractContextManager[ModuleLists]:
+    """Guards both forms of the network, unless the caller does so already."""
+    return guarded(victim.model, victim.form or victim.model) if victim.held is None else nullcontext(victim.held)
 
 
 @contextmanager
 def _untouched(attack: Attack, networks: ModuleLists) -> Iterator[None]:
-    """Holds an attack to the eval mode it was given, and undoes what it did to BatchNorm's statistics.
+    """Holds an attack to the eval mode it was given, freezes what it thawed, and undoes what it did to BatchNorm's statistics.
 
     Raises:
         HarnessError: if it reached past the watcher and left a module in training mode.
     """
     with preserved_buffers(networks):
         yield
+    for parameter in networks.parameters():
+        if parameter.requires_grad:
+            parameter.requires_grad_(False)
     count = sum(module.training for module in networks.modules())
     if count:
         raise HarnessError(f"attacks.{attack.name}: expected a network left in eval mode, got {count} modules in training mode")

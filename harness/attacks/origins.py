@@ -45,7 +45,7 @@ class Origins:
         return self.last
 
     def _match(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        if len(x) == len(self.x):  # another attack of an ensemble may begin
+        if len(x) == len(self.x) != len(self.order):  # another attack of an ensemble begins
             self.order = torch.arange(len(x), device=x.device)
         if len(x) == len(self.order):
             return self.order, torch.ones(len(x), dtype=torch.bool, device=x.device)

@@ -77,7 +77,8 @@ class Watcher(nn.Module):
         self.anchor = nn.Parameter(x.new_empty(0), requires_grad=False)  # libraries ask the first parameter for the device
         self.forwards = self.backwards = 0
         self.found = self._flags()
-        self.gradients, self.zero_gradients = self._counts(), self._counts()
+        self.measured: list[Tensor] = []  # of each gradient, the examples (n,) that it was of
+        self.zero_gradients = torch.zeros(len(x), dtype=torch.long, device=x.device)
         self.nonfinite_gradients = self._flags()
         self.training = False
         self.mode_switches = 0
@@ -88,9 +89,16 @@ class Watcher(nn.Module):
         return self._networks[0]
 
     @property
+    def gradients(self) -> Tensor:
+        """(N,) how many gradients there were of each example."""
+        rows = torch.cat(self.measured) if self.measured else self.origins.order[:0]
+        return rows.bincount(minlength=len(self.x))
+
+    @property
     def blind(self) -> Tensor:
         """(N,) whether every gradient of an example was zero in every pixel; False where there was none."""
-        return (self.gradients > 0) & (self.zero_gradients == self.gradients)
+        gradients = self.gradients
+        return (gradients > 0) & (self.zero_gradients == gradients)
 
     def train(self, mode: bool = True) -> Self:
         """Stays in eval mode, and counts who asked for another one."""
@@ -100,9 +108,14 @@ class Watcher(nn.Module):
     def standing(self) -> Tensor | None:
         """Returns which examples of the last batch, a mask (n,), the attack should go on with; None for all of them.
 
-        An attack need not ask. One that does passes those alone from then on, in their order.
+        An attack need not ask. One that does passes those alone from then on, in their order, and returns what `completed`
+        makes of them.
         """
         return None
+
+    def completed(self, x: Tensor, rows: Tensor) -> Tensor:
+        """Returns images (N, C, H, W): `x` (n, C, H, W) as the examples `rows` (n,), and what was found of all others."""
+        return x
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the network's logits for (n, C, H, W), n not necessarily N."""
@@ -123,7 +136,7 @@ class Watcher(nn.Module):
 
     def _measure(self, gradient: Tensor, rows: Tensor) -> None:
         self.backwards += len(rows)
-        self.gradients.index_add_(0, rows, torch.ones_like(rows))
+        self.measured.append(rows)
         gradient, image = gradient.detach(), (1, 2, 3)
         total = gradient.sum(image)  # one that is finite and not 0 proves the gradient to be both
         doubtful = [row for row, value in enumerate(total.tolist()) if value == 0 or not isfinite(value)]
@@ -140,9 +153,6 @@ class Watcher(nn.Module):
 
     def _flags(self) -> Tensor:
         return torch.zeros(len(self.x), dtype=torch.bool, device=self.x.device)
-
-    def _counts(self) -> Tensor:
-        return torch.zeros(len(self.x), dtype=torch.long, device=self.x.device)
 
 
 class Collector(Watcher):
@@ -195,14 +205,27 @@ class Breaker(Collector):
     are broken the attack is stopped by `AllBroken`.
     """
 
+    def __init__(self, model: nn.Module, x: Tensor, goal: Goal, *, threat_model: ThreatModel, judge: nn.Module) -> None:
+        """See `Collector`."""
+        super().__init__(model, x, goal, threat_model=threat_model, judge=judge)
+        self.broken = 0
+        self.all_standing = (self.origins.order, 0)  # rows none of which was broken, and how many others were by then
+
     def standing(self) -> Tensor | None:
         """See `Watcher.standing`: what is broken needs no more steps."""
         rows, certain = self.origins.last
+        if self._all_stand(rows):
+            return None
         standing = ~self.found[rows]
         if standing.all() or not certain.all():
             return None
         self.origins.order = rows[standing]
+        self.all_standing = (self.origins.order, self.broken)
         return standing
+
+    def completed(self, x: Tensor, rows: Tensor) -> Tensor:
+        """See `Watcher.completed`."""
+        return self.best.index_copy(0, rows, x)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns logits for (n, C, H, W); those of broken examples are remembered ones."""
@@ -221,6 +244,8 @@ class Breaker(Collector):
 
     def _unbroken(self, x: Tensor, rows: Tensor, certain: Tensor) -> Tensor | None:
         """Returns the indices of the rows that need the network, or None where all do."""
+        if self._all_stand(rows):
+            return None
         broken = (self.found[rows] & certain).nonzero().flatten()
         if not len(broken):
             return None
@@ -229,13 +254,20 @@ class Breaker(Collector):
         spared[broken] = (violation <= TOLERANCE) | violation.isinf()  # infinite: a pixel is not finite
         return (~spared).nonzero().flatten()
 
+    def _all_stand(self, rows: Tensor) -> bool:
+        """Returns whether it is known, without a look at any tensor, that none of the examples `rows` is broken."""
+        known, broken = self.all_standing
+        return rows is known and broken == self.broken
+
     def _see(self, x: Tensor, rows: Tensor, logits: Tensor) -> None:
-        wrong = (self.goal.reached(logits, rows) & ~self.found[rows]).nonzero().flatten()
+        reached = self.goal.reached(logits, rows)
+        wrong = (reached if self._all_stand(rows) else reached & ~self.found[rows]).nonzero().flatten()
         if not len(wrong):
             return
         x, rows, logits = _taken(x, wrong), rows[wrong], logits[wrong]
         inside = (self.threat_model.violation(x, self.x[rows]) <= TOLERANCE).nonzero().flatten()
-        if len(self._confirmed(x, logits, inside, rows)) and bool(self.found.all()):
+        self.broken += len(self._confirmed(x, logits, inside, rows))
+        if self.broken == len(self.x):
             raise AllBroken
 
 

@@ -32,7 +32,7 @@ class Batch:
         return len(self.indices)
 
     def at(self, rows: Tensor) -> "Batch":
-        """Returns the examples `rows`, a mask (n,) or positions (m,); the same memory where a mask takes all."""
+        """Returns a copy of the examples `rows`, a mask (n,) or positions (m,); this batch itself where a mask takes all."""
         if rows.dtype == torch.bool and rows.all():
             return self
         return Batch(self.indices[rows.cpu()], self.x[rows], self.y[rows])

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -28,6 +27,8 @@ class Setting:
     """The real network."""
     form: nn.Module
     """The network in the form that the attack differentiates."""
+    held: ModuleLists
+    """What `guarded` gives out for both."""
     ledger: Ledger
     seed: int
     batch_size: int
@@ -49,11 +50,6 @@ class Setting:
         self.ledger.clean(batch, logits)
         correct = logits.argmax(dim=1) == batch.y
         return correct if self.target_class is None else correct & (batch.y != self.target_class)
-
-    @cached_property
-    def held(self) -> ModuleLists:
-        """The modules of both forms of the network, listed once for all batches; in eval mode, and frozen, all the while."""
-        return ModuleLists(self.model, self.form)
 
     def victim(self, batch: Batch) -> Victim:
         """Returns the network with the examples of a batch and the classes that the attack is after."""

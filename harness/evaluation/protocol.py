@@ -22,7 +22,7 @@ from harness.images import ImageSplit
 from harness.memory import reused_memory
 from harness.models.inference import AS_GIVEN, Form, Inference, inference_form
 from harness.models.padding import in_few_sizes
-from harness.modes import evaluating, frozen_parameters
+from harness.modes import evaluating, frozen_parameters, guarded
 from harness.precision import full_float32
 from harness.progress import Progress, Silent
 from harness.records import ConditionResult, Outcome
@@ -142,22 +142,25 @@ def sweep(
         probe = load(split, range(min(PROBES, len(split))), device).x
         form = inference_form(model, probe, asked, largest=full)
         judge = in_few_sizes(model, probe, full) if watch else model  # a library alone gets batches as it cuts them
-        setting = Setting(
-            attack=attack,
-            threat_models=threats,
-            model=judge,
-            form=judge if form is model else in_few_sizes(form, probe, full),
-            ledger=Ledger(np.asarray(split.labels, dtype=np.int64), threats, device=device, keep=keep),
-            seed=seed,
-            batch_size=size,
-            best_of_iterates=watch,
-            target_class=target_class,
-            clean_logits=clean_logits,
-            settled=lambda count: advance(count, ""),
-        )
-        _flow(setting, protocol)(setting, batches(split, size, device))
-        if watch and can_double(attack):
-            _double_steps(setting, split, min(probes, size))
+        attacked = judge if form is model else in_few_sizes(form, probe, full)
+        with guarded(judge, attacked) as held:
+            setting = Setting(
+                attack=attack,
+                threat_models=threats,
+                model=judge,
+                form=attacked,
+                held=held,
+                ledger=Ledger(np.asarray(split.labels, dtype=np.int64), threats, device=device, keep=keep),
+                seed=seed,
+                batch_size=size,
+                best_of_iterates=watch,
+                target_class=target_class,
+                clean_logits=clean_logits,
+                settled=lambda count: advance(count, ""),
+            )
+            _flow(setting, protocol)(setting, batches(split, size, device))
+            if watch and can_double(attack):
+                _double_steps(setting, split, min(probes, size))
     return setting.ledger.outcome(attack, batch_size=size, setting=_known(form, asked, target_class))
 
 

@@ -7,6 +7,7 @@ from multiprocessing.connection import Connection
 import torch
 
 from harness.executors.local import computed
+from harness.memory import quick_garbage_collection
 from harness.relay import Reporter
 from harness.steps.base import Context
 
@@ -26,8 +27,9 @@ def work(connection: Connection, context: Context, threads: int, level: int) -> 
         reporter = Reporter(connection)
         reporter.take_log(level)
         context = replace(context, progress=reporter)
-        while True:
-            reporter.send(computed(connection.recv(), context))
+        with quick_garbage_collection():
+            while True:
+                reporter.send(computed(connection.recv(), context))
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         return
 

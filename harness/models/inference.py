@@ -118,8 +118,6 @@ def inference_form(
 ) -> nn.Module:
     """Returns a frozen copy of a network in the form asked for, or the nearest form that computes the same.
 
-    What need not change is shared with the network: the form holds for as long as its weights stay as they are.
-
     Args:
         model: The network, images in [0,1] to logits (N, K); left as it is.
         probe: A few images (n, C, H, W) on the network's device; on them form and network must agree.
@@ -154,27 +152,37 @@ def _attempts(inference: Inference) -> Iterator[Inference]:
 
 
 def _build(model: nn.Module, probe: Tensor, inference: Inference) -> Form:
-    network = _copied(model).eval().requires_grad_(False)
+    network = _sharing_copy(model).eval().requires_grad_(False)
     if inference.fold_batchnorm:
         fold_batchnorm(network, probe)
     for module in network.modules():
         if getattr(module, "inplace", False):
             setattr(module, "inplace", False)  # noqa: B010 - autograd would copy the input of an in-place activation first
     layout = quick_layout(probe.device, inference.precision) if inference.channels_last else torch.contiguous_format
-    return Form(network.to(memory_format=layout), inference, layout).eval()
+    network.to(memory_format=layout)
+    _set_apart(network, model)
+    return Form(network, inference, layout).eval()
 
 
-def _copied(model: nn.Module) -> nn.Module:
-    """Returns a copy of a network that shares the memory of its parameters.
+def _sharing_copy(model: nn.Module) -> nn.Module:
+    """Returns a deep copy of a network, but for its weights: most of them, folded or laid out anew, would be copied in vain.
 
     Four tenths of the time of `copy.deepcopy` go into the dictionaries of hooks, eleven in each module and nearly always empty,
     which it rebuilds as objects of a class that it does not know: here it is given new ones.
     """
     held = (value for module in model.modules() for value in vars(module).values())
     memo: dict[int, Any] = {id(value): OrderedDict() for value in held if type(value) is OrderedDict and not value}
-    memo |= {id(weight): nn.Parameter(weight.detach()) for weight in model.parameters() if type(weight) is nn.Parameter}
+    memo |= {id(weight): nn.Parameter(weight.detach(), False) for weight in model.parameters() if type(weight) is nn.Parameter}
     with without_garbage_collection():
         return copy.deepcopy(model, memo)
+
+
+def _set_apart(network: nn.Module, model: nn.Module) -> None:
+    """Gives a copy of a network memory of its own for all weights that it still shares with it."""
+    shared = {weight.data_ptr() for weight in model.parameters()}
+    for weight in network.parameters():
+        if weight.data_ptr() in shared:
+            weight.data = weight.data.clone()
 
 
 def fold_batchnorm(network: nn.Module, probe: Tensor) -> int:
@@ -192,5 +200,6 @@ def fold_batchnorm(network: nn.Module, probe: Tensor) -> int:
         mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
         conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, mean, variance, norm.eps, norm.weight, norm.bias)
         conv.requires_grad_(False)
-        network.set_submodule(batch_norm, without_norm(norm))
+        parent, _, name = batch_norm.rpartition(".")
+        setattr(modules[parent], name, without_norm(norm))
     return len(pairs)

@@ -1,6 +1,6 @@
 """A plug-in that asks for training mode must not reach the network, whose BatchNorm would learn from adversarial images."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -95,3 +95,37 @@ def test_reaching_past_the_watcher_is_refused_and_undone(victim: Victim) -> None
         run_attack(Reaching(), victim, threat_model=threat(), seed=0)
     assert all(torch.equal(value, before[name]) for name, value in victim.model.state_dict().items())
     assert [module.training for module in victim.model.modules()] == modes
+
+
+@pytest.mark.parametrize("inference", [AS_GIVEN, Inference()], ids=["as given", "faster form"])
+def test_reaching_past_the_watcher_in_a_sweep_is_refused_and_undone(inference: Inference) -> None:
+    net, x = conv_net().train(), images(8, low=0.0, high=1.0)
+    split, before = TensorSplit(x, conv_net()(x).argmax(dim=1)), _state(net)
+    with pytest.raises(HarnessError, match="expected a network left in eval mode"):
+        sweep(net, split, Reaching(), threat_models=[threat()], inference=inference)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert all(module.training for module in net.modules())
+    assert all(parameter.requires_grad for parameter in net.parameters())
+
+
+class Meddling(Steps):
+    """Thaws the network behind the watcher and moves its statistics; notes what it finds of that at the next batch."""
+
+    FOUND: ClassVar[list[tuple[bool, float]]] = []
+
+    def switched(self, model: nn.Module) -> nn.Module:
+        buffer = next(model.model.buffers())
+        self.FOUND.append((any(parameter.requires_grad for parameter in model.model.parameters()), float(buffer.sum())))
+        model.model.requires_grad_(True)
+        buffer.add_(1)
+        return model
+
+
+@pytest.mark.parametrize("inference", [AS_GIVEN, Inference(fold_batchnorm=False)], ids=["as given", "copy"])
+def test_batch_of_a_sweep_finds_nothing_of_what_the_one_before_did_to_the_network(inference: Inference) -> None:
+    net, x = conv_net(), images(12, low=0.0, high=1.0)
+    Meddling.FOUND.clear()
+    sweep(net, TensorSplit(x, net(x).argmax(dim=1)), Meddling(), threat_models=[threat()], batch_size=4, inference=inference)
+    assert len(Meddling.FOUND) >= 3
+    assert len(set(Meddling.FOUND)) == 1
+    assert not Meddling.FOUND[0][0]

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from harness.attacks.watcher import AllBroken, Breaker, Goal, Shrinker, Watcher
+from harness.attacks.watcher import AllBroken, Breaker, Goal, Shrinker, Watcher, _first_of_each
 from tests.attacks.nets import CLASSES, LinearNet, conv_net, images, threat
 
 
@@ -201,3 +201,64 @@ def test_passing_an_example_twice_keeps_image_and_logits_together(net: LinearNet
     watched(torch.cat([near, far]))
     assert watched.found[0]
     assert torch.allclose(net(watched.best[:1]), watched.logits[:1], atol=1e-5)
+
+
+def test_gradients_are_told_apart_though_their_sums_say_nothing(x: torch.Tensor) -> None:
+    """In order: zero; its parts cancel; infinite; finite with an infinite sum; not a number; plain."""
+
+    class Given(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.slopes = torch.zeros_like(x)
+            self.slopes[1, 0, 0, 0], self.slopes[1, 0, 0, 1] = 1, -1
+            self.slopes[2, 0, 0, 0] = torch.inf
+            self.slopes[3, 0, 0, :2] = torch.finfo(torch.float32).max
+            self.slopes[4, 0, 0, 0] = torch.nan
+            self.slopes[5] = 1
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (Sloped.apply(x, self.slopes)).sum(dim=(1, 2, 3))[:, None].expand(-1, CLASSES)
+
+    watched = Watcher(Given(), x, Goal(torch.zeros(6).long(), targeted=False), threat_model=threat())
+    leaf = x.clone().requires_grad_()
+    torch.autograd.grad(watched(leaf)[:, 0].sum(), leaf)
+    assert watched.zero_gradients.tolist() == [1, 0, 0, 0, 0, 0]
+    assert watched.nonfinite_gradients.tolist() == [False, False, True, False, True, False]
+    assert watched.blind.tolist() == [True] + [False] * 5
+
+
+class Sloped(torch.autograd.Function):
+    """The images, whose gradient is whatever is given."""
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor, slopes: torch.Tensor) -> torch.Tensor:
+        ctx.slopes = slopes
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return ctx.slopes, None
+
+
+@pytest.mark.parametrize(("rows", "positions"), [([], []), ([3, 1, 3, 1, 0], [0, 1, 4]), ([2, 2], [0])])
+def test_first_of_each_row_is_taken(rows: list[int], positions: list[int]) -> None:
+    assert _first_of_each(torch.tensor(rows, dtype=torch.long)).tolist() == positions
+
+
+def test_what_breaks_after_the_others_were_left_out_is_spared_too(net: LinearNet, x: torch.Tensor) -> None:
+    """An attack may pass what it agreed on again before it asks anew, and all images after that."""
+    watched = _breaker(net, x, net(x).argmax(1), "0.25")
+    adversarial, iterate = _broken(net, x, 0.25), x.clone()
+    iterate[:2] = adversarial[:2]
+    watched(iterate)
+    last = iterate[watched.standing()]
+    watched(last)
+    assert watched.standing() is None
+    last[0] = adversarial[2]
+    watched(last)
+    passed = watched.forwards
+    watched(last)
+    assert watched.forwards == passed + 3
+    watched(torch.cat([adversarial[:3], x[3:]]))
+    assert watched.forwards == passed + 6
+    assert watched.standing().tolist() == [False] * 3 + [True] * 3

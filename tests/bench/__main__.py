@@ -20,7 +20,7 @@ from tests.bench.subjects import EPS, MODELS, Subjects, small_subjects, subjects
 
 STARTS = 5
 SHARES = 3
-"""Sweeps over which the harness's own share is taken."""
+"""Sweeps over which the shares of time outside passes are taken."""
 
 
 def main() -> None:
@@ -47,15 +47,15 @@ def _show_sweep(options: argparse.Namespace) -> None:
     for label in options.networks:
         show_table(f"{label}: {found.title}", *_sweeps(found, label, budgets, options.contenders))
     if options.device.type == "cpu":  # elsewhere a pass returns before it is computed
-        _show_own_share(found, budgets, options.networks)
+        _show_shares(found, budgets, options.networks)
 
 
-def _show_own_share(found: Subjects, budgets: list[Fraction], labels: list[str]) -> None:
+def _show_shares(found: Subjects, budgets: list[Fraction], labels: list[str]) -> None:
     rows = []
     for label in labels:
         turns = [shares(found.networks[label], found, budgets) for _ in range(SHARES)]
-        attack, own = ([100 * turn[kind] for turn in turns] for kind in ("attack", "own"))
-        rows.append((label, *(f"{median(kind):.1f} % ({min(kind):.1f} to {max(kind):.1f})" for kind in (attack, own))))
+        percents = [[100 * turn[kind] for turn in turns] for kind in ("attack", "own")]
+        rows.append((label, *(f"{median(of_each):.1f} % ({min(of_each):.1f} to {max(of_each):.1f})" for of_each in percents)))
     title = "Time outside model passes, of the sweep's wall time"
     show_table(title, ["network", "the attack's arithmetic", "the harness's own share"], rows)
 

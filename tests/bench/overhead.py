@@ -1,12 +1,12 @@
 """How much of a sweep's time the harness takes for itself: all that is neither a model pass nor the attack's arithmetic.
 
-A forward pass is the time inside the network, in whatever form, from images to logits: of the attack, of the judge, of
-clean images, and of the two images on which forms of the network are compared. A backward pass is the time inside
-`torch.autograd.grad`, and that of freeing the graph, which a bare loop takes as well; less what the harness does in
-there: from when the gradient has reached the network's images until it has reached the attack's. The attack's arithmetic
-is what PGD itself does between passes: its random start, its loss, its steps, and dropping what is broken. All else is
-the harness's own: watching, gathering and judging of iterates, copying and folding the network, changes of an image's
-layout, random states, the ledger.
+A forward pass is the time inside the network, in whatever form, from images to logits: of the attack, of the judge,
+of clean images, and of the two images on which forms of the network are compared and its layers are traced. A
+backward pass is the time inside `torch.autograd.grad`, and that of freeing the graph, which a bare loop takes as
+well; less what the harness does in there: from when the gradient has reached the network's images until it has
+reached the attack's. The attack's arithmetic is what PGD itself does between passes: its random start, the value of
+its loss, its steps. All else is the harness's own: watching, gathering and judging of iterates, leaving out what is
+broken, copying and folding the network, changes of an image's layout, random states, the ledger.
 """
 
 import time
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.attacks.base import ATTACKS
+from harness.attacks.torchattacks import inplace
 from harness.attacks.torchattacks.stepwise import PGD
 from harness.attacks.watcher import Breaker
 from harness.datasets.tensors import TensorSplit
@@ -64,14 +65,9 @@ class Clock:
             raise RuntimeError(f"clock: expected every kind to be left, still inside {self._entered[1:]}")
         return {kind: seconds / sum(self.seconds.values()) for kind, seconds in self.seconds.items()}
 
-    def _charge(self) -> None:
-        now = time.perf_counter()
-        self.seconds[self._entered[-1]] += now - self._since
-        self._since = now
-
     @contextmanager
     def charging(self, owner: object, name: str, kind: str) -> Iterator[None]:
-        """Charges the time inside a method of a class, over all its objects, to a kind."""
+        """Charges the time inside a method of a class, over all its objects, or inside a function of a module, to a kind."""
         method: Callable[..., Any] = getattr(owner, name)
 
         def timed(*arguments: Any, **named: Any) -> Any:
@@ -84,6 +80,11 @@ class Clock:
         with patch.object(owner, name, timed):
             yield
 
+    def _charge(self) -> None:
+        now = time.perf_counter()
+        self.seconds[self._entered[-1]] += now - self._since
+        self._since = now
+
 
 class Stopwatch(nn.Module):
     """Passes calls to a network and times its forward passes; `timed_backward` times the backward ones."""
@@ -94,10 +95,10 @@ class Stopwatch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Times the forward pass; its backward pass ends when the gradient has reached the images."""
+        self.clock.enter("pass")
         if x.requires_grad:
             x = x.view_as(x)
             x.register_hook(self.clock.leave)
-        self.clock.enter("pass")
         try:
             return self.network(x)
         finally:
@@ -111,7 +112,7 @@ def timed_backward(clock: Clock) -> Iterator[None]:
 
     def timed(outputs: Tensor, inputs: Tensor) -> tuple[Tensor, ...]:
         hook = inputs.register_hook(lambda _: clock.enter("pass"))
-        clock.enter("own")
+        clock.enter("own")  # what the pass falls back to when the gradient leaves the network
         clock.enter("pass")
         gradients = grad(outputs, inputs)
         outputs.detach_()
@@ -127,17 +128,18 @@ def timed_backward(clock: Clock) -> Iterator[None]:
 def shares(network: nn.Module, subjects: Subjects, budgets: Sequence[Fraction]) -> dict[str, float]:
     """Returns the shares of a sweep's wall time inside passes, in the attack's arithmetic, and in the harness's own work.
 
-    The images are in memory, so that reading and decoding them is counted as neither.
+    The images are in memory, so that reading and decoding them is not counted; stacking them is the harness's own.
     """
     attack = ATTACKS.parse({"name": "pgd", "steps": 10})
     split = TensorSplit(subjects.x, subjects.y)
     with ExitStack() as timed:
-        for memory in (quick_garbage_collection(), reused_memory()):  # as around all steps of a `harness run`
+        for memory in (quick_garbage_collection(), reused_memory()):  # as around all steps of a run, and of `harness.evaluate`
             timed.enter_context(memory)
         clock = Clock()
         timed.enter_context(timed_backward(clock))
         timed.enter_context(clock.charging(PGD, "perturb", "attack"))
-        for method in ("forward", "standing"):
+        for method in ("forward", "standing", "completed"):
             timed.enter_context(clock.charging(Breaker, method, "own"))
+        timed.enter_context(clock.charging(inplace, "_only", "own"))
         sweep(Stopwatch(network, clock).eval(), split, attack, threat_models=[ThreatModel(eps=eps) for eps in budgets])
         return clock.shares()

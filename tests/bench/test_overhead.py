@@ -8,9 +8,14 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from harness.attacks.torchattacks import inplace
+from harness.attacks.torchattacks.inplace import InPlacePGD
+from harness.attacks.watcher import Breaker, Watcher
 from harness.datasets.tensors import TensorSplit
+from harness.evaluation.ledger import Ledger
+from harness.models import inference
 from tests.bench.overhead import Clock, Stopwatch, shares, timed_backward
 from tests.bench.subjects import Subjects
 
@@ -62,11 +67,46 @@ def test_copies_of_a_network_share_the_clock(clock: Clock) -> None:
     assert deepcopy(Stopwatch(nn.Flatten(), clock)).clock is clock
 
 
-def test_shares_of_a_sweep_add_up() -> None:
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 4)).eval()
-    x = torch.rand(6, 3, 8, 8)
+class Slow(nn.Module):
+    """A small network; where time is told to pass in it, its forward pass takes a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "kind"),
+    [
+        (Slow, "forward", "pass"),
+        (InPlacePGD, "_step", "attack"),
+        (InPlacePGD, "_start", "attack"),
+        (inplace, "_only", "own"),
+        (Watcher, "_measure", "own"),
+        (Breaker, "_see", "own"),
+        (Breaker, "standing", "own"),
+        (Breaker, "completed", "own"),
+        (Ledger, "settle", "own"),
+        (inference, "fold_batchnorm", "own"),
+    ],
+)
+def test_time_counts_as_what_passes_it(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, kind: str) -> None:
+    """Time stands still but for one second in each call of a function: all of it is of one kind."""
+    now, function = [0.0], getattr(owner, name)
+
+    def slow(*arguments: object, **named: object) -> object:
+        now[0] += 1
+        return function(*arguments, **named)
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net, x = Slow().eval(), torch.rand(12, 3, 8, 8)
     y = net(x).argmax(dim=1)
     found = Subjects("random images", {"net": net}, TensorSplit(x, y), x, y, batch=6)
-    kinds = shares(net, found, [Fraction(1, 255), Fraction(1, 2)])
-    assert sum(kinds.values()) == pytest.approx(1)
-    assert min(kinds.values()) > 0
+    monkeypatch.setattr(owner, name, slow)
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    kinds = shares(net, found, [Fraction(1, 100), Fraction(1, 50)])
+    assert kinds == {"pass": 0.0, "attack": 0.0, "own": 0.0, kind: 1.0}

@@ -38,11 +38,12 @@ def test_differentiable_network_is_passed_back_too(net: nn.Module) -> None:
     assert [gradient.shape for gradient in passed] == [x.shape]
 
 
-def test_rows_of_a_batch_are_copies_unless_they_are_all() -> None:
+def test_rows_of_a_batch_are_copies_unless_a_mask_takes_all() -> None:
     batch = Batch(torch.arange(4), torch.rand(4, 3, 2, 2), torch.arange(4))
     assert batch.at(torch.ones(4, dtype=torch.bool)) is batch
     for rows in (torch.tensor([True, False, False, True]), torch.tensor([0, 3])):
         some = batch.at(rows)
         assert some.indices.tolist() == some.y.tolist() == [0, 3]
         assert torch.equal(some.x, batch.x[[0, 3]])
+    assert batch.at(torch.arange(4)).x.data_ptr() != batch.x.data_ptr()
     assert len(batch.at(torch.zeros(4, dtype=torch.bool))) == 0

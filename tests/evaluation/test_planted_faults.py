@@ -152,7 +152,7 @@ def test_attack_that_returns_clean_images_is_suspect_though_the_frame_kept_its_a
     assert robust_accuracy(row) == robust_accuracy(sound)
 
 
-@pytest.mark.parametrize("name", ["mifgsm", "apgd-ce", "square"])
+@pytest.mark.parametrize("name", ["pgd", "mifgsm", "apgd-ce", "square"])
 def test_shipped_attack_gives_nothing_up(name: str) -> None:
     fields = {"square": {"queries": 40}, "apgd-ce": {"steps": 10}}.get(name, {})
     assert not any(says(row, "silent success") for row in judged(Smooth(), attack_of(name, **fields)))

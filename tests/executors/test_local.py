@@ -1,3 +1,4 @@
+import gc
 import threading
 from pathlib import Path
 from typing import ClassVar
@@ -5,6 +6,7 @@ from typing import ClassVar
 import pytest
 import torch
 
+from harness.errors import HarnessError
 from harness.executors.local import execute
 from harness.records import Status
 from harness.steps.base import Context
@@ -63,3 +65,21 @@ def test_step_records_the_flags_that_it_ran_under(tmp_path: Path, monkeypatch: p
     assert SEEN == [True, False]
     assert [entry.meta["cudnn_tf32"] for entry in entries if entry is not None] == SEEN
     assert torch.backends.cudnn.allow_tf32
+
+
+class Counting(Numbered):
+    """Notes how many objects collections of garbage spare while it runs."""
+
+    def act(self, context: Context) -> None:
+        SPARED.append(gc.get_freeze_count())
+        raise HarnessError("no luck")
+
+
+SPARED: list[int] = []
+
+
+def test_old_objects_are_spared_from_collections_while_steps_run(tmp_path: Path) -> None:
+    SPARED.clear()
+    before = gc.get_freeze_count()
+    execute([Counting(1)], context_in(tmp_path))
+    assert SPARED[0] > before == gc.get_freeze_count()

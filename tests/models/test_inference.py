@@ -246,3 +246,38 @@ def test_compiler_that_changes_the_network_is_given_up(
     form = inference_form(conv_net(), x[:2], Inference(compile=True))
     assert not form.is_compiled
     assert "compiled, it differs by 0.01" in caplog.text
+
+
+class Tied(nn.Module):
+    """One weight in two layers, a weight of whole numbers, and one of a class of its own."""
+
+    class Own(nn.Parameter):
+        """A kind of parameter that only its own code knows how to copy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)
+        self.second.weight = self.first.weight
+        self.order = nn.Parameter(torch.tensor([2, 0, 1]), requires_grad=False)
+        self.scale = self.Own(torch.ones(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x)).mean(dim=(2, 3))[:, self.order] * self.scale
+
+
+def test_weights_of_a_form_are_its_own_and_what_is_tied_stays_tied(x: Tensor, caplog: pytest.LogCaptureFixture) -> None:
+    net = Tied().eval()
+    strides, logits = net.first.weight.stride(), net(x)
+    form = inference_form(net, x)
+    assert form is not net
+    assert not caplog.text
+    assert form.network.first.weight is form.network.second.weight
+    assert type(form.network.scale) is Tied.Own
+    addresses = {weight.data_ptr() for weight in net.parameters()}
+    assert not any(weight.data_ptr() in addresses for weight in form.parameters())
+    with torch.no_grad():
+        for weight in form.parameters():
+            weight.zero_()
+    assert torch.equal(net(x), logits)
+    assert net.first.weight.stride() == strides
+    assert [weight.requires_grad for weight in net.parameters()] == [False, True, True, True, True]

@@ -14,7 +14,7 @@ class InPlacePGD(torchattacks.PGD):  # type: ignore[misc]  # the library has no 
 
     Between two passes of the network the library fills seven fresh tensors of the size of the batch, which a CPU must
     read and write once more each; here it goes a few images at a time, which stay in its cache. What a watcher knows to
-    be broken is returned as it was when it broke: it takes no more steps, and no more time. The loss is the library's
+    be broken takes no more steps, and no more time: it is returned as the watcher kept it. The loss is the library's
     mean: a sum would save gradients from underflow at margins of up to the logarithm of the batch's size more, of about
     100; examples without any gradient are counted.
     """
@@ -22,19 +22,13 @@ class InPlacePGD(torchattacks.PGD):  # type: ignore[misc]  # the library has no 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Returns perturbed images; see `torchattacks.PGD.forward`."""
         wanted = self.get_target_label(images, labels) if self.targeted else labels
-        x_adv = self._start(images)
-        going, rows = x_adv, torch.arange(len(images), device=images.device)
+        count, x_adv, rows = len(images), self._start(images), torch.arange(len(images), device=images.device)
         for _ in range(self.steps):
-            slope = self._gradient(going, wanted, count=len(x_adv))
+            self._step(x_adv, self._gradient(x_adv, wanted, count=count), images)
             standing = self.model.standing() if isinstance(self.model, Watcher) else None
             if standing is not None:
-                if going is not x_adv:
-                    x_adv[rows[~standing]] = going[~standing]
-                going, slope, images, wanted, rows = (of_each[standing] for of_each in (going, slope, images, wanted, rows))
-            self._step(going, slope, images)
-        if going is not x_adv:
-            x_adv[rows] = going
-        return x_adv
+                x_adv, images, wanted, rows = _only(standing, x_adv, images, wanted, rows)
+        return x_adv if len(rows) == count else self.model.completed(x_adv, rows)
 
     def _start(self, images: Tensor) -> Tensor:
         """Returns where the steps begin: random points of the balls, or the images themselves."""
@@ -56,3 +50,9 @@ class InPlacePGD(torchattacks.PGD):  # type: ignore[misc]  # the library has no 
         """Moves the images `x_adv` in place up the gradient, and back into the balls around `images`."""
         for moved, slope, image in cached_parts(x_adv, gradient, images):
             moved.add_(slope.sign_(), alpha=self.alpha).sub_(image).clamp_(-self.eps, self.eps).add_(image).clamp_(0, 1)
+
+
+def _only(rows: Tensor, *batches: Tensor) -> tuple[Tensor, ...]:
+    """Returns the examples `rows`, a mask (n,), of several batches (n, ...)."""
+    positions = rows.nonzero().flatten()
+    return tuple(batch[positions] for batch in batches)

@@ -47,7 +47,7 @@ class PGD(Stepwise):
     Source: Madry et al. 2018, https://arxiv.org/abs/1706.06083, section 2.1.
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     NORMS: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF, Norm.L2})
     ANY_LAYOUT: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF})
 
