@@ -6,9 +6,7 @@ place 0.71. bfloat16 takes about twice as long (its depthwise convolutions have 
 torch.compile 0.65 after two minutes of compiling; both are options.
 """
 
-import copy
 import logging
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
@@ -17,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from harness.memory import without_garbage_collection
 from harness.models.compiling import Padded, compiled
+from harness.models.copying import deep_copy
 from harness.models.folding import foldable_pairs, without_norm
 from harness.models.layout import NumberFormat, quick_layout
 from harness.modes import evaluating
@@ -165,16 +163,9 @@ def _build(model: nn.Module, probe: Tensor, inference: Inference) -> Form:
 
 
 def _sharing_copy(model: nn.Module) -> nn.Module:
-    """Returns a deep copy of a network, but for its weights: most of them, folded or laid out anew, would be copied in vain.
-
-    Four tenths of the time of `copy.deepcopy` go into the dictionaries of hooks, eleven in each module and nearly always empty,
-    which it rebuilds as objects of a class that it does not know: here it is given new ones.
-    """
-    held = (value for module in model.modules() for value in vars(module).values())
-    memo: dict[int, Any] = {id(value): OrderedDict() for value in held if type(value) is OrderedDict and not value}
-    memo |= {id(weight): nn.Parameter(weight.detach(), False) for weight in model.parameters() if type(weight) is nn.Parameter}
-    with without_garbage_collection():
-        return copy.deepcopy(model, memo)
+    """Returns a copy of a network that shares its weights: most of them, folded or laid out anew, would be copied in vain."""
+    plain = (weight for weight in model.parameters() if type(weight) is nn.Parameter)
+    return deep_copy(model, {id(weight): nn.Parameter(weight.detach(), requires_grad=False) for weight in plain})
 
 
 def _set_apart(network: nn.Module, model: nn.Module) -> None:

@@ -1,13 +1,13 @@
 """The network as the attack sees it: in eval mode, its parameters frozen, its batch norms folded into convolutions."""
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from harness.models.copying import deep_copy
 from harness.models.folding import foldable_pairs, without_norm
 
 COPYING = (nn.SiLU, nn.Hardswish, nn.Mish)
@@ -85,11 +85,8 @@ def _folded(model: nn.Module, example: Tensor) -> tuple[nn.Module, list[Fold]]:
 
 def _sharing_copy(model: nn.Module) -> nn.Module:
     """Copies the modules of a network and shares the memory of its tensors; in eval mode, parameters frozen."""
-    memo: dict[int, Any] = {
-        id(parameter): nn.Parameter(parameter.detach(), requires_grad=False) for parameter in model.parameters()
-    }
-    memo |= {id(buffer): buffer for buffer in model.buffers()}
-    twin = copy.deepcopy(model, memo).eval()
+    weights = {id(weight): nn.Parameter(weight.detach(), requires_grad=False) for weight in model.parameters()}
+    twin = deep_copy(model, {**weights, **{id(buffer): buffer for buffer in model.buffers()}}).eval()
     for module in twin.modules():
         if isinstance(module, COPYING):
             module.inplace = False
