@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.attacks.base import ATTACKS
     from harness.corruptions.base import CORRUPTIONS
-    from harness.crossruntime.run import crosscheck
     from harness.datasets.base import DATASETS
+    from harness.deployment.crosscheck import crosscheck
     from harness.models.base import MODELS
     from harness.poisoning.base import POISONS
     from harness.poisoning.detectors.base import DETECTORS
     from harness.reports.load import load_results
-    from harness.runner import run
+    from harness.running.runner import run
     from harness.standalone import evaluate
-    from harness.suite import Suite
-    from harness.suite_files import load_suite
+    from harness.suites.files import load_suite
+    from harness.suites.suite import Suite
     from harness.threat import ThreatModel
-    from harness.training.base import RECIPES
+    from harness.training.recipes.base import RECIPES
 
 __all__ = [
     "ATTACKS",
@@ -46,14 +46,14 @@ _HOMES = {
     "DETECTORS": "harness.poisoning.detectors.base",
     "MODELS": "harness.models.base",
     "POISONS": "harness.poisoning.base",
-    "RECIPES": "harness.training.base",
-    "Suite": "harness.suite",
+    "RECIPES": "harness.training.recipes.base",
+    "Suite": "harness.suites.suite",
     "ThreatModel": "harness.threat",
-    "crosscheck": "harness.crossruntime.run",
+    "crosscheck": "harness.deployment.crosscheck",
     "evaluate": "harness.standalone",
     "load_results": "harness.reports.load",
-    "load_suite": "harness.suite_files",
-    "run": "harness.runner",
+    "load_suite": "harness.suites.files",
+    "run": "harness.running.runner",
 }
 
 

@@ -17,21 +17,21 @@ from harness.datasets.base import DATASETS, Dataset
 from harness.datasets.splits import subset
 from harness.datasets.tensors import split_of
 from harness.errors import HarnessError, SuiteError
-from harness.evaluation.checking import check_network
-from harness.evaluation.protocol import Protocol, evaluate_clean, sweep
+from harness.evaluation.network_check import check_network
 from harness.evaluation.sanity import judge
+from harness.evaluation.sweep import Protocol, evaluate_clean, sweep
 from harness.executors.local import reason_of
-from harness.grid import attack_cell
 from harness.images import ImageSplit
-from harness.memory import quick_garbage_collection, reused_memory
 from harness.models.inference import Inference
 from harness.models.layout import NumberFormat
-from harness.progress import Progress, Silent
+from harness.planning.grid import attack_cell
 from harness.records import Cell, CellResult, Outcome, RunRecord, Status
 from harness.registry import PluginT, Registry
-from harness.reports.tables import cells_table
-from harness.seeds import seed_of
+from harness.reports.tables.write import cells_table
 from harness.spec import digest_fields, digest_of, explain, parse_spec, suggestion
+from harness.system.memory import quick_garbage_collection, reused_memory
+from harness.system.progress import Progress, Silent
+from harness.system.seeds import seed_of
 from harness.threat import ThreatModel
 
 logger = logging.getLogger(__name__)

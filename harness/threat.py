@@ -9,8 +9,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from harness.memory import cached_parts
 from harness.spec import Eps, Spec
+from harness.system.memory import cached_parts
 
 
 class Norm(StrEnum):

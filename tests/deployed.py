@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.deployment import Workbench, open_workbench
 from harness.errors import HarnessError, ModelError
+from harness.running.workspace import Workbench, open_workbench
 from harness.steps.base import Step
 from harness.steps.export import Onnx
 from harness.steps.train import Train
-from harness.suite import Suite
-from harness.suite_files import load_suite
+from harness.suites.files import load_suite
+from harness.suites.suite import Suite
 
 SUITE = """
 name: deployed

@@ -9,19 +9,19 @@ import pytest
 from PIL import Image
 
 from harness.bundle import read_bundle
-from harness.crossruntime.selection import bundling_of
 from harness.datasets.base import DATASETS
-from harness.deployment import open_workbench
+from harness.deployment.selection import bundling_of
 from harness.errors import DataError
 from harness.images import ImageSplit
 from harness.metrics import wilson_interval
-from harness.plan import plan_of
+from harness.planning.plan import plan_of
 from harness.reports.load import Results, load_results
-from harness.runner import run
+from harness.running.runner import run
+from harness.running.workspace import open_workbench
 from harness.steps.conditions import FromFolder
 from harness.steps.train import Train
-from harness.suite import Suite
-from harness.suite_files import load_suite
+from harness.suites.files import load_suite
+from harness.suites.suite import Suite
 from tests.nets import ON_DIGITS
 
 CLASSES = ("7", "3")

@@ -7,8 +7,8 @@ import torch
 
 from harness import load_results
 from harness.errors import SuiteError
-from harness.plan import plan_of
-from harness.runner import run
+from harness.planning.plan import plan_of
+from harness.running.runner import run
 from harness.steps.evaluate import Sweep
 from tests.compilers import broken
 from tests.test_targeted import aimed, planned, sweeps

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 from harness import evaluate, load_results, load_suite
 from harness.attacks.frame import Victim, run_attack
-from harness.crossruntime.run import crosscheck
 from harness.datasets.tensors import TensorSplit
+from harness.deployment.crosscheck import crosscheck
 from harness.evaluation.batches import CPU_BATCH, GPU_BATCH_LIMIT, batch_size_for
 from harness.evaluation.findings import Finding
-from harness.evaluation.protocol import evaluate_clean, sweep
+from harness.evaluation.sweep import evaluate_clean, sweep
 from harness.models.inference import Inference
-from harness.precision import full_float32
 from harness.records import Status
-from harness.runner import RunSummary, run
+from harness.running.runner import RunSummary, run
+from harness.system.precision import full_float32
 from harness.threat import Norm, ThreatModel
 from tests.attacks.nets import CLASSES, conv_net, images
 from tests.attacks.test_contract import BUDGETS, CASES, _small

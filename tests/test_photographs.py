@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from harness import load_results
-from harness.runner import run
-from harness.suite_files import load_suite
+from harness.running.runner import run
+from harness.suites.files import load_suite
 
 
 def test_photographs_run_to_a_report(photographs: Path, tmp_path: Path) -> None:

@@ -7,14 +7,14 @@ import pytest
 
 from harness import load_results
 from harness.errors import SuiteError
-from harness.grid import cells_of
-from harness.plan import Plan, plan_of
+from harness.planning.grid import cells_of
+from harness.planning.plan import Plan, plan_of
 from harness.records import Status
 from harness.reports.names import WORST_CASE
-from harness.runner import run
+from harness.running.runner import run
 from harness.steps.evaluate import Sweep
-from harness.suite import Suite
-from harness.suite_files import load_suite
+from harness.suites.files import load_suite
+from harness.suites.suite import Suite
 from tests.nets import ON_DIGITS
 
 TINY = (

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
-from harness import memory
 from harness.spec import digest_of
+from harness.system import memory
 from harness.threat import Norm, ThreatModel, largest_change
 
 NORMS = st.sampled_from(list(Norm))

@@ -72,7 +72,7 @@ class Attack(Plugin, ABC):
             y: True labels (N,), int64; the wanted classes where `threat_model.targeted`.
             threat_model: The norm and the budget.
             generator: Source of every random choice, on the device of `x`. A library that draws from the global
-                generators runs inside `harness.seeds.global_seed`, seeded from this generator.
+                generators runs inside `harness.system.seeds.global_seed`, seeded from this generator.
 
         Returns:
             Perturbed images of the same shape, dtype and device.

@@ -15,8 +15,8 @@ from harness.attacks.base import Attack
 from harness.attacks.evidence import Evidence, GradientFaults, evidence_of
 from harness.attacks.watcher import TOLERANCE, AllBroken, Breaker, Goal, Shrinker, Watcher
 from harness.errors import HarnessError
-from harness.modes import ModuleLists, guarded, preserved_buffers
-from harness.seeds import global_seed, seed_of
+from harness.system.modes import ModuleLists, guarded, preserved_buffers
+from harness.system.seeds import global_seed, seed_of
 from harness.threat import ThreatModel, largest_change
 
 

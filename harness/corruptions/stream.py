@@ -8,7 +8,7 @@ from torch import Tensor
 from harness.corruptions.base import Corruption
 from harness.errors import DataError
 from harness.images import ImageSplit
-from harness.seeds import generator_of
+from harness.system.seeds import generator_of
 
 
 def corrupt(corruption: Corruption, x: Tensor, *, severity: int, seed: int, key: str) -> Tensor:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from harness.datasets.augment import Augment, Change
 from harness.images import DetailedSplit, ImageSplit
-from harness.seeds import generator_of, seed_of
+from harness.system.seeds import generator_of, seed_of
 
 Draw = tuple[int, int, int]
 """The epoch, the index of a training example, and how often the epoch drew it before: all that its augmentation depends

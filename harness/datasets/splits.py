@@ -8,7 +8,7 @@ from torch import Tensor
 
 from harness.errors import DataError
 from harness.images import ImageSplit, read_detailed
-from harness.seeds import seed_of
+from harness.system.seeds import seed_of
 
 
 class View:

@@ -13,7 +13,7 @@ from harness.attacks.frame import Victim, run_attack
 from harness.evaluation.batches import load
 from harness.evaluation.findings import Finding
 from harness.images import ImageSplit
-from harness.seeds import seed_of
+from harness.system.seeds import seed_of
 from harness.threat import Norm, ThreatModel
 
 UNBOUNDED_STEPS = 20

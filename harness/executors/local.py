@@ -8,12 +8,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from harness.errors import HarnessError, StoreError
-from harness.memory import quick_garbage_collection, reused_memory
-from harness.precision import full_float32
-from harness.provenance import describe_host
 from harness.records import Status
 from harness.steps.base import Context, Step
-from harness.store import Entry
+from harness.storage.provenance import describe_host
+from harness.storage.store import Entry
+from harness.system.memory import quick_garbage_collection, reused_memory
+from harness.system.precision import full_float32
 
 logger = logging.getLogger(__name__)
 

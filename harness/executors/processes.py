@@ -15,11 +15,11 @@ import torch
 from harness.errors import HarnessError
 from harness.executors.local import Interrupted, StepReport, execute, settled
 from harness.executors.worker import work
-from harness.interrupts import blocked
-from harness.progress import Silent
 from harness.records import Status
-from harness.relay import Screen
 from harness.steps.base import Context, Step
+from harness.system.interrupts import blocked
+from harness.system.progress import Silent
+from harness.system.progress_relay import Screen
 
 logger = logging.getLogger(__name__)
 

@@ -7,16 +7,17 @@ from multiprocessing.connection import Connection
 import torch
 
 from harness.executors.local import computed
-from harness.memory import quick_garbage_collection
-from harness.relay import Reporter
 from harness.steps.base import Context
+from harness.system.memory import quick_garbage_collection
+from harness.system.progress_relay import Reporter
 
 
 def work(connection: Connection, context: Context, threads: int, level: int) -> None:
     """Computes the steps that come through the connection, until it is closed or SIGTERM comes.
 
     Args:
-        connection: Steps come in; messages of `harness.relay` go out, and the `StepReport` as the last one of a step.
+        connection: Steps come in; messages of `harness.system.progress_relay` go out, and the `StepReport` as the last
+            one of a step.
         context: Where to run; its progress display is replaced.
         threads: Threads of torch.
         level: Lowest level of the log that is told.

@@ -19,7 +19,7 @@ from harness.export.graphs import DeployGraph
 from harness.export.metadata import Metadata, Preprocessed, Resize, metadata_of
 from harness.export.parity import Parity, Samples, Tolerance, measure, require
 from harness.export.runtime import OnnxModel
-from harness.precision import full_float32
+from harness.system.precision import full_float32
 
 OPSET = 20
 """The exporter's own opset; 18 is the first that has an antialiased resize."""

@@ -15,8 +15,8 @@ from harness.models.fitting import load_into
 from harness.models.origin import has_other_classes
 from harness.models.weights import read_weights
 from harness.registry import Plugin, Registry
-from harness.seeds import global_seed
-from harness.store import sha256_of_file
+from harness.storage.store import sha256_of_file
+from harness.system.seeds import global_seed
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

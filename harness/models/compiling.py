@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from harness.models.network import Network
 from harness.models.padding import filled_up, halvings
-from harness.seeds import global_seed
+from harness.system.seeds import global_seed
 
 logger = logging.getLogger(__name__)
 

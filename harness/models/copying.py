@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from harness.memory import without_garbage_collection
+from harness.system.memory import without_garbage_collection
 
 
 def deep_copy(model: nn.Module, stand_ins: Mapping[int, object]) -> nn.Module:

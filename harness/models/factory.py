@@ -10,7 +10,7 @@ from torch import nn
 
 from harness.errors import ModelError
 from harness.models.base import MODELS, Architecture
-from harness.store import sha256_of_file
+from harness.storage.store import sha256_of_file
 
 
 @MODELS.register

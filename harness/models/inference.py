@@ -19,8 +19,8 @@ from harness.models.compiling import Padded, compiled
 from harness.models.copying import deep_copy
 from harness.models.folding import foldable_pairs, without_norm
 from harness.models.layout import NumberFormat, quick_layout
-from harness.modes import evaluating
 from harness.spec import Spec
+from harness.system.modes import evaluating
 
 logger = logging.getLogger(__name__)
 

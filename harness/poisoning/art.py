@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from harness.poisoning.features import FeatureProbe
-from harness.seeds import global_seed
+from harness.system.seeds import global_seed
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from harness.poisoning.poisoned import PoisonedData, assemble, load_parts
 from harness.poisoning.splits import Selection, images_at
 from harness.poisoning.triggers import Stamp
 from harness.registry import Plugin, Registry
-from harness.seeds import global_seed, seed_of
+from harness.system.seeds import global_seed, seed_of
 
 ClassName = Annotated[str, Field(coerce_numbers_to_str=True)]
 """A class by its name; a number in a suite file, as for digits, is read as its text."""

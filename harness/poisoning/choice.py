@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import SuiteError
-from harness.seeds import seed_of
+from harness.system.seeds import seed_of
 
 
 def class_index(name: str, class_names: Sequence[str], *, where: str) -> int:

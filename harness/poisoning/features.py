@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from harness.errors import ModelError
 from harness.images import ImageSplit
-from harness.modes import evaluating
+from harness.system.modes import evaluating
 
 
 def batches(split: ImageSplit, batch_size: int) -> Iterator[Tensor]:

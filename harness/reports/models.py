@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from harness.reports.leaderboard import reference_budget
 from harness.reports.load import Results
 from harness.reports.names import condition_label, model_label, unique_cell_names
+from harness.reports.tables.leaderboard import reference_budget
 
 MOST_ATTACKS = 2
 """Attacks that are looked at closely; where there are more, the strongest."""

@@ -16,6 +16,9 @@ WORST_CASE = "worst_case"
 MODEL_COLUMNS = ("dataset", "model", "arch", "recipe", "poison", "poison_rate", "seed")
 """Columns that tell one trained model from another."""
 
+POISONED_MODEL = ["model", "poison", "poison_rate"]
+"""Rows that agree in these columns are repetitions of each other."""
+
 TEXT_COLUMNS = (
     *("dataset", "model", "arch", "recipe", "poison", "target_class", "condition", "attack", "attacks", "norm", "corruption"),
     "corruption_group",

@@ -13,10 +13,10 @@ from harness.datasets.splits import subset
 from harness.errors import StoreError
 from harness.images import ImageData, ImageSplit
 from harness.models.classifier import Classifier
-from harness.progress import Progress, Silent
 from harness.registry import Plugin
 from harness.spec import digest_of
-from harness.store import Entry, Store
+from harness.storage.store import Entry, Store
+from harness.system.progress import Progress, Silent
 
 
 @dataclass(frozen=True)

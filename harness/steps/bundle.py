@@ -22,10 +22,10 @@ from harness.evaluation.batches import batches
 from harness.export.metadata import model_sha256
 from harness.images import ImageSplit
 from harness.models.classifier import Classifier
-from harness.precision import full_float32
 from harness.steps.base import Context, Examples, ModelStep, Step
 from harness.steps.conditions import Corrupted, FromFolder, Trigger
 from harness.steps.evaluate import Judgement, Sweep
+from harness.system.precision import full_float32
 
 BUNDLE = "bundle.h5"
 BATCH = 32

@@ -10,18 +10,18 @@ from harness.corruptions.stream import CorruptedSplit
 from harness.datasets.image_folder import FileSplit
 from harness.datasets.splits import take
 from harness.errors import StepFailed
-from harness.evaluation.protocol import evaluate_clean
+from harness.evaluation.sweep import evaluate_clean
 from harness.images import ImageSplit
 from harness.models.classifier import Classifier
-from harness.outcome_files import save_outcome
 from harness.poisoning.base import Poison
 from harness.poisoning.splits import Selection
 from harness.records import Outcome
-from harness.seeds import seed_of
 from harness.spec import digest_of
 from harness.steps.base import Context, Examples, ModelStep, Step
 from harness.steps.evaluate import OUTCOME, Judgement
 from harness.steps.poison import Poisoning
+from harness.storage.outcomes import save_outcome
+from harness.system.seeds import seed_of
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from harness.images import ImageSplit
 from harness.models.classifier import Classifier
 from harness.poisoning.detectors.base import Detection, Detector
 from harness.poisoning.detectors.score import DetectorScore, score_detector
-from harness.seeds import seed_of
 from harness.spec import parse_spec
 from harness.steps.base import Context, ModelStep, Step
 from harness.steps.poison import Poisoning
-from harness.store import read_json, write_json
+from harness.storage.store import read_json, write_json
+from harness.system.seeds import seed_of
 
 SCORES = "scores.safetensors"
 SCORE = "score.json"

@@ -8,13 +8,13 @@ from typing import Any, ClassVar, Literal
 
 from harness.attacks.base import Attack
 from harness.evaluation.ledger import Keep
-from harness.evaluation.protocol import evaluate_clean, sweep
+from harness.evaluation.sweep import evaluate_clean, sweep
 from harness.images import ImageSplit
 from harness.models.inference import Inference
-from harness.outcome_files import load_outcome, save_outcome
 from harness.records import Outcome
-from harness.seeds import seed_of
 from harness.steps.base import Context, Examples, ModelStep, Step
+from harness.storage.outcomes import load_outcome, save_outcome
+from harness.system.seeds import seed_of
 from harness.threat import ThreatModel
 
 OUTCOME = "outcome.safetensors"

@@ -18,10 +18,10 @@ from harness.export.onnx import export_deploy, export_model
 from harness.export.parity import Parity
 from harness.export.quantise import convert_fp16, quantise_int8
 from harness.models.classifier import Classifier
-from harness.precision import full_float32
-from harness.seeds import seed_of
 from harness.steps.base import Context, Examples, ModelStep, Step
-from harness.store import write_json
+from harness.storage.store import write_json
+from harness.system.precision import full_float32
+from harness.system.seeds import seed_of
 from harness.threat import ThreatModel
 
 PARITY = "parity.json"

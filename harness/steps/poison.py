@@ -9,8 +9,8 @@ from harness.images import ImageData
 from harness.poisoning.base import Poison
 from harness.poisoning.manifest import Manifest
 from harness.poisoning.poisoned import MANIFEST, PoisonedData
-from harness.seeds import seed_of
 from harness.steps.base import Context, DataIdentity, ModelStep, Step
+from harness.system.seeds import seed_of
 
 
 @dataclass(frozen=True)

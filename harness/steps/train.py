@@ -12,14 +12,14 @@ from harness.models.base import Architecture
 from harness.models.classifier import Classifier
 from harness.models.weights import save_safetensors
 from harness.poisoning.detectors.filtering import filtered
-from harness.seeds import seed_of
 from harness.steps.base import Context, DataIdentity, ModelStep, Step
 from harness.steps.detect import Detect
 from harness.steps.poison import Poisoning
-from harness.store import read_json, write_json
-from harness.training.base import Recipe
+from harness.storage.store import read_json, write_json
+from harness.system.seeds import seed_of
 from harness.training.history import summarise
 from harness.training.parallel import train_on_devices
+from harness.training.recipes.base import Recipe
 
 WEIGHTS = "model.safetensors"
 HISTORY = "history.json"

@@ -13,9 +13,9 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from harness.models.inference import Inference
-from harness.modes import evaluating
 from harness.steps.base import Context, ModelStep, Step
 from harness.steps.evaluate import Sweep
+from harness.system.modes import evaluating
 
 FOOLED = "fooled.safetensors"
 

@@ -14,12 +14,12 @@ from harness.models.classifier import Classifier
 from harness.models.compiling import compiled
 from harness.models.network import Network
 from harness.models.padding import in_few_sizes
-from harness.training.adversarial import AdversarialRecipe
 from harness.training.averaging import Average
 from harness.training.awp import adversarial_weights
-from harness.training.base import Batch, Recipe
 from harness.training.optimising import learning_rate, make_optimiser, optimiser_tensors, restore_optimiser
 from harness.training.processes import Processes
+from harness.training.recipes.adversarial import AdversarialRecipe
+from harness.training.recipes.base import Batch, Recipe
 from harness.training.totals import Update
 from harness.training.twin import Twin
 

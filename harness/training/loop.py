@@ -12,16 +12,16 @@ import torch
 
 from harness.errors import HarnessError
 from harness.images import ImageData
-from harness.memory import reused_memory
 from harness.models.classifier import Classifier
 from harness.models.layout import quick_layout
 from harness.models.state import state_of
-from harness.progress import Progress
 from harness.spec import digest_of
-from harness.training.base import Recipe
+from harness.system.memory import reused_memory
+from harness.system.progress import Progress
 from harness.training.checkpoint import load_snapshot, save_snapshot
 from harness.training.history import Row, summarise
 from harness.training.processes import OneProcess, Processes
+from harness.training.recipes.base import Recipe
 from harness.training.run import Run
 from harness.training.twin import without_copying_activations
 

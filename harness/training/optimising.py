@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from harness.training.base import Optimiser
+from harness.training.recipes.base import Optimiser
 
 WEIGHT_DECAY = {"adamw": 0.05, "sgd": 5e-4}
 RISE = 0.3

@@ -26,14 +26,14 @@ from torch.multiprocessing.spawn import ProcessContext, ProcessException, start_
 
 from harness.errors import HarnessError
 from harness.images import ImageData
-from harness.interrupts import blocked
 from harness.models.classifier import Classifier
 from harness.models.state import state_of
-from harness.progress import Progress, Silent
-from harness.relay import Reporter, Screen
-from harness.training.base import Recipe
+from harness.system.interrupts import blocked
+from harness.system.progress import Progress, Silent
+from harness.system.progress_relay import Reporter, Screen
 from harness.training.loop import TrainingResult, train
 from harness.training.processes import Processes, check_devices
+from harness.training.recipes.base import Recipe
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -15,14 +15,14 @@ from harness.images import ImageData
 from harness.models.classifier import Classifier
 from harness.models.layout import quick_layout
 from harness.models.state import state_of
-from harness.progress import Advance
-from harness.seeds import generator_of, global_seed, seed_of
-from harness.training.adversarial import AdversarialRecipe
-from harness.training.base import Recipe
+from harness.system.progress import Advance
+from harness.system.seeds import generator_of, global_seed, seed_of
 from harness.training.checkpoint import Snapshot
 from harness.training.history import Row, catastrophic_overfitting, validated
 from harness.training.learner import Learner, below
 from harness.training.processes import Processes
+from harness.training.recipes.adversarial import AdversarialRecipe
+from harness.training.recipes.base import Recipe
 from harness.training.totals import Totals
 from harness.training.validation import Probe, Validation, validate
 

@@ -10,9 +10,9 @@ from torch.nn.functional import cross_entropy
 
 from harness.models.network import Network
 from harness.threat import ThreatModel
-from harness.training.adversarial import REACH
-from harness.training.inner import random_start, steepest, summed_cross_entropy
 from harness.training.processes import Processes
+from harness.training.recipes.adversarial import REACH
+from harness.training.recipes.inner import random_start, steepest, summed_cross_entropy
 
 
 @dataclass(frozen=True)

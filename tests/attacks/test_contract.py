@@ -8,7 +8,7 @@ from torch import Tensor
 
 from harness.attacks.base import ATTACKS, Attack
 from harness.attacks.frame import Victim, run_attack
-from harness.seeds import global_seed
+from harness.system.seeds import global_seed
 from harness.threat import Norm, ThreatModel
 from tests.attacks.nets import CLASSES, conv_net, images
 

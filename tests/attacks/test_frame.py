@@ -9,7 +9,7 @@ from harness.attacks.base import Attack
 from harness.attacks.frame import Victim, find_nearest, restart_seed, run_attack, within
 from harness.attacks.torchattacks.stepwise import TINY
 from harness.errors import HarnessError
-from harness.seeds import global_seed
+from harness.system.seeds import global_seed
 from harness.threat import ThreatModel
 from tests.attacks.nets import CLASSES, LinearNet, attack_of, conv_net, images, threat
 

@@ -2,10 +2,10 @@ import pytest
 import torch
 import torchattacks
 
-from harness import memory
 from harness.attacks.torchattacks.inplace import InPlacePGD
 from harness.attacks.watcher import Breaker, Goal
-from harness.seeds import global_seed
+from harness.system import memory
+from harness.system.seeds import global_seed
 from tests.attacks.nets import CLASSES, conv_net, images, threat
 
 

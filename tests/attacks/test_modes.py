@@ -11,7 +11,7 @@ from harness.attacks.base import Attack
 from harness.attacks.frame import Victim, run_attack
 from harness.datasets.tensors import TensorSplit
 from harness.errors import HarnessError
-from harness.evaluation.protocol import sweep
+from harness.evaluation.sweep import sweep
 from harness.models.inference import AS_GIVEN, Inference
 from harness.threat import ThreatModel
 from tests.attacks.nets import conv_net, images, threat

@@ -9,8 +9,8 @@ from statistics import median
 
 import torch
 
-from harness.console import show_table
-from harness.runner import resolve_device
+from harness.cli.console import show_table
+from harness.running.workspace import resolve_device
 from harness.spec import parse_eps
 from tests.bench import deployed, passes, training
 from tests.bench.contenders import CONTENDERS

@@ -12,7 +12,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from harness.attacks.base import ATTACKS
-from harness.evaluation.protocol import sweep
+from harness.evaluation.sweep import sweep
 from harness.threat import ThreatModel
 from tests.bench.subjects import Subjects
 

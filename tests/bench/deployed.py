@@ -20,10 +20,10 @@ from PIL import Image
 from torch import nn
 
 from harness.bundle import BundleCondition, BundleWriter, read_bundle
-from harness.console import show_table, stderr
-from harness.crossruntime.compare import Rule
-from harness.crossruntime.runtimes import INSTALL, OnnxPython, find_program
-from harness.crossruntime.scores import BATCH, scores_of
+from harness.cli.console import show_table, stderr
+from harness.deployment.agreement import Rule
+from harness.deployment.runtimes import INSTALL, OnnxPython, find_program
+from harness.deployment.scores import BATCH, scores_of
 from harness.export.onnx import export_deploy, export_model
 from harness.export.runtime import OnnxModel
 from harness.models.classifier import Classifier

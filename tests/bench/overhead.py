@@ -24,8 +24,8 @@ from harness.attacks.torchattacks import inplace
 from harness.attacks.torchattacks.stepwise import PGD
 from harness.attacks.watcher import Breaker
 from harness.datasets.tensors import TensorSplit
-from harness.evaluation.protocol import sweep
-from harness.memory import quick_garbage_collection, reused_memory
+from harness.evaluation.sweep import sweep
+from harness.system.memory import quick_garbage_collection, reused_memory
 from harness.threat import ThreatModel
 from tests.bench.subjects import Subjects
 

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from harness.attacks.base import ATTACKS
-from harness.console import show_table, stderr
+from harness.cli.console import show_table, stderr
 from harness.evaluation.batches import batch_size_for
-from harness.evaluation.protocol import sweep
-from harness.memory import reused_memory
+from harness.evaluation.sweep import sweep
 from harness.models.inference import Inference, fold_batchnorm
 from harness.models.layout import quick_layout
 from harness.models.network import Network
-from harness.precision import full_float32
 from harness.records import ConditionResult
+from harness.system.memory import reused_memory
+from harness.system.precision import full_float32
 from harness.threat import ThreatModel
 from tests.bench.subjects import Subjects, subjects
 

@@ -7,7 +7,7 @@ import torchattacks
 from torch import nn
 
 from harness.attacks.base import ATTACKS
-from harness.evaluation.protocol import sweep
+from harness.evaluation.sweep import sweep
 from harness.threat import ThreatModel
 from tests.bench.contenders import robust_share
 from tests.bench.subjects import Subjects

@@ -9,19 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.console import progress_display
+from harness.cli.console import progress_display
 from harness.datasets.splits import subset
 from harness.evaluation.batches import batch_size_for, load
 from harness.executors.local import execute
 from harness.images import ImageSplit
-from harness.plan import plan_of
-from harness.provenance import device_name
+from harness.planning.plan import plan_of
 from harness.records import FINISHED
 from harness.spec import parse_spec
 from harness.steps.base import Context
-from harness.store import Store
-from harness.suite import Suite, Variant
-from harness.suite_files import load_suite
+from harness.storage.provenance import device_name
+from harness.storage.store import Store
+from harness.suites.files import load_suite
+from harness.suites.suite import Suite, Variant
 
 HERE = Path(__file__).parents[2]
 DATA = Path(os.environ.get("HARNESS_DATA", HERE.parent / "shared" / "data"))

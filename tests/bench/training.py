@@ -12,14 +12,14 @@ import torchattacks
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from harness.console import show_table
-from harness.memory import reused_memory
+from harness.cli.console import show_table
 from harness.models.layout import quick_layout
 from harness.models.timm import Timm
-from harness.provenance import device_name
+from harness.storage.provenance import device_name
+from harness.system.memory import reused_memory
 from harness.training.learner import Learner
-from harness.training.pgd import PGDTraining
 from harness.training.processes import OneProcess
+from harness.training.recipes.pgd import PGDTraining
 from harness.training.twin import without_copying_activations
 
 SIDE, CLASSES, EXAMPLES, STEPS = 224, 15, 630, 3

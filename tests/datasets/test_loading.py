@@ -6,7 +6,7 @@ from torch import Tensor
 from harness.datasets.augment import Augment
 from harness.datasets.loading import ShuffledBatches, evaluation_batches, expected_draws, training_batches
 from harness.datasets.tensors import TensorSplit
-from harness.seeds import seed_of
+from harness.system.seeds import seed_of
 
 IMAGES = torch.rand(10, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 SPLIT = TensorSplit(IMAGES, range(10))

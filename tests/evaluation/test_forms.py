@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation.findings import Finding
-from harness.evaluation.protocol import sweep
+from harness.evaluation.sweep import sweep
 from harness.models.inference import Inference, inference_form
 from tests.attacks.nets import attack_of, images, threat
 from tests.compilers import broken, tracing

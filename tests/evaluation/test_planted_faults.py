@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from harness.attacks.base import Attack
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation.findings import Finding
-from harness.evaluation.protocol import Protocol, evaluate_clean, sweep
 from harness.evaluation.sanity import judge
+from harness.evaluation.sweep import Protocol, evaluate_clean, sweep
 from harness.records import Cell, CellResult, Outcome, Status, Verdict
 from harness.threat import ThreatModel
 from tests.attacks.nets import CLASSES, SIDE, attack_of, images, threat

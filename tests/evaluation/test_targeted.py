@@ -14,8 +14,8 @@ from harness.attacks.base import Attack
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation.checks.base import Row
 from harness.evaluation.findings import Finding
-from harness.evaluation.protocol import evaluate_clean, sweep
 from harness.evaluation.sanity import judge
+from harness.evaluation.sweep import evaluate_clean, sweep
 from harness.records import Cell, CellResult, Outcome, Status, Verdict
 from harness.threat import ThreatModel
 from tests.attacks.nets import attack_of, threat

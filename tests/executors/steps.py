@@ -14,7 +14,7 @@ import torch
 from harness.errors import HarnessError
 from harness.images import ImageData
 from harness.steps.base import Context, Step
-from harness.store import Store
+from harness.storage.store import Store
 
 logger = logging.getLogger("harness.tests")
 

@@ -18,10 +18,10 @@ import torch
 from harness.errors import HarnessError
 from harness.executors.local import StepReport, execute
 from harness.executors.processes import _Crew, _Worker, execute_in_processes
-from harness.progress import Advance
 from harness.records import Status
-from harness.relay import Logged, Screen
 from harness.steps.base import Context, Step
+from harness.system.progress import Advance
+from harness.system.progress_relay import Logged, Screen
 from tests.executors.steps import Failing, Killed, Numbered, context_in, value_of
 
 FIRST, SECOND = Numbered(1), Numbered(2)

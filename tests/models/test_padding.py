@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.datasets.tensors import TensorSplit
-from harness.evaluation import protocol
+from harness.evaluation import sweep as protocol
 from harness.models.inference import AS_GIVEN, Inference
 from harness.models.padding import FewSizes, eighths, filled_up, halvings, in_few_sizes, keeps_images_apart
 from harness.threat import ThreatModel

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.images import ImageData
-from harness.plan import Plan, plan_of
+from harness.planning.plan import Plan, plan_of
 from tests.poisoned_suite.suite import HARDENED, suite_of
 
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from harness.suite import Suite
-from harness.suite_files import load_suite
+from harness.suites.files import load_suite
+from harness.suites.suite import Suite
 from tests.nets import ON_DIGITS
 
 SUITE = (

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from harness.images import ImageData
-from harness.plan import Plan, plan_of
+from harness.planning.plan import Plan, plan_of
 from harness.steps.detect import Detect
 from harness.steps.train import Train
-from harness.suite import Variant
+from harness.suites.suite import Variant
 from tests.poisoned_suite.suite import HARDENED, suite_of
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.expectations import judge_expectations
+from harness.running.expectations import judge_expectations
 from tests.poisoned_suite.suite import suite_of
 
 

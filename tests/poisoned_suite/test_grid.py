@@ -5,16 +5,16 @@ from typing import ClassVar, Literal
 
 import pytest
 
-from harness.grid import cells_of
 from harness.images import ImageData
-from harness.plan import Plan, plan_of
+from harness.planning.grid import cells_of
+from harness.planning.plan import Plan, plan_of
 from harness.poisoning.base import POISONS
 from harness.poisoning.label_flip import LabelFlip
 from harness.steps.conditions import Targeted
 from harness.steps.poison import Poisoning
 from harness.steps.train import Train
-from harness.suite import Variant
-from harness.suite_files import load_suite
+from harness.suites.files import load_suite
+from harness.suites.suite import Variant
 from tests.poisoned_suite.suite import FLIP, HARDENED, NOISE, suite_of
 
 

@@ -9,8 +9,8 @@ import pytest
 from harness.datasets.splits import take
 from harness.errors import SuiteError
 from harness.images import ImageData
-from harness.plan import plan_of
-from harness.runner import run
+from harness.planning.plan import plan_of
+from harness.running.runner import run
 from harness.steps.train import Train
 from tests.poisoned_suite.suite import HARDENED, NOISE, suite_of
 

@@ -12,9 +12,9 @@ from harness import load_results
 from harness.images import ImageData
 from harness.poisoning.manifest import Manifest
 from harness.records import Status
-from harness.runner import RunSummary, run
+from harness.running.runner import RunSummary, run
 from harness.steps.detect import Detect
-from harness.suite_files import load_suite
+from harness.suites.files import load_suite
 from tests.conftest import SHARED
 from tests.poisoned_suite.suite import FLIP, SUITE, suite_of
 
@@ -24,7 +24,7 @@ CHECK = SHARED / "check_artifacts.py"
 @pytest.fixture
 def without_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draws no figures, where only numbers are looked at."""
-    monkeypatch.setattr("harness.runner.write_report", lambda folder: folder)
+    monkeypatch.setattr("harness.running.runner.write_report", lambda folder: folder)
 
 
 @pytest.fixture(scope="module")

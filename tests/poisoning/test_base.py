@@ -15,7 +15,7 @@ from harness.poisoning.base import POISONS, Crafted, Poison, Victims
 from harness.poisoning.label_flip import LabelFlip
 from harness.poisoning.poisoned import PoisonedData, example_pairs
 from harness.poisoning.splits import images_at
-from harness.seeds import global_seed
+from harness.system.seeds import global_seed
 
 EPS = 0.25
 SPECS: dict[str, dict[str, Any]] = {

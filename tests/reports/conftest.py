@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from harness.records import CellResult, RunRecord
-from harness.reports.html import write_report
 from harness.reports.load import Results, load_results
-from harness.reports.tables import write_tables
+from harness.reports.page.html import write_report
+from harness.reports.tables.write import write_tables
 from tests.reports.planted import grid, record_of
 
 Write = Callable[..., Results]

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
-from harness.reports.load import Results, compare, load_results
+from harness.reports.compare import compare
+from harness.reports.load import Results, load_results
 from tests.reports.conftest import Write
 from tests.reports.planted import attack_results, clean_result, corruption_result
 

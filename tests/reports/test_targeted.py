@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from harness.records import CellResult, Verdict
-from harness.reports.charts import robustness_charts
+from harness.reports.figures.charts import robustness_charts
 from harness.reports.load import Results, load_results
 from harness.reports.names import WORST_CASE, condition_label
-from harness.reports.scores import cell_row, per_class_rows, scored
+from harness.reports.tables.scores import cell_row, per_class_rows, scored
 from tests.reports.conftest import Write
 from tests.reports.planted import BUDGETS, CLASSES, LABELS, N, attack_results, clean_result, digest_of, logits_of, trigger_result
 

@@ -9,10 +9,10 @@ import torch
 
 from harness.bundle import Bundle, read_bundle
 from harness.corruptions.stream import corrupt
-from harness.crossruntime.selection import bundling_of
+from harness.deployment.selection import bundling_of
 from harness.export.metadata import model_sha256
-from harness.seeds import seed_of
 from harness.steps.bundle import Attacked, Bundling
+from harness.system.seeds import seed_of
 from tests.deployed import Deployed, finished
 
 EPS = 16 / 255

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.evaluation import protocol
-from harness.outcome_files import load_outcome
+from harness.evaluation import sweep as protocol
 from harness.steps.base import Step
 from harness.steps.conditions import Corrupted, Trigger
 from harness.steps.evaluate import OUTCOME, Evaluate
+from harness.storage.outcomes import load_outcome
 from tests.deployed import Deployed
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from harness.deployment import model_files
+from harness.deployment.model_files import model_files
 from harness.errors import HarnessError
 from harness.export.runtime import OnnxModel
 from harness.models.classifier import Classifier
 from harness.steps.export import Deploy, Int8, ModelFile, Onnx
-from harness.store import read_json
+from harness.storage.store import read_json
 from tests.deployed import Deployed, finished
 
 

@@ -22,9 +22,9 @@ from harness.steps.conditions import Targeted, Trigger
 from harness.steps.detect import Detect
 from harness.steps.poison import Poisoning
 from harness.steps.train import Train
-from harness.store import Store
-from harness.training.base import RECIPES
+from harness.storage.store import Store
 from harness.training.loop import TrainingResult
+from harness.training.recipes.base import RECIPES
 
 DATASET = DATASETS.parse({"name": "digits", "resolution": 8})
 TARGET = 3

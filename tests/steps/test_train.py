@@ -10,9 +10,9 @@ from harness.models.base import MODELS
 from harness.models.classifier import Classifier
 from harness.steps.base import Context, DataIdentity
 from harness.steps.train import WEIGHTS, Train
-from harness.store import Store
-from harness.training.base import RECIPES
+from harness.storage.store import Store
 from harness.training.loop import TrainingResult
+from harness.training.recipes.base import RECIPES
 
 DATASET = DATASETS.parse({"name": "digits", "resolution": 8})
 RESULT = TrainingResult(history=(), best_epoch=1, summary={})

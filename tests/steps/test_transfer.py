@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from harness.datasets.tensors import TensorSplit
-from harness.evaluation.protocol import sweep
+from harness.evaluation.sweep import sweep
 from harness.executors.local import StepReport
 from harness.images import ImageData
 from harness.models.inference import Inference
-from harness.plan import PlannedTransfer
+from harness.planning.plan import PlannedTransfer
 from harness.records import Cell, CellResult, ConditionResult, Status
+from harness.running.transfers import transfers_of
 from harness.steps.base import Context, Examples, ModelStep, Step
 from harness.steps.evaluate import Sweep
 from harness.steps.transfer import Transfer
-from harness.store import Store
-from harness.transfers import transfers_of
+from harness.storage.store import Store
 from tests.attacks.nets import LinearNet, attack_of, images, threat
 
 COUNT = 40

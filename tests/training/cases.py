@@ -12,10 +12,10 @@ from harness.datasets.build import image_data
 from harness.datasets.tensors import TensorSplit
 from harness.images import ImageData
 from harness.models.classifier import Classifier
-from harness.progress import Progress, Silent
-from harness.training.base import RECIPES, Recipe
+from harness.system.progress import Progress, Silent
 from harness.training.loop import TrainingResult, train
 from harness.training.processes import Processes
+from harness.training.recipes.base import RECIPES, Recipe
 from tests.nets import small_convnet
 
 CPU = torch.device("cpu")

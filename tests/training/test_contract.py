@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from harness.training.adversarial import AdversarialRecipe
-from harness.training.base import RECIPES, Batch, Recipe
+from harness.training.recipes.adversarial import AdversarialRecipe
+from harness.training.recipes.base import RECIPES, Batch, Recipe
 from tests.training.cases import CPU, STILL, classifier, digits, same_state, trained
 
 FEW = {"epochs": 1, "steps": 2, "validation_steps": 1, "eps": "16/255", "augment": STILL}

@@ -12,13 +12,13 @@ from harness.datasets.loading import evaluation_batches
 from harness.datasets.splits import Joined
 from harness.errors import HarnessError
 from harness.images import ImageData
-from harness.progress import Advance
+from harness.system.progress import Advance
 from harness.threat import ThreatModel
 from harness.training import run
-from harness.training.base import Progressive
 from harness.training.history import COLUMNS, ROBUST_COLUMNS
-from harness.training.pgd import PGDTraining
 from harness.training.processes import OneProcess
+from harness.training.recipes.base import Progressive
+from harness.training.recipes.pgd import PGDTraining
 from harness.training.validation import Probe, Validation, validate
 from tests.training.cases import (
     classifier,

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from harness.training.base import Optimiser
 from harness.training.optimising import learning_rate, make_optimiser, optimiser_tensors, restore_optimiser
+from harness.training.recipes.base import Optimiser
 from tests.nets import small_convnet
 
 TOTAL = 40

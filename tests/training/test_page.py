@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.datasets.augment import Augment
-from harness.training.base import RECIPES, Optimiser
+from harness.training.recipes.base import RECIPES, Optimiser
 
 PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
 SPECS = {name: RECIPES.get(name) for name in ("standard", "pgd", "trades", "fast")} | {"augment": Augment, "optimiser": Optimiser}

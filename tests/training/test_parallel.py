@@ -8,11 +8,11 @@ from torch import nn
 
 from harness.errors import HarnessError
 from harness.models.classifier import Classifier
-from harness.progress import Progress, Silent
-from harness.training.base import Recipe
+from harness.system.progress import Progress, Silent
 from harness.training.checkpoint import FILE
 from harness.training.loop import TrainingResult
 from harness.training.parallel import train_on_devices
+from harness.training.recipes.base import Recipe
 from tests.training.cases import CPU, classifier, digits, plain_convnet, recipe, same_state, trained
 
 pytestmark = pytest.mark.slow

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.threat import Norm, ThreatModel
-from harness.training.inner import maximise, random_start, summed_cross_entropy
 from harness.training.processes import OneProcess
+from harness.training.recipes.inner import maximise, random_start, summed_cross_entropy
 from harness.training.validation import Probe, Validation, validate
 from tests.training.cases import classifier, digits
 

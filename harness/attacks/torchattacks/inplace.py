@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from harness.attacks.watcher import Watcher
-from harness.memory import cached_parts
+from harness.system.memory import cached_parts
 
 
 class InPlacePGD(torchattacks.PGD):  # type: ignore[misc]  # the library has no types

@@ -12,7 +12,7 @@ from harness.images import ImageSplit
 from harness.poisoning import art
 from harness.poisoning.detectors.base import Detection, Detector
 from harness.poisoning.features import penultimate_features
-from harness.seeds import seed_of
+from harness.system.seeds import seed_of
 
 
 class ActivationClustering(Detector):

@@ -11,11 +11,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from harness.images import ImageSplit
-from harness.modes import evaluating
 from harness.poisoning.detectors.base import Detection, Detector
 from harness.poisoning.features import batches
 from harness.poisoning.splits import images_at
-from harness.seeds import seed_of
+from harness.system.modes import evaluating
+from harness.system.seeds import seed_of
 
 POOL_SIZE = 100
 """Clean images held in memory to draw overlays from."""

@@ -1,0 +1,219 @@
+"""The command line: every verb parses, calls and prints.
+
+Verbs import what they need when they run, so that `harness --help` answers at once.
+"""
+
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli import console
+from harness.cli.deployment import crosscheck, export
+from harness.cli.exit_codes import CHECK_FAILED, exit_code
+from harness.cli.options import DeviceOption, OutOption, SetOption, StoreOption, SuiteArgument
+from harness.errors import DataError, ModelError, SuiteError, naming
+
+NOTHING_FINISHED = "nothing finished, so the earlier results in {} stay as they are"
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.callback()
+def main_options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug messages.")] = False,
+) -> None:
+    """Benchmark image classifiers under attack, and prove that the deployed model is the measured one."""
+    console.log_to_console(verbose=debug)
+
+
+@app.command("list")
+def list_plugins(family: Annotated[str | None, typer.Argument(help="suites, datasets, models, attacks, ...")] = None) -> None:
+    """List the shipped suites and the plug-ins of every family."""
+    from harness.cli.catalogue import catalogue
+
+    console.show_table("", ["family", "name", "what it is"], catalogue(family))
+
+
+@app.command()
+def validate(suite: SuiteArgument, overrides: SetOption = None) -> None:
+    """Check a suite file: fields, names, budgets, references."""
+    from harness.planning.grid import cells_of
+    from harness.suites.files import load_suite
+
+    loaded = load_suite(suite, overrides or ())
+    with _naming(suite):
+        loaded.check_networks()
+    cells = cells_of(loaded)
+    skipped = sum(cell.skip is not None for cell in cells)
+    console.stdout.print(f"{loaded.name}: valid; {len(loaded.models)} models, {len(cells)} cells, {skipped} skipped")
+
+
+@app.command()
+def plan(suite: SuiteArgument, overrides: SetOption = None, store: StoreOption = None) -> None:
+    """Show the cells and steps of a suite, and which steps are finished."""
+    from harness.cli.inspection import open_store, plan_rows, plan_suite, step_rows
+    from harness.suites.files import load_suite
+
+    loaded = load_suite(suite, overrides or ())
+    with _naming(suite):
+        planned = plan_suite(loaded)
+    console.show_table("Cells", ["model", "condition", "attack", "norm", "eps", "step", "note"], plan_rows(planned))
+    console.show_table("Steps", ["kind", "title", "digest", "state"], step_rows(planned, open_store(store)))
+
+
+@app.command()
+def run(
+    suite: SuiteArgument,
+    overrides: SetOption = None,
+    out: OutOption = None,
+    store: StoreOption = None,
+    device: DeviceOption = "auto",
+    devices: Annotated[
+        int | None, typer.Option("--devices", metavar="N", help="GPUs or CPU processes that share a training; --set devices=N.")
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that load images.")] = 0,
+    executor: Annotated[str, typer.Option("--executor", metavar="NAME", help="local, or an installed one.")] = "local",
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Steps computed at once, each in a process of its own.")] = 1,
+) -> None:
+    """Train what is missing, attack, score, and write tables, curves and the report. Stops and resumes."""
+    from harness.reports.load import load_results
+    from harness.reports.summary import expectations_table, leaderboard_table, trouble_table
+    from harness.running.runner import run as run_suite
+    from harness.suites.files import load_suite
+
+    shared = () if devices is None else (f"devices={devices}",)
+    loaded = load_suite(suite, (*(overrides or ()), *shared))
+    with _naming(suite):
+        summary = run_suite(
+            loaded,
+            out=out,
+            store=store,
+            device=device,
+            workers=workers,
+            executor=executor,
+            jobs=jobs,
+            progress=console.progress_display(),
+        )
+    if summary.written:
+        results = load_results(summary.folder)
+        for table in (leaderboard_table(results), expectations_table(results), trouble_table(results)):
+            if table.rows:
+                console.show_table(*table)
+    for failure in summary.failures:
+        console.stderr.print(failure, markup=False)
+    outcome = f"report: {summary.folder / 'report.html'}" if summary.written else NOTHING_FINISHED.format(summary.folder)
+    console.stdout.print(f"{summary.seconds:.1f} s; {outcome}")
+    if summary.interrupted:
+        raise typer.Exit(130)
+    if not summary.ok:
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command()
+def report(suite: SuiteArgument, out: OutOption = None) -> None:
+    """Write the curves and the report of a run anew, from its tables."""
+    from harness.reports.page.html import write_report
+
+    console.stdout.print(str(write_report(_results_of(suite, out))))
+
+
+@app.command()
+def leaderboard(
+    results: Annotated[list[Path], typer.Argument(metavar="RESULTS...", help="Folders of results.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The CSV file to write.")],
+) -> None:
+    """Merge the leaderboards of several runs into one CSV file."""
+    from harness.reports.tables.leaderboard import merge
+    from harness.reports.tables.write import write_csv
+
+    write_csv(merge(results), out)
+    console.stdout.print(str(out))
+
+
+app.command()(export)  # here, as `harness --help` lists verbs in this order
+app.command()(crosscheck)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="RESULTS_A")],
+    second: Annotated[Path, typer.Argument(metavar="RESULTS_B")],
+) -> None:
+    """Compare the cells of two runs; exit 1 where intervals do not overlap."""
+    from harness.reports.compare import compare as compare_results
+
+    table = compare_results(first, second)
+    console.show_table("", list(table.columns), table.itertuples(index=False))
+    if (table["overlap"] == False).any():  # noqa: E712 - a missing number is no disagreement
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command()
+def verify(suite: SuiteArgument, overrides: SetOption = None, store: StoreOption = None) -> None:
+    """Check the stored results of a suite's steps against their recorded hashes; exit 1 on damage, or if there are none."""
+    from harness.cli.inspection import damaged_rows, open_store, plan_suite, step_rows
+    from harness.suites.files import load_suite
+
+    loaded, opened = load_suite(suite, overrides or ()), open_store(store)
+    with _naming(suite):
+        planned = plan_suite(loaded)
+    damaged = damaged_rows(planned, opened)
+    for row in damaged:
+        console.stdout.print("\t".join(row), markup=False)
+    finished = sum(row[-1] == "finished" for row in step_rows(planned, opened))
+    console.stdout.print(f"{finished} of {len(planned.steps)} steps finished, {len(damaged)} damaged files")
+    if damaged or not finished:
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command()
+def show(
+    digest: Annotated[str, typer.Argument(help="Digest of a step or of a cell, or its first digits.")],
+    store: StoreOption = None,
+) -> None:
+    """Show what is recorded of one step: specification, inputs, versions, host, seconds, file hashes."""
+    from harness.cli.inspection import describe_digest, open_store
+
+    console.stdout.print_json(data=describe_digest(digest, open_store(store)), default=str)
+
+
+@app.command()
+def doctor() -> None:
+    """Check the installation: versions, devices, optional parts; exit 1 if something needed is missing."""
+    from harness.cli.doctor import examine
+
+    rows = examine()
+    console.show_table("", ["check", "state", "found"], rows)
+    if any(state == "missing" for _, state, _ in rows):
+        raise typer.Exit(CHECK_FAILED)
+
+
+def _naming(suite: str) -> AbstractContextManager[None]:
+    """Puts the suite before an error about one of its fields that shows only when it is planned, as `load_suite` does."""
+    return naming(f"{suite}: ", SuiteError, DataError, ModelError)
+
+
+def _results_of(suite: str, out: Path | None) -> Path:
+    """Returns the folder of a suite's results: the named one, a folder itself, or results/<suite>."""
+    from harness.suites.files import suite_name
+
+    if out is not None or Path(suite).is_dir():
+        return out or Path(suite)
+    return Path("results") / suite_name(suite)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line; errors of the harness become one or two lines and exit code 2."""
+    signal.signal(signal.SIGTERM, _stop)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    code = exit_code(lambda: app(["--debug", *[word for word in given if word != "--debug"]] if debug else given), debug=debug)
+    sys.exit(code)
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,267 @@
+"""Cross-checks a suite: its trained models, exported, score the images that they were measured on, in every runtime."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+
+from harness.bundle import Bundle, read_bundle
+from harness.deployment.agreement import Rule
+from harness.deployment.model_files import model_files
+from harness.deployment.runtimes import INSTALL, OnnxCpp, OnnxPython, PyTorch, Runtime, find_program, open_logits_model
+from harness.deployment.selection import bundling_of, variants_of
+from harness.deployment.table import Scored, table_of
+from harness.errors import HarnessError, StepFailed
+from harness.export.metadata import Metadata, model_sha256
+from harness.export.runtime import OnnxModel
+from harness.reports.files import check_writable, write_text
+from harness.reports.load import is_results_folder, load_results
+from harness.reports.page.html import REPORT, render
+from harness.reports.tables.write import write_csv
+from harness.running.workspace import DEFAULT_RESULTS, Workbench, open_workbench
+from harness.steps.export import ModelFile
+from harness.steps.train import Train
+from harness.suites.entries import Precision
+from harness.suites.suite import Suite, Variant
+from harness.system.progress import Progress, Silent
+
+TABLE = "crossruntime.csv"
+FORMATS: Mapping[Precision, str] = {"float32": "onnx", "int8": "int8", "fp16": "fp16"}
+"""Precision -> format of the file."""
+PRECISIONS: Mapping[str, Precision] = {"float32": "float32", "int8": "int8", "float16": "fp16"}
+"""What a file says of itself -> precision."""
+
+
+Judge = Literal["auto", "always", "never"]
+"""Whether the bundle's logits are expected of a user's file; auto: unless it is, or may be, another model."""
+JUDGES: tuple[Judge, ...] = ("auto", "always", "never")
+UNJUDGED = "agreement is not judged: the file is, or may be, another model than the images' own; --judge always judges it"
+OWN_FILE = "crossruntime_{}.csv"
+"""Name of the table of a user's file, by the file's own."""
+
+
+@dataclass(frozen=True)
+class Crosscheck:
+    """What every runtime made of the same images."""
+
+    path: Path
+    """The table as a file."""
+    table: pd.DataFrame
+    failures: tuple[str, ...] = ()
+    """Model files and bundles that could not be made or scored, one line each."""
+    note: str = ""
+    """What is missing, and what to install or to ask for; empty if nothing is."""
+    bundles: Mapping[str, Path] = field(default_factory=dict)
+    """The stored images by the model's label: what `harness_eval score --bundle` takes."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every runtime computes what PyTorch computes, as far as that is judged."""
+        return not self.failures and bool(self.table["agrees"].dropna().all())
+
+
+def crosscheck(
+    suite: Suite,
+    *,
+    out: Path | None = None,
+    store: Path | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Crosscheck:
+    """Scores the exported models of a suite on stored images, and writes crossruntime.csv and the report's page anew.
+
+    Args:
+        suite: The suite, from `load_suite`; its section `crosscheck` says what is scored.
+        out: Folder of the results, by default results/<suite>.
+        store: Folder of the finished steps, by default results/.store.
+        device: Where attacks run: "auto", "cpu", "cuda" or "cuda:1". Models are scored on the CPU.
+        progress: Where to show progress, by default nowhere.
+
+    Raises:
+        HarnessError: if a model is not trained yet, or HARNESS_EVAL names no program. A file that cannot be made or
+            scored, or that does not compute what PyTorch computes, does not raise: it is a failure of the cross-check.
+    """
+    bench, folder = open_workbench(suite, store=store, device=device, progress=progress), out or DEFAULT_RESULTS / suite.name
+    models = {variant: bench.training(variant) for variant in variants_of(suite) if variant in bench.plan.training}
+    check_writable(folder)
+    program, scores = find_program(), _Scores(_rule_of(suite), bench.context.progress)
+    bundles: dict[str, Path] = {}
+    for variant, model in models.items():
+        files, bundling = _files_of(bench, variant), bundling_of(bench.plan, variant, bench.context.data.class_names)
+        scores.failures.extend(bench.finish(*files.values(), bundling))
+        if bench.context.entry(bundling) is not None:
+            bundles[model.label] = bundling.file(bench.context)
+            runtimes = _runtimes_of(bench, model, files=files, program=program)
+            scores.add(model.label, bundles[model.label], runtimes)
+    table = table_of(scores.scored)
+    write_csv(table, folder / TABLE)
+    if is_results_folder(folder):
+        write_text(folder / REPORT, render(load_results(folder)))
+    return Crosscheck(folder / TABLE, table, tuple(scores.failures), "" if program else INSTALL, bundles)
+
+
+def crosscheck_file(
+    suite: Suite,
+    path: Path,
+    *,
+    model: str | None = None,
+    judge: Judge = "auto",
+    out: Path | None = None,
+    store: Path | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Crosscheck:
+    """Scores a user's own ONNX file on the images that one model of a suite was measured on.
+
+    Args:
+        suite: The suite, from `load_suite`.
+        path: The file: float images (N, 3, R, R) in [0,1] to logits (N, K).
+        model: Name of the model; where it is left out the one that the file was exported from, else the suite's first.
+        judge: Whether that model's logits are expected; auto: where the model was named, or the file says that it is it.
+        out: Folder of the results, by default results/<suite>; the table gets the name crossruntime_<file>.csv.
+        store: Folder of the finished steps, by default results/.store.
+        device: Where attacks run.
+        progress: Where to show progress, by default nowhere.
+
+    Raises:
+        HarnessError: if the file is missing or damaged, does not fit the suite's classes or images, the model is
+            unknown or not trained yet, its images cannot be stored, or no runtime can score them.
+    """
+    bench, folder = open_workbench(suite, store=store, device=device, progress=progress), out or DEFAULT_RESULTS / suite.name
+    onnx = open_logits_model(path, bench.context.data.class_names)
+    onnx.logits(np.full((1, 3, suite.dataset.resolution, suite.dataset.resolution), 0.5, np.float32))
+    variant = suite.variant(model) if model else _origin(bench, onnx.metadata)
+    label, bundling = bench.training(variant).label, bundling_of(bench.plan, variant, bench.context.data.class_names)
+    check_writable(folder)
+    if failures := bench.finish(bundling):
+        raise StepFailed(failures[0])
+    bundle = read_bundle(bundling.file(bench.context))
+    own = model is not None or (onnx.metadata is not None and onnx.metadata.model_sha256 == bundle.model_sha256)
+    rule = replace(_rule_of(suite), expects_reference=_expected(judge, own=own))
+    target = folder / OWN_FILE.format(path.stem)
+    return _score_file(onnx, bundle, rule=rule, label=label, target=target, progress=bench.context.progress)
+
+
+def crosscheck_bundle(
+    bundle_path: Path,
+    path: Path,
+    *,
+    judge: Judge = "auto",
+    rule: Rule | None = None,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> Crosscheck:
+    """Scores a user's own ONNX file on the images of a bundle: neither suite, nor data, nor trained model is needed.
+
+    Args:
+        bundle_path: The bundle; one without logits gives accuracies and no agreement.
+        path: The file: float images (N, C, H, W) in [0,1] to logits (N, K).
+        judge: Whether the bundle's logits are expected; auto: unless the file says that it is another model.
+        rule: The rule of agreement.
+        out: Folder of the table crossruntime_<file>.csv, by default results.
+        progress: Where to show progress, by default nowhere.
+
+    Raises:
+        HarnessError: if one of the two is missing or damaged, they do not fit, or no runtime can score them.
+    """
+    bundle = read_bundle(bundle_path)
+    onnx = open_logits_model(path, bundle.class_names)
+    onnx.logits(np.full((1, *bundle.conditions[0].shape), 0.5, np.float32))
+    own = onnx.metadata is None or not bundle.model_sha256 or onnx.metadata.model_sha256 == bundle.model_sha256
+    rule = replace(rule or Rule(), expects_reference=_expected(judge, own=own))
+    target = (out or DEFAULT_RESULTS) / OWN_FILE.format(path.stem)
+    return _score_file(onnx, bundle, rule=rule, label=bundle.model, target=target, progress=progress or Silent())
+
+
+def _score_file(onnx: OnnxModel, bundle: Bundle, *, rule: Rule, label: str, target: Path, progress: Progress) -> Crosscheck:
+    precision = PRECISIONS["float32" if onnx.metadata is None else onnx.metadata.precision]
+    check_writable(target.parent)
+    program, scores = find_program(), _Scores(rule, progress)
+    scores.add(onnx.path.stem, bundle.path, _onnx_runtimes(onnx.path, precision, program))
+    if not scores.scored:
+        raise HarnessError(scores.failures[0])
+    table = table_of(scores.scored)
+    write_csv(table, target)
+    notes = ("" if rule.expects_reference else UNJUDGED, "" if program else INSTALL)
+    return Crosscheck(target, table, tuple(scores.failures), "\n".join(filter(None, notes)), {label: bundle.path})
+
+
+def expect_judge(text: str) -> Judge:
+    """Returns a word that someone typed as one of those that there are.
+
+    Raises:
+        HarnessError: if it is another one.
+    """
+    for judge in JUDGES:
+        if text == judge:
+            return judge
+    raise HarnessError(f"--judge: expected {', '.join(JUDGES)}, got {text!r}")
+
+
+def _expected(judge: Judge, *, own: bool) -> bool:
+    return judge == "always" or (judge == "auto" and own)
+
+
+def _rule_of(suite: Suite) -> Rule:
+    return Rule(suite.crosscheck.margin, suite.crosscheck.quantile_bound)
+
+
+def _files_of(bench: Workbench, variant: Variant) -> dict[Precision, ModelFile]:
+    files = model_files(bench.plan, variant)
+    return {precision: files[FORMATS[precision]] for precision in bench.plan.suite.crosscheck.formats}
+
+
+def _runtimes_of(
+    bench: Workbench, model: Train, *, files: Mapping[Precision, ModelFile], program: Path | None
+) -> Iterator[tuple[Precision, Runtime]]:
+    on_cpu = replace(bench.context, device=torch.device("cpu"))
+    yield "float32", PyTorch(model.classifier(on_cpu))
+    for precision, file in files.items():
+        if bench.context.entry(file) is not None:
+            yield from _onnx_runtimes(file.file(bench.context), precision, program)
+
+
+def _onnx_runtimes(path: Path, precision: Precision, program: Path | None) -> Iterator[tuple[Precision, Runtime]]:
+    """Yields the runtimes with as many threads as PyTorch uses, so that their speeds can be compared."""
+    yield precision, OnnxPython(path, torch.get_num_threads())
+    if program is not None:
+        yield precision, OnnxCpp(path, program, torch.get_num_threads())
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """Collects scores, and one line for each runtime that gave none: the others count all the same."""
+
+    rule: Rule
+    progress: Progress
+    scored: list[Scored] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def add(self, label: str, path: Path, runtimes: Iterable[tuple[Precision, Runtime]]) -> None:
+        """Scores a bundle in some runtimes."""
+        wanted = list(runtimes)
+        with self.progress.task(f"score {label} in {len(wanted)} ways", len(wanted)) as advance:
+            for precision, runtime in wanted:
+                try:
+                    scores = runtime.score(read_bundle(path), self.rule)
+                    self.scored.append(Scored(label, runtime.NAME, precision, scores))
+                except HarnessError as error:
+                    self.failures.append(f"{label}, {runtime.NAME}, {precision}: {error}")
+                advance(1, f"{runtime.NAME}, {precision}")
+
+
+def _origin(bench: Workbench, metadata: Metadata | None) -> Variant:
+    """Returns the model that a file was exported from; the suite's first one if it says nothing, or names another."""
+    first, *_ = variants = list(bench.plan.training)
+    if metadata is None:
+        return first
+    trained = (variant for variant in variants if bench.context.entry(bench.plan.training[variant]) is not None)
+    return next((variant for variant in trained if _hash_of(variant, bench) == metadata.model_sha256), first)
+
+
+def _hash_of(variant: Variant, bench: Workbench) -> str:
+    return model_sha256(bench.plan.training[variant].classifier(bench.context).state_dict())

@@ -1,0 +1,125 @@
+"""What leaves the harness: files of a suite's trained models. Nothing is trained here."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from harness.errors import ModelError, StepFailed
+from harness.export.metadata import Resize
+from harness.models.h5 import save_h5
+from harness.models.state import replacing
+from harness.models.weights import save_pth, save_safetensors
+from harness.planning.plan import Plan
+from harness.running.workspace import DEFAULT_RESULTS, Workbench, open_workbench
+from harness.steps.base import Examples
+from harness.steps.export import Deploy, Fp16, Int8, ModelFile, Onnx, ParitySamples
+from harness.steps.train import Train
+from harness.suites.suite import Suite, Variant
+from harness.system.progress import Progress
+
+PARITY_EXAMPLES = 32
+MODELS_FOLDER = "models"
+"""Below the results folder, where files go unless another place is named."""
+
+
+def model_files(plan: Plan, variant: Variant) -> dict[str, ModelFile]:
+    """Returns the steps that write a model's ONNX files, by format."""
+    suite, model = plan.suite, plan.training[variant]
+    samples = ParitySamples.of(Examples(suite.evaluation.split, PARITY_EXAMPLES, suite.seed))
+    onnx = Onnx(model, model.resolution, samples)
+    calibration = Examples("train", suite.crosscheck.calibration, suite.seed)
+    files: tuple[ModelFile, ...] = (
+        onnx,
+        Deploy(model, model.resolution, samples, resize=_resize(suite)),
+        Int8(onnx, calibration),
+        Fp16(onnx),
+    )
+    return {step.FORMAT: step for step in files}
+
+
+def export(
+    suite: Suite,
+    model: str,
+    file_format: str,
+    *,
+    out: Path | None = None,
+    store: Path | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Writes one file of a trained model.
+
+    Args:
+        suite: The suite, from `load_suite`.
+        model: The model's name: its label, or "label@poison@rate".
+        file_format: pth, h5, safetensors, onnx, deploy, int8 or fp16.
+        out: The file, by default results/<suite>/models/<model>.<ending>; replaced if it exists.
+        store: Folder of the finished steps, by default results/.store.
+        progress: Where to show progress, by default nowhere.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        SuiteError: if there is no such model.
+        ModelError: if the format is unknown, the model is not trained yet, or the file cannot be written.
+        StepFailed: if the model cannot be exported, or the file does not compute what PyTorch computes.
+    """
+    if file_format not in ENDINGS:
+        raise ModelError(f"format: expected one of {', '.join(ENDINGS)}, got {file_format!r}")
+    variant = suite.variant(model)
+    bench = open_workbench(suite, store=store, progress=progress)
+    train = bench.training(variant)
+    path = out or DEFAULT_RESULTS / suite.name / MODELS_FOLDER / f"{variant.name}{ENDINGS[file_format]}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if file_format in WEIGHTS:
+            WEIGHTS[file_format](bench, train, path)
+        else:
+            _finish_and_copy(bench, model_files(bench.plan, variant)[file_format], path)
+    except OSError as error:
+        raise ModelError(f"{path}: the file cannot be written: {error.strerror or error}") from error
+    return path
+
+
+def _finish_and_copy(bench: Workbench, step: ModelFile, path: Path) -> None:
+    if failures := bench.finish(step):
+        raise StepFailed(failures[0])
+    with replacing(path) as temporary:
+        shutil.copyfile(step.file(bench.context), temporary)
+
+
+def _pth(bench: Workbench, train: Train, path: Path) -> None:
+    save_pth(train.classifier(bench.context), path)
+
+
+def _safetensors(bench: Workbench, train: Train, path: Path) -> None:
+    save_safetensors(train.classifier(bench.context), path)
+
+
+def _h5(bench: Workbench, train: Train, path: Path) -> None:
+    save_h5(
+        train.classifier(bench.context),
+        path,
+        arch=train.architecture.arch,
+        resolution=train.resolution,
+        summary=train.summary(bench.context),
+        resize=_resize(bench.plan.suite),
+        builder=train.architecture.name,
+        arguments=getattr(train.architecture, "arguments", None),
+    )
+
+
+def _resize(suite: Suite) -> Resize:
+    """Returns how the data set makes images square."""
+    return getattr(suite.dataset, "resize", "squash")
+
+
+WEIGHTS: Mapping[str, Callable[[Workbench, Train, Path], None]] = {"pth": _pth, "h5": _h5, "safetensors": _safetensors}
+ENDINGS: Mapping[str, str] = {
+    **{name: f".{name}" for name in WEIGHTS},
+    "onnx": ".onnx",
+    "deploy": ".deploy.onnx",
+    "int8": ".int8.onnx",
+    "fp16": ".fp16.onnx",
+}
+"""Format -> ending of the file."""

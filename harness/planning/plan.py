@@ -1,0 +1,274 @@
+"""From the cells of a grid to the steps that compute them: deduplicated, in the order of their dependence."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from harness.datasets.image_folder import FileSplit
+from harness.images import ImageData
+from harness.planning.data_checks import read_folders, unsupported_poisons
+from harness.planning.grid import GridCell, cells_of
+from harness.poisoning.detectors.base import Detector
+from harness.records import Cell
+from harness.spec import digest_fields, digest_of
+from harness.steps.base import DataIdentity, Examples, Step, in_order
+from harness.steps.conditions import Corrupted, FromFolder, Targeted, Trigger
+from harness.steps.detect import Detect
+from harness.steps.evaluate import Evaluate, Judgement, Sweep
+from harness.steps.poison import Poisoning
+from harness.steps.train import Train
+from harness.steps.transfer import Transfer
+from harness.suites.suite import Suite, Variant
+from harness.threat import ThreatModel
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A cell with the step that computes it, and its place among that step's conditions."""
+
+    cell: Cell
+    step: Judgement | None
+    position: int = 0
+    skip: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """Digest of the step, which knows the corruption's group, and the cell's own identity; unique in the grid."""
+        step = None if self.step is None else self.step.digest
+        return digest_of({"step": step, "cell": digest_fields(self.cell, exclude={"corruption_group"})})
+
+
+@dataclass(frozen=True)
+class PlannedDetection:
+    """A detector on one poisoned training, its control arm, and what filtering by it and training anew leads to."""
+
+    cell: Cell
+    """The clean row of the poisoned model."""
+    label: str
+    """The detector's label."""
+    detector: Detector
+    step: Detect | None
+    control: Detect | None = None
+    after: tuple[PlannedCell, ...] = ()
+    """The rows of the model trained anew: clean, and on the poison's trigger or targets."""
+    skip: str | None = None
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps that its numbers are read from."""
+        return tuple(step for step in (self.step, self.control, *(cell.step for cell in self.after)) if step is not None)
+
+
+@dataclass(frozen=True)
+class PlannedTransfer:
+    """One attack on one model at one budget, whose images are scored on every model."""
+
+    source: str
+    attack: str
+    threat_model: ThreatModel
+    step: Transfer
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do."""
+
+    suite: Suite
+    cells: tuple[PlannedCell, ...]
+    training: dict[Variant, Train]
+    """Every model of the grid -> the step that trains it."""
+    examples: Examples
+    """Which examples are judged."""
+    detections: tuple[PlannedDetection, ...] = ()
+    """Every detector on every poisoned training that it looks at."""
+    transfers: tuple[PlannedTransfer, ...] = ()
+    """Every attack whose images go to other models, from every model."""
+    twins: tuple[PlannedCell, ...] = ()
+    """The clean row of every model that repetitions are compared with; in no table."""
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """Every step once, after those it depends on."""
+        of_cells = (cell.step for cell in (*self.cells, *self.twins) if cell.step is not None)
+        of_detections = (step for detection in self.detections for step in detection.steps)
+        return in_order([*of_cells, *of_detections, *(transfer.step for transfer in self.transfers)])
+
+
+def plan_of(suite: Suite, data: ImageData) -> Plan:
+    """Returns the plan of a suite on its loaded data.
+
+    Raises:
+        SuiteError: if a poison does not fit the data: unknown class, too few examples for the rate, trigger too large; or an
+            attack aims at an unknown class.
+        DataError: if a folder of images is missing or empty, holds an unknown class, or a broken image.
+        ModelError: if a network that is named does not exist, or its file of weights cannot be read.
+    """
+    suite.check_networks()
+    suite.check_weights()
+    for label, entry in suite.attacks.items():
+        entry.check_target(data.class_names, where=f"attacks.{label}")
+    planner = _Planner(suite, data, folders=read_folders(suite, data), unsupported=unsupported_poisons(suite, data))
+    rows = cells_of(suite)
+    cells = tuple(planner.planned(row) for row in rows)
+    detections, transfers, twins = tuple(planner.detections(rows)), tuple(planner.transfers()), tuple(planner.twins(rows))
+    return Plan(suite, cells, planner.of_grid, planner.examples, detections=detections, transfers=transfers, twins=twins)
+
+
+class _Planner:
+    """Turns cells into steps; every training is made once."""
+
+    def __init__(
+        self, suite: Suite, data: ImageData, *, folders: dict[str, FileSplit], unsupported: dict[tuple[str, float], str]
+    ) -> None:
+        self.suite = suite
+        self.folders = folders
+        self.unsupported = unsupported
+        self.data = DataIdentity.of(suite.dataset, data)
+        self.examples = Examples(suite.evaluation.split, suite.evaluation.limit, suite.seed)
+        self.training: dict[Variant, Train] = {}
+
+    @property
+    def of_grid(self) -> dict[Variant, Train]:
+        """The trainings without those that repetitions are only compared with."""
+        return {variant: step for variant, step in self.training.items() if variant.poison or not variant.repetition}
+
+    def planned(self, row: GridCell) -> PlannedCell:
+        """Returns a cell of the grid with its step."""
+        if (skip := row.skip or self._reason(row.variant)) is not None:
+            return PlannedCell(row.cell, None, skip=skip)
+        return self._judged(row, self._train(row.variant))
+
+    def _judged(self, row: GridCell, model: Train) -> PlannedCell:
+        if row.cell.condition in ("trigger", "target"):
+            return PlannedCell(row.cell, self._success(row, model))
+        if row.cell.condition == "corruption":
+            return self._corrupted(row, model)
+        if row.cell.condition == "folder":
+            return PlannedCell(row.cell, FromFolder(model, row.cell.attack, self.folders[row.cell.attack]))
+        if row.threat_model is None:
+            return PlannedCell(row.cell, Evaluate(model, self.examples))
+        return self._attacked(row, row.threat_model, model)
+
+    def _corrupted(self, row: GridCell, model: Train) -> PlannedCell:
+        label = row.cell.corruption or ""
+        condition = self.suite.corruptions[label]
+        step = Corrupted(model, self.examples, label, condition, self.suite.seed)
+        return PlannedCell(row.cell, step, condition.severities.index(row.cell.severity))
+
+    def _attacked(self, row: GridCell, threat_model: ThreatModel, model: Train) -> PlannedCell:
+        """A nested sweep is one step for all budgets; independent budgets are a step each."""
+        attack = self.suite.attacks[row.cell.attack].plugin
+        budgets = tuple(it for it in self.suite.threat_models(row.cell.attack) if attack.supports(it) is None)
+        if row.cell.protocol != "nested":
+            return PlannedCell(row.cell, self._sweep(model, row.cell.attack, (threat_model,)))
+        return PlannedCell(row.cell, self._sweep(model, row.cell.attack, budgets), budgets.index(threat_model))
+
+    def _sweep(self, model: Train, attack: str, budgets: tuple[ThreatModel, ...]) -> Sweep:
+        return Sweep(
+            model=model,
+            examples=self.examples,
+            label=attack,
+            attack=self.suite.attacks[attack].plugin,
+            threat_models=budgets,
+            protocol=self.suite.protocol_of(attack),
+            best_of_iterates=self.suite.evaluation.best_of_iterates,
+            seed=self.suite.seed,
+            target_class=self.suite.attacks[attack].target_class,
+            inference=self.suite.evaluation.inference,
+        )
+
+    def transfers(self) -> Iterator[PlannedTransfer]:
+        """Yields every attack whose images go to other models, from every model that it can attack."""
+        models = {label: self._train(Variant(label)) for label in self.suite.models}
+        for entry in self.suite.transfer:
+            threat_model = next(threat for threat in self.suite.threat_models(entry.attack) if threat.eps == entry.eps)
+            if self.suite.attacks[entry.attack].plugin.supports(threat_model) is None:
+                for label, model in models.items():
+                    step = Transfer(self._sweep(model, entry.attack, (threat_model,)), models)
+                    yield PlannedTransfer(label, entry.attack, threat_model, step)
+
+    def _train(self, variant: Variant) -> Train:
+        """Returns the training of a model of the grid, planned once."""
+        if variant not in self.training:
+            self.training[variant] = self._training(variant)
+        return self.training[variant]
+
+    def _training(self, variant: Variant, filtered_by: Detect | None = None) -> Train:
+        """Returns a training, after that of the model it starts from; what is filtered is filtered for both."""
+        entry = self.suite.models[variant.model]
+        parent = None if entry.warm_start is None else variant._replace(model=entry.warm_start)
+        start = None if parent is None else self._train(parent) if filtered_by is None else self._training(parent, filtered_by)
+        return Train(
+            label=variant.title if filtered_by is None else f"{variant.title}, filtered by {filtered_by.label}",
+            architecture=self.suite.architecture_of(variant.model),
+            recipe=entry.recipe,
+            data=self.data,
+            resolution=self.suite.dataset.resolution,
+            seed=self.suite.seed_of(variant),
+            warm_start=start,
+            poison=self._poisoning(variant),
+            filtered_by=filtered_by,
+            devices=self.suite.devices,
+        )
+
+    def _twin(self, variant: Variant) -> Train:
+        """Returns the same model trained on the clean data, with the same seed, so that the poison is all that differs."""
+        return self._train(Variant(variant.model, repetition=variant.repetition))
+
+    def twins(self, rows: Iterable[GridCell]) -> Iterator[PlannedCell]:
+        """Yields the clean row of every model that repetitions are compared with; first ones have theirs in the grid."""
+        compared = {(row.variant.model, row.variant.repetition): row for row in rows if self._reason(row.variant) is None}
+        for (_, repetition), row in compared.items():
+            if repetition:
+                cell = row.cell.model_copy(
+                    update={"poison": None, "poison_rate": None, "target_class": None, "condition": "clean"}
+                )
+                yield PlannedCell(cell, Evaluate(self._twin(row.variant), self.examples))
+
+    def _poisoning(self, variant: Variant) -> Poisoning | None:
+        """Crafting that needs a network uses the suite's first model, trained on the clean data."""
+        if variant.poison is None or variant.rate is None:
+            return None
+        plugin = self.suite.poisons[variant.poison].plugin
+        proxy = self._train(Variant(next(iter(self.suite.models)))) if plugin.NEEDS_MODEL else None
+        seed = self.suite.seed_of(variant)
+        return Poisoning(variant.poison, plugin, variant.rate, data=self.data, seed=seed, proxy=proxy)
+
+    def _reason(self, variant: Variant) -> str | None:
+        """Returns why a poison cannot be made, if it can't."""
+        return self.unsupported.get((variant.poison or "", variant.rate or 0.0))
+
+    def _success(self, row: GridCell, model: Train) -> Trigger | Targeted | None:
+        """Returns the step that tells whether a model's poison works."""
+        if model.poison is None:
+            return None
+        if row.cell.condition == "trigger":
+            return Trigger(model, model.poison.label, model.poison.poison)
+        return Targeted(model, self._twin(row.variant), model.poison)
+
+    def detections(self, rows: Iterable[GridCell]) -> Iterator[PlannedDetection]:
+        """Yields every detector on every poisoned training that it looks at."""
+        of_model: dict[Variant, list[GridCell]] = {}
+        for row in rows:
+            if row.variant.poison is not None and row.cell.condition in ("clean", "trigger", "target"):
+                of_model.setdefault(row.variant, []).append(row)
+        for variant, own in of_model.items():
+            for label in self.suite.detectors:
+                if variant.model in self.suite.models_of(label):
+                    yield self._detection(variant, label, own)
+
+    def _detection(self, variant: Variant, label: str, rows: list[GridCell]) -> PlannedDetection:
+        entry, poison = self.suite.detectors[label], self.suite.poisons[str(variant.poison)].plugin
+        skip = self._reason(variant)
+        if entry.plugin.RUN_TIME and not poison.HAS_TRIGGER:
+            skip = skip or f"{entry.plugin.name} judges images as they come in, and {poison.name} changes none of them"
+        if skip is not None:
+            return PlannedDetection(rows[0].cell, label, entry.plugin, None, skip=skip)
+        model, twin = self._train(variant), self._twin(variant)
+        step = Detect(model, model.poison, label, entry.plugin, self.suite.seed)
+        control = Detect(twin, None, label, entry.plugin, self.suite.seed)
+        after: tuple[PlannedCell, ...] = ()
+        if self.suite.trains_anew(label, str(variant.poison)):
+            retrained = self._training(variant, filtered_by=step)
+            after = tuple(self._judged(row, retrained) for row in rows)
+        return PlannedDetection(rows[0].cell, label, entry.plugin, step, control, after)

@@ -1,0 +1,205 @@
+"""What the line charts show, as values: drawn by matplotlib for papers and as SVG in the page."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from harness.metrics import wilson_interval
+from harness.reports.load import Results
+from harness.reports.models import Condition, ModelView
+from harness.reports.names import WORST_CASE, eps_text, is_targeted, model_label, slug
+from harness.reports.tables.corruptions import common_corruptions
+
+Point = tuple[float, float]
+ROC_GRID = np.linspace(0, 1, 51) ** 2
+"""False positive rates at which curves are drawn: dense near 0, where they rise."""
+MINIMUM_TICK_GAP = 0.045
+"""Share of the axis below which two tick labels would touch."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line. The optional sequences have an entry a point."""
+
+    label: str
+    colour: int
+    """Place in the palette; the same model has the same colour in every chart."""
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...] = ()
+    """Lower ends of the 95 % intervals."""
+    high: tuple[float, ...] = ()
+    """Upper ends of the 95 % intervals."""
+    n: tuple[int, ...] = ()
+    """Numbers of examples."""
+    notes: tuple[str, ...] = ()
+    """What each point is called where its place on the axis does not say enough."""
+    weight: str = "line"
+    """line: with a marker at each point; plain: without; faint: a background line."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Lines over a common axis."""
+
+    name: str
+    """Name of the file, without its ending."""
+    title: str
+    x_label: str
+    y_label: str
+    series: tuple[Series, ...]
+    x_names: tuple[tuple[float, str], ...]
+    """Positions on the axis, rising, and what they are called."""
+    y_range: Point = (0.0, 1.0)
+    second_axis: tuple[float, str] | None = None
+    """Factor and label of a second scale of the same axis."""
+
+    @property
+    def x_ticks(self) -> tuple[tuple[float, str], ...]:
+        """The positions whose names do not touch the next one's."""
+        span = self.x_names[-1][0] - self.x_names[0][0] or 1
+        kept: list[tuple[float, str]] = []
+        for position, text in reversed(self.x_names):
+            if not kept or (kept[-1][0] - position) / span >= MINIMUM_TICK_GAP:
+                kept.append((position, text))
+        return tuple(reversed(kept))
+
+
+def palette_of(results: Results) -> dict[str, int]:
+    """Returns model label -> place in the palette, in the order of the grid."""
+    labels = dict.fromkeys(model_label(row) for row in results.cells.to_dict("records"))
+    return {label: place for place, label in enumerate(labels)}
+
+
+def attack_title(attack: str) -> str:
+    """Returns what a heading calls an attack."""
+    return "Worst case over attacks" if attack == WORST_CASE else attack
+
+
+def robustness_charts(results: Results) -> list[Chart]:
+    """Returns robust accuracy against the budget: the worst case over attacks first, then attack by attack."""
+    sweep, palette = results.sweep, palette_of(results)
+    norms = list(sweep["norm"].dropna().unique())
+    order = [WORST_CASE, *(attack for attack in sweep["attack"].unique() if attack != WORST_CASE)]
+    charts = []
+    for norm in norms:
+        for attack in order:
+            rows = sweep[(sweep["norm"] == norm) & (sweep["attack"] == attack)]
+            if len(rows):
+                suffix = "" if len(norms) == 1 else f"__{norm}"
+                charts.append(_robustness_chart(rows, str(norm), palette, name=f"robust_accuracy__{slug(attack)}{suffix}"))
+    return charts
+
+
+def _robustness_chart(rows: pd.DataFrame, norm: str, palette: dict[str, int], *, name: str) -> Chart:
+    series = []
+    for label, group in rows.groupby(rows.apply(model_label, axis=1), sort=False):
+        ordered = group.sort_values("eps")
+        n, clean = int(ordered["n_examples"].iloc[0]), float(ordered["clean_accuracy"].iloc[0])
+        at_zero = wilson_interval(round(clean * n), n)
+        series.append(
+            Series(
+                label=str(label),
+                colour=palette[str(label)],
+                x=(0.0, *ordered["eps"]),
+                y=(clean, *ordered["robust_accuracy"]),
+                low=(at_zero.low, *ordered["robust_accuracy_low"]),
+                high=(at_zero.high, *ordered["robust_accuracy_high"]),
+                notes=("not attacked", *(f"eps {eps_text(eps)} = {eps:.4g}" for eps in ordered["eps"])),
+                n=(n, *ordered["n_examples"]),
+            )
+        )
+    first = rows.iloc[0].to_dict()
+    target = f" towards {first['target_class']}" if is_targeted(first) else ""
+    names, label, second_axis = _eps_axis(sorted(rows["eps"].unique()), norm)
+    title = f"{attack_title(str(first['attack']))}{target}, {norm}"
+    y_label = "robust accuracy against this target" if target else "robust accuracy"
+    return Chart(name, title, label, y_label, tuple(series), names, second_axis=second_axis)
+
+
+def _eps_axis(budgets: Sequence[float], norm: str) -> tuple[tuple[tuple[float, str], ...], str, tuple[float, str] | None]:
+    """Returns names, label and second scale: Linf budgets are read in 255ths and in decimals, others in decimals."""
+    in_255ths = norm == "Linf" and any(eps_text(eps).endswith("/255") for eps in budgets)
+    scale = 255 if in_255ths else 1
+    names = ((0.0, "0"), *((float(eps), f"{round(eps * scale, 3):g}") for eps in budgets))
+    labels = ("eps in 255ths of the pixel range", "eps in units of the pixel range")
+    if norm != "Linf":
+        return names, f"eps ({norm}, pixels in [0,1])", None
+    return (names, labels[0], (1.0, labels[1])) if in_255ths else (names, labels[1], (255.0, labels[0]))
+
+
+def corruption_charts(results: Results) -> list[Chart]:
+    """Returns accuracy against severity: the mean over common corruptions first, then corruption by corruption."""
+    rows = results.cells[(results.cells["condition"] == "corruption") & results.cells["accuracy"].notna()]
+    if rows.empty:
+        return []
+    palette, rows = palette_of(results), rows.assign(label=rows.apply(model_label, axis=1))
+    charts = []
+    common = common_corruptions(rows)
+    grouped = common.groupby(["label", "severity"], sort=False)["accuracy"]
+    means = grouped.mean()[grouped.size() == common["corruption"].nunique()].reset_index()
+    if len(means):  # corruptions without a severity in common have no mean
+        charts.append(_corruption_chart(means, palette, name="corruption__mean", title="Mean over common corruptions"))
+    for corruption, group in rows.groupby("corruption", sort=False):
+        charts.append(_corruption_chart(group, palette, name=f"corruption__{slug(str(corruption))}", title=str(corruption)))
+    return charts
+
+
+def _corruption_chart(rows: pd.DataFrame, palette: dict[str, int], *, name: str, title: str) -> Chart:
+    series = []
+    for label, group in rows.groupby("label", sort=False):
+        ordered = group.sort_values("severity")
+        low, high = (tuple(ordered.get(f"accuracy_{end}", ())) for end in ("low", "high"))
+        n = tuple(ordered.get("n_examples", ()))
+        x, y = tuple(float(severity) for severity in ordered["severity"]), tuple(ordered["accuracy"])
+        series.append(Series(str(label), palette[str(label)], x, y, low, high, n))
+    names = tuple((float(severity), str(severity)) for severity in sorted(rows["severity"].unique()))
+    return Chart(name, title, "severity", "accuracy", tuple(series), names)
+
+
+def history_charts(results: Results, model: str) -> list[Chart]:
+    """Returns how accuracy and loss of one model moved over the epochs of its training."""
+    rows = results.history[results.history["model"] == model].sort_values("epoch")
+    quantities = {"accuracy": (0.0, 1.0), "loss": None}
+    return [
+        _history_chart(rows, columns, model=model, quantity=quantity, y_range=y_range)
+        for quantity, y_range in quantities.items()
+        if (columns := [name for name in map(str, rows) if quantity in name and rows[name].notna().any()])
+    ]
+
+
+def _history_chart(rows: pd.DataFrame, columns: list[str], *, model: str, quantity: str, y_range: Point | None) -> Chart:
+    series = []
+    for colour, name in enumerate(columns):
+        known = rows[rows[name].notna()]
+        label = name.replace("_", " ").removesuffix(f" {quantity}") or quantity
+        series.append(Series(label, colour, tuple(known["epoch"].astype(float)), tuple(known[name])))
+    epochs = tuple((float(epoch), str(epoch)) for epoch in rows["epoch"])
+    finite = rows[columns].where(np.isfinite(rows[columns])).max().max()
+    y_range = y_range or (0.0, 1.0 if pd.isna(finite) else 1.05 * float(finite))
+    return Chart(f"history__{slug(model)}", f"{model}: {quantity}", "epoch", quantity, tuple(series), epochs, y_range)
+
+
+def roc_chart(results: Results, view: ModelView) -> Chart | None:
+    """Returns the one-vs-rest ROC curves of one model: bold the mean over classes, faint each class."""
+    series = [line for colour, condition in enumerate(view.conditions) for line in _roc_series(results, condition, colour)]
+    if not series:
+        return None
+    names = tuple((tick / 5, f"{tick / 5:g}") for tick in range(6))
+    ordered = tuple(sorted(series, key=lambda line: line.weight != "faint"))
+    title = f"{view.label}: each class against the rest"
+    return Chart(f"roc__{slug(view.label)}", title, "false positive rate", "true positive rate", ordered, names)
+
+
+def _roc_series(results: Results, condition: Condition, colour: int) -> Iterator[Series]:
+    curves = []
+    for name, points in results.matrix("roc", condition.file).groupby("class", sort=False):
+        curve = np.interp(ROC_GRID, points["false_positive_rate"], points["true_positive_rate"])
+        curve[0] = 0.0
+        curves.append(curve)
+        yield Series(f"{condition.label}, {name}", colour, tuple(ROC_GRID), tuple(curve), weight="faint")
+    if curves:
+        label = f"{condition.label}, mean (AUC {condition.auc:.3f})"
+        yield Series(label, colour, tuple(ROC_GRID), tuple(np.mean(curves, axis=0)), weight="plain")

@@ -1,0 +1,158 @@
+"""The page of a run: one self-contained HTML file, made from the tables of a results folder."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from harness.reports.figures.charts import Chart, corruption_charts, history_charts, robustness_charts, roc_chart
+from harness.reports.figures.curves import draw_curves
+from harness.reports.figures.poison_charts import detector_charts, success_charts
+from harness.reports.figures.svg import Drawing, drawing_of
+from harness.reports.files import write_text
+from harness.reports.load import Results, load_results
+from harness.reports.models import ModelView, model_views
+from harness.reports.page import poisons as poison_page
+from harness.reports.page import tables as page_tables
+from harness.reports.page.headline import facts, summary, training_sentences
+from harness.reports.page.runtimes import runtime_tables
+from harness.reports.page.tables import PageTable
+
+REPORT = "report.html"
+MOST_CLASSES = 40
+"""Number of classes up to which the page shows whole confusion matrices."""
+MOST_OPEN = 3
+"""Number of models up to which every model's section is open at first."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart with the numbers behind it."""
+
+    drawing: Drawing
+    numbers: PageTable | None
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """A confusion matrix: class names, and (count, share of the true class) by row and column."""
+
+    label: str
+    classes: tuple[str, ...]
+    rows: tuple[tuple[tuple[int, float], ...], ...]
+
+
+@dataclass(frozen=True)
+class ModelSection:
+    """What the page says of one model."""
+
+    view: ModelView
+    recipe: str
+    confusions: tuple[Confusion, ...]
+    roc: Figure | None
+    per_class: PageTable
+    histories: tuple[Figure, ...]
+    training: tuple[str, ...]
+    """Sentences: which epoch is kept, and what the training warns of."""
+
+
+def write_report(folder: Path) -> Path:
+    """Draws the figures of a results folder and writes its report.html, from its tables alone.
+
+    Args:
+        folder: The results folder.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        HarnessError: if a table is missing or damaged, or the folder cannot be written.
+    """
+    results = load_results(folder)
+    draw_curves(results)
+    path = results.folder / REPORT
+    write_text(path, render(results))
+    return path
+
+
+def render(results: Results) -> str:
+    """Returns the page of a run."""
+    environment = Environment(
+        loader=PackageLoader("harness.reports.page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(_context(results))
+
+
+def _context(results: Results) -> Mapping[str, Any]:
+    suite = results.provenance["suite"]
+    sections = tuple(_model_sections(results))
+    return {
+        "title": suite.get("title") or results.suite_name,
+        "suite": results.suite_name,
+        "description": suite.get("description", ""),
+        "facts": facts(results),
+        "summary": summary(results),
+        "expectations": results.expectations.to_dict("records"),
+        "leaderboard": page_tables.leaderboard_table(results),
+        "robustness": [_figure(chart) for chart in robustness_charts(results)],
+        "before_after": page_tables.before_after_tables(results),
+        "models": sections,
+        "open_models": len(sections) <= MOST_OPEN,
+        "corruptions": [_figure(chart) for chart in corruption_charts(results)],
+        "poisons": poison_page.poisons_table(results),
+        "poison_success": [_figure(chart) for chart in success_charts(results)],
+        "poison_pictures": list(poison_page.pictures(results)),
+        "detectors": poison_page.detectors_table(results),
+        "detector_curves": [Figure(drawing_of(chart), None) for chart in detector_charts(results)],
+        "transfer": page_tables.transfer_tables(results),
+        "crossruntime": runtime_tables(results),
+        "cells": page_tables.cells_table(results),
+        "provenance": list(_flattened(results.provenance)),
+    }
+
+
+def _figure(chart: Chart) -> Figure:
+    return Figure(drawing_of(chart), page_tables.numbers_table(chart))
+
+
+def _model_sections(results: Results) -> Iterator[ModelSection]:
+    for view in model_views(results):
+        first = view.cells.iloc[0]
+        roc = roc_chart(results, view)
+        yield ModelSection(
+            view=view,
+            recipe=f"{first['arch']}, trained by {first['recipe']}",
+            confusions=tuple(_confusions(results, view)),
+            roc=Figure(drawing_of(roc), None) if roc else None,
+            per_class=page_tables.per_class_table(view.classes, [condition.label for condition in view.conditions], "Each class"),
+            histories=tuple(_figure(chart) for chart in history_charts(results, view.label)),
+            training=training_sentences(results, view.label),
+        )
+
+
+def _confusions(results: Results, view: ModelView) -> Iterator[Confusion]:
+    for condition in view.conditions:
+        table = results.matrix("confusion", condition.file).set_index("true_class")
+        if len(table) > MOST_CLASSES:
+            return
+        shares = table.div(table.sum(axis=1).clip(lower=1), axis=0)
+        rows = (tuple(zip(counts, rates, strict=True)) for counts, rates in zip(table.to_numpy(), shares.to_numpy(), strict=True))
+        yield Confusion(condition.label, tuple(map(str, table.index)), tuple(rows))
+
+
+def _flattened(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yields dotted names and texts of all values of a nested mapping."""
+    for name, entry in value.items():
+        if isinstance(entry, Mapping):
+            yield from _flattened(entry, f"{prefix}{name}.")
+        elif isinstance(entry, list):
+            yield f"{prefix}{name}", ", ".join(map(str, entry))
+        else:
+            yield f"{prefix}{name}", "" if pd.isna(entry) else str(entry)

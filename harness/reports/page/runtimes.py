@@ -1,0 +1,72 @@
+"""What the page says of deployment: what smaller numbers cost, and what storing an image changes."""
+
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from harness.reports.load import Results
+from harness.reports.names import eps_text, is_missing
+from harness.reports.page.tables import Entry, PageTable, plain_table, rate, text
+
+PRECISIONS = {"float32": "float", "int8": "INT8", "fp16": "FP16"}
+AS_IT_IS = "as it is"
+STORED = {"rounded8bit": "rounded to 8 bits", "jpeg": "through JPEG"}
+KINDS = {**dict.fromkeys(("clean", "trigger", "attack"), AS_IT_IS), **STORED}
+CONDITION = ["model", "attack", "norm", "eps"]
+NEEDED = {*CONDITION, "condition", "runtime", "precision", "robust_accuracy", "accuracy"}
+
+
+def runtime_tables(results: Results) -> list[PageTable]:
+    """Returns the two answers, each where the cross-check gave it, and all rows of it."""
+    table = results.crossruntime
+    if table.empty:
+        return []
+    answers = [_precisions(table), _storage(table)] if set(table.columns) >= NEEDED else []
+    return [*(answer for answer in answers if answer is not None), plain_table(table, "The same inputs in every runtime")]
+
+
+def _precisions(table: pd.DataFrame) -> PageTable | None:
+    """Each condition in each precision, in C++ if it ran: robust accuracy, or accuracy where nobody attacks."""
+    files = table[table["runtime"] != "PyTorch"]
+    shown = files[files["condition"].isin(["clean", "attack"]) & (files["runtime"] == files["runtime"].min())]
+    found = [name for name in PRECISIONS if name in set(shown["precision"])]
+    if len(found) < 2:
+        return None
+    scores = shown["robust_accuracy"].fillna(shown["accuracy"])
+    rows = _pivoted(shown.assign(score=scores), "precision", found)
+    caption = f"What smaller numbers cost: accuracy and robust accuracy in {shown['runtime'].iloc[0]}"
+    return _table(caption, [PRECISIONS[name] for name in found], rows)
+
+
+def _storage(table: pd.DataFrame) -> PageTable | None:
+    """Images as they are and as files keep them, in the first runtime of the float model: clean ones and attacked ones.
+
+    Of attacked images the robust accuracy is told. Corruptions and folders are left to the table of everything.
+    """
+    shown = table[(table["precision"] == "float32") & (table["runtime"] == table["runtime"].iloc[0])]
+    shown = shown[shown["condition"].isin(KINDS) & (shown["robust_accuracy"].notna() | shown["attack"].isna())]
+    found = [name for name in (AS_IT_IS, *STORED.values()) if name in set(shown["condition"].map(KINDS))]
+    if len(found) < 2:
+        return None
+    scores = shown["robust_accuracy"].fillna(shown["accuracy"])
+    rows = _pivoted(shown.assign(score=scores, stored=shown["condition"].map(KINDS)), "stored", found)
+    caption = f"What storing an image changes: accuracy, of attacked ones robust accuracy, in {table['runtime'].iloc[0]}"
+    return _table(caption, found, rows)
+
+
+def _pivoted(table: pd.DataFrame, by: str, columns: list[str]) -> Iterator[tuple[Entry, ...]]:
+    for _, rows in table.groupby(CONDITION, sort=False, dropna=False):
+        scores = dict(zip(rows[by], rows["score"], strict=True))
+        first = rows.iloc[0].to_dict()
+        yield text(first["model"]), Entry(_condition(first)), *(rate(scores.get(column), bar=True) for column in columns)
+
+
+def _condition(row: Mapping[Hashable, Any]) -> str:
+    if is_missing(row["attack"]) or is_missing(row["norm"]):
+        return "clean" if is_missing(row["attack"]) else str(row["attack"])
+    return f"{row['attack']} {row['norm']} {eps_text(row['eps'])}"
+
+
+def _table(caption: str, columns: list[str], rows: Iterator[tuple[Entry, ...]]) -> PageTable:
+    return PageTable(caption, ("model", "images", *columns), tuple(rows), frozenset(range(2, 2 + len(columns))))

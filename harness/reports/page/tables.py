@@ -1,0 +1,233 @@
+"""The tables of the page, as values: text, order and emphasis of each entry."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from harness.records import Status
+from harness.reports.figures.charts import Chart
+from harness.reports.figures.svg import value_text
+from harness.reports.load import Results
+from harness.reports.names import condition_label, eps_text, is_missing, model_label
+from harness.reports.tables.scores import SCORES
+
+SCORE_NAMES = dict(zip(SCORES, ("accuracy", "precision", "recall", "F1", "ROC AUC"), strict=True))
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a table."""
+
+    text: str
+    detail: str = ""
+    """Set small below the text."""
+    order: float | str = ""
+    """What the column is sorted by; the text where it is empty."""
+    share: float | None = None
+    """A rate that is drawn as a bar behind the entry."""
+    badge: str = ""
+    """Style of a badge: pass, suspect, invalid, done, cached, skipped, failed, not_run."""
+
+
+@dataclass(frozen=True)
+class PageTable:
+    """A table of the page; its first column names the row."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Entry, ...], ...]
+    numeric: frozenset[int] = frozenset()
+    """Columns that are set flush right."""
+    tools: bool = False
+    """Whether the table can be filtered and sorted."""
+
+
+def rate(value: Any, low: Any = None, high: Any = None, *, bar: bool = False) -> Entry:
+    """Returns a rate in per cent with its interval."""
+    if is_missing(value):
+        return Entry(MISSING, order=-1.0)
+    detail = "" if is_missing(low) or is_missing(high) else f"{100 * low:.1f}–{100 * high:.1f}"
+    return Entry(f"{100 * value:.1f} %", detail, order=float(value), share=float(value) if bar else None)
+
+
+def number(value: Any, pattern: str = "{:,.0f}") -> Entry:
+    """Returns a number in the given form."""
+    return Entry(MISSING, order=-1.0) if is_missing(value) else Entry(pattern.format(value), order=float(value))
+
+
+def text(value: Any, detail: Any = "") -> Entry:
+    """Returns a text, or a dash where there is none."""
+    return Entry(MISSING if is_missing(value) else str(value), "" if is_missing(detail) else str(detail))
+
+
+def verdict(row: Mapping[Any, Any]) -> Entry:
+    """Returns a verdict as a badge, with its reasons."""
+    if is_missing(row["verdict"]):
+        return Entry(MISSING)
+    reasons = "" if is_missing(row["verdict_reasons"]) else str(row["verdict_reasons"])
+    return Entry(str(row["verdict"]), reasons, badge=str(row["verdict"]).lower())
+
+
+def leaderboard_table(results: Results) -> PageTable:
+    """Returns the leaderboard: accuracy, robustness, cost and verdict of each model, best first."""
+    board = results.leaderboard
+    budgets = {f"{row['norm']} eps {eps_text(row['eps'])}" for row in board.to_dict("records") if not is_missing(row["eps"])}
+    at_budget = f"Robust accuracy, {budgets.pop()}" if len(budgets) == 1 else "Robust accuracy"
+    optional = {
+        "mean_corruption_accuracy": "Mean corruption accuracy",
+        "backdoor_success_rate": "Backdoor success",
+    }
+    extra = [name for name in optional if board[name].notna().any()]
+    columns = ["Model", "Clean accuracy", at_budget, "Mean over budgets", *(optional[name] for name in extra)]
+    rows = [
+        (
+            text(_ranked_label(row), f"{row['arch']}, {row['recipe']}"),
+            rate(row["clean_accuracy"], row["clean_accuracy_low"], row["clean_accuracy_high"], bar=True),
+            rate(row["robust_accuracy"], row["robust_accuracy_low"], row["robust_accuracy_high"], bar=True),
+            rate(row["mean_robust_accuracy"]),
+            *(rate(row[name]) for name in extra),
+            text(row["strongest_attack"]),
+            _passes(row),
+            number(row["attack_seconds"], "{:,.1f}"),
+            verdict(row),
+        )
+        for row in board.to_dict("records")
+    ]
+    columns += ["Strongest attack", "Passes an example", "Attack seconds", "Verdict"]
+    right = frozenset(range(1, 4 + len(extra))) | {5 + len(extra), 6 + len(extra)}
+    return PageTable("Models by robust accuracy", tuple(columns), tuple(rows), right)
+
+
+def _ranked_label(row: Mapping[Any, Any]) -> str:
+    return model_label(row) if is_missing(row["rank"]) else f"{row['rank']}. {model_label(row)}"
+
+
+def _passes(row: Mapping[Any, Any]) -> Entry:
+    if is_missing(row["forwards_per_example"]):
+        return Entry(MISSING, order=-1.0)
+    forwards, backwards = row["forwards_per_example"], row["backwards_per_example"]
+    return Entry(f"{forwards:,.0f} fwd", f"{backwards:,.0f} bwd", order=float(forwards))
+
+
+def before_after_tables(results: Results) -> list[PageTable]:
+    """Returns, for each attack, corruption and trigger, every score before and after it, and the change; strongest first."""
+    rows = results.before_after
+    kinds = rows["attack"].where(rows["condition"] == "attack", rows["corruption"]).fillna(rows["condition"])
+    tables = []
+    for kind, group in sorted(rows.groupby(kinds, sort=False), key=lambda item: item[1]["accuracy_after"].mean()):
+        entries = [
+            (text(model_label(row)), _strength(row), *(_change(row, score) for score in SCORES))
+            for row in group.to_dict("records")
+        ]
+        columns = ("Model", _strength_name(group), *(SCORE_NAMES[score].capitalize() for score in SCORES[:3]), "F1", "ROC AUC")
+        tables.append(PageTable(f"{kind}: before and after", columns, tuple(entries), frozenset(range(1, 7))))
+    return tables
+
+
+def _strength_name(group: pd.DataFrame) -> str:
+    return {"attack": "eps", "corruption": "Severity"}.get(str(group["condition"].iloc[0]), "Poison rate")
+
+
+def _strength(row: Mapping[Any, Any]) -> Entry:
+    if row["condition"] == "attack":
+        return (
+            Entry(MISSING) if is_missing(row["eps"]) else Entry(eps_text(row["eps"]), str(row["norm"]), order=float(row["eps"]))
+        )
+    return number(row["severity"]) if row["condition"] == "corruption" else rate(row["poison_rate"])
+
+
+def _change(row: Mapping[Any, Any], score: str) -> Entry:
+    before, after, difference = (row[f"{score}_{when}"] for when in ("before", "after", "difference"))
+    if is_missing(difference):
+        return Entry(MISSING)
+    sign = "±" if round(100 * difference, 1) == 0 else "+" if difference > 0 else "−"
+    return Entry(f"{100 * before:.1f} → {100 * after:.1f}", f"{sign}{abs(100 * difference):.1f}", order=float(after))
+
+
+def numbers_table(chart: Chart) -> PageTable:
+    """Returns the numbers behind a chart: one row a line, one column a position."""
+    rows = []
+    for series in chart.series:
+        values = {x: value_text(chart, series, place) for place, x in enumerate(series.x)}
+        rows.append((Entry(series.label), *(Entry(values.get(x, MISSING)) for x, _ in chart.x_names)))
+    columns = ("", *(name for _, name in chart.x_names))
+    return PageTable(
+        f"{chart.title}: {chart.y_label} by {chart.x_label}", columns, tuple(rows), frozenset(range(1, len(columns)))
+    )
+
+
+def per_class_table(classes: pd.DataFrame, conditions: Sequence[str], caption: str) -> PageTable:
+    """Returns the examples of each class under the first condition; recall and precision, condition by condition."""
+    by_place = {(row["class"], row["shown"]): row for row in classes.to_dict("records")}
+    support = {row["class"]: row["support"] for row in classes.to_dict("records") if row["shown"] == conditions[0]}
+    rows = []
+    for name, count in support.items():
+        found = [by_place[name, condition] for condition in conditions]
+        rows.append((text(name), number(count), *(entry for row in found for entry in _class_entries(row))))
+    columns = ("Class", "Examples", *(f"{condition}: {score}" for condition in conditions for score in ("recall", "precision")))
+    return PageTable(caption, columns, tuple(rows), frozenset(range(1, len(columns))))
+
+
+def _class_entries(row: Mapping[Any, Any]) -> tuple[Entry, Entry]:
+    return rate(row["recall"], bar=True), rate(row["precision"])
+
+
+def cells_table(results: Results) -> PageTable:
+    """Returns every cell of the grid with its numbers, or with the reason why it has none."""
+    rows = [
+        (
+            text(model_label(row), condition_label(row)),
+            text(row["norm"]),
+            _status(row),
+            number(row["n_examples"]),
+            rate(row["accuracy"], row["accuracy_low"], row["accuracy_high"]),
+            rate(row["robust_accuracy"]),
+            rate(row["attack_success_rate"]),
+            rate(row["f1_macro"]),
+            rate(row["roc_auc_macro"]),
+            number(row["seconds"], "{:,.1f}"),
+            verdict(row),
+            Entry(str(row["digest"])[:12]),
+        )
+        for row in results.cells.to_dict("records")
+    ]
+    columns = ("Model and condition", "Norm", "Status", "n", "Accuracy", "Robust accuracy", "Attack success", "F1", "ROC AUC")
+    caption = "All cells of the grid"
+    return PageTable(caption, (*columns, "Seconds", "Verdict", "Digest"), tuple(rows), frozenset(range(3, 10)), tools=True)
+
+
+def _status(row: Mapping[Any, Any]) -> Entry:
+    reason = "" if is_missing(row["reason"]) else str(row["reason"])
+    return Entry(str(Status(row["status"])).replace("_", " "), reason, badge=str(row["status"]))
+
+
+def transfer_tables(results: Results) -> list[PageTable]:
+    """Returns, for each attack and budget, the accuracy of every target on the adversarials made on every source."""
+    rows = results.transfer
+    if rows.empty:
+        return []
+    tables = []
+    for _, group in rows.groupby(["attack", "norm", "eps"], sort=False):
+        attack, norm, eps = group.iloc[0][["attack", "norm", "eps"]]
+        matrix = group.pivot_table(index="source", columns="target", values="accuracy", sort=False)
+        entries = [(text(source), *(rate(value, bar=True) for value in values)) for source, *values in matrix.itertuples()]
+        columns = ("Made on", *(f"judged by {target}" for target in matrix.columns))
+        tables.append(
+            PageTable(f"{attack}, {norm} eps {eps_text(eps)}", columns, tuple(entries), frozenset(range(1, len(columns))))
+        )
+    return tables
+
+
+def plain_table(table: pd.DataFrame, caption: str) -> PageTable:
+    """Returns any table as it is; numbers with four significant digits."""
+    columns = tuple(str(name).replace("_", " ") for name in table.columns)
+    numeric = frozenset(place for place, name in enumerate(table.columns) if pd.api.types.is_numeric_dtype(table[name]))
+    rows = [tuple(_plain(value) for value in row) for row in table.itertuples(index=False)]
+    return PageTable(caption, columns, tuple(rows), numeric)
+
+
+def _plain(value: Any) -> Entry:
+    return text(value) if is_missing(value) or not isinstance(value, float) else number(value, "{:.4g}")

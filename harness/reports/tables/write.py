@@ -1,0 +1,221 @@
+"""From the record of a run to the tables of its results folder."""
+
+from collections.abc import Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from harness.errors import HarnessError
+from harness.records import CELL_COLUMNS, SCHEMA_VERSION, CellResult, RunRecord
+from harness.reports.files import staged, write_text
+from harness.reports.names import MODEL_COLUMNS, TEXT_COLUMNS, TYPED, cell_fields, unique_cell_names, with_column_types
+from harness.reports.tables.leaderboard import leaderboard
+from harness.reports.tables.poisons import poison_tables, poisons_table
+from harness.reports.tables.scores import SCORES, ScoredCell, before_after_row, cell_row, per_class_rows, scored_cells
+from harness.reports.tables.sweep import sweep_table
+from harness.storage.store import write_json
+
+CONDITION_COLUMNS = ("target_class", "condition", "attack", "norm", "eps", "corruption", "severity", "protocol")
+IDENTITY = ("digest", *MODEL_COLUMNS, *CONDITION_COLUMNS)
+"""Columns that open every table with one or more rows a cell."""
+OWNED = {"confusion": (".csv",), "roc": (".csv",)}
+
+
+def write_tables(record: RunRecord, folder: Path) -> None:
+    """Writes every table of a run; the files of an earlier run in the same folder are replaced one by one.
+
+    Writes cells.csv, samples.parquet, per_class.csv, sweep.csv, before_after.csv, leaderboard.csv, history.csv,
+    expectations.csv, provenance.json, confusion/<cell>.csv and roc/<cell>.csv, and where they have rows training.csv,
+    transfer.csv, poisons.csv, detectors.csv and detectors_roc.csv.
+
+    Args:
+        record: All that the run found.
+        folder: The results folder.
+
+    Raises:
+        HarnessError: if arrays of the record do not fit each other, or the folder cannot be written.
+    """
+    found = scored_cells(record)
+    with_numbers = [cell for _, cell in found if cell is not None]
+    cells = _table_of(found)
+    samples = samples_table(record, with_numbers)
+    sweep = sweep_table(cells, samples)
+    tables = {
+        "cells": cells,
+        "per_class": per_class_table(with_numbers, record.class_names),
+        "sweep": sweep,
+        "before_after": before_after_table(with_numbers),
+        "leaderboard": leaderboard(cells, sweep),
+        "history": history_table(record.histories),
+        "expectations": pd.DataFrame([vars(row) for row in record.expectations], columns=["text", "holds", "found"]),
+    }
+    optional = {
+        "training": training_table(record.trainings),
+        "transfer": pd.DataFrame([vars(row) for row in record.transfers]),
+        **poison_tables(record, found),
+    }
+    tables |= {name: table for name, table in optional.items() if len(table)}
+    with staged(folder, owned=OWNED) as staging:
+        for name, table in tables.items():
+            write_csv(table, staging / f"{name}.csv")
+        samples.to_parquet(staging / "samples.parquet", index=False, compression="zstd")
+        write_json(staging / "provenance.json", _provenance(record))
+        names = unique_cell_names([cell_fields(cell.result.cell) | {"digest": cell.result.digest} for cell in with_numbers])
+        for subfolder in OWNED:
+            (staging / subfolder).mkdir()
+        for cell in with_numbers:
+            name = f"{names[cell.result.digest]}.csv"
+            write_csv(confusion_table(cell, record.class_names), staging / "confusion" / name)
+            write_csv(roc_table(cell, record.class_names), staging / "roc" / name)
+    for name in optional.keys() - tables.keys():
+        (folder / f"{name}.csv").unlink(missing_ok=True)
+
+
+def cells_table(record: RunRecord) -> pd.DataFrame:
+    """Returns the table cells.csv of a run.
+
+    Raises:
+        HarnessError: if arrays of the record do not fit each other.
+    """
+    return _table_of(scored_cells(record))
+
+
+def asserted_tables(record: RunRecord) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Returns the tables that expectations speak of: cells.csv and poisons.csv, the latter perhaps without rows.
+
+    Raises:
+        HarnessError: if arrays of the record do not fit each other.
+    """
+    found = scored_cells(record)
+    return _table_of(found), poisons_table(record, found)
+
+
+def _table_of(found: list[tuple[CellResult, ScoredCell | None]]) -> pd.DataFrame:
+    table = pd.DataFrame([cell_row(*pair) for pair in found], columns=list(CELL_COLUMNS))
+    floats = [name for name in CELL_COLUMNS if name not in (*TEXT_COLUMNS, *TYPED)]
+    return with_column_types(table.astype(dict.fromkeys(floats, float)))
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Writes a table in the one form that all tables of a results folder have, in one move.
+
+    Raises:
+        HarnessError: if the file cannot be written.
+    """
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def _identity(cell: ScoredCell) -> dict[str, Any]:
+    fields = {**cell_fields(cell.result.cell), "digest": cell.result.digest}
+    return {name: fields[name] for name in IDENTITY}
+
+
+def samples_table(record: RunRecord, cells: list[ScoredCell]) -> pd.DataFrame:
+    """Returns one row for each example and cell, in the order of what the cell was scored on.
+
+    `smallest_eps` is inf where no attack succeeded, and empty where the cell is no attack; `eligible` tells the examples on
+    which a success counts.
+
+    Raises:
+        HarnessError: if a cell was scored on another number of examples than are named.
+    """
+    identity = with_column_types(pd.DataFrame([_identity(cell) for cell in cells], columns=list(IDENTITY)))
+    identity = identity.astype({name: "category" for name in IDENTITY if name in TEXT_COLUMNS})
+    outcomes = [_outcomes(cell) for cell in cells]
+    columns = {name: np.concatenate([outcome[name] for outcome in outcomes]) for name in (outcomes[0] if outcomes else ())}
+    named = [_named(record, cell) for cell in cells]
+    ids, hashes = (pd.Categorical(list(chain.from_iterable(names[place] for names in named))) for place in (0, 1))
+    examples = {"example_id": ids, "content_hash": hashes}
+    rows = identity.loc[identity.index.repeat([len(names[0]) for names in named])].reset_index(drop=True)
+    return pd.concat([rows, pd.DataFrame(examples), pd.DataFrame(columns)], axis=1)
+
+
+def _named(record: RunRecord, cell: ScoredCell) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns names and content hashes of the examples that a cell was scored on: its own, else the run's."""
+    result, n = cell.result, len(cell.after.labels)
+    own = result.example_ids is not None
+    ids = result.example_ids if own else record.example_ids
+    hashes = result.example_hashes if own else record.example_hashes
+    if ids is None or hashes is None or not n == len(ids) == len(hashes):
+        raise HarnessError(f"cell {result.digest[:12]}: expected {len(ids or ())} examples, as many as are named, got {n}")
+    return ids, hashes
+
+
+def _outcomes(cell: ScoredCell) -> dict[str, NDArray[np.generic]]:
+    """Returns what became of each example of a cell, arrays (N,)."""
+    result, n = cell.result, len(cell.after.labels)
+    smallest_eps = result.smallest_eps if result.cell.condition == "attack" else None
+    return {
+        "label": cell.after.labels,
+        "clean_prediction": cell.before.predicted,
+        "prediction": cell.after.predicted,
+        "clean_correct": cell.before.correct,
+        "correct": cell.after.correct,
+        "eligible": cell.eligible,
+        "fooled": np.zeros(n, bool) if cell.succeeded is None else cell.succeeded,
+        "smallest_eps": np.full(n, np.nan, np.float32) if smallest_eps is None else smallest_eps,
+        "distance": cell.condition.distance,
+    }
+
+
+def per_class_table(cells: list[ScoredCell], class_names: tuple[str, ...]) -> pd.DataFrame:
+    """Returns one row for each cell and class."""
+    rows = [{**_identity(cell), **row} for cell in cells for row in per_class_rows(cell, class_names)]
+    scores = ("class", "support", "precision", "recall", "f1", "roc_auc", "robust_accuracy", "attack_success_rate")
+    return with_column_types(pd.DataFrame(rows, columns=[*IDENTITY, *scores]))
+
+
+def before_after_table(cells: list[ScoredCell]) -> pd.DataFrame:
+    """Returns one row for each condition that has a before: every score before, after, and the difference."""
+    rows = [
+        {**_identity(cell), "n_examples": len(cell.after.labels), **before_after_row(cell)}
+        for cell in cells
+        if cell.result.cell.condition not in ("clean", "folder")
+    ]
+    scores = [f"{score}_{when}" for score in SCORES for when in ("before", "after", "difference")]
+    return with_column_types(pd.DataFrame(rows, columns=[*IDENTITY, "n_examples", *scores]))
+
+
+def history_table(histories: Mapping[str, tuple[Mapping[str, float], ...]]) -> pd.DataFrame:
+    """Returns one row for each model and epoch, with every column that any model recorded."""
+    rows = [{"model": model, **epoch} for model, epochs in histories.items() for epoch in epochs]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["model", "epoch"])
+
+
+def training_table(trainings: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Returns one row a model: which epoch is kept and by what it was chosen, overfitting and collapse, warnings in words."""
+    rows = [{"model": model, **found, "warnings": "; ".join(found["warnings"])} for model, found in trainings.items()]
+    return with_column_types(pd.DataFrame(rows))
+
+
+def confusion_table(cell: ScoredCell, class_names: tuple[str, ...]) -> pd.DataFrame:
+    """Returns counts: one row a true class, one column a predicted class, named as the classes."""
+    table = pd.DataFrame(cell.after.confusion, columns=list(class_names))
+    table.insert(0, "true_class", list(class_names), allow_duplicates=True)
+    return table
+
+
+def roc_table(cell: ScoredCell, class_names: tuple[str, ...]) -> pd.DataFrame:
+    """Returns the points of the one-vs-rest ROC curves, class by class."""
+    curves = cell.after.curves
+    columns = {
+        "class": np.repeat([class_names[curve.class_index] for curve in curves], [len(curve.thresholds) for curve in curves]),
+        "false_positive_rate": np.concatenate([[], *(curve.false_positive_rate for curve in curves)]),
+        "true_positive_rate": np.concatenate([[], *(curve.true_positive_rate for curve in curves)]),
+        "threshold": np.concatenate([[], *(curve.thresholds for curve in curves)]),
+    }
+    return pd.DataFrame(columns).round(6)
+
+
+def _provenance(record: RunRecord) -> dict[str, Any]:
+    return {
+        **record.provenance,
+        "schema_version": SCHEMA_VERSION,
+        "suite": dict(record.suite),
+        "class_names": list(record.class_names),
+        "n_examples": len(record.example_ids),
+    }

@@ -1,0 +1,137 @@
+"""Gathers what the steps of a plan left in the store about poisons and detectors, and writes what people look at."""
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from harness.executors.local import STOPPED_BEFORE, StepReport
+from harness.planning.plan import Plan, PlannedCell, PlannedDetection
+from harness.poisoning.poisoned import MANIFEST, ExamplePair, example_pairs
+from harness.records import FINISHED, Cell, CellResult, DetectionResult, PoisonedSet, Status
+from harness.reports.files import staged
+from harness.reports.names import poison_name
+from harness.reports.page.poisons import EXAMPLES
+from harness.steps.base import Context
+from harness.steps.poison import Poisoning
+
+FOLDER = "poisons"
+"""Subfolder of the results that manifests and example images lie in."""
+SIDE = 96
+"""Least side length of an image in the picture, in pixels; small ones are enlarged by a whole factor."""
+GAP = 4
+"""Pixels between two images."""
+
+Reports = Mapping[str, StepReport]
+
+
+def poisoned_sets(plan: Plan, context: Context, reports: Reports) -> tuple[PoisonedSet, ...]:
+    """Returns what was poisoned for each poisoned model whose data were made and are whole."""
+    return tuple(_poisoned_set(cell, poisoning, context) for cell, poisoning in _poisonings(plan, reports))
+
+
+def detection_results(
+    plan: Plan, context: Context, reports: Reports, result_of: Callable[[PlannedCell], CellResult]
+) -> tuple[DetectionResult, ...]:
+    """Returns what each detector said of each poisoned model that it looked at.
+
+    Args:
+        plan: The plan.
+        context: Where its steps ran.
+        reports: What became of them.
+        result_of: Returns a planned cell with what became of it.
+    """
+    return tuple(_detection_result(detection, context, reports, result_of) for detection in plan.detections)
+
+
+def write_poisons(plan: Plan, context: Context, reports: Reports, folder: Path) -> None:
+    """Writes a copy of every manifest and a picture of some poisoned examples into the results folder.
+
+    Raises:
+        HarnessError: if the folder cannot be written.
+    """
+    with staged(folder, owned={FOLDER: (".json", ".png")}) as staging:
+        (staging / FOLDER).mkdir()
+        for name, poisoning in {poison_name(cell.model_dump()): step for cell, step in _poisonings(plan, reports)}.items():
+            shutil.copyfile(context.folder(poisoning) / MANIFEST, staging / FOLDER / f"{name}.json")
+            pairs = example_pairs(context.data, poisoning.load(context), EXAMPLES)
+            picture_of(pairs).save(staging / FOLDER / f"{name}.png")
+
+
+def picture_of(pairs: Iterable[ExamplePair]) -> Image.Image:
+    """Returns a picture of poisoned examples, a column each: clean, poisoned, and the difference.
+
+    The difference is absolute, and as bright as its largest value over all examples allows.
+    """
+    pairs = tuple(pairs)
+    differences = [(pair.poisoned - pair.clean).abs() for pair in pairs]
+    brightest = max(float(difference.max()) for difference in differences) or 1.0
+    scale = max(1, -(-SIDE // pairs[0].clean.shape[-1]))
+    columns = [
+        torch.stack([pair.clean, pair.poisoned, difference / brightest])
+        for pair, difference in zip(pairs, differences, strict=True)
+    ]
+    images = torch.stack(columns).repeat_interleave(scale, dim=-1).repeat_interleave(scale, dim=-2)
+    side = images.shape[-1] + GAP
+    canvas = Image.new("RGB", (side * len(columns) - GAP, side * 3 - GAP), "white")
+    pixels = (images * 255).round().byte().permute(0, 1, 3, 4, 2).numpy()
+    for column, of_example in enumerate(pixels):
+        for row, image in enumerate(of_example):
+            canvas.paste(Image.fromarray(image), (column * side, row * side))
+    return canvas
+
+
+def _poisonings(plan: Plan, reports: Reports) -> Iterator[tuple[Cell, Poisoning]]:
+    """Yields the clean row of every poisoned model whose data were made and are whole, with the step that made them."""
+    poisonings = {
+        (variant.model, variant.poison, variant.rate, plan.suite.seed_of(variant)): step.poison
+        for variant, step in plan.training.items()
+    }
+    for cell in (planned.cell for planned in plan.cells if planned.cell.condition == "clean"):
+        poisoning = poisonings.get((cell.model, cell.poison, cell.poison_rate, cell.seed))
+        if poisoning is not None and reports.get(poisoning.digest, STOPPED_BEFORE).status in FINISHED:
+            yield cell, poisoning
+
+
+def _poisoned_set(cell: Cell, poisoning: Poisoning, context: Context) -> PoisonedSet:
+    manifest = poisoning.manifest(context)
+    return PoisonedSet(
+        cell,
+        manifest=f"{FOLDER}/{poison_name(cell.model_dump())}.json",
+        digest=poisoning.digest,
+        training_examples=manifest.training_examples,
+        poisoned=len(manifest.examples),
+        largest_change=manifest.largest_change,
+        changed_pixels=max(example.changed_pixels for example in manifest.examples),
+        trigger_sha256=manifest.trigger_sha256,
+        targets=len(manifest.targets) or None,
+    )
+
+
+def _detection_result(
+    planned: PlannedDetection, context: Context, reports: Reports, result_of: Callable[[PlannedCell], CellResult]
+) -> DetectionResult:
+    result = DetectionResult(
+        cell=planned.cell,
+        detector=planned.label,
+        images="run time" if planned.detector.RUN_TIME else "training",
+        status=Status.SKIPPED,
+        reason=planned.skip or "",
+    )
+    if planned.step is None or planned.control is None:
+        return result
+    after = tuple(map(result_of, planned.after))
+    of_steps = [reports.get(step.digest, STOPPED_BEFORE) for step in (planned.step, planned.control)]
+    states = [(step.status, step.reason) for step in of_steps] + [(cell.status, cell.reason) for cell in after]
+    lost = next((state for state in states if state[0] not in FINISHED), None)
+    status, reason = lost or (Status.DONE if (Status.DONE, "") in states else Status.CACHED, "")
+    scores = [
+        step.score(context).model_dump(mode="json") if state.status in FINISHED else None
+        for step, state in zip((planned.step, planned.control), of_steps, strict=True)
+    ]
+    return replace(
+        result, status=status, reason=reason, digest=planned.step.digest, score=scores[0], control=scores[1], after=after
+    )

@@ -1,0 +1,60 @@
+"""What the adversarials of every model do to the others: rows of transfer.csv, and evidence for the sanity checks."""
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.evaluation.sanity import Transferred
+from harness.executors.local import STOPPED_BEFORE, StepReport
+from harness.metrics import attack_success_rate
+from harness.planning.plan import Plan, PlannedTransfer
+from harness.records import FINISHED, CellResult, TransferRow
+from harness.steps.base import Context
+
+
+def transfers_of(
+    plan: Plan, context: Context, reports: Mapping[str, StepReport], results: Sequence[CellResult]
+) -> tuple[tuple[TransferRow, ...], tuple[Transferred, ...]]:
+    """Returns one row for each source and target of the finished transfers, and who was fooled by whose images.
+
+    Args:
+        plan: The plan.
+        context: Where its steps are stored.
+        reports: What became of them.
+        results: All cells of the run.
+    """
+    rows: list[TransferRow] = []
+    evidence: list[Transferred] = []
+    for transfer in plan.transfers:
+        finished = reports.get(transfer.step.digest, STOPPED_BEFORE).status in FINISHED
+        for target, wrong in transfer.step.wrong(context).items() if finished else ():
+            clean = _cell_of(target, "none", None, results)
+            if clean is None or clean.clean_logits is None or clean.labels is None:
+                continue
+            correct = clean.clean_logits.argmax(axis=1) == clean.labels
+            rows.append(_row(transfer, target, correct, wrong))
+            own = _cell_of(target, transfer.attack, transfer.threat_model.eps, results)
+            if own is not None and target != transfer.source:
+                evidence.append(Transferred(own.cell, transfer.source, correct & wrong))
+    return tuple(rows), tuple(evidence)
+
+
+def _cell_of(model: str, attack: str, eps: Fraction | None, results: Sequence[CellResult]) -> CellResult | None:
+    """Returns a model's own cell, trained on clean data: its clean one, or that of an attack at a budget."""
+    wanted = ("clean" if eps is None else "attack", model, None, attack, eps)
+    cells = ((it, it.cell) for it in results)
+    return next((it for it, cell in cells if (cell.condition, cell.model, cell.poison, cell.attack, cell.eps) == wanted), None)
+
+
+def _row(transfer: PlannedTransfer, target: str, correct: NDArray[np.bool_], wrong: NDArray[np.bool_]) -> TransferRow:
+    return TransferRow(
+        source=transfer.source,
+        target=target,
+        attack=transfer.attack,
+        norm=transfer.threat_model.norm.value,
+        eps=float(transfer.threat_model.eps),
+        accuracy=float(1 - wrong.mean()),
+        attack_success_rate=attack_success_rate(correct, correct & wrong),
+    )

@@ -1,0 +1,104 @@
+"""A suite's plan with the place where its finished steps lie."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from harness.errors import HarnessError, ModelError
+from harness.executors.local import Interrupted, execute
+from harness.planning.plan import Plan, plan_of
+from harness.steps.base import Context, Step
+from harness.steps.train import Train
+from harness.storage.store import Store
+from harness.suites.suite import Suite, Variant
+from harness.system.progress import Progress, Silent
+
+DEFAULT_RESULTS = Path("results")
+STORE_FOLDER = ".store"
+"""The store lies beside the results unless another place is named."""
+
+
+def resolve_device(name: str) -> torch.device:
+    """Returns the device of that name; "auto" is the first GPU if there is one, else the CPU.
+
+    Raises:
+        HarnessError: if there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise HarnessError(f"device: expected auto, cpu, or a device of this machine, got {name!r}") from error
+    return device
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """A suite's plan with the place where its finished steps lie."""
+
+    plan: Plan
+    context: Context
+
+    def training(self, variant: Variant) -> Train:
+        """Returns the finished training of a model.
+
+        Raises:
+            ModelError: if it is not in the store, is damaged there, or can't be made.
+        """
+        step = self.plan.training.get(variant)
+        entry = None if step is None else self.context.entry(step)
+        if step is None or entry is None:
+            raise ModelError(
+                f"{variant.name}: expected a finished training in {self.context.store.root}, found none; "
+                f"`harness run` of the suite {self.plan.suite.name} makes it"
+            )
+        if damaged := self.context.store.damaged_files(entry):
+            raise ModelError(f"{variant.name}: its stored result is damaged ({damaged[0]}); delete {entry.path} to train it anew")
+        return step
+
+    def finish(self, *steps: Step) -> list[str]:
+        """Runs what is missing of some steps and of what they depend on.
+
+        Returns:
+            One line for each step that has no result.
+
+        Raises:
+            KeyboardInterrupt: on Ctrl-C; what is finished is kept.
+        """
+        wanted: dict[str, Step] = {}
+        for step in steps:
+            self._collect(step, wanted)
+        try:
+            reports = execute(wanted.values(), self.context)
+        except Interrupted as stopped:
+            raise KeyboardInterrupt from stopped
+        return [f"{wanted[digest].title}: {report.reason}" for digest, report in reports.items() if report.reason]
+
+    def _collect(self, step: Step, wanted: dict[str, Step]) -> None:
+        """Adds a step after those that it still needs."""
+        if self.context.entry(step) is None:
+            for needed in step.inputs.values():
+                self._collect(needed, wanted)
+        wanted[step.digest] = step
+
+
+def open_workbench(
+    suite: Suite, *, store: Path | None = None, device: str = "cpu", progress: Progress | None = None
+) -> Workbench:
+    """Loads a suite's data, plans it, and opens its store.
+
+    Raises:
+        HarnessError: if the data is missing, or there is no such device.
+    """
+    data = suite.dataset.load()
+    context = Context(
+        store=Store(store or DEFAULT_RESULTS / STORE_FOLDER),
+        data=data,
+        device=resolve_device(device),
+        batch_size=suite.evaluation.batch_size,
+        progress=progress or Silent(),
+    )
+    return Workbench(plan_of(suite, data), context)

@@ -1,0 +1,1 @@
+"""Finished steps on disk: the store, its locks, outcomes as files, and where a result came from."""

@@ -1,0 +1,203 @@
+"""The content-addressed store of steps: `<root>/<kind>/<digest>/{meta.json, payload...}`.
+
+An entry is written to a temporary directory and renamed into place with its meta.json complete, so that an entry
+is either whole or absent, whatever was killed. Existing entries are never overwritten. Of several processes on one store,
+one at a time works on a step.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import StoreError
+from harness.storage.locks import claimed, claimed_if_free
+
+META = "meta.json"
+PARTIAL = ".partial"
+CLAIMS = ".claims"
+CLAIM_DIGITS = 12
+"""Digits of a digest that name its claim and its temporary directories."""
+TEMPORARY = f".{'?' * CLAIM_DIGITS}.????????"
+"""Pattern of the names of temporary directories."""
+SCHEMA_VERSION = 1
+SHORTEST_PREFIX = 4
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A complete entry of the store."""
+
+    kind: str
+    digest: str
+    path: Path
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The entry's meta.json."""
+        return read_json(self.path / META)
+
+
+class Store:
+    """The steps that have been computed, under one folder.
+
+    Args:
+        root: The folder; made when the first entry is written.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """See the class."""
+        self.root = root
+
+    def get(self, kind: str, digest: str) -> Entry | None:
+        """Returns the entry, or None where it is absent."""
+        path = self.root / kind / digest
+        return Entry(kind, digest, path) if (path / META).is_file() else None
+
+    def find(self, prefix: str) -> list[Entry]:
+        """Returns the entries whose digest begins with `prefix`, of at least four digits.
+
+        Raises:
+            StoreError: if the prefix is too short.
+        """
+        if len(prefix) < SHORTEST_PREFIX:
+            raise StoreError(f"digest {prefix!r}: expected at least {SHORTEST_PREFIX} digits")
+        found = sorted(self.root.glob(f"*/{prefix}*/{META}")) if prefix.isalnum() else []
+        return [Entry(path.parent.parent.name, path.parent.name, path.parent) for path in found]
+
+    @contextmanager
+    def claimed(self, digest: str, title: str) -> Iterator[None]:
+        """Lets one process at a time work on a step: a second one waits, and says in one line for whom.
+
+        What killed processes left half written, of any step, is removed first.
+
+        Args:
+            digest: The step's digest.
+            title: What the step is called, for those who wait.
+
+        Raises:
+            StoreError: if the store cannot be written.
+        """
+        with ExitStack() as stack:
+            with _disk_errors(self.root):
+                self.remove_left_behind()
+                stack.enter_context(claimed(self._claim(digest), title))
+            yield
+
+    @contextmanager
+    def writing(self, kind: str, digest: str, meta: Mapping[str, Any]) -> Iterator[Path]:
+        """Gives a temporary directory that becomes the entry when the block ends without an error; to be used in `claimed`.
+
+        Args:
+            kind: The step's kind.
+            digest: The step's digest.
+            meta: What to record; the hashes of the payload files are added. A mutable mapping may still be filled
+                inside the block.
+
+        Raises:
+            StoreError: if the store cannot be written, for example because the disk is full.
+        """
+        target = self.root / kind / digest
+        with _disk_errors(self.root):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.parent / f".{digest[:CLAIM_DIGITS]}.{uuid.uuid4().hex[:8]}"
+            temporary.mkdir()
+        try:
+            yield temporary
+            with _disk_errors(self.root):
+                files = {str(path.relative_to(temporary)): sha256_of_file(path) for path in _files_below(temporary)}
+                write_json(
+                    temporary / META, {"schema_version": SCHEMA_VERSION, "kind": kind, "digest": digest, **meta, "files": files}
+                )
+                _move_into_place(temporary, target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def partial(self, digest: str) -> Path:
+        """Returns the folder where an unfinished step may keep its checkpoints; it survives a killed process."""
+        folder = self.root / PARTIAL / digest
+        with _disk_errors(self.root):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def drop_partial(self, digest: str) -> None:
+        """Removes what an unfinished step kept."""
+        shutil.rmtree(self.root / PARTIAL / digest, ignore_errors=True)
+
+    def _claim(self, digest: str) -> Path:
+        return self.root / CLAIMS / digest[:CLAIM_DIGITS]
+
+    def remove_left_behind(self) -> None:
+        """Removes temporary directories on which nobody works: what killed processes left half written."""
+        for folder in self.root.glob(f"*/{TEMPORARY}"):
+            with claimed_if_free(self._claim(folder.name[1:])) as free:
+                if free:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def damaged_files(self, entry: Entry) -> list[str]:
+        """Returns the payload files of an entry that are missing or differ from their recorded hash."""
+        return [
+            name
+            for name, expected in entry.meta["files"].items()
+            if not (entry.path / name).is_file() or sha256_of_file(entry.path / name) != expected
+        ]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        StoreError: if the file is missing or damaged.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: expected a JSON file, found {error}") from error
+    if not isinstance(value, dict):
+        raise StoreError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def write_json(path: Path, value: object) -> None:
+    """Writes a JSON file in one move: a reader sees the old file or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")
+    temporary.replace(path)
+
+
+def sha256_of_file(path: Path) -> str:
+    """Returns the sha256 of a file, read in chunks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _files_below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _move_into_place(temporary: Path, target: Path) -> None:
+    """Renames; where another process finished the same step first, its entry stays."""
+    try:
+        temporary.rename(target)
+    except OSError:
+        if not (target / META).is_file():
+            shutil.rmtree(target, ignore_errors=True)
+            temporary.rename(target)
+
+
+@contextmanager
+def _disk_errors(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{root}: the store cannot be written: {error.strerror or error}") from error

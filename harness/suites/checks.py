@@ -1,0 +1,138 @@
+"""What no field of a suite can check alone: that labels name something, that budgets are there, that parts fit each other.
+
+`Suite` calls these checks when it is made, so here it is imported for its type only.
+"""
+
+from collections.abc import Iterable
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from harness.suites.entries import RESERVED, ExpectationEntry, TransferEntry
+from harness.training.recipes.adversarial import AdversarialRecipe
+
+if TYPE_CHECKING:
+    from harness.suites.suite import Suite
+
+
+def check_parts(suite: "Suite") -> None:
+    """Checks that the parts of a suite fit each other.
+
+    Raises:
+        ValueError: at the first that does not; begins with the field's path.
+    """
+    for label in suite.models:
+        suite.architecture_of(label)
+        _check_warm_start(suite, label)
+        _check_teacher(suite, label)
+        _check_training_images(suite, label)
+        for poison in suite.models[label].poisons or ():
+            _expect_one_of(poison, suite.poisons, f"models.{label}.poisons")
+    for label in suite.detectors:
+        _check_detector(suite, label)
+    _check_labels(suite)
+    seen: dict[str, str] = {}
+    for label, entry in suite.attacks.items():
+        for model in entry.models or ():
+            _expect_one_of(model, suite.models, f"attacks.{label}.models")
+        suite.threat_models(label)
+        twin = seen.setdefault(entry.model_dump_json(), label)
+        if twin != label:
+            raise ValueError(f"attacks.{label}: expected an attack of its own, got the same as attacks.{twin}")
+    for number, transfer in enumerate(suite.transfer):
+        _check_transfer(suite, transfer, f"transfer.{number}")
+    for number, expectation in enumerate(suite.expectations):
+        _check_expectation(suite, number, expectation)
+    _check_crosscheck(suite)
+
+
+def _check_warm_start(suite: "Suite", label: str) -> None:
+    chain = [label]
+    while (parent := suite.models[chain[-1]].warm_start) is not None:
+        where = f"models.{chain[-1]}.warm_start"
+        _expect_one_of(parent, suite.models, where)
+        if parent in chain:
+            raise ValueError(f"{where}: expected a chain that ends, got {' -> '.join([*chain, parent])}")
+        if suite.architecture_of(parent).structure() != suite.architecture_of(label).structure():
+            raise ValueError(f"{where}: expected a model of the same architecture and arguments, got {parent}'s")
+        chain.append(parent)
+
+
+def _check_teacher(suite: "Suite", label: str) -> None:
+    entry = suite.models[label]
+    if entry.warm_start is None and isinstance(entry.recipe, AdversarialRecipe) and entry.recipe.distil:
+        where = f"models.{label}.recipe.distil"
+        raise ValueError(f"{where}: expected a warm_start beside it, whose model is the teacher, got none")
+
+
+def _check_training_images(suite: "Suite", label: str) -> None:
+    recipe, where = suite.models[label].recipe, f"models.{label}.recipe"
+    if recipe.validation == "learned" and suite.poisons_of(label):
+        expected = "expected held_out for a model with poisons, whose rates are shares of the training split"
+        raise ValueError(f"{where}.validation: {expected}, got learned")
+    if recipe.progressive is not None and recipe.progressive.resolution >= (full := suite.dataset.resolution):
+        expected = f"expected fewer pixels than the data set's {full}"
+        raise ValueError(f"{where}.progressive.resolution: {expected}, got {recipe.progressive.resolution}")
+
+
+def _check_labels(suite: "Suite") -> None:
+    taken = [f"{family}.{label}" for family in ("attacks", "folders") for label in RESERVED if label in getattr(suite, family)]
+    if taken:
+        raise ValueError(f"{taken[0]}: expected another label, as the tables use {' and '.join(RESERVED)} themselves")
+
+
+def _check_detector(suite: "Suite", label: str) -> None:
+    for model in suite.models_of(label):
+        _expect_one_of(model, suite.models, f"detectors.{label}.models")
+        if not suite.poisons_of(model):
+            raise ValueError(f"detectors.{label}.models: expected models with poisons to detect, got {model!r} without any")
+    offered = {poison for model in suite.models_of(label) for poison in suite.poisons_of(model)}
+    for poison in suite.detectors[label].retrain_for or ():
+        _expect_one_of(poison, sorted(offered), f"detectors.{label}.retrain_for")
+
+
+def _check_crosscheck(suite: "Suite") -> None:
+    entry, where = suite.crosscheck, "crosscheck"
+    for label in entry.models or ():
+        _expect_one_of(label, suite.models, f"{where}.models")
+    for label in entry.attacks or ():
+        _expect_one_of(label, suite.attacks, f"{where}.attacks")
+    for label in entry.corruptions:
+        _expect_one_of(label, suite.corruptions, f"{where}.corruptions")
+    offered = {severity for label in entry.corruptions for severity in suite.corruptions[label].severities}
+    for severity in entry.severities or ():
+        _expect_one_of(str(severity), sorted(map(str, offered)), f"{where}.severities")
+    budgets = {str(threat.eps) for label in entry.attacks or suite.attacks for threat in suite.threat_models(label)}
+    for eps in entry.eps or ():
+        _expect_one_of(str(eps), sorted(budgets), f"{where}.eps")
+
+
+def _check_expectation(suite: "Suite", number: int, expectation: ExpectationEntry) -> None:
+    where = f"expectations.{number}"
+    _expect_one_of(expectation.model, suite.models, f"{where}.model")
+    if expectation.above is not None:
+        _expect_one_of(expectation.above, suite.models, f"{where}.above")
+    if expectation.attack is not None and expectation.eps is not None:
+        _check_budget(suite, expectation.attack, expectation.eps, where)
+    if expectation.poison is not None:
+        _expect_one_of(expectation.poison, suite.poisons_of(expectation.model), f"{where}.poison")
+        poison = suite.poisons[expectation.poison]
+        _expect_one_of(str(expectation.rate), map(str, poison.rates), f"{where}.rate")
+        offered = ["clean", *["trigger"] * poison.plugin.HAS_TRIGGER, *["target"] * poison.plugin.is_targeted]
+        _expect_one_of(expectation.condition, offered, f"{where}.condition")
+
+
+def _check_transfer(suite: "Suite", transfer: TransferEntry, where: str) -> None:
+    _check_budget(suite, transfer.attack, transfer.eps, where)
+    if (target := suite.attacks[transfer.attack].target_class) is not None:
+        expected = "expected an untargeted attack, as the matrix counts any wrong class"
+        raise ValueError(f"{where}.attack: {expected}, got {transfer.attack!r}, which aims at {target}")
+
+
+def _check_budget(suite: "Suite", attack: str, eps: Fraction, where: str) -> None:
+    _expect_one_of(attack, suite.attacks, f"{where}.attack")
+    _expect_one_of(str(eps), [str(threat.eps) for threat in suite.threat_models(attack)], f"{where}.eps")
+
+
+def _expect_one_of(value: str, known: Iterable[str], where: str) -> None:
+    if value not in (names := list(known)):
+        raise ValueError(f"{where}: expected one of {', '.join(names)}, got {value!r}")

@@ -1,0 +1,264 @@
+"""The parts of a suite file: models, poisons, detectors, attacks, budgets, examples and expectations."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+
+from harness.attacks.base import ATTACKS, Attack
+from harness.errors import SuiteError
+from harness.evaluation.sweep import Protocol
+from harness.models.base import MODELS, Architecture
+from harness.models.inference import Inference
+from harness.models.layout import NumberFormat
+from harness.poisoning.base import POISONS, ClassName, Poison
+from harness.poisoning.detectors.base import DETECTORS, Detector
+from harness.spec import Eps, Spec, suggestion
+from harness.threat import Norm
+from harness.training.recipes.base import RECIPES, Recipe
+
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
+"""A name in a suite file: letters, digits, "_" and "-"."""
+RESERVED = ("none", "worst_case")
+"""What tables write in place of an attack's label: for no attack, and for the worst case over attacks."""
+Precision = Literal["float32", "int8", "fp16"]
+Metric = Literal[
+    "accuracy", "clean_accuracy", "clean_accuracy_drop", "robust_accuracy", "attack_success_rate", "f1_macro", "roc_auc_macro"
+]
+
+
+def architecture_fields(text: str) -> dict[str, str]:
+    """Reads "efficientnet_b0" as a timm name, "package.module:callable" as a factory."""
+    return {"name": "factory", "factory": text} if ":" in text else {"name": "timm", "arch": text}
+
+
+def parse_architecture(value: object) -> Architecture:
+    """Reads a text as `architecture_fields` does, a mapping as a plug-in."""
+    return MODELS.parse(architecture_fields(value) if isinstance(value, str) else value)
+
+
+ArchitectureField = Annotated[SerializeAsAny[Architecture], BeforeValidator(parse_architecture)]
+
+
+class PluginEntry(Spec):
+    """A plug-in with fields of the grid; in a suite file the fields of both stand side by side."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tell_the_fields_apart(cls, value: object) -> object:
+        if isinstance(value, str):
+            return {"plugin": value}
+        if not isinstance(value, Mapping) or "plugin" in value:
+            return value
+        own = {key: value[key] for key in cls.model_fields if key in value}
+        return {**own, "plugin": {key: found for key, found in value.items() if key not in own}}
+
+
+class ModelEntry(Spec):
+    """One model of the grid."""
+
+    architecture: ArchitectureField | None = None
+    """The network: a timm name, "package.module:callable" or a mapping; the suite's where it is left out."""
+    recipe: Annotated[SerializeAsAny[Recipe], BeforeValidator(RECIPES.parse)]
+    """How it is trained."""
+    warm_start: Label | None = None
+    """Label of the model whose trained weights it starts from."""
+    poisons: tuple[Label, ...] | None = None
+    """Labels of the poisons that it is also trained on; all of the suite's where they are left out."""
+
+
+class AttackEntry(PluginEntry):
+    """One attack of the grid with its budgets."""
+
+    plugin: Annotated[SerializeAsAny[Attack], BeforeValidator(ATTACKS.parse)]
+    """The attack."""
+    norm: Norm | None = None
+    """Norm of the budgets; the suite's where it is left out."""
+    eps: Annotated[tuple[Eps, ...], Field(min_length=1)] | None = None
+    """Budgets; the suite's where they are left out."""
+    protocol: Protocol | None = None
+    """How the budgets relate; the suite's where it is left out."""
+    models: Annotated[tuple[Label, ...], Field(min_length=1)] | None = None
+    """Labels of the models that it attacks, each with its poisoned trainings; all where they are left out."""
+    target_class: ClassName | None = None
+    """The class that predictions shall become: the attack is targeted, and any other wrong class is no success."""
+
+    def check_target(self, class_names: Sequence[str], *, where: str) -> None:
+        """Refuses a target class that the data set has not, by a SuiteError."""
+        if self.target_class is not None and self.target_class not in class_names:
+            near = suggestion(self.target_class, class_names)
+            raise SuiteError(f"{where}.target_class: expected a class of the data set, got {self.target_class!r}{near}")
+
+
+class PoisonEntry(PluginEntry):
+    """One poison of the grid with the rates it is tried at."""
+
+    plugin: Annotated[SerializeAsAny[Poison], BeforeValidator(POISONS.parse)]
+    """The poison."""
+    rates: Annotated[tuple[float, ...], Field(min_length=1)]
+    """Shares of the training split, in (0, 1]."""
+    seeds: int = Field(default=1, ge=1)
+    """Number of repetitions at each rate; the first has the suite's seed, each further one the next seed. Success is
+    measured on all of them, attacks and corruptions on the first."""
+
+    @model_validator(mode="after")
+    def _rates_are_shares(self) -> Self:
+        if any(not 0 < rate <= 1 for rate in self.rates) or len(set(self.rates)) != len(self.rates):
+            raise ValueError(f"rates: expected shares in (0, 1], each once, got {list(self.rates)}")
+        return self
+
+
+class DetectorEntry(PluginEntry):
+    """One detector of the grid, tried on every poisoned training of some models."""
+
+    plugin: Annotated[SerializeAsAny[Detector], BeforeValidator(DETECTORS.parse)]
+    """The detector."""
+    models: Annotated[tuple[Label, ...], Field(min_length=1)] | None = None
+    """Labels of the models whose poisoned trainings it looks at; the suite's first model where they are left out."""
+    retrain: bool = True
+    """Whether the model is trained anew on what a detector of training examples leaves."""
+    retrain_for: Annotated[tuple[Label, ...], Field(min_length=1)] | None = None
+    """Labels of the poisons for which it is; all where they are left out."""
+
+    @model_validator(mode="after")
+    def _retrains_for_something(self) -> Self:
+        if self.retrain_for is not None and not self.retrain:
+            raise ValueError("retrain_for: expected no poisons beside retrain: false, got some")
+        return self
+
+
+class FolderEntry(Spec):
+    """A folder of the user's own photographs, scored as they are: of another camera, another place, another season."""
+
+    root: str
+    """The folder; it holds `<Class>/*`, named as the data set's classes, all of them or some."""
+
+
+class Evaluation(Spec):
+    """Which examples are judged, and how."""
+
+    split: Literal["validation", "test"] = "test"
+    """The split that is scored."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Number of examples, drawn stratified by class and seed; all where it is left out."""
+    protocol: Protocol = "nested"
+    """nested: only survivors meet the next budget; independent: every budget from scratch."""
+    best_of_iterates: bool = True
+    """Whether any in-ball iterate of an attack counts, not only the one it returns."""
+    compile: bool = False
+    """Whether attacks differentiate a network compiled by torch.compile, which takes minutes, and then less for each pass."""
+    precision: NumberFormat = "float32"
+    """Number format of the attacks' passes, float32 or bfloat16; every success is judged in float32 all the same."""
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    """Images of a forward pass; chosen by the device where it is left out. Not part of any digest."""
+
+    @property
+    def inference(self) -> Inference:
+        """The form of the network that attacks differentiate."""
+        return Inference(compile=self.compile, precision=self.precision)
+
+    @model_validator(mode="after")
+    def _form_is_used(self) -> Self:
+        if not self.best_of_iterates and (settings := self.inference.settings()):
+            name, value = next(iter(settings.items()))
+            expected = "nothing beside best_of_iterates: false, where attacks get the network as it is"
+            raise ValueError(f"{name}: expected {expected}, got {value}")
+        return self
+
+
+class CrosscheckEntry(Spec):
+    """Which stored images the exported models are scored on, and when they count as the measured ones."""
+
+    models: Annotated[tuple[Label, ...], Field(min_length=1)] | None = None
+    """Labels of the models, each with its poisoned trainings; all where they are left out."""
+    attacks: tuple[Label, ...] | None = None
+    """Labels of the attacks; every one that steps along gradients where they are left out."""
+    eps: Annotated[tuple[Eps, ...], Field(min_length=1)] | None = None
+    """Which of the attacks' budgets; the middle one of each attack where they are left out."""
+    corruptions: tuple[Label, ...] = ()
+    """Labels of the corruptions."""
+    severities: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None = None
+    """Which of the corruptions' severities; the middle one of each where they are left out."""
+    limit: int = Field(default=200, ge=1)
+    """Number of examples, drawn from those that the suite evaluates, and from each folder of images."""
+    formats: Annotated[tuple[Precision, ...], Field(min_length=1)] = ("float32", "int8", "fp16")
+    """Precisions of the model files that are scored."""
+    calibration: int = Field(default=128, ge=1)
+    """Number of training images that the ranges of INT8 are taken from."""
+    margin: float = Field(default=1e-3, ge=0)
+    """Another class is excused where PyTorch preferred its own by no more than this, in logits."""
+    quantile_bound: float = Field(default=1e-3, ge=0)
+    """Largest 99th percentile, over examples, of the largest absolute difference of a logit."""
+
+
+class ThreatGrid(Spec):
+    """The norm and the budgets of every attack that names none of its own."""
+
+    norm: Norm = Norm.LINF
+    """Norm of the budgets."""
+    eps: Annotated[tuple[Eps, ...], Field(min_length=1)]
+    """Budgets in pixel units of [0,1], written "8/255"."""
+
+
+class TransferEntry(Spec):
+    """Which adversarials of every model are also scored on every other model."""
+
+    attack: Label
+    """The attack's label."""
+    eps: Eps
+    """The budget, one of the attack's."""
+
+
+class ExpectationEntry(Spec):
+    """An assertion that the run checks and reports: of one number, or of one model's number over another's."""
+
+    model: Label
+    """The model's label."""
+    metric: Metric
+    """The column of cells.csv, or clean_accuracy_drop: what the poison costs on clean images, against the same model trained
+    on clean data with the same seed."""
+    poison: Label | None = None
+    """Label of the poison, for a model trained on it; the model on clean data where it is left out."""
+    rate: float | None = None
+    """The poison's rate, one of its rates. Where it is repeated, the mean over the repetitions counts."""
+    condition: Literal["clean", "trigger", "target"] = "clean"
+    """The row that is meant where no attack is named; trigger and target are those of the poison."""
+    attack: Label | None = None
+    """The attack's label; the row of `condition` where it is left out."""
+    eps: Eps | None = None
+    """The budget, one of the attack's."""
+    at_least: Annotated[float, Field(le=1)] | None = None
+    """Smallest value."""
+    at_most: float | None = None
+    """Largest value."""
+    above: Label | None = None
+    """Label of a model that this one must surpass in the same cell."""
+    by: float = 0.0
+    """By how much it must surpass it."""
+
+    @model_validator(mode="after")
+    def _asserts_something(self) -> Self:
+        if self.at_least is None and self.at_most is None and self.above is None:
+            raise ValueError("expected at_least, at_most or above, got none of them")
+        if (self.attack is None) != (self.eps is None):
+            raise ValueError("expected attack and eps together, or neither for the clean row")
+        if (self.poison is None) != (self.rate is None):
+            raise ValueError("expected poison and rate together, or neither for the model on clean data")
+        if self.condition != "clean" and (self.poison is None or self.attack is not None):
+            raise ValueError(f"condition: expected a poison and no attack beside {self.condition!r}")
+        if self.metric == "clean_accuracy_drop" and self.poison is None:
+            raise ValueError("metric: expected a poison beside 'clean_accuracy_drop', got none")
+        if self.metric == "clean_accuracy_drop" and (self.condition != "clean" or self.attack is not None):
+            given = self.attack or self.condition
+            raise ValueError(f"metric: expected no attack or condition beside 'clean_accuracy_drop', got {given!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _can_hold(self) -> Self:
+        if self.metric == "robust_accuracy" and self.attack is None:
+            raise ValueError("metric: expected an attack and its eps beside 'robust_accuracy', got none")
+        if self.metric == "attack_success_rate" and self.attack is None and self.condition == "clean":
+            raise ValueError("metric: expected an attack, or a poison's condition, beside 'attack_success_rate', got none")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError(f"expected at_least <= at_most, got {self.at_least:g} and {self.at_most:g}")
+        return self

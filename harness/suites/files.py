@@ -1,0 +1,162 @@
+"""Reading suite files: shipped ones by name, others by path; overrides first, then environment variables."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.errors import SuiteError
+from harness.spec import parse_spec
+from harness.suites.entries import architecture_fields
+from harness.suites.suite import Suite
+
+VARIABLE = re.compile(r"\$\{(\w+)\}")
+SUFFIXES = (".yaml", ".yml")
+PACKAGE = Path(__file__).parents[1]
+SHIPPED_FOLDERS = (PACKAGE / "shipped_suites", PACKAGE.parent / "suites")
+"""Where shipped suites lie: inside the installed wheel, or beside the package in a checkout."""
+
+
+class UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping, where YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """See `yaml.SafeLoader`."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = next((key for place, key in enumerate(keys) if key in keys[:place] and key != "<<"), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def load_suite(source: str | Path, overrides: Sequence[str] = ()) -> Suite:
+    """Reads a suite.
+
+    Args:
+        source: A shipped suite's name, or the path of a YAML file.
+        overrides: "a.b=c" texts; the value is read as YAML, a list's item is named by its index.
+
+    Raises:
+        SuiteError: if the file is missing or no YAML, an override does not fit, or the suite is invalid; one line a
+            problem, each with the file and the field path.
+    """
+    path = find_suite(source)
+    values = _read_yaml(path)
+    for override in overrides:
+        _apply(values, override)
+    return parse_spec(Suite, expand_variables(values, where=str(path)), where=str(source))
+
+
+def shipped_suites() -> dict[str, Path]:
+    """Returns the suites that travel with the package: name -> file."""
+    folder = next(folder for folder in SHIPPED_FOLDERS if folder.is_dir())
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def find_suite(source: str | Path) -> Path:
+    """Returns the file of a suite named by path or by shipped name.
+
+    Raises:
+        SuiteError: if there is no such file.
+    """
+    try:
+        path = Path(source).expanduser()
+        found = "a file" if path.is_file() else "a folder" if path.is_dir() else "nothing there"
+    except (OSError, RuntimeError) as error:  # a folder that may not be entered, a name too long, a "~name" of nobody
+        raise SuiteError(f"{source}: expected a suite file, found {getattr(error, 'strerror', None) or error}") from error
+    if path.suffix in SUFFIXES or path.parent != Path():
+        if found == "a file":
+            return path
+        raise SuiteError(f"{source}: expected a suite file, found {found}")
+    shipped = shipped_suites()
+    if str(source) not in shipped:
+        raise SuiteError(f"suite {str(source)!r}: expected one of {', '.join(shipped)}, or the path of a .yaml file")
+    return shipped[str(source)]
+
+
+def suite_title(path: Path) -> str:
+    """Returns the title in a suite file, without validating the rest."""
+    return str(_read_yaml(path).get("title", ""))
+
+
+def suite_name(source: str | Path) -> str:
+    """Returns the name in a suite file, without validating the rest.
+
+    Raises:
+        SuiteError: if the file is missing, is no YAML, or has no name.
+    """
+    path = find_suite(source)
+    name = _read_yaml(path).get("name")
+    if not isinstance(name, str):
+        raise SuiteError(f"{path}: name: expected a text, found {name!r}")
+    return name
+
+
+def expand_variables(value: Any, *, where: str) -> Any:
+    """Replaces ${NAME} in every text of a nested value by the environment variable.
+
+    Raises:
+        SuiteError: if a variable is not set.
+    """
+    if isinstance(value, Mapping):
+        return {key: expand_variables(found, where=f"{where}: {key}") for key, found in value.items()}
+    if isinstance(value, list):
+        return [expand_variables(found, where=where) for found in value]
+    if not isinstance(value, str):
+        return value
+    missing = [name for name in VARIABLE.findall(value) if name not in os.environ]
+    if missing:
+        raise SuiteError(f"{where}: expected the environment variable {missing[0]} to be set, found it unset in {value!r}")
+    return VARIABLE.sub(lambda match: os.environ[match.group(1)], value)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.load(path.read_text(), Loader=UniqueKeys)  # noqa: S506 - a SafeLoader
+    except (OSError, UnicodeDecodeError) as error:
+        raise SuiteError(f"{path}: expected a readable text file, found {error}") from error
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError: the 45th of a 13th month
+        raise SuiteError(f"{path}: expected YAML, found {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise SuiteError(f"{path}: expected a mapping of fields, found {type(values).__name__}")
+    return values
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise SuiteError(f"--set {override}: expected the form a.b=c")
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise SuiteError(f"--set {override}: expected a YAML value after '=', got {text!r}") from error
+    place: Any = values
+    *parents, last = key.split(".")
+    for part in parents:
+        place = _step_into(place, part, override)
+    if isinstance(place, list):
+        place[_index(place, last, override)] = value
+    elif isinstance(place, dict):
+        place[last] = value
+    else:
+        raise SuiteError(f"--set {override}: expected a mapping before {last!r}, found {place!r}")
+
+
+def _step_into(place: Any, part: str, override: str) -> Any:
+    if isinstance(place, list):
+        return place[_index(place, part, override)]
+    if not isinstance(place, dict):
+        raise SuiteError(f"--set {override}: expected a mapping before {part!r}, found {place!r}")
+    inner = place.setdefault(part, {})
+    if isinstance(inner, str):
+        place[part] = inner = architecture_fields(inner) if part == "architecture" else {"name": inner}
+    return inner
+
+
+def _index(place: list[Any], part: str, override: str) -> int:
+    if not part.isdigit() or int(part) >= len(place):
+        raise SuiteError(f"--set {override}: expected an index below {len(place)}, got {part!r}")
+    return int(part)

@@ -1,0 +1,1 @@
+"""What the machine and PyTorch need: modes, memory, precision, seeds, signals, progress."""

@@ -1,0 +1,121 @@
+"""Progress and log of one process, shown by another."""
+
+import itertools
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from threading import Lock
+
+from harness.system.progress import Advance, Progress
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A task has begun."""
+
+    task: int
+    title: str
+    total: float
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """A task has moved."""
+
+    task: int
+    amount: float
+    note: str
+
+
+@dataclass(frozen=True)
+class Closed:
+    """A task has ended."""
+
+    task: int
+    whole: bool
+    """Whether it ended without an error."""
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A line of the log."""
+
+    level: int
+    logger: str
+    text: str
+
+
+Message = Opened | Advanced | Closed | Logged
+
+
+@dataclass
+class Reporter:
+    """The end that tells: a progress display, and a way out for the log."""
+
+    connection: Connection
+    _lock: Lock = field(default_factory=Lock)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def send(self, message: object) -> None:
+        """Sends a message, or something else that the other end knows; several threads may."""
+        with self._lock:
+            self.connection.send(message)
+
+    @contextmanager
+    def task(self, title: str, total: float) -> Iterator[Advance]:
+        """See `harness.system.progress.Progress`."""
+        number, whole = next(self._numbers), False
+        self.send(Opened(number, title, total))
+        try:
+            yield lambda amount, note: self.send(Advanced(number, amount, note))
+            whole = True
+        finally:
+            self.send(Closed(number, whole))
+
+    def take_log(self, level: int) -> None:
+        """Sends this process's log from now on: what the harness says from `level` on, and the warnings of others."""
+        logging.basicConfig(level=logging.WARNING, handlers=[_Telling(self)], format="%(message)s", force=True)
+        logging.getLogger("harness").setLevel(level)
+
+
+class _Telling(logging.Handler):
+    def __init__(self, reporter: Reporter) -> None:
+        super().__init__()
+        self._reporter = reporter
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._reporter.send(Logged(record.levelno, record.name, self.format(record)))
+
+
+@dataclass
+class Screen:
+    """The end that shows."""
+
+    progress: Progress
+    _tasks: dict[int, tuple[AbstractContextManager[Advance], Advance]] = field(default_factory=dict)
+
+    def show(self, message: Message, *, prefix: str = "") -> None:
+        """Shows what a reporter has told; the titles of its tasks get a prefix."""
+        match message:
+            case Opened(number, title, total):
+                task = self.progress.task(prefix + title, total)
+                self._tasks[number] = (task, task.__enter__())
+            case Advanced(number, amount, note):
+                self._tasks[number][1](amount, note)
+            case Closed(number, whole):
+                task, _ = self._tasks.pop(number)
+                task.__exit__(*((None, None, None) if whole else (_Lost, _Lost(), None)))
+            case Logged(level, name, text):
+                logging.getLogger(name).log(level, "%s", text)
+
+    def give_up(self) -> None:
+        """Ends the tasks that are open: nobody tells of them any more."""
+        for task, _ in self._tasks.values():
+            task.__exit__(_Lost, _Lost(), None)
+        self._tasks.clear()
+
+
+class _Lost(Exception):
+    """Tells a progress display that a task has not come to its end."""

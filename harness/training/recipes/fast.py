@@ -1,0 +1,41 @@
+"""Adversarial training with one gradient step."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from harness.models.network import Network
+from harness.threat import ThreatModel
+from harness.training.recipes.adversarial import AdversarialRecipe
+from harness.training.recipes.base import RECIPES
+from harness.training.recipes.inner import maximise, random_start, summed_cross_entropy
+
+REACH = 1.25
+"""Step size in multiples of eps: Wong et al. 2020, section 5.1; below 2 eps, else it overfits to FGSM at once."""
+
+
+@RECIPES.register
+class Fast(AdversarialRecipe):
+    """Minimises the loss of images that FGSM from a random start has raised it on: one gradient an update.
+
+    It may overfit to FGSM from one epoch to the next, so that any other attack succeeds. The PGD that validates each
+    epoch shows it: the column `catastrophic_overfitting` of the history turns to 1, and an earlier epoch is kept.
+
+    Source: Wong et al. 2020, https://arxiv.org/abs/2001.03994, algorithm 3.
+    """
+
+    name: Literal["fast"] = "fast"
+
+    def perturb(self, network: Network, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
+        """See `AdversarialRecipe.perturb`."""
+        return maximise(
+            network,
+            x,
+            y,
+            threat_model=threat_model,
+            alpha=self.step_size(threat_model, REACH),
+            steps=1,
+            loss=summed_cross_entropy,
+            start=random_start(x, threat_model, generator),
+        )

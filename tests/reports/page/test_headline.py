@@ -1,0 +1,45 @@
+import dataclasses
+
+from harness.records import Status, Verdict
+from harness.reports.load import Results
+from harness.reports.page.headline import facts, summary
+from tests.reports.conftest import Write
+from tests.reports.planted import attack_results, clean_result, grid, lost_result
+
+
+def test_the_facts_are_those_of_the_run(results: Results) -> None:
+    assert [(fact.value, fact.note) for fact in facts(results)] == [
+        ("55.0 %", "pgd, Linf eps 4/255"),
+        ("90.0 %", "baseline"),
+        ("1 of 3", ""),
+        ("14 of 16", "1 skipped, 1 failed"),
+    ]
+
+
+def test_the_summary_names_the_best_models_with_their_intervals(results: Results) -> None:
+    text = summary(results)
+    assert text.startswith("2 models were judged on 40 examples of synthetic, as they are and under fgsm and pgd.")
+    assert "baseline is right most often: on 90.0 % of them (95 % interval 76.9–96.0)" in text
+    assert "pgd withstands most: whatever attack was tried, it stays right on 55.0 % of them (95 % interval 39.8–69.3)" in text
+    assert "; the weakest, baseline, on 15.0 %." in text
+
+
+def test_doubts_are_named(written: Write) -> None:
+    doubted = [dataclasses.replace(cell, verdict=Verdict.SUSPECT) for cell in attack_results("pgd", "pgd")]
+    assert "Sanity checks cast doubt on pgd (SUSPECT)" in summary(written([clean_result("pgd"), *doubted]))
+
+
+def test_an_invalid_number_is_no_headline(written: Write) -> None:
+    invalid = [dataclasses.replace(cell, verdict=Verdict.INVALID) for cell in attack_results("pgd", "pgd")]
+    results = written([clean_result("pgd"), *invalid])
+    assert "withstands most" not in summary(results)
+
+
+def test_a_run_in_which_nothing_finished_says_so(written: Write) -> None:
+    results = written([lost_result("pgd", Status.FAILED, "out of memory")], expectations=())
+    assert [(fact.value, fact.label, fact.note) for fact in facts(results)] == [("0 of 1", "cells with numbers", "1 failed")]
+    assert summary(results) == "1 model was judged on 0 examples of synthetic."
+
+
+def test_clean_runs_are_summarised_without_attacks(written: Write) -> None:
+    assert summary(written(grid()[:2])).startswith("2 models were judged on 40 examples of synthetic. Unattacked,")
