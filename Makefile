@@ -11,7 +11,7 @@ KEPT := '(./[^/]*\.csv|./provenance\.json|./confusion/.*|./curves/($(CURVES))__.
 VENV := .venv
 HERE := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 BIN := $(VENV)/bin
-CPP_FILES := $(wildcard cpp_eval/*/*.cpp cpp_eval/*/*.hpp)
+CPP_FILES := $(wildcard cpp_eval/*/*.cpp cpp_eval/*/*.hpp cpp_eval/src/*/*.cpp cpp_eval/src/*/*.hpp)
 INSTALLED := $(VENV)/.installed
 # Always said, so that a build folder forgets the one it was last configured with.
 ORT = -DONNXRUNTIME_ROOT=$(if $(ONNXRUNTIME_ROOT),"$(abspath $(ONNXRUNTIME_ROOT))")

@@ -8,11 +8,11 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "classifier.hpp"
+#include "bundle/condition_reader.hpp"
 #include "clock.hpp"
-#include "condition_reader.hpp"
 #include "error.hpp"
-#include "score.hpp"
+#include "scoring/classifier.hpp"
+#include "scoring/score.hpp"
 
 namespace {
 

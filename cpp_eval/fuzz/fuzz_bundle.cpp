@@ -2,8 +2,8 @@
 #include <cstdint>
 #include <span>
 
-#include "bundle.hpp"
-#include "condition_reader.hpp"
+#include "bundle/bundle.hpp"
+#include "bundle/condition_reader.hpp"
 #include "error.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

@@ -2,7 +2,7 @@
 #include <cstdint>
 
 #include "error.hpp"
-#include "image.hpp"
+#include "images/image.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     constexpr std::size_t max_pixels = 1 << 18;  // large images only cost time

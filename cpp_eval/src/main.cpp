@@ -11,10 +11,10 @@
 #include <new>
 #include <type_traits>
 
-#include "classify.hpp"
 #include "error.hpp"
-#include "report.hpp"
-#include "score.hpp"
+#include "images/classify.hpp"
+#include "scoring/report.hpp"
+#include "scoring/score.hpp"
 #include "supervisor.hpp"
 
 namespace {

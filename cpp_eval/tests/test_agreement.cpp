@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "agreement.hpp"
+#include "scoring/agreement.hpp"
 #include "testing.hpp"
 
 using namespace harness;

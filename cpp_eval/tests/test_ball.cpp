@@ -1,7 +1,7 @@
 #include <cmath>
 #include <limits>
 
-#include "ball.hpp"
+#include "bundle/ball.hpp"
 #include "testing.hpp"
 
 using namespace harness;

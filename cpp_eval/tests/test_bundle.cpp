@@ -1,5 +1,5 @@
-#include "bundle.hpp"
-#include "condition_reader.hpp"
+#include "bundle/bundle.hpp"
+#include "bundle/condition_reader.hpp"
 #include "testing.hpp"
 
 using namespace harness;

@@ -2,7 +2,7 @@
 
 #include <sstream>
 
-#include "classify.hpp"
+#include "images/classify.hpp"
 #include "testing.hpp"
 
 using namespace harness;

@@ -1,4 +1,4 @@
-#include "image.hpp"
+#include "images/image.hpp"
 #include "testing.hpp"
 
 using namespace harness;

@@ -1,7 +1,7 @@
 #include <cstddef>
 #include <string>
 
-#include "lzf.hpp"
+#include "bundle/lzf.hpp"
 #include "testing.hpp"
 
 using namespace harness;

@@ -1,9 +1,9 @@
-#include "mapping.hpp"
+#include "bundle/mapping.hpp"
 
 #include <algorithm>
 #include <cstdint>
 
-#include "rows.hpp"
+#include "bundle/rows.hpp"
 #include "testing.hpp"
 
 using namespace harness;

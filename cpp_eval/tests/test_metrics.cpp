@@ -1,7 +1,7 @@
 #include <cmath>
 #include <limits>
 
-#include "metrics.hpp"
+#include "scoring/metrics.hpp"
 #include "testing.hpp"
 
 using namespace harness;

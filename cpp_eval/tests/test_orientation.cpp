@@ -1,4 +1,4 @@
-#include "orientation.hpp"
+#include "images/orientation.hpp"
 #include "testing.hpp"
 
 using namespace harness;

@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "outcome.hpp"
+#include "scoring/outcome.hpp"
 #include "testing.hpp"
 
 using namespace harness;

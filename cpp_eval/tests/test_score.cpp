@@ -1,7 +1,7 @@
 #include <cmath>
 
-#include "report.hpp"
-#include "score.hpp"
+#include "scoring/report.hpp"
+#include "scoring/score.hpp"
 #include "testing.hpp"
 
 using namespace harness;

@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "statistics.hpp"
+#include "scoring/statistics.hpp"
 #include "testing.hpp"
 
 using namespace harness;
