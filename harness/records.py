@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from harness.conditions import CLEAN, ConditionKind, condition_kind
 from harness.spec import LATER, Eps, Spec
 
 SCHEMA_VERSION = 1
@@ -44,10 +45,6 @@ the target class fools: an example that ends in another wrong class stands, as d
 which is not attacked. `attack_success_rate` counts initially correct examples, of a targeted attack or a poison those of other
 classes than the target.
 """
-
-
-OTHER_EXAMPLES = ("folder", "trigger", "target")
-"""Conditions that are scored on examples of their own."""
 
 
 class Status(StrEnum):
@@ -89,9 +86,8 @@ class Cell(Spec):
     """Share of the training set that is poisoned, as asked for."""
     target_class: str | None = None
     """The class that a targeted attack aims at, else the model's poison."""
-    condition: Literal["clean", "attack", "corruption", "folder", "trigger", "target"] = "clean"
-    """What kind of images the model is scored on; folder: the user's own, target: the test images that its poison aims
-    at, both as they are."""
+    condition: Annotated[str, AfterValidator(lambda name: condition_kind(name).name)] = CLEAN
+    """What kind of images the model is scored on, see `harness.conditions`."""
     attack: str = "none"
     """The label in the suite of the attack, or of the folder of images; or none."""
     targeted: bool = Field(default=False, json_schema_extra=LATER)
@@ -116,6 +112,11 @@ class Cell(Spec):
     """How the budgets of a sweep relate."""
     seed: int = 0
     """The seed of the model's training and of its poison."""
+
+    @property
+    def kind(self) -> ConditionKind:
+        """What kind of condition it is."""
+        return condition_kind(self.condition)
 
 
 @dataclass(frozen=True)

@@ -287,5 +287,5 @@ class _Judging:
         return CellResult(cell, self._digest(cell), status, reason)
 
     def _digest(self, cell: Cell) -> str:
-        settings = self.inference.settings() if cell.condition == "attack" else {}
+        settings = self.inference.settings() if cell.kind.is_attack else {}
         return digest_of(digest_fields(cell) | ({"inference": settings} if settings else {}))

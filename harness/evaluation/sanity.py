@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.conditions import CLEAN
 from harness.evaluation.checks.base import REPEATED_ATTACKS, Reason, Row, beats
 from harness.evaluation.checks.model import MODEL
 from harness.evaluation.checks.neighbours import SAME_BUDGET, SMALLER_BUDGETS
@@ -51,7 +52,7 @@ def reasons_of(row: Row, rows: Sequence[Row]) -> list[Reason]:
     found = [check(row) for check in SINGLE]
     if row.is_attack:
         kin = [other for other in rows if other is not row and other.model_key == row.model_key]
-        clean = next((other for other in kin if other.result.cell.condition == "clean"), None)
+        clean = next((other for other in kin if other.result.cell.condition == CLEAN), None)
         attacks = [other for other in kin if other.is_attack]
         rivals = [other for other in attacks if other.budget_key == row.budget_key]
         smaller = [other for other in attacks if _is_smaller_budget(other.result.cell, row.result.cell)]

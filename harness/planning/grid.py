@@ -1,22 +1,48 @@
 """From a suite to the cells of its grid: every row that the results will have, with the reason where one can't run."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from harness.attacks.base import Attack
+from harness.conditions import ATTACK
+from harness.datasets.image_folder import FileSplit
 from harness.evaluation.sweep import Protocol
 from harness.records import Cell
+from harness.steps.base import Examples
+from harness.steps.conditions import Corrupted, FromFolder, Targeted, Trigger
+from harness.steps.evaluate import Evaluate, Judgement, Sweep
+from harness.steps.train import Train
 from harness.suites.suite import Suite, Variant
 from harness.threat import ThreatModel
 
 
 @dataclass(frozen=True)
+class Judging:
+    """What the steps of a grid take beside the suite and the model."""
+
+    examples: Examples
+    """The examples that are judged."""
+    folders: Mapping[str, FileSplit]
+    """Label -> images of a user's folder."""
+    control: Callable[[Variant], Train]
+    """Gives the training of the same model on clean data with the same seed."""
+
+
+Judge = Callable[[Train, Judging], Judgement]
+"""Gives the step that judges a training under one condition."""
+
+
+@dataclass(frozen=True)
 class GridCell:
-    """One cell, the model that it judges, the threat model it is attacked under, and why it can't run, if it can't."""
+    """One cell, the model that it judges, how it is judged, and why it can't be, if it can't."""
 
     cell: Cell
     variant: Variant
-    threat_model: ThreatModel | None = None
+    step: Judge
+    """Gives the step that judges a training under this cell's condition."""
+    position: int = 0
+    """The cell's place among the conditions of that step."""
     skip: str | None = None
 
 
@@ -44,7 +70,7 @@ def attack_cell(
     aim = {"targeted": True, "target_class": target_class} if threat_model.targeted else {}
     return clean.model_copy(
         update={
-            "condition": "attack",
+            "condition": ATTACK,
             "attack": label,
             "norm": threat_model.norm.value,
             "eps": threat_model.eps,
@@ -57,36 +83,83 @@ def attack_cell(
     )
 
 
+def sweep_of(suite: Suite, label: str, budgets: tuple[ThreatModel, ...], model: Train, judging: Judging) -> Sweep:
+    """Returns the step that attacks a model at some budgets of the attack of a label."""
+    entry = suite.attacks[label]
+    return Sweep(
+        model=model,
+        examples=judging.examples,
+        label=label,
+        attack=entry.plugin,
+        threat_models=budgets,
+        protocol=suite.protocol_of(label),
+        best_of_iterates=suite.evaluation.best_of_iterates,
+        seed=suite.seed,
+        target_class=entry.target_class,
+        inference=suite.evaluation.inference,
+    )
+
+
 def _rows_of(suite: Suite, variant: Variant) -> Iterator[GridCell]:
     clean = _clean_cell(suite, variant)
-    yield GridCell(clean, variant)
+    yield GridCell(clean, variant, lambda model, judging: Evaluate(model, judging.examples))
     yield from _poison_rows(suite, clean, variant)
     if not variant.repetition:
-        yield from _condition_rows(suite, clean, variant)
+        yield from _attack_rows(suite, clean, variant)
+        yield from _corruption_rows(suite, clean, variant)
+        yield from _folder_rows(suite, clean, variant)
 
 
-def _condition_rows(suite: Suite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
+def _attack_rows(suite: Suite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
+    """A nested sweep is one step for all budgets at which the attack can run; independent budgets are a step each."""
     for label, entry in suite.attacks.items():
-        for threat in suite.threat_models(label) if suite.attacks_model(label, variant.model) else ():
-            protocol, target = suite.protocol_of(label), entry.target_class
-            cell = attack_cell(clean, label, entry.plugin, threat, protocol=protocol, target_class=target)
-            yield GridCell(cell, variant, threat, entry.plugin.supports(threat))
+        if not suite.attacks_model(label, variant.model):
+            continue
+        skips = {threat: entry.plugin.supports(threat) for threat in suite.threat_models(label)}
+        able, protocol = tuple(threat for threat, skip in skips.items() if skip is None), suite.protocol_of(label)
+        for threat, skip in skips.items():
+            cell = attack_cell(clean, label, entry.plugin, threat, protocol=protocol, target_class=entry.target_class)
+            budgets = able if protocol == "nested" else (threat,)
+            position = budgets.index(threat) if skip is None else 0
+            yield GridCell(cell, variant, partial(sweep_of, suite, label, budgets), position, skip)
+
+
+def _corruption_rows(suite: Suite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
     for label, corruption in suite.corruptions.items():
-        for severity in corruption.severities:
+        for position, severity in enumerate(corruption.severities):
             update = {"condition": "corruption", "corruption": label, "corruption_group": corruption.GROUP, "severity": severity}
-            yield GridCell(clean.model_copy(update=update), variant, skip=corruption.supports(severity))
+            cell, skip = clean.model_copy(update=update), corruption.supports(severity)
+            yield GridCell(cell, variant, partial(_corrupted, suite, label), position, skip)
+
+
+def _corrupted(suite: Suite, label: str, model: Train, judging: Judging) -> Corrupted:
+    return Corrupted(model, judging.examples, label, suite.corruptions[label], suite.seed)
+
+
+def _folder_rows(suite: Suite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
     for label in suite.folders:
-        yield GridCell(clean.model_copy(update={"condition": "folder", "attack": label}), variant)
+        cell = clean.model_copy(update={"condition": "folder", "attack": label})
+        yield GridCell(cell, variant, partial(_photographed, label))
+
+
+def _photographed(label: str, model: Train, judging: Judging) -> FromFolder:
+    return FromFolder(model, label, judging.folders[label])
 
 
 def _poison_rows(suite: Suite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
     if variant.poison is None:
         return
-    plugin = suite.poisons[variant.poison].plugin
-    if plugin.HAS_TRIGGER:
-        yield GridCell(clean.model_copy(update={"condition": "trigger"}), variant)
-    if plugin.is_targeted:
-        yield GridCell(clean.model_copy(update={"condition": "target"}), variant)
+    steps: dict[str, Judge] = {"trigger": _triggered, "target": partial(_targeted, variant)}
+    for condition in suite.poisons[variant.poison].plugin.conditions:
+        yield GridCell(clean.model_copy(update={"condition": condition}), variant, steps[condition])
+
+
+def _triggered(model: Train, judging: Judging) -> Trigger:
+    return Trigger(model, model.poisoning.label, model.poisoning.poison)
+
+
+def _targeted(variant: Variant, model: Train, judging: Judging) -> Targeted:
+    return Targeted(model, judging.control(variant), model.poisoning)
 
 
 def _clean_cell(suite: Suite, variant: Variant) -> Cell:

@@ -4,17 +4,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from harness.conditions import CLEAN, OF_POISONED_MODELS
 from harness.datasets.image_folder import FileSplit
 from harness.images import ImageData
 from harness.planning.data_checks import read_folders, unsupported_poisons
-from harness.planning.grid import GridCell, cells_of
+from harness.planning.grid import GridCell, Judging, cells_of, sweep_of
 from harness.poisoning.detectors.base import Detector
 from harness.records import Cell
 from harness.spec import digest_fields, digest_of
 from harness.steps.base import DataIdentity, Examples, Step, in_order
-from harness.steps.conditions import Corrupted, FromFolder, Targeted, Trigger
 from harness.steps.detect import Detect
-from harness.steps.evaluate import Evaluate, Judgement, Sweep
+from harness.steps.evaluate import Evaluate, Judgement
 from harness.steps.poison import Poisoning
 from harness.steps.train import Train
 from harness.steps.transfer import Transfer
@@ -121,11 +121,11 @@ class _Planner:
         self, suite: Suite, data: ImageData, *, folders: dict[str, FileSplit], unsupported: dict[tuple[str, float], str]
     ) -> None:
         self.suite = suite
-        self.folders = folders
         self.unsupported = unsupported
         self.data = DataIdentity.of(suite.dataset, data)
         self.examples = Examples(suite.evaluation.split, suite.evaluation.limit, suite.seed)
         self.training: dict[Variant, Train] = {}
+        self.judging = Judging(self.examples, folders, control=self._control)
 
     @property
     def of_grid(self) -> dict[Variant, Train]:
@@ -139,43 +139,7 @@ class _Planner:
         return self._judged(row, self._train(row.variant))
 
     def _judged(self, row: GridCell, model: Train) -> PlannedCell:
-        if row.cell.condition in ("trigger", "target"):
-            return PlannedCell(row.cell, self._success(row, model))
-        if row.cell.condition == "corruption":
-            return self._corrupted(row, model)
-        if row.cell.condition == "folder":
-            return PlannedCell(row.cell, FromFolder(model, row.cell.attack, self.folders[row.cell.attack]))
-        if row.threat_model is None:
-            return PlannedCell(row.cell, Evaluate(model, self.examples))
-        return self._attacked(row, row.threat_model, model)
-
-    def _corrupted(self, row: GridCell, model: Train) -> PlannedCell:
-        label = row.cell.corruption or ""
-        condition = self.suite.corruptions[label]
-        step = Corrupted(model, self.examples, label, condition, self.suite.seed)
-        return PlannedCell(row.cell, step, condition.severities.index(row.cell.severity))
-
-    def _attacked(self, row: GridCell, threat_model: ThreatModel, model: Train) -> PlannedCell:
-        """A nested sweep is one step for all budgets; independent budgets are a step each."""
-        attack = self.suite.attacks[row.cell.attack].plugin
-        budgets = tuple(it for it in self.suite.threat_models(row.cell.attack) if attack.supports(it) is None)
-        if row.cell.protocol != "nested":
-            return PlannedCell(row.cell, self._sweep(model, row.cell.attack, (threat_model,)))
-        return PlannedCell(row.cell, self._sweep(model, row.cell.attack, budgets), budgets.index(threat_model))
-
-    def _sweep(self, model: Train, attack: str, budgets: tuple[ThreatModel, ...]) -> Sweep:
-        return Sweep(
-            model=model,
-            examples=self.examples,
-            label=attack,
-            attack=self.suite.attacks[attack].plugin,
-            threat_models=budgets,
-            protocol=self.suite.protocol_of(attack),
-            best_of_iterates=self.suite.evaluation.best_of_iterates,
-            seed=self.suite.seed,
-            target_class=self.suite.attacks[attack].target_class,
-            inference=self.suite.evaluation.inference,
-        )
+        return PlannedCell(row.cell, row.step(model, self.judging), row.position)
 
     def transfers(self) -> Iterator[PlannedTransfer]:
         """Yields every attack whose images go to other models, from every model that it can attack."""
@@ -184,7 +148,7 @@ class _Planner:
             threat_model = next(threat for threat in self.suite.threat_models(entry.attack) if threat.eps == entry.eps)
             if self.suite.attacks[entry.attack].plugin.supports(threat_model) is None:
                 for label, model in models.items():
-                    step = Transfer(self._sweep(model, entry.attack, (threat_model,)), models)
+                    step = Transfer(sweep_of(self.suite, entry.attack, (threat_model,), model, self.judging), models)
                     yield PlannedTransfer(label, entry.attack, threat_model, step)
 
     def _train(self, variant: Variant) -> Train:
@@ -211,7 +175,7 @@ class _Planner:
             devices=self.suite.devices,
         )
 
-    def _twin(self, variant: Variant) -> Train:
+    def _control(self, variant: Variant) -> Train:
         """Returns the same model trained on the clean data, with the same seed, so that the poison is all that differs."""
         return self._train(Variant(variant.model, repetition=variant.repetition))
 
@@ -220,10 +184,8 @@ class _Planner:
         compared = {(row.variant.model, row.variant.repetition): row for row in rows if self._reason(row.variant) is None}
         for (_, repetition), row in compared.items():
             if repetition:
-                cell = row.cell.model_copy(
-                    update={"poison": None, "poison_rate": None, "target_class": None, "condition": "clean"}
-                )
-                yield PlannedCell(cell, Evaluate(self._twin(row.variant), self.examples))
+                cell = row.cell.model_copy(update={"poison": None, "poison_rate": None, "target_class": None, "condition": CLEAN})
+                yield PlannedCell(cell, Evaluate(self._control(row.variant), self.examples))
 
     def _poisoning(self, variant: Variant) -> Poisoning | None:
         """Crafting that needs a network uses the suite's first model, trained on the clean data."""
@@ -238,19 +200,11 @@ class _Planner:
         """Returns why a poison cannot be made, if it can't."""
         return self.unsupported.get((variant.poison or "", variant.rate or 0.0))
 
-    def _success(self, row: GridCell, model: Train) -> Trigger | Targeted | None:
-        """Returns the step that tells whether a model's poison works."""
-        if model.poison is None:
-            return None
-        if row.cell.condition == "trigger":
-            return Trigger(model, model.poison.label, model.poison.poison)
-        return Targeted(model, self._twin(row.variant), model.poison)
-
     def detections(self, rows: Iterable[GridCell]) -> Iterator[PlannedDetection]:
         """Yields every detector on every poisoned training that it looks at."""
         of_model: dict[Variant, list[GridCell]] = {}
         for row in rows:
-            if row.variant.poison is not None and row.cell.condition in ("clean", "trigger", "target"):
+            if row.variant.poison is not None and row.cell.condition in OF_POISONED_MODELS:
                 of_model.setdefault(row.variant, []).append(row)
         for variant, own in of_model.items():
             for label in self.suite.detectors:
@@ -264,7 +218,7 @@ class _Planner:
             skip = skip or f"{entry.plugin.name} judges images as they come in, and {poison.name} changes none of them"
         if skip is not None:
             return PlannedDetection(rows[0].cell, label, entry.plugin, None, skip=skip)
-        model, twin = self._train(variant), self._twin(variant)
+        model, twin = self._train(variant), self._control(variant)
         step = Detect(model, model.poison, label, entry.plugin, self.suite.seed)
         control = Detect(twin, None, label, entry.plugin, self.suite.seed)
         after: tuple[PlannedCell, ...] = ()

@@ -122,6 +122,11 @@ class Poison(Plugin, ABC):
         return self.HAS_TARGETS
 
     @property
+    def conditions(self) -> tuple[str, ...]:
+        """The kinds of conditions that tell whether it works, by the name in `harness.conditions`."""
+        return (*("trigger",) * self.HAS_TRIGGER, *("target",) * self.is_targeted)
+
+    @property
     def largest_crafted_change(self) -> float:
         """Largest change (Linf) of a pixel that no trigger covers; the frame enforces it."""
         return 0.0

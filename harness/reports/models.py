@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from harness.conditions import names_where
 from harness.reports.load import Results
 from harness.reports.names import condition_label, model_label, unique_cell_names
 from harness.reports.tables.leaderboard import reference_budget
@@ -50,7 +51,8 @@ def model_views(results: Results) -> Iterator[ModelView]:
     norm, eps = reference_budget(results.sweep)
     for label, group in cells.groupby(cells.apply(model_label, axis=1), sort=False):
         at_budget = group[(group["norm"] == norm) & (group["eps"] == eps)].nsmallest(MOST_ATTACKS, "robust_accuracy")
-        wanted = group["condition"].isin(["clean", "folder", "trigger"]) | group["digest"].isin(at_budget["digest"])
+        always = group["condition"].isin(names_where(lambda kind: kind.shown_of_model))
+        wanted = always | group["digest"].isin(at_budget["digest"])
         rows = group[wanted & group["accuracy"].notna()].to_dict("records")
         shown = {str(row["digest"]): condition_label(row) for row in rows}
         classes = results.per_class[results.per_class["digest"].isin(list(shown))]

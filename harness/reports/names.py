@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.conditions import condition_kind
 from harness.records import Cell
 
 WORST_CASE = "worst_case"
@@ -79,12 +80,11 @@ def condition_label(row: Mapping[Any, Any]) -> str:
 
     A targeted attack is told with its target: "pgd 8/255 towards Tomato".
     """
-    if row["condition"] == "attack":
-        budget = "" if is_missing(row["eps"]) else f" {eps_text(float(row['eps']))}"
-        return f"{row['attack']}{budget}" + (f" towards {row['target_class']}" if is_targeted(row) else "")
-    if row["condition"] == "corruption":
-        return str(row["corruption"]) if is_missing(row["severity"]) else f"{row['corruption']} {int(row['severity'])}"
-    return f"folder {row['attack']}" if row["condition"] == "folder" else str(row["condition"])
+    kind = condition_kind(row["condition"])
+    budget = "" if is_missing(row["eps"]) else f" {eps_text(float(row['eps']))}"
+    severity = "" if is_missing(row["severity"]) else f" {int(row['severity'])}"
+    target = f" towards {row['target_class']}" if kind.is_attack and is_targeted(row) else ""
+    return f"{kind.label(row)}{budget}{severity}{target}"
 
 
 def is_targeted(row: Mapping[Any, Any]) -> bool:
@@ -98,8 +98,7 @@ def cell_name(row: Mapping[Any, Any]) -> str:
     parts = [row["model"]]
     if not is_missing(row["poison"]):
         parts.append(poison_name(row))
-    named = {"attack": row["attack"], "corruption": row["corruption"], "folder": f"folder-{row['attack']}"}
-    parts.append(named.get(row["condition"], row["condition"]))
+    parts.append(condition_kind(row["condition"]).label(row))
     if not is_missing(row["eps"]):
         parts.append(f"eps-{eps_text(float(row['eps']))}")
     if not is_missing(row["severity"]):
@@ -137,5 +136,5 @@ def unique_cell_names(rows: Iterable[Mapping[Any, Any]]) -> dict[str, str]:
 def cell_fields(cell: Cell) -> dict[str, Any]:
     """Returns the fields of a cell as table entries: the budget as a decimal in pixel units."""
     fields = {name: getattr(cell, name) for name in type(cell).model_fields}
-    targeted = cell.targeted if cell.condition == "attack" else None
+    targeted = cell.targeted if cell.kind.is_attack else None
     return {**fields, "eps": None if cell.eps is None else float(cell.eps), "targeted": targeted}

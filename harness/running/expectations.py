@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from harness.conditions import condition_kind
 from harness.records import Expectation
 from harness.suites.entries import ExpectationEntry, Metric
 
@@ -57,8 +58,7 @@ def _rows(cells: pd.DataFrame, entry: ExpectationEntry) -> pd.DataFrame:
 
 
 def _words(entry: ExpectationEntry) -> str:
-    images = {"clean": "on clean images", "trigger": "on triggered images", "target": "on the poison's targets"}
-    place = images[entry.condition] if entry.attack is None else f"under {entry.attack} at eps {entry.eps}"
+    place = condition_kind(entry.condition).in_words if entry.attack is None else f"under {entry.attack} at eps {entry.eps}"
     model = entry.model if entry.rate is None else f"{entry.model}, {entry.poison} {100 * entry.rate:g} %,"
     claims = [
         *([f"is at least {entry.at_least:g}"] if entry.at_least is not None else []),

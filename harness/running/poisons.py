@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from harness.conditions import CLEAN
 from harness.executors.local import STOPPED_BEFORE, StepReport
 from harness.planning.plan import Plan, PlannedCell, PlannedDetection
 from harness.poisoning.poisoned import MANIFEST, ExamplePair, example_pairs
@@ -90,7 +91,7 @@ def _poisonings(plan: Plan, reports: Reports) -> Iterator[tuple[Cell, Poisoning]
         (variant.model, variant.poison, variant.rate, plan.suite.seed_of(variant)): step.poison
         for variant, step in plan.training.items()
     }
-    for cell in (planned.cell for planned in plan.cells if planned.cell.condition == "clean"):
+    for cell in (planned.cell for planned in plan.cells if planned.cell.condition == CLEAN):
         poisoning = poisonings.get((cell.model, cell.poison, cell.poison_rate, cell.seed))
         if poisoning is not None and reports.get(poisoning.digest, STOPPED_BEFORE).status in FINISHED:
             yield cell, poisoning

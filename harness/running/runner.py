@@ -14,7 +14,7 @@ from harness.evaluation.sanity import judge
 from harness.executors.choice import LOCAL, Executor, executor_of
 from harness.executors.local import STOPPED_BEFORE, Interrupted, StepReport
 from harness.planning.plan import Plan, PlannedCell, plan_of
-from harness.records import FINISHED, OTHER_EXAMPLES, CellResult, Outcome, RunRecord, Status
+from harness.records import FINISHED, CellResult, Outcome, RunRecord, Status
 from harness.reports.files import check_writable
 from harness.reports.load import is_results_folder
 from harness.reports.names import model_label
@@ -185,7 +185,7 @@ def _result_of(
         outcomes[cell.step.digest] = cell.step.outcome(context)
     outcome = outcomes[cell.step.digest]
     try:
-        own = cell.step.judged(context) if cell.cell.condition in OTHER_EXAMPLES else None
+        own = cell.step.judged(context) if cell.cell.kind.own_examples else None
     except StoreError as damage:  # of the poison, which a stored outcome does not need
         return CellResult(cell.cell, cell.digest, Status.FAILED, str(damage))
     return CellResult(

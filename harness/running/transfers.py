@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.conditions import ATTACK, CLEAN
 from harness.evaluation.sanity import Transferred
 from harness.executors.local import STOPPED_BEFORE, StepReport
 from harness.metrics import attack_success_rate
@@ -43,7 +44,7 @@ def transfers_of(
 
 def _cell_of(model: str, attack: str, eps: Fraction | None, results: Sequence[CellResult]) -> CellResult | None:
     """Returns a model's own cell, trained on clean data: its clean one, or that of an attack at a budget."""
-    wanted = ("clean" if eps is None else "attack", model, None, attack, eps)
+    wanted = (CLEAN if eps is None else ATTACK, model, None, attack, eps)
     cells = ((it, it.cell) for it in results)
     return next((it for it, cell in cells if (cell.condition, cell.model, cell.poison, cell.attack, cell.eps) == wanted), None)
 

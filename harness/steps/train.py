@@ -52,6 +52,17 @@ class Train(ModelStep):
         return f"train {self.label}"
 
     @property
+    def poisoning(self) -> Poisoning:
+        """The poison of its training set.
+
+        Raises:
+            ValueError: if it has none.
+        """
+        if self.poison is None:
+            raise ValueError(f"{self.title}: expected a poisoned training set, got the clean one")
+        return self.poison
+
+    @property
     def inputs(self) -> Mapping[str, Step]:
         """The model it starts from, and the poison of its training set with what it is filtered by."""
         found: dict[str, Step | None] = {"warm_start": self.warm_start, "poison": self.poison, "filter": self.filtered_by}

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from harness.conditions import CLEAN
 from harness.suites.entries import RESERVED, ExpectationEntry, TransferEntry
 from harness.training.recipes.adversarial import AdversarialRecipe
 
@@ -117,8 +118,7 @@ def _check_expectation(suite: "Suite", number: int, expectation: ExpectationEntr
         _expect_one_of(expectation.poison, suite.poisons_of(expectation.model), f"{where}.poison")
         poison = suite.poisons[expectation.poison]
         _expect_one_of(str(expectation.rate), map(str, poison.rates), f"{where}.rate")
-        offered = ["clean", *["trigger"] * poison.plugin.HAS_TRIGGER, *["target"] * poison.plugin.is_targeted]
-        _expect_one_of(expectation.condition, offered, f"{where}.condition")
+        _expect_one_of(expectation.condition, [CLEAN, *poison.plugin.conditions], f"{where}.condition")
 
 
 def _check_transfer(suite: "Suite", transfer: TransferEntry, where: str) -> None:

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 
 from harness.attacks.base import ATTACKS, Attack
+from harness.conditions import CLEAN, OF_POISONED_MODELS
 from harness.errors import SuiteError
 from harness.evaluation.sweep import Protocol
 from harness.models.base import MODELS, Architecture
@@ -221,7 +222,7 @@ class ExpectationEntry(Spec):
     """Label of the poison, for a model trained on it; the model on clean data where it is left out."""
     rate: float | None = None
     """The poison's rate, one of its rates. Where it is repeated, the mean over the repetitions counts."""
-    condition: Literal["clean", "trigger", "target"] = "clean"
+    condition: str = CLEAN
     """The row that is meant where no attack is named; trigger and target are those of the poison."""
     attack: Label | None = None
     """The attack's label; the row of `condition` where it is left out."""
@@ -236,6 +237,13 @@ class ExpectationEntry(Spec):
     by: float = 0.0
     """By how much it must surpass it."""
 
+    @field_validator("condition")
+    @classmethod
+    def _is_of_a_model_alone(cls, name: str) -> str:
+        if name not in OF_POISONED_MODELS:
+            raise ValueError(f"expected one of {', '.join(OF_POISONED_MODELS)}, got {name!r}")
+        return name
+
     @model_validator(mode="after")
     def _asserts_something(self) -> Self:
         if self.at_least is None and self.at_most is None and self.above is None:
@@ -244,11 +252,11 @@ class ExpectationEntry(Spec):
             raise ValueError("expected attack and eps together, or neither for the clean row")
         if (self.poison is None) != (self.rate is None):
             raise ValueError("expected poison and rate together, or neither for the model on clean data")
-        if self.condition != "clean" and (self.poison is None or self.attack is not None):
+        if self.condition != CLEAN and (self.poison is None or self.attack is not None):
             raise ValueError(f"condition: expected a poison and no attack beside {self.condition!r}")
         if self.metric == "clean_accuracy_drop" and self.poison is None:
             raise ValueError("metric: expected a poison beside 'clean_accuracy_drop', got none")
-        if self.metric == "clean_accuracy_drop" and (self.condition != "clean" or self.attack is not None):
+        if self.metric == "clean_accuracy_drop" and (self.condition != CLEAN or self.attack is not None):
             given = self.attack or self.condition
             raise ValueError(f"metric: expected no attack or condition beside 'clean_accuracy_drop', got {given!r}")
         return self
@@ -257,7 +265,7 @@ class ExpectationEntry(Spec):
     def _can_hold(self) -> Self:
         if self.metric == "robust_accuracy" and self.attack is None:
             raise ValueError("metric: expected an attack and its eps beside 'robust_accuracy', got none")
-        if self.metric == "attack_success_rate" and self.attack is None and self.condition == "clean":
+        if self.metric == "attack_success_rate" and self.attack is None and self.condition == CLEAN:
             raise ValueError("metric: expected an attack, or a poison's condition, beside 'attack_success_rate', got none")
         if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
             raise ValueError(f"expected at_least <= at_most, got {self.at_least:g} and {self.at_most:g}")

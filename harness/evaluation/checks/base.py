@@ -52,12 +52,12 @@ class Row:
     @property
     def is_attack(self) -> bool:
         """Whether the row is one of an attack."""
-        return self.result.cell.condition == "attack"
+        return self.result.cell.kind.is_attack
 
     @property
     def is_sample(self) -> bool:
         """Whether the examples stand for the data set; those that a poison aims at do not."""
-        return self.result.cell.condition != "target"
+        return self.result.cell.kind.represents_data
 
     @property
     def access(self) -> Access | None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.conditions import ATTACK
 from harness.records import Status
 from harness.reports.load import Results
 from harness.reports.names import eps_text, is_missing, model_label
@@ -96,7 +97,7 @@ def _best(board: pd.DataFrame, column: str) -> dict[Any, Any] | None:
 
 
 def _attacks(cells: pd.DataFrame) -> list[str]:
-    return list(cells.loc[(cells["condition"] == "attack") & cells["accuracy"].notna(), "attack"].unique())
+    return list(cells.loc[(cells["condition"] == ATTACK) & cells["accuracy"].notna(), "attack"].unique())
 
 
 def _count(number: int, noun: str) -> str:

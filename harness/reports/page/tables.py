@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.conditions import condition_kind
 from harness.records import Status
 from harness.reports.figures.charts import Chart
 from harness.reports.figures.svg import value_text
@@ -115,7 +116,7 @@ def _passes(row: Mapping[Any, Any]) -> Entry:
 def before_after_tables(results: Results) -> list[PageTable]:
     """Returns, for each attack, corruption and trigger, every score before and after it, and the change; strongest first."""
     rows = results.before_after
-    kinds = rows["attack"].where(rows["condition"] == "attack", rows["corruption"]).fillna(rows["condition"])
+    kinds = pd.Series([condition_kind(row["condition"]).label(row) for row in rows.to_dict("records")], rows.index, dtype=object)
     tables = []
     for kind, group in sorted(rows.groupby(kinds, sort=False), key=lambda item: item[1]["accuracy_after"].mean()):
         entries = [
@@ -128,15 +129,14 @@ def before_after_tables(results: Results) -> list[PageTable]:
 
 
 def _strength_name(group: pd.DataFrame) -> str:
-    return {"attack": "eps", "corruption": "Severity"}.get(str(group["condition"].iloc[0]), "Poison rate")
+    return condition_kind(group["condition"].iloc[0]).strength_name
 
 
 def _strength(row: Mapping[Any, Any]) -> Entry:
-    if row["condition"] == "attack":
-        return (
-            Entry(MISSING) if is_missing(row["eps"]) else Entry(eps_text(row["eps"]), str(row["norm"]), order=float(row["eps"]))
-        )
-    return number(row["severity"]) if row["condition"] == "corruption" else rate(row["poison_rate"])
+    strength = condition_kind(row["condition"]).strength
+    if strength != "eps":
+        return number(row[strength]) if strength == "severity" else rate(row[strength])
+    return Entry(MISSING) if is_missing(row["eps"]) else Entry(eps_text(row["eps"]), str(row["norm"]), order=float(row["eps"]))
 
 
 def _change(row: Mapping[Any, Any], score: str) -> Entry:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from harness.conditions import ATTACK, CLEAN, TRIGGER, names_where
 from harness.errors import HarnessError
 from harness.metrics import wilson_interval
-from harness.records import OTHER_EXAMPLES, Verdict
+from harness.records import Verdict
 from harness.reports.load import load_results
 from harness.reports.names import MODEL_COLUMNS, WORST_CASE, condition_label, eps_text, is_missing
 from harness.reports.tables.corruptions import LOST, mean_corruption_accuracy
@@ -110,7 +111,7 @@ def _by_model(table: pd.DataFrame) -> Iterator[tuple[tuple[object, ...], pd.Data
 
 def _model_row(cells: pd.DataFrame, sweep: pd.DataFrame, *, norm: str | None, eps: float | None) -> dict[str, Any]:
     done = cells[cells["accuracy"].notna()]
-    own = done[~done["condition"].isin(OTHER_EXAMPLES)]
+    own = done[~done["condition"].isin(names_where(lambda kind: kind.own_examples))]
     n = int(own["n_examples"].max()) if len(own) else None
     clean = float(own["clean_accuracy"].iloc[0]) if len(own) else math.nan
     interval = wilson_interval(round(clean * n), n) if n else (math.nan, math.nan)
@@ -131,8 +132,8 @@ def _model_row(cells: pd.DataFrame, sweep: pd.DataFrame, *, norm: str | None, ep
         "strongest_attack": None if strongest is None else strongest["attack"],
         "mean_robust_accuracy": curve["robust_accuracy"].mean(),
         "mean_corruption_accuracy": mean_corruption_accuracy(cells),
-        "backdoor_success_rate": done.loc[done["condition"] == "trigger", "attack_success_rate"].max(),
-        **_costs(done[done["condition"] == "attack"], n),
+        "backdoor_success_rate": done.loc[done["condition"] == TRIGGER, "attack_success_rate"].max(),
+        **_costs(done[done["condition"] == ATTACK], n),
         "verdict": verdict,
         "verdict_reasons": "; ".join(reasons),
         **{
@@ -178,7 +179,7 @@ def _verdict(
     of a weaker attack is always said, and counts where the strongest attack does not supersede it.
     """
     within = (cells["norm"] == norm) & (cells["eps"] <= (eps or 0))
-    relevant = cells[(cells["condition"] == "clean") | (within & cells["verdict"].eq(Verdict.INVALID))].to_dict("records")
+    relevant = cells[(cells["condition"] == CLEAN) | (within & cells["verdict"].eq(Verdict.INVALID))].to_dict("records")
     if strongest is not None and strongest["digest"] not in {cell["digest"] for cell in relevant}:
         relevant.append(dict(strongest))
     doubted = cells[(cells["norm"] == norm) & (cells["eps"] == eps) & cells["verdict"].eq(Verdict.SUSPECT)].to_dict("records")

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from harness.conditions import CLEAN, OF_POISONED_MODELS, TRIGGER, names_where
 from harness.metrics import share, wilson_interval
 from harness.records import Cell, CellResult, DetectionResult, PoisonedSet, RunRecord
 from harness.reports.names import MODEL_COLUMNS, cell_fields, with_column_types
@@ -67,7 +68,7 @@ def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame
 
 
 def _is_poisoned_clean(cell: Cell) -> bool:
-    return cell.poison is not None and cell.condition == "clean"
+    return cell.poison is not None and cell.condition == CLEAN
 
 
 def _judged(cell: Cell, scores: Iterable[tuple[Cell, ScoredCell | None]]) -> Judged:
@@ -75,9 +76,10 @@ def _judged(cell: Cell, scores: Iterable[tuple[Cell, ScoredCell | None]]) -> Jud
     of_model = {
         other.condition: score
         for other, score in scores
-        if other.condition in ("clean", "trigger", "target") and other.model_copy(update={"condition": "clean"}) == cell
+        if other.condition in OF_POISONED_MODELS and other.model_copy(update={"condition": CLEAN}) == cell
     }
-    return Judged(of_model.get("clean"), of_model.get("trigger") or of_model.get("target"))
+    aimed = (of_model.get(name) for name in names_where(lambda kind: kind.aims_at_target))
+    return Judged(of_model.get(CLEAN), next((score for score in aimed if score is not None), None))
 
 
 def _identity(cell: Cell) -> dict[str, Any]:
@@ -108,7 +110,7 @@ def _poison_row(
 
 def _is_twin(other: Cell, cell: Cell) -> bool:
     """Whether a row is that of the same model on clean data, trained with the same seed."""
-    return (other.model, other.seed, other.poison, other.condition) == (cell.model, cell.seed, None, "clean")
+    return (other.model, other.seed, other.poison, other.condition) == (cell.model, cell.seed, None, CLEAN)
 
 
 def _accuracy(cell: ScoredCell | None) -> float | None:
@@ -130,7 +132,7 @@ def _success(cell: ScoredCell, facts: PoisonedSet | None = None) -> dict[str, An
         return {}
     successes, eligible = int((cell.succeeded & cell.eligible).sum()), int(cell.eligible.sum())
     low, high = wilson_interval(successes, eligible)
-    triggered = cell.result.cell.condition == "trigger"
+    triggered = cell.result.cell.condition == TRIGGER
     return {
         "triggered_accuracy": share(cell.after.correct) if triggered else None,
         "targets_hit": None if facts is None or facts.targets is None else successes,

@@ -113,10 +113,10 @@ def scored(result: CellResult, class_names: tuple[str, ...], before: Scores | No
             raise HarnessError(f"cell {result.digest[:12]}.{name}: expected the shape {expected}, got {shape}")
     before, after = before or Scores(clean_logits, labels), Scores(condition.logits, labels)
     succeeded, eligible = None, before.correct
-    poisoned = result.cell.condition in ("trigger", "target")
+    poisoned = result.cell.kind.aims_at_target
     if poisoned or result.cell.targeted:
         eligible = before.correct & (labels != _class_index(result, class_names))
-    if result.cell.condition == "attack":
+    if result.cell.kind.is_attack:
         succeeded = condition.fooled
     elif poisoned:
         succeeded = eligible & (after.predicted == _class_index(result, class_names))
@@ -145,7 +145,7 @@ def cell_row(result: CellResult, cell: ScoredCell | None) -> dict[str, Any]:
 
 
 def _numbers(cell: ScoredCell) -> dict[str, Any]:
-    condition, attacked = cell.condition, cell.result.cell.condition == "attack"
+    condition, attacked = cell.condition, cell.result.cell.kind.is_attack
     n = len(cell.after.labels)
     low, high = metrics.wilson_interval(int(cell.after.correct.sum()), n)
     rate = None if cell.succeeded is None else metrics.attack_success_rate(cell.eligible, cell.succeeded)
@@ -180,7 +180,7 @@ def per_class_rows(cell: ScoredCell, class_names: tuple[str, ...]) -> list[dict[
         row = {"class": name, "support": int(report.support[index])}
         row |= {score: float(getattr(report, score)[index]) for score in ("precision", "recall", "f1")}
         row |= {"roc_auc": areas.get(index, np.nan), "robust_accuracy": np.nan, "attack_success_rate": np.nan}
-        if cell.result.cell.condition == "attack":
+        if cell.result.cell.kind.is_attack:
             row["robust_accuracy"] = metrics.share(cell.robust[members])
         if cell.succeeded is not None:
             row["attack_success_rate"] = metrics.attack_success_rate(cell.eligible[members], cell.succeeded[members])

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from harness.conditions import ATTACK
 from harness.metrics import Flags, share, wilson_interval
 from harness.reports.names import MODEL_COLUMNS, WORST_CASE
 
@@ -40,7 +41,7 @@ def sweep_table(cells: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
         cells: The table cells.csv.
         samples: The table samples.parquet, which the outcomes of the examples are read from.
     """
-    attacked = cells[(cells["condition"] == "attack") & cells["robust_accuracy"].notna() & cells["eps"].notna()]
+    attacked = cells[(cells["condition"] == ATTACK) & cells["robust_accuracy"].notna() & cells["eps"].notna()]
     flags = {
         str(digest): _Outcomes(*(group[name].to_numpy(bool) for name in _Outcomes._fields))
         for digest, group in samples.groupby("digest", sort=False, observed=True)

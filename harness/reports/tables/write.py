@@ -148,7 +148,7 @@ def _named(record: RunRecord, cell: ScoredCell) -> tuple[tuple[str, ...], tuple[
 def _outcomes(cell: ScoredCell) -> dict[str, NDArray[np.generic]]:
     """Returns what became of each example of a cell, arrays (N,)."""
     result, n = cell.result, len(cell.after.labels)
-    smallest_eps = result.smallest_eps if result.cell.condition == "attack" else None
+    smallest_eps = result.smallest_eps if result.cell.kind.is_attack else None
     return {
         "label": cell.after.labels,
         "clean_prediction": cell.before.predicted,
@@ -174,7 +174,7 @@ def before_after_table(cells: list[ScoredCell]) -> pd.DataFrame:
     rows = [
         {**_identity(cell), "n_examples": len(cell.after.labels), **before_after_row(cell)}
         for cell in cells
-        if cell.result.cell.condition not in ("clean", "folder")
+        if cell.result.cell.kind.has_before
     ]
     scores = [f"{score}_{when}" for score in SCORES for when in ("before", "after", "difference")]
     return with_column_types(pd.DataFrame(rows, columns=[*IDENTITY, "n_examples", *scores]))
