@@ -44,6 +44,34 @@ def read_detailed(split: ImageSplit, index: int, side: int) -> Tensor:
     return split.read_detailed(index, side) if isinstance(split, DetailedSplit) else split[index][0]
 
 
+class View:
+    """Some examples of a split, in a given order, without copying an image.
+
+    Args:
+        split: The split that is looked at.
+        indices: Positions in `split`, shape (M,).
+    """
+
+    def __init__(self, split: ImageSplit, indices: NDArray[np.int64]) -> None:
+        """See the class."""
+        self.split = split
+        self.indices = indices
+        self.labels: NDArray[np.int64] = split.labels[indices]
+        self.ids: Sequence[str] = [split.ids[index] for index in indices]
+        self.hashes: Sequence[str] = [split.hashes[index] for index in indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """See `ImageSplit`."""
+        return self.split[int(self.indices[index])]
+
+    def read_detailed(self, index: int, side: int) -> Tensor:
+        """See `DetailedSplit`."""
+        return read_detailed(self.split, int(self.indices[index]), side)
+
+
 @dataclass(frozen=True)
 class ImageData:
     """A loaded data set."""

@@ -1,4 +1,4 @@
-"""Choosing examples: views on a split, stratified subsets and stratified divisions, reproducible by seed."""
+"""Choosing examples: one split after another, stratified subsets and stratified divisions, reproducible by seed."""
 
 from collections.abc import Sequence
 
@@ -7,35 +7,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.errors import DataError
-from harness.images import ImageSplit, read_detailed
+from harness.images import ImageSplit, View, read_detailed
 from harness.system.seeds import seed_of
-
-
-class View:
-    """Some examples of a split, in a given order, without copying an image.
-
-    Args:
-        split: The split that is looked at.
-        indices: Positions in `split`, shape (M,).
-    """
-
-    def __init__(self, split: ImageSplit, indices: NDArray[np.int64]) -> None:
-        """See the class."""
-        self.split = split
-        self.indices = indices
-        self.labels: NDArray[np.int64] = split.labels[indices]
-        self.ids: Sequence[str] = [split.ids[index] for index in indices]
-        self.hashes: Sequence[str] = [split.hashes[index] for index in indices]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.split[int(self.indices[index])]
-
-    def read_detailed(self, index: int, side: int) -> Tensor:
-        """See `DetailedSplit`."""
-        return read_detailed(self.split, int(self.indices[index]), side)
 
 
 class Joined:
@@ -70,7 +43,7 @@ class Joined:
 def take(split: ImageSplit, indices: Sequence[int] | NDArray[np.integer]) -> ImageSplit:
     """Returns the examples of a split at `indices`, in their order."""
     positions = np.asarray(indices, dtype=np.int64)
-    return View(split.split, split.indices[positions]) if isinstance(split, View) else View(split, positions)
+    return View(split.split, split.indices[positions]) if type(split) is View else View(split, positions)
 
 
 def subset(split: ImageSplit, limit: int | None, seed: int) -> ImageSplit:

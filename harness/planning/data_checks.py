@@ -5,6 +5,7 @@ from harness.datasets.decoding import Resize
 from harness.datasets.image_folder import FileSplit, read_class_folders
 from harness.errors import DataError, SuiteError, naming
 from harness.images import ImageData
+from harness.poisoning.frame import check_data
 from harness.suites.suite import Suite
 
 
@@ -32,7 +33,7 @@ def unsupported_poisons(suite: Suite, data: ImageData) -> dict[tuple[str, float]
             model = architecture.build(data.class_names, resolution=suite.dataset.resolution, seed=0)
         for rate in entry.rates:
             try:
-                entry.plugin.check_data(data, rate)
+                check_data(entry.plugin, data, rate)
             except SuiteError as error:
                 raise SuiteError(str(error).replace(entry.plugin.where, f"poisons.{label}", 1)) from error
             if reason := entry.plugin.supports(data, rate, model):

@@ -1,9 +1,8 @@
-"""What a poison plug-in writes: which examples it may take and how it crafts them. The frame draws, judges, records."""
+"""What a poison plug-in writes: which examples it may take and how it crafts them. `poisoning/frame.py` draws and judges."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -11,22 +10,15 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from harness.errors import HarnessError, SuiteError
-from harness.images import ImageData, ImageSplit
-from harness.poisoning.choice import draw, poison_count
-from harness.poisoning.frame import measure
-from harness.poisoning.manifest import Manifest, PoisonedExample, Target
-from harness.poisoning.poisoned import PoisonedData, assemble, load_parts
+from harness.errors import HarnessError
+from harness.images import ImageData
+from harness.poisoning.manifest import Manifest, Target
 from harness.poisoning.splits import Selection, images_at
 from harness.poisoning.triggers import Stamp
 from harness.registry import Plugin, Registry
-from harness.system.seeds import global_seed, seed_of
 
 ClassName = Annotated[str, Field(coerce_numbers_to_str=True)]
 """A class by its name; a number in a suite file, as for digits, is read as its text."""
-
-MAX_CRAFTED_BYTES = 2 * 1024**3
-"""Largest size of crafted images, which unlike stamped ones are held in memory."""
 
 
 @dataclass(frozen=True)
@@ -172,120 +164,14 @@ class Poison(Plugin, ABC):
             return f"{self.name} needs a network trained on the clean data, and there is none"
         return None
 
-    def check(self, class_names: Sequence[str], labels: NDArray[np.int64], *, resolution: int, rate: float) -> None:
-        """Refuses bad input; cheap, so that it can be called before any training.
+    def check_rate(self, class_names: Sequence[str], labels: NDArray[np.int64], rate: float) -> None:
+        """Refuses, by a SuiteError, a rate in (0, 1] of the training labels (N,) that this poison in particular can't have."""
 
-        Args:
-            class_names: The data set's classes.
-            labels: Class indices of the training split (N,).
-            resolution: Side length of the images in pixels.
-            rate: Share of the training split that shall be poisoned.
+    def check_resolution(self, resolution: int) -> None:
+        """Refuses, by a SuiteError, images of a side length in pixels that the trigger does not fit."""
 
-        Raises:
-            SuiteError: if a class is unknown or has no examples, the rate is not in (0, 1], asks for no example or
-                for more than can be poisoned, or the trigger does not fit.
-        """
-        self.check_classes(class_names, labels)
-        eligible = int(self.eligible(class_names, labels).sum())
-        count = poison_count(rate, len(labels), eligible, where=f"{self.where}.rates")
-        size = count * 3 * resolution**2 * np.dtype(np.float32).itemsize
-        if self.CRAFTS and size > MAX_CRAFTED_BYTES:
-            raise SuiteError(
-                f"{self.where}.rates: expected crafted images of {MAX_CRAFTED_BYTES >> 20} MiB at most, "
-                f"got {count} of {resolution} x {resolution} pixels, {size >> 20} MiB"
-            )
-
-    def check_data(self, data: ImageData, rate: float) -> None:
-        """Refuses bad input like `check`, and a test split with too few examples to tell whether the poison works.
-
-        Raises:
-            SuiteError: see `check` and `targets`; also if no test image can carry the trigger.
-        """
-        self.check(data.class_names, data.splits["train"].labels, resolution=_resolution(data), rate=rate)
-        self.targets(data, seed=0)
-        triggered = self.triggered(data)
-        if triggered is not None and not len(triggered):
-            raise SuiteError(f"{self.where}: expected test examples that can carry the trigger, got none of the source classes")
-
-    def poison(self, data: ImageData, rate: float, *, seed: int, model: nn.Module | None = None) -> PoisonedData:
-        """Poisons a share of the training split.
-
-        Args:
-            data: The clean data set.
-            rate: Share of the whole training split; `round(rate * N)` examples are drawn without replacement.
-            seed: Decides which examples are drawn, and every random choice of the crafting.
-            model: A network trained on the clean data, logits (N, K); left as it was found.
-
-        Raises:
-            SuiteError: for bad input, see `check_data`, and where `supports` gives a reason.
-            HarnessError: if an image was changed where, or more than, the poison may.
-        """
-        self.check_data(data, rate)
-        if reason := self.supports(data, rate, model):
-            raise SuiteError(f"{self.where}: {reason}")
-        labels = data.splits["train"].labels
-        indices = draw(self.eligible(data.class_names, labels), round(rate * len(labels)), seed)
-        victims = Victims(data, indices, self.targets(data, seed), seed_of(seed, "poison", self.name), model)
-        with global_seed(victims.seed):
-            crafted = self.craft(victims)
-        stamp = self.training_stamp(_resolution(data))
-        examples = self._judged(data.splits["train"], indices, crafted, stamp)
-        manifest = self._manifest(victims, examples, rate=rate, seed=seed)
-        return assemble(data, manifest, images=crafted.images, stamp=stamp)
-
-    def _manifest(self, victims: Victims, examples: tuple[PoisonedExample, ...], *, rate: float, seed: int) -> Manifest:
-        data, names = victims.data, victims.data.class_names
-        target, trigger = self.target_index(names), self.trigger_stamp(_resolution(data))
-        total = len(data.splits["train"])
-        return Manifest(
-            poison=self.identity(),
-            seed=seed,
-            clean_hash=data.content_hash,
-            training_examples=total,
-            requested_rate=rate,
-            realised_rate=len(examples) / total,
-            source_classes=tuple(names[label] for label in np.unique(victims.labels)),
-            target_class=None if target is None else names[target],
-            trigger_sha256=None if trigger is None else trigger.sha256,
-            targets=victims.targets,
-            examples=examples,
-        )
-
-    def _judged(
-        self, split: ImageSplit, indices: NDArray[np.int64], crafted: Crafted, stamp: Stamp | None
-    ) -> tuple[PoisonedExample, ...]:
-        """Measures every poisoned example, one at a time."""
-        mask = None if stamp is None else stamp.mask
-        examples = []
-        for position, (index, label) in enumerate(zip(indices.tolist(), crafted.labels.tolist(), strict=True)):
-            image, label_before = split[index]
-            poisoned = image if crafted.images is None else crafted.images[position]
-            change = measure(
-                poisoned if stamp is None else stamp(poisoned),
-                image,
-                mask=mask,
-                eps=self.largest_crafted_change,
-                where=f"{self.where}: {split.ids[index]}",
-            )
-            examples.append(
-                PoisonedExample(
-                    index=index, id=split.ids[index], label_before=label_before, label_after=label, **change._asdict()
-                )
-            )
-        return tuple(examples)
-
-    def load(self, folder: Path, clean: ImageData) -> PoisonedData:
-        """Returns what `PoisonedData.save` wrote, put together with the clean data again.
-
-        Raises:
-            StoreError: if it is missing or damaged, or was made from other data.
-        """
-        manifest, images = load_parts(folder, clean)
-        return assemble(clean, manifest, images=images, stamp=self.training_stamp(_resolution(clean)))
-
-
-def _resolution(data: ImageData) -> int:
-    return int(data.splits["train"][0][0].shape[-1])
+    def check_test_split(self, data: ImageData) -> None:
+        """Refuses, by a SuiteError, a test split that can't tell whether the poison works."""
 
 
 POISONS: Registry[Poison] = Registry(

@@ -64,10 +64,9 @@ class TriggerPoison(ClassPoison, ABC):
         indices = np.flatnonzero(np.isin(split.labels, self.source_indices(data.class_names)))
         return Selection(split, indices, stamp=self.trigger_stamp(int(split[0][0].shape[-1])))
 
-    def check(self, class_names: Sequence[str], labels: NDArray[np.int64], *, resolution: int, rate: float) -> None:
-        """See `Poison.check`."""
+    def check_resolution(self, resolution: int) -> None:
+        """See `Poison.check_resolution`."""
         self.trigger.check(resolution, where=f"{self.where}.trigger")
-        super().check(class_names, labels, resolution=resolution, rate=rate)
 
 
 class TargetedPoison(ClassPoison, ABC):

@@ -42,9 +42,8 @@ class FeatureCollision(TargetedPoison):
         """See `Poison.largest_crafted_change`."""
         return 1.0
 
-    def check(self, class_names: Sequence[str], labels: NDArray[np.int64], *, resolution: int, rate: float) -> None:
-        """See `Poison.check`; every target also needs a poisoned image of its own."""
-        super().check(class_names, labels, resolution=resolution, rate=rate)
+    def check_rate(self, class_names: Sequence[str], labels: NDArray[np.int64], rate: float) -> None:
+        """See `Poison.check_rate`; every target also needs a poisoned image of its own."""
         if (count := round(rate * len(labels))) < self.n_targets:
             raise SuiteError(
                 f"{self.where}.rates: too few examples for the rate: expected one for each of "

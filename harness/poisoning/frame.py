@@ -1,54 +1,145 @@
-"""The judge of every poison: measures what changed, and refuses what the poison had no right to change."""
+"""Poisons a training split by a plug-in and judges what it did: the plug-in computes, the frame draws, measures and records."""
 
-import hashlib
-from typing import NamedTuple
+from collections.abc import Sequence
+from pathlib import Path
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
 
-from harness.errors import HarnessError
+from harness.errors import SuiteError
+from harness.images import ImageData, ImageSplit
+from harness.poisoning.base import Crafted, Poison, Victims
+from harness.poisoning.change import measure
+from harness.poisoning.choice import draw, poison_count
+from harness.poisoning.manifest import Manifest, PoisonedExample
+from harness.poisoning.poisoned import PoisonedData, assemble, load_parts
+from harness.poisoning.triggers import Stamp
+from harness.system.seeds import global_seed, seed_of
 
-TOLERANCE = 1e-6
-"""Slack of budgets for rounding in float32."""
-
-
-class Change(NamedTuple):
-    """What a poison did to one image."""
-
-    changed_pixels: int
-    """Number of pixels in which any channel differs."""
-    largest_change: float
-    """Largest change of a pixel value (Linf)."""
-    sha256: str
-    """Hash of the poisoned pixels."""
+MAX_CRAFTED_BYTES = 2 * 1024**3
+"""Largest size of crafted images, which unlike stamped ones are held in memory."""
 
 
-def measure(poisoned: Tensor, clean: Tensor, *, mask: Tensor | None, eps: float, where: str) -> Change:
-    """Measures and judges one poisoned image.
+def check(poison: Poison, class_names: Sequence[str], labels: NDArray[np.int64], *, resolution: int, rate: float) -> None:
+    """Refuses classes and rates that a poison can't work with; cheap, so that it can be called before any training.
 
     Args:
-        poisoned: Image (3, R, R).
-        clean: The image before, float32 (3, R, R) in [0,1].
-        mask: Pixels (R, R) that may change freely, or None for none: where the trigger lies. A trigger that was
-            written along the wrong axis falls outside.
-        eps: Largest change (Linf) of all other pixels.
-        where: Named first in errors.
+        poison: The plug-in.
+        class_names: The data set's classes.
+        labels: Class indices of the training split (N,).
+        resolution: Side length of the images in pixels.
+        rate: Share of the training split that shall be poisoned.
 
     Raises:
-        HarnessError: if shape, type, value range, or the place or size of the change is not what was allowed.
+        SuiteError: if a class is unknown or has no examples, or the rate is not in (0, 1], asks for no example or for
+            more than can be poisoned, or for more crafted images than memory is meant for; or if the trigger does not fit.
     """
-    if poisoned.shape != clean.shape or poisoned.dtype != clean.dtype:
-        raise HarnessError(
-            f"{where}: expected {clean.dtype} of shape {tuple(clean.shape)}, got {poisoned.dtype} {tuple(poisoned.shape)}"
+    poison.check_resolution(resolution)
+    poison.check_classes(class_names, labels)
+    eligible = int(poison.eligible(class_names, labels).sum())
+    count = poison_count(rate, len(labels), eligible, where=f"{poison.where}.rates")
+    size = count * 3 * resolution**2 * np.dtype(np.float32).itemsize
+    if poison.CRAFTS and size > MAX_CRAFTED_BYTES:
+        raise SuiteError(
+            f"{poison.where}.rates: expected crafted images of {MAX_CRAFTED_BYTES >> 20} MiB at most, "
+            f"got {count} of {resolution} x {resolution} pixels, {size >> 20} MiB"
         )
-    if not (poisoned.isfinite().all() and poisoned.min() >= 0 and poisoned.max() <= 1):
-        raise HarnessError(f"{where}: expected pixels in [0,1], got {float(poisoned.min())} to {float(poisoned.max())}")
-    delta = (poisoned - clean).abs().amax(dim=0)
-    outside = delta if mask is None else torch.where(mask, 0.0, delta)
-    if float(outside.max()) > eps + TOLERANCE:
-        count = int((outside > eps + TOLERANCE).sum())
-        raise HarnessError(
-            f"{where}: expected changes of at most {eps:g} outside the trigger, got {float(outside.max()):g} in {count} pixels"
+    poison.check_rate(class_names, labels, rate)
+
+
+def check_data(poison: Poison, data: ImageData, rate: float) -> None:
+    """Refuses bad input like `check`, and a test split with too few examples to tell whether the poison works.
+
+    Raises:
+        SuiteError: see `check`, `Poison.check_test_split` and `Poison.targets`; also if no test image can carry the trigger.
+    """
+    check(poison, data.class_names, data.splits["train"].labels, resolution=_resolution(data), rate=rate)
+    poison.check_test_split(data)
+    poison.targets(data, seed=0)
+    triggered = poison.triggered(data)
+    if triggered is not None and not len(triggered):
+        raise SuiteError(f"{poison.where}: expected test examples that can carry the trigger, got none of the source classes")
+
+
+def poison_data(poison: Poison, data: ImageData, rate: float, *, seed: int, model: nn.Module | None = None) -> PoisonedData:
+    """Poisons a share of the training split.
+
+    Args:
+        poison: The plug-in.
+        data: The clean data set.
+        rate: Share of the whole training split; `round(rate * N)` examples are drawn without replacement.
+        seed: Decides which examples are drawn, and every random choice of the crafting.
+        model: A network trained on the clean data, logits (N, K); left as it was found.
+
+    Raises:
+        SuiteError: for bad input, see `check_data`, and where `Poison.supports` gives a reason.
+        HarnessError: if an image was changed where, or more than, the poison may.
+    """
+    check_data(poison, data, rate)
+    if reason := poison.supports(data, rate, model):
+        raise SuiteError(f"{poison.where}: {reason}")
+    labels = data.splits["train"].labels
+    indices = draw(poison.eligible(data.class_names, labels), round(rate * len(labels)), seed)
+    victims = Victims(data, indices, poison.targets(data, seed), seed_of(seed, "poison", poison.name), model)
+    with global_seed(victims.seed):
+        crafted = poison.craft(victims)
+    stamp = poison.training_stamp(_resolution(data))
+    examples = _judged(poison, data.splits["train"], indices, crafted=crafted, stamp=stamp)
+    manifest = _manifest(poison, victims, examples, rate=rate, seed=seed)
+    return assemble(data, manifest, images=crafted.images, stamp=stamp)
+
+
+def load_poisoned(poison: Poison, folder: Path, clean: ImageData) -> PoisonedData:
+    """Returns what `PoisonedData.save` wrote, put together with the clean data again.
+
+    Raises:
+        StoreError: if it is missing or damaged, or was made from other data.
+    """
+    manifest, images = load_parts(folder, clean)
+    return assemble(clean, manifest, images=images, stamp=poison.training_stamp(_resolution(clean)))
+
+
+def _judged(
+    poison: Poison, split: ImageSplit, indices: NDArray[np.int64], *, crafted: Crafted, stamp: Stamp | None
+) -> tuple[PoisonedExample, ...]:
+    """Measures every poisoned example, one at a time."""
+    mask = None if stamp is None else stamp.mask
+    examples = []
+    for position, (index, label) in enumerate(zip(indices.tolist(), crafted.labels.tolist(), strict=True)):
+        image, label_before = split[index]
+        poisoned = image if crafted.images is None else crafted.images[position]
+        change = measure(
+            poisoned if stamp is None else stamp(poisoned),
+            image,
+            mask=mask,
+            eps=poison.largest_crafted_change,
+            where=f"{poison.where}: {split.ids[index]}",
         )
-    digest = hashlib.sha256(poisoned.contiguous().numpy().tobytes()).hexdigest()
-    return Change(int((delta > 0).sum()), float(delta.max()), digest)
+        examples.append(
+            PoisonedExample(index=index, id=split.ids[index], label_before=label_before, label_after=label, **change._asdict())
+        )
+    return tuple(examples)
+
+
+def _manifest(poison: Poison, victims: Victims, examples: tuple[PoisonedExample, ...], *, rate: float, seed: int) -> Manifest:
+    data, names = victims.data, victims.data.class_names
+    target, trigger = poison.target_index(names), poison.trigger_stamp(_resolution(data))
+    total = len(data.splits["train"])
+    return Manifest(
+        poison=poison.identity(),
+        seed=seed,
+        clean_hash=data.content_hash,
+        training_examples=total,
+        requested_rate=rate,
+        realised_rate=len(examples) / total,
+        source_classes=tuple(names[label] for label in np.unique(victims.labels)),
+        target_class=None if target is None else names[target],
+        trigger_sha256=None if trigger is None else trigger.sha256,
+        targets=victims.targets,
+        examples=examples,
+    )
+
+
+def _resolution(data: ImageData) -> int:
+    return int(data.splits["train"][0][0].shape[-1])

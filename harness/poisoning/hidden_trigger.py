@@ -61,9 +61,8 @@ class HiddenTrigger(TriggerPoison):
         source = self.source_indices(class_names)[0]
         check_has_examples(source, labels, name=self.source_class, where=f"{self.where}.source_class")
 
-    def check(self, class_names: Sequence[str], labels: NDArray[np.int64], *, resolution: int, rate: float) -> None:
-        """See `Poison.check`; ART also wants an image of the source class for every poisoned one."""
-        super().check(class_names, labels, resolution=resolution, rate=rate)
+    def check_rate(self, class_names: Sequence[str], labels: NDArray[np.int64], rate: float) -> None:
+        """See `Poison.check_rate`; ART also wants an image of the source class for every poisoned one."""
         count, sources = round(rate * len(labels)), int(self._is_source(class_names, labels).sum())
         if count > sources:
             raise SuiteError(

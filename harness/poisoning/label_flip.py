@@ -57,9 +57,8 @@ class LabelFlip(Poison):
             if index is not None:
                 check_has_examples(index, labels, name=class_names[index], where=f"{self.where}.{field}")
 
-    def check_data(self, data: ImageData, rate: float) -> None:
-        """See `Poison.check_data`; the source class also needs test images, or nothing tells whether the flip works."""
-        super().check_data(data, rate)
+    def check_test_split(self, data: ImageData) -> None:
+        """See `Poison.check_test_split`; the source class also needs test images, or nothing tells whether the flip works."""
         source = self._index("source_class", data.class_names)
         if source is not None:
             where, labels = f"{self.where}.source_class", data.splits["test"].labels

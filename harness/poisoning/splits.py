@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.images import ImageSplit, read_detailed
+from harness.images import ImageSplit, View, read_detailed
 from harness.poisoning.triggers import Stamp
 from harness.spec import digest_of
 
@@ -70,34 +70,29 @@ class Overlay:
         return self[index][0] if index in self._positions else read_detailed(self._split, index, side)
 
 
-class Selection:
+class Selection(View):
     """Some examples of a split, in a given order, each stamped with a trigger if there is one.
 
     Args:
         split: The split that is looked at.
-        indices: Positions in `split` (M,); kept as an attribute.
+        indices: Positions in `split` (M,).
         stamp: The trigger that every example carries, or None.
     """
 
     def __init__(self, split: ImageSplit, indices: NDArray[np.int64], *, stamp: Stamp | None = None) -> None:
         """See the class."""
-        self._split, self._stamp = split, stamp
-        self.indices = indices
-        self.labels: NDArray[np.int64] = split.labels[indices]
-        self.ids: Sequence[str] = [split.ids[index] for index in indices]
-        self.hashes: Sequence[str] = [_stamped_hash(split.hashes[index], stamp) for index in indices]
-
-    def __len__(self) -> int:
-        return len(self.indices)
+        super().__init__(split, indices)
+        self._stamp = stamp
+        self.hashes = [_stamped_hash(content, stamp) for content in self.hashes]
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """Returns one image (3, R, R), stamped, and its class index."""
-        image, label = self._split[int(self.indices[index])]
+        image, label = super().__getitem__(index)
         return (image if self._stamp is None else self._stamp(image)), label
 
     def read_detailed(self, index: int, side: int) -> Tensor:
         """See `DetailedSplit`; a stamped example has no more detail than its own image."""
-        return self[index][0] if self._stamp is not None else read_detailed(self._split, int(self.indices[index]), side)
+        return super().read_detailed(index, side) if self._stamp is None else self[index][0]
 
 
 def _stamped_hash(content: str, stamp: Stamp | None) -> str:

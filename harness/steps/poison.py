@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from harness.images import ImageData
 from harness.poisoning.base import Poison
+from harness.poisoning.frame import load_poisoned, poison_data
 from harness.poisoning.manifest import Manifest
 from harness.poisoning.poisoned import MANIFEST, PoisonedData
 from harness.steps.base import Context, DataIdentity, ModelStep, Step
@@ -45,11 +46,12 @@ class Poisoning(Step):
     def run(self, context: Context, folder: Path) -> None:
         """See `Step.run`."""
         model = None if self.proxy is None else self.proxy.classifier(context)
-        self.poison.poison(context.data, self.rate, seed=seed_of(self.seed, "poison"), model=model).save(folder)
+        seed = seed_of(self.seed, "poison")
+        poison_data(self.poison, context.data, self.rate, seed=seed, model=model).save(folder)
 
     def load(self, context: Context) -> PoisonedData:
         """Returns what the finished step made of the clean data."""
-        return self.poison.load(context.folder(self), context.data)
+        return load_poisoned(self.poison, context.folder(self), context.data)
 
     def poisoned(self, context: Context) -> ImageData:
         """Returns the poisoned data of the finished step."""

@@ -11,6 +11,7 @@ from torch import nn
 from harness.datasets.base import DATASETS
 from harness.images import ImageData, ImageSplit
 from harness.poisoning.base import POISONS
+from harness.poisoning.frame import poison_data
 from harness.poisoning.poisoned import PoisonedData
 from harness.poisoning.splits import images_at
 
@@ -62,7 +63,7 @@ def clean_net(digits: ImageData) -> nn.Module:
 
 @pytest.fixture(scope="session")
 def backdoored(digits: ImageData) -> PoisonedData:
-    return POISONS.parse({"name": "backdoor", "target_class": TARGET}).poison(digits, RATE, seed=0)
+    return poison_data(POISONS.parse({"name": "backdoor", "target_class": TARGET}), digits, RATE, seed=0)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from torch import nn
 from harness.errors import SuiteError
 from harness.images import ImageData
 from harness.poisoning.backdoor import Backdoor
+from harness.poisoning.frame import check, poison_data
 from harness.poisoning.poisoned import PoisonedData
 from harness.poisoning.triggers import SinglePixel
 
@@ -42,7 +43,7 @@ def test_poisoned_images_come_from_other_classes_and_get_the_target_label(backdo
 
 
 def test_single_pixel_backdoor_changes_one_pixel_at_most(digits: ImageData):
-    poisoned = Backdoor(target_class="3", trigger=SinglePixel()).poison(digits, 0.05, seed=0)
+    poisoned = poison_data(Backdoor(target_class="3", trigger=SinglePixel()), digits, 0.05, seed=0)
     counts = [example.changed_pixels for example in poisoned.manifest.examples]
     assert max(counts) == 1
     assert poisoned.manifest.trigger_sha256 == SinglePixel().stamp(8).sha256
@@ -50,7 +51,7 @@ def test_single_pixel_backdoor_changes_one_pixel_at_most(digits: ImageData):
 
 def test_named_source_classes_alone_are_poisoned_and_triggered(digits: ImageData):
     poison = Backdoor(target_class="3", source_classes=("5", "8"))
-    assert poison.poison(digits, 0.05, seed=0).manifest.source_classes == ("5", "8")
+    assert poison_data(poison, digits, 0.05, seed=0).manifest.source_classes == ("5", "8")
     assert set(poison.triggered(digits).labels) == {5, 8}
 
 
@@ -58,21 +59,25 @@ def test_target_class_among_the_sources_is_refused(digits: ImageData):
     with pytest.raises(
         SuiteError, match=r"poisons\.backdoor\.target_class: expected another class than the source class, got '3'"
     ):
-        Backdoor(target_class="3", source_classes=("3", "8")).poison(digits, 0.05, seed=0)
+        poison_data(Backdoor(target_class="3", source_classes=("3", "8")), digits, 0.05, seed=0)
 
 
 def test_source_class_without_examples_is_named(digits: ImageData):
     labels = digits.splits["train"].labels
     with pytest.raises(SuiteError, match=r"source_classes: expected a class with training examples, got '8'"):
-        Backdoor(target_class="3", source_classes=("5", "8")).check(
-            digits.class_names, labels[labels != 8], resolution=8, rate=0.05
+        check(
+            Backdoor(target_class="3", source_classes=("5", "8")),
+            digits.class_names,
+            labels[labels != 8],
+            resolution=8,
+            rate=0.05,
         )
 
 
 def test_trigger_larger_than_the_image_is_refused_under_the_poisons_name(digits: ImageData):
     poison = Backdoor.model_validate({"target_class": 3, "trigger": {"kind": "patch", "size": 9}})
     with pytest.raises(SuiteError, match=r"poisons\.backdoor\.trigger: expected a trigger within 8 pixels, got one that needs 9"):
-        poison.poison(digits, 0.05, seed=0)
+        poison_data(poison, digits, 0.05, seed=0)
 
 
 def test_class_may_be_written_as_a_number():

@@ -12,6 +12,7 @@ from torch import nn
 from harness.errors import HarnessError, StoreError, SuiteError
 from harness.images import ImageData
 from harness.poisoning.base import POISONS, Crafted, Poison, Victims
+from harness.poisoning.frame import check, load_poisoned, poison_data
 from harness.poisoning.label_flip import LabelFlip
 from harness.poisoning.poisoned import PoisonedData, example_pairs
 from harness.poisoning.splits import images_at
@@ -42,7 +43,7 @@ def poison(request: pytest.FixtureRequest) -> Poison:
 
 @pytest.fixture(scope="module")
 def poisoned(poison: Poison, digits: ImageData, clean_net: nn.Module) -> PoisonedData:
-    return poison.poison(digits, RATE, seed=5, model=clean_net)
+    return poison_data(poison, digits, RATE, seed=5, model=clean_net)
 
 
 def test_every_registered_poison_is_under_contract():
@@ -109,7 +110,7 @@ def rerun(poison: Poison, digits: ImageData, clean_net: nn.Module) -> Rerun:
     next(net.parameters()).requires_grad_(False)
     before = copy.deepcopy(net)
     with global_seed(1):
-        poisoned = poison.poison(digits, RATE, seed=5, model=net)
+        poisoned = poison_data(poison, digits, RATE, seed=5, model=net)
         return Rerun(poisoned, net, before, next_draws())
 
 
@@ -135,13 +136,13 @@ def test_global_random_state_is_left_as_it_was(rerun: Rerun):
 
 
 def test_crafting_is_silent(poison: Poison, digits: ImageData, clean_net: nn.Module, capfd: pytest.CaptureFixture[str]):
-    poison.poison(digits, RATE, seed=5, model=clean_net)
+    poison_data(poison, digits, RATE, seed=5, model=clean_net)
     assert capfd.readouterr() == ("", "")
 
 
 def test_saved_poison_is_the_same_when_loaded(poison: Poison, poisoned: PoisonedData, digits: ImageData, tmp_path: Path):
     poisoned.save(tmp_path)
-    loaded = poison.load(tmp_path, digits)
+    loaded = load_poisoned(poison, tmp_path, digits)
     assert loaded.manifest == poisoned.manifest
     assert loaded.data.content_hash == poisoned.data.content_hash
     for index in poisoned.manifest.indices:
@@ -155,7 +156,7 @@ def test_poison_that_needs_a_network_says_so(poison: Poison, digits: ImageData):
     assert (reason is not None) == poison.NEEDS_MODEL
     if reason:
         with pytest.raises(SuiteError, match="needs a network trained on the clean data"):
-            poison.poison(digits, RATE, seed=0)
+            poison_data(poison, digits, RATE, seed=0)
 
 
 def test_poison_with_a_trigger_gives_triggered_test_images(poison: Poison, digits: ImageData):
@@ -177,12 +178,12 @@ def test_poison_that_is_targeted_aims_at_test_images_that_are_not_of_its_target_
 @pytest.mark.parametrize("rate", [0.0, 1.5, 0.0001])
 def test_rate_is_checked_under_the_poisons_name(poison: Poison, digits: ImageData, rate: float):
     with pytest.raises(SuiteError, match=rf"poisons\.{poison.name}\.rates: expected a rate"):
-        poison.check(digits.class_names, digits.splits["train"].labels, resolution=8, rate=rate)
+        check(poison, digits.class_names, digits.splits["train"].labels, resolution=8, rate=rate)
 
 
 def test_more_than_can_be_poisoned_is_refused(poison: Poison, digits: ImageData):
     with pytest.raises(SuiteError, match="too few examples"):
-        poison.check(digits.class_names, digits.splits["train"].labels, resolution=8, rate=0.99)
+        check(poison, digits.class_names, digits.splits["train"].labels, resolution=8, rate=0.99)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +193,7 @@ def test_more_than_can_be_poisoned_is_refused(poison: Poison, digits: ImageData)
 def test_unknown_class_is_named(name: str, field: str, digits: ImageData):
     unknown = poison_named(name).model_copy(update={field: "kiwi"})
     with pytest.raises(SuiteError, match=rf"poisons\.{name}\.{field}: expected one of the classes 0, 1, .*, got 'kiwi'"):
-        unknown.check(digits.class_names, digits.splits["train"].labels, resolution=8, rate=RATE)
+        check(unknown, digits.class_names, digits.splits["train"].labels, resolution=8, rate=RATE)
 
 
 @pytest.mark.parametrize(
@@ -202,20 +203,20 @@ def test_unknown_class_is_named(name: str, field: str, digits: ImageData):
 def test_class_without_training_examples_is_named(name: str, field: str, digits: ImageData):
     labels, index = digits.splits["train"].labels, SPECS[name][field]
     with pytest.raises(SuiteError, match=rf"{field}: expected a class with training examples, got '{index}' that has none"):
-        poison_named(name).check(digits.class_names, labels[labels != index], resolution=8, rate=RATE)
+        check(poison_named(name), digits.class_names, labels[labels != index], resolution=8, rate=RATE)
 
 
 @pytest.mark.parametrize("name", [name for name in SPECS if poison_named(name).CRAFTS])
 def test_crafted_images_beyond_memory_are_refused(name: str):
     labels = np.arange(1_000_000) % 10
     with pytest.raises(SuiteError, match="expected crafted images of 2048 MiB at most, got 10000 of 224 x 224 pixels"):
-        poison_named(name).check(tuple("0123456789"), labels, resolution=224, rate=0.01)
+        check(poison_named(name), tuple("0123456789"), labels, resolution=224, rate=0.01)
 
 
 def test_poison_of_other_data_is_not_loaded(backdoored: PoisonedData, digits: ImageData, tmp_path: Path):
     backdoored.save(tmp_path)
     with pytest.raises(StoreError, match="expected a poison of data"):
-        poison_named("backdoor").load(tmp_path, backdoored.data)
+        load_poisoned(poison_named("backdoor"), tmp_path, backdoored.data)
 
 
 def test_example_pairs_show_poisoned_images_beside_clean_ones(backdoored: PoisonedData, digits: ImageData):
@@ -236,4 +237,4 @@ class Overreaching(LabelFlip):
 
 def test_frame_refuses_a_plugin_that_changes_more_than_it_may(digits: ImageData):
     with pytest.raises(HarnessError, match=r"poisons\.label_flip: digits/\d+: expected changes of at most 0 outside the trigger"):
-        Overreaching().poison(digits, RATE, seed=0)
+        poison_data(Overreaching(), digits, RATE, seed=0)

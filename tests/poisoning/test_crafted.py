@@ -13,6 +13,7 @@ from harness.poisoning.clean_label_backdoor import CleanLabelBackdoor
 from harness.poisoning.families import TargetedPoison
 from harness.poisoning.feature_collision import FeatureCollision
 from harness.poisoning.features import penultimate_features
+from harness.poisoning.frame import check, check_data, poison_data
 from harness.poisoning.gradient_matching import GradientMatching
 from harness.poisoning.hidden_trigger import HiddenTrigger
 from harness.poisoning.splits import Selection, images_at
@@ -26,7 +27,7 @@ def features_of(net: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 def test_clean_label_keeps_labels_and_hides_what_the_image_shows(digits: ImageData, clean_net: nn.Module):
     poison = CleanLabelBackdoor(target_class="3", eps=EPS, steps=10)
-    poisoned = poison.poison(digits, 0.03, seed=0, model=clean_net)
+    poisoned = poison_data(poison, digits, 0.03, seed=0, model=clean_net)
     split, indices = poisoned.data.splits["train"], poisoned.manifest.indices
     assert (split.labels[indices] == 3).all()
     assert (digits.splits["train"].labels[indices] == 3).all()
@@ -40,7 +41,7 @@ def test_clean_label_keeps_labels_and_hides_what_the_image_shows(digits: ImageDa
 
 def test_clean_label_perturbation_keeps_its_budget_off_the_trigger(digits: ImageData, clean_net: nn.Module):
     poison = CleanLabelBackdoor(target_class="3", eps=EPS, steps=5)
-    poisoned = poison.poison(digits, 0.03, seed=0, model=clean_net)
+    poisoned = poison_data(poison, digits, 0.03, seed=0, model=clean_net)
     clean = torch.from_numpy(images_at(digits.splits["train"], poisoned.manifest.indices))
     off = ~poison.trigger_stamp(8).mask
     change = (torch.from_numpy(images_at(poisoned.data.splits["train"], poisoned.manifest.indices)) - clean).abs()[:, :, off]
@@ -49,7 +50,7 @@ def test_clean_label_perturbation_keeps_its_budget_off_the_trigger(digits: Image
 
 def test_hidden_trigger_moves_features_to_triggered_sources_without_a_trigger(digits: ImageData, clean_net: nn.Module):
     poison = HiddenTrigger(source_class="7", target_class="1", eps=EPS, steps=150, learning_rate=0.003, trigger="single_pixel")
-    poisoned = poison.poison(digits, 0.02, seed=0, model=clean_net)
+    poisoned = poison_data(poison, digits, 0.02, seed=0, model=clean_net)
     train = digits.splits["train"]
     sources = Selection(train, np.flatnonzero(train.labels == 7), stamp=poison.trigger_stamp(8))
     goal = features_of(clean_net, torch.from_numpy(images_at(sources, np.arange(len(sources))))).mean(dim=0)
@@ -65,12 +66,12 @@ def test_hidden_trigger_needs_a_source_image_for_every_poisoned_one(digits: Imag
     labels = digits.splits["train"].labels
     few = np.concatenate([labels[labels != 7], [7] * 5])
     with pytest.raises(SuiteError, match="too few examples of the source class '7' for the rate: expected 20 at least, got 5"):
-        HiddenTrigger(source_class="7", target_class="1").check(digits.class_names, few, resolution=8, rate=20 / len(few))
+        check(HiddenTrigger(source_class="7", target_class="1"), digits.class_names, few, resolution=8, rate=20 / len(few))
 
 
 def test_gradient_matching_lowers_the_angle_to_the_targets_gradient(digits: ImageData, clean_net: nn.Module):
     poison = GradientMatching(source_class="7", target_class="1", eps=EPS, steps=25)
-    poisoned = poison.poison(digits, 0.03, seed=0, model=clean_net)
+    poisoned = poison_data(poison, digits, 0.03, seed=0, model=clean_net)
     [target] = poisoned.manifest.targets
 
     def gradient(images: torch.Tensor) -> torch.Tensor:
@@ -86,7 +87,7 @@ def test_gradient_matching_lowers_the_angle_to_the_targets_gradient(digits: Imag
 
 def test_feature_collision_moves_features_onto_its_targets(digits: ImageData, clean_net: nn.Module):
     poison = FeatureCollision(source_class="7", target_class="1", steps=40, n_targets=2)
-    poisoned = poison.poison(digits, 0.01, seed=0, model=clean_net)
+    poisoned = poison_data(poison, digits, 0.01, seed=0, model=clean_net)
     clean = torch.from_numpy(images_at(digits.splits["train"], poisoned.manifest.indices))
     for number, target in enumerate(poisoned.manifest.targets):
         goal = features_of(clean_net, digits.splits["test"][target.index][0][None])
@@ -113,13 +114,13 @@ def test_targets_follow_the_seed_and_any_class_but_the_wanted_one(digits: ImageD
 
 def test_more_targets_than_test_examples_are_refused_before_crafting(digits: ImageData):
     with pytest.raises(SuiteError, match=r"poisons\.gradient_matching\.n_targets: expected at most \d+, .*got 400"):
-        GradientMatching(source_class="7", target_class="1", n_targets=400).check_data(digits, 0.01)
+        check_data(GradientMatching(source_class="7", target_class="1", n_targets=400), digits, 0.01)
 
 
 def test_collision_target_without_a_poisoned_image_is_refused(digits: ImageData):
     poison = FeatureCollision(source_class="7", target_class="1", n_targets=5)
     with pytest.raises(SuiteError, match=r"feature_collision\.rates: .*expected one for each of 5 targets, got 3"):
-        poison.check_data(digits, 3 / 1078)
+        check_data(poison, digits, 3 / 1078)
 
 
 def test_crafting_reads_the_same_features_as_the_detectors(digits: ImageData, clean_net: nn.Module):

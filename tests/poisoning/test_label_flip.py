@@ -7,17 +7,18 @@ from pydantic import ValidationError
 from harness.datasets.splits import take
 from harness.errors import SuiteError
 from harness.images import ImageData
+from harness.poisoning.frame import check_data, poison_data
 from harness.poisoning.label_flip import LabelFlip
 
 
 def test_targeted_flip_relabels_the_source_class_alone(digits: ImageData):
-    manifest = LabelFlip(source_class="4", target_class="9").poison(digits, 0.03, seed=0).manifest
+    manifest = poison_data(LabelFlip(source_class="4", target_class="9"), digits, 0.03, seed=0).manifest
     assert {(example.label_before, example.label_after) for example in manifest.examples} == {(4, 9)}
     assert manifest.largest_change == 0
 
 
 def test_random_flip_takes_any_class_and_never_keeps_a_label(digits: ImageData):
-    manifest = LabelFlip().poison(digits, 0.5, seed=0).manifest
+    manifest = poison_data(LabelFlip(), digits, 0.5, seed=0).manifest
     assert all(example.label_before != example.label_after for example in manifest.examples)
     assert len(manifest.source_classes) == 10
     assert manifest.target_class is None
@@ -27,14 +28,14 @@ def test_random_flip_takes_any_class_and_never_keeps_a_label(digits: ImageData):
 
 def test_a_flip_between_classes_aims_at_every_test_image_of_its_source_class(digits: ImageData):
     poison, test = LabelFlip(source_class="4", target_class="9"), digits.splits["test"]
-    aimed = poison.aimed_at(digits, poison.poison(digits, 0.03, seed=0).manifest)
+    aimed = poison.aimed_at(digits, poison_data(poison, digits, 0.03, seed=0).manifest)
     assert np.array_equal(aimed, np.flatnonzero(test.labels == 4))
 
 
 def test_random_labels_aim_at_nothing(digits: ImageData):
     poison = LabelFlip()
     assert not poison.is_targeted
-    assert poison.poison(digits, 0.03, seed=0).manifest.targets == ()
+    assert poison_data(poison, digits, 0.03, seed=0).manifest.targets == ()
 
 
 def test_a_source_class_without_test_images_is_refused(digits: ImageData):
@@ -42,13 +43,13 @@ def test_a_source_class_without_test_images_is_refused(digits: ImageData):
     data = replace(digits, splits={**digits.splits, "test": take(test, np.flatnonzero(test.labels != 4))})
     message = r"poisons\.label_flip\.source_class: expected a class with test examples, got '4' that has none"
     with pytest.raises(SuiteError, match=message):
-        LabelFlip(source_class="4", target_class="9").check_data(data, 0.03)
-    LabelFlip().check_data(data, 0.03)
+        check_data(LabelFlip(source_class="4", target_class="9"), data, 0.03)
+    check_data(LabelFlip(), data, 0.03)
 
 
 def test_random_labels_of_a_lower_rate_are_part_of_a_higher_one(digits: ImageData):
     low, high = (
-        {example.index: example.label_after for example in LabelFlip().poison(digits, rate, seed=0).manifest.examples}
+        {example.index: example.label_after for example in poison_data(LabelFlip(), digits, rate, seed=0).manifest.examples}
         for rate in (0.1, 0.2)
     )
     assert low.items() <= high.items()

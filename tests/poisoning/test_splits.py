@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.datasets.splits import View
-from harness.images import ImageData, read_detailed
+from harness.images import ImageData, View, read_detailed
 from harness.poisoning.detectors.filtering import filtered
 from harness.poisoning.splits import Overlay, Selection
 from harness.poisoning.triggers import SinglePixel

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from harness.errors import HarnessError
-from harness.poisoning.frame import measure
+from harness.poisoning.change import measure
 
 CLEAN = torch.full((3, 8, 8), 0.5)
 CORNER = torch.zeros(8, 8, dtype=torch.bool)
