@@ -43,6 +43,7 @@ class ARTPGD(Stepwise):
     """
 
     NORMS: ClassVar[frozenset[Norm]] = frozenset(Norm)
+    RETURNS_LAST: ClassVar[bool] = True
 
     name: Literal["art-pgd"] = "art-pgd"
     random_start: bool = True
@@ -73,6 +74,7 @@ class ARTAutoPGD(Stepwise):
     Source: Croce and Hein 2020, https://arxiv.org/abs/2003.01690, algorithm 1.
     """
 
+    VERSION: ClassVar[int] = 2
     NORMS: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF, Norm.L2})
 
     name: Literal["art-autopgd"] = "art-autopgd"

@@ -31,6 +31,9 @@ class Attack(Plugin, ABC):
     """Whether the attack seeks each example's smallest perturbation and ignores the budget."""
     LEAST_CLASSES: ClassVar[int] = 2
     """Number of logits that its loss needs."""
+    RETURNS_LAST: ClassVar[bool] = False
+    """Whether `perturb` returns the last iterate also of examples that it does not break; else the frame keeps one itself
+    where it must hand over the attack's own images."""
     RESTARTS_INSIDE: ClassVar[bool] = False
     """Whether `perturb` itself runs the restarts, so that the frame calls it once."""
     ANY_LAYOUT: ClassVar[frozenset[Norm]] = frozenset()

@@ -1,6 +1,7 @@
 """What running an attack showed: passes, gradients, violations. Counts that add up over batches."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -25,11 +26,13 @@ class Evidence:
     nonfinite_gradients: int = 0
     """Examples with a NaN or infinite gradient in any restart; each counts once."""
     silent_successes: int = 0
-    """Examples with an adversarial iterate inside the ball whose returned image is none."""
+    """Examples of which the attack was shown an adversarial inside the ball, and returned another image that is none."""
     mode_switches: int = 0
     """Calls by which the attack asked for training mode; the watcher keeps them from the network."""
     violation: float = 0.0
     """Largest distance outside ball or bounds of a returned image, before the frame projected it."""
+    stages: Mapping[str, int] = field(default_factory=dict)
+    """Of an ensemble: each stage that ran, and how many examples it made adversarial."""
 
     def __add__(self, other: "Evidence") -> "Evidence":
         return Evidence(
@@ -42,6 +45,7 @@ class Evidence:
             silent_successes=self.silent_successes + other.silent_successes,
             mode_switches=self.mode_switches + other.mode_switches,
             violation=max(self.violation, other.violation),
+            stages={name: self.stages.get(name, 0) + other.stages.get(name, 0) for name in {**self.stages, **other.stages}},
         )
 
 
@@ -68,13 +72,14 @@ class GradientFaults:
         return Evidence(zero_gradients=int(self.zero.sum()), nonfinite_gradients=int(self.nonfinite.sum()))
 
 
-def evidence_of(watched: Watcher, *, silent: Tensor, violation: Tensor) -> Evidence:
+def evidence_of(watched: Watcher, *, silent: Tensor, violation: Tensor, fooled: Tensor) -> Evidence:
     """Sums up what a watcher saw of one restart, but for the gradients, see `GradientFaults`.
 
     Args:
         watched: The watcher of a batch of N examples.
         silent: (n,) whether an example's success was lost by the attack.
         violation: (n,) of the images that the attack returned; may be empty.
+        fooled: (n,) whether an example's image is adversarial now.
     """
     return Evidence(
         attacked=len(watched.x),
@@ -84,4 +89,5 @@ def evidence_of(watched: Watcher, *, silent: Tensor, violation: Tensor) -> Evide
         silent_successes=int(silent.sum()),
         mode_switches=watched.mode_switches,
         violation=float(violation.max()) if len(violation) else 0.0,
+        stages=watched.found_by_stage(fooled),
     )

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from harness.attacks.base import Attack
 from harness.attacks.evidence import Evidence, GradientFaults, evidence_of
-from harness.attacks.watcher import TOLERANCE, AllBroken, Breaker, Goal, Shrinker, Watcher
+from harness.attacks.goals import Goal
+from harness.attacks.keeper import Keeper
+from harness.attacks.watcher import TOLERANCE, AllBroken, Breaker, Shrinker, Watcher
 from harness.errors import HarnessError
 from harness.system.modes import ModuleLists, guarded, preserved_buffers
 from harness.system.seeds import global_seed, seed_of
-from harness.threat import ThreatModel, largest_change
+from harness.threat import ThreatModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +111,8 @@ def run_attack(
         threat_model: Norm and budget.
         seed: Seeds every random choice of the attack.
         best_of_iterates: Count any iterate that is inside the ball and misclassified, and stop what is broken; else
-            the result is what the library itself returns, bit for bit.
+            the result is what the library itself returns, bit for bit. Only of an example that is not broken, and whose
+            last iterate the attack does not return, it is the most promising image that the attack showed, see `Keeper`.
 
     Raises:
         HarnessError: if the attack cannot run under this threat model, returns something of another shape or type, or
@@ -125,7 +128,7 @@ def run_attack(
             if len(rows):
                 rest = victim if len(rows) == len(victim.x) else victim.at(rows)
                 layout = victim.memory_format if threat_model.norm in attack.ANY_LAYOUT else torch.preserve_format
-                watched = _watch(rest, threat_model, layout=layout, best_of_iterates=best_of_iterates)
+                watched = _watch(attack, rest, threat_model, layout=layout, best_of_iterates=best_of_iterates)
                 with _untouched(attack, networks):
                     returned = _perturb(attack, watched, threat_model, seed=restart_seed(seed, restart))
                 state.take(rows, watched, returned, model=victim.model)
@@ -164,7 +167,7 @@ def find_nearest(attack: Attack, victim: Victim, *, threat_model: ThreatModel, s
             unknown = nearest.isinf()
             x_adv[better], x_adv[unknown] = watched.best[better], last[unknown]
             faults.note(rows, watched)
-            evidence += evidence_of(watched, silent=unknown[:0], violation=nearest[:0])
+            evidence += evidence_of(watched, silent=unknown[:0], violation=nearest[:0], fooled=better)
     return NearestResult(x_adv, nearest, evidence + faults.evidence)
 
 
@@ -207,17 +210,17 @@ class _State:
                 watched.forwards += len(rest)
                 logits = model(inside).float()
             success = watched.goal.reached(logits, rest)
-            silent[rest] = watched.found[rest] & ~success
+            silent[rest] = watched.found[rest] & watched.certain[rest] & ~success
             self._store(rows[rest], inside, logits)
             self.fooled[rows[rest]] = success
-        self.evidence += evidence_of(watched, silent=silent, violation=violation)
+            if isinstance(watched, Keeper):
+                closer, inside, logits = watched.closer_than(inside, logits, ~success, model=model)
+                self._store(rows[closer], inside, logits)
+        self.evidence += evidence_of(watched, silent=silent, violation=violation, fooled=self.fooled[rows])
 
     def _lost(self, rows: Tensor, watched: Breaker, returned: Tensor, *, model: nn.Module) -> Tensor:
-        """Returns (n,) whether the attack gave up an adversarial that the frame had kept: what it returned is none.
-
-        An image that is not finite is let off: what is broken gets gradients of zero, by whose length attacks divide.
-        """
-        lost = watched.found & (largest_change(returned, watched.best) > TOLERANCE)
+        """Returns (n,) whether the attack gave up an adversarial that the frame had kept: what it returned is none."""
+        lost = watched.given_up(returned)
         changed = lost.nonzero().flatten()
         if len(changed):
             last = returned[changed]
@@ -247,13 +250,15 @@ def _into_the_ball(x_adv: Tensor, x: Tensor, rows: Tensor, *, violation: Tensor,
     return inside
 
 
-def _watch(victim: Victim, threat_model: ThreatModel, *, layout: torch.memory_format, best_of_iterates: bool) -> Watcher:
+def _watch(
+    attack: Attack, victim: Victim, threat_model: ThreatModel, *, layout: torch.memory_format, best_of_iterates: bool
+) -> Watcher:
     """Returns the watcher of an attack whose iterates have that layout: tensors of one layout are quick to compare."""
     goal, x = Goal(victim.y, targeted=threat_model.targeted), victim.x.to(memory_format=layout)
     form = victim.form or victim.model
     if best_of_iterates:
         return Breaker(form, x, goal, threat_model=threat_model, judge=victim.model)
-    return Watcher(form, x, goal, threat_model=threat_model)
+    return (Watcher if attack.RETURNS_LAST else Keeper)(form, x, goal, threat_model=threat_model)
 
 
 def _perturb(attack: Attack, watched: Watcher, threat_model: ThreatModel, *, seed: int) -> Tensor | None:

@@ -18,6 +18,7 @@ class RandomNoise(Attack):
 
     NORMS: ClassVar[frozenset[Norm]] = frozenset(Norm)
     ACCESS: ClassVar[Access] = "none"
+    RETURNS_LAST: ClassVar[bool] = True
 
     name: Literal["random_noise"] = "random_noise"
 

@@ -11,6 +11,7 @@ from harness.attacks.base import ATTACKS, Access, Attack
 from harness.attacks.classes import count_classes
 from harness.attacks.torchattacks.auto import APGDCE, APGDT, LINF_AND_L2, Square
 from harness.attacks.torchattacks.minimum import FAB
+from harness.attacks.watcher import Watcher
 from harness.threat import Norm, ThreatModel
 
 STANDARD = {"steps": 100, "targets": 9, "fab_steps": 100, "queries": 5000}
@@ -58,6 +59,8 @@ class Strong(Attack):
         """See `Attack.perturb`."""
         best, standing = x.clone(), torch.arange(len(x), device=x.device)
         for stage in self._stages(count_classes(model, x, attack=self.name)):
+            if isinstance(model, Watcher):
+                model.begin(stage.name)
             found = stage.perturb(model, x[standing], y[standing], threat_model=threat_model, generator=generator)
             inside = threat_model.project(found, x[standing])
             with torch.no_grad():

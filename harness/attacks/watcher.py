@@ -6,8 +6,9 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 
+from harness.attacks.goals import Correction, Goal
 from harness.attacks.origins import Origins
-from harness.threat import ThreatModel
+from harness.threat import ThreatModel, largest_change
 
 TOLERANCE = 1e-6
 """How far outside ball and bounds a float32 image may lie and still count as inside: rounding of `x + delta`."""
@@ -37,24 +38,6 @@ class Rows(torch.autograd.Function):
         return gradient, None
 
 
-class Goal:
-    """What the attack is after, for each example of a batch.
-
-    Args:
-        y: Classes (N,): the true ones, which must be left, or the wanted ones where `targeted`.
-        targeted: Whether `y` are the wanted classes.
-    """
-
-    def __init__(self, y: Tensor, *, targeted: bool) -> None:
-        """See the class."""
-        self.y, self.targeted = y, targeted
-
-    def reached(self, logits: Tensor, rows: Tensor) -> Tensor:
-        """Returns (n,) whether the predictions meet the goal of the examples `rows` (n,)."""
-        hit = logits.argmax(dim=1) == self.y[rows]
-        return hit if self.targeted else ~hit
-
-
 class Watcher(nn.Module):
     """Passes every forward on to the network, counts it, and measures the gradients that flow back.
 
@@ -77,6 +60,9 @@ class Watcher(nn.Module):
         self.anchor = nn.Parameter(x.new_empty(0), requires_grad=False)  # libraries ask the first parameter for the device
         self.forwards = self.backwards = 0
         self.found = self._flags()
+        self.certain = self._flags()  # found in an image of which there is no doubt whose it is
+        self.stages: list[str] = []  # of an ensemble, those that have begun
+        self.stage_of = torch.full((len(x),), -1, device=x.device)  # the stage that found the adversarial
         self.measured: list[Tensor] = []  # of each gradient, the examples (n,) that it was of
         self.zero_gradients = torch.zeros(len(x), dtype=torch.long, device=x.device)
         self.nonfinite_gradients = self._flags()
@@ -105,6 +91,19 @@ class Watcher(nn.Module):
         self.mode_switches += mode
         return self
 
+    def begin(self, stage: str) -> None:
+        """Notes that an ensemble goes on to that attack: what is found from now on is found by it."""
+        self.stages.append(stage)
+
+    def found_by_stage(self, fooled: Tensor) -> dict[str, int]:
+        """Returns for each stage that has begun how many of the examples `fooled`, a mask (N,), it made adversarial."""
+        if not self.stages:
+            return {}
+        found, counts = self.stage_of[fooled], dict.fromkeys(self.stages, 0)
+        for stage, count in zip(self.stages, found[found >= 0].bincount(minlength=len(self.stages)).tolist(), strict=True):
+            counts[stage] += count
+        return counts
+
     def standing(self) -> Tensor | None:
         """Returns which examples of the last batch, a mask (n,), the attack should go on with; None for all of them.
 
@@ -122,8 +121,8 @@ class Watcher(nn.Module):
         rows, _ = self.origins.match(x)
         logits = self._pass(x, rows)
         with torch.no_grad():
-            self._see(x.detach(), rows, logits.detach())
-        return logits
+            correction = self._see(x.detach(), rows, logits.detach())
+        return logits if correction is None else correction.of(logits)
 
     def _pass(self, x: Tensor, rows: Tensor) -> Tensor:
         self.forwards += len(x)
@@ -145,11 +144,19 @@ class Watcher(nn.Module):
             self.zero_gradients.index_add_(0, rows, (largest == 0).long())
             self.nonfinite_gradients[rows] |= ~largest.isfinite()
 
-    def _see(self, x: Tensor, rows: Tensor, logits: Tensor) -> None:
+    def _see(self, x: Tensor, rows: Tensor, logits: Tensor) -> Correction | None:
+        """Looks at a batch (n, C, H, W) and its logits (n, K); returns what the attack is told instead of some of them."""
         wrong = self.goal.reached(logits, rows).nonzero().flatten()
         if len(wrong):
             inside = self.threat_model.violation(x[wrong], self.x[rows[wrong]]) <= TOLERANCE
-            self.found[rows[wrong[inside]]] = True
+            self._note(rows[wrong[inside]])
+            self.certain[rows[wrong[inside & self.origins.last[1][wrong]]]] = True
+        return None
+
+    def _note(self, rows: Tensor) -> None:
+        """Notes that an adversarial of the examples `rows` (n,) was found."""
+        self.stage_of[rows[~self.found[rows]]] = len(self.stages) - 1
+        self.found[rows] = True
 
     def _flags(self) -> Tensor:
         return torch.zeros(len(self.x), dtype=torch.bool, device=self.x.device)
@@ -157,6 +164,8 @@ class Watcher(nn.Module):
 
 class Collector(Watcher):
     """A watcher that keeps an adversarial image of each example; `judge` confirms it before it counts.
+
+    What the judge does not confirm the attack is not told either: libraries leave alone what they take for broken.
 
     Args:
         model: The network that the attack differentiates, perhaps in a faster form.
@@ -178,23 +187,25 @@ class Collector(Watcher):
         """The real network."""
         return self._networks[-1]
 
-    def _confirmed(self, x: Tensor, logits: Tensor, candidates: Tensor, rows: Tensor) -> Tensor:
-        """Keeps the candidates (indices into `x`) that the judge agrees on, and returns their indices."""
+    def _confirmed(self, x: Tensor, logits: Tensor, candidates: Tensor, rows: Tensor) -> tuple[Tensor, Correction | None]:
+        """Keeps the candidates (indices into `x`) that the judge agrees on; returns their indices, and what it said of others."""
         candidates = candidates[_first_of_each(rows[candidates])]
         if not len(candidates):
-            return candidates
-        x, kept = _taken(x, candidates), logits[candidates].float()
+            return candidates, None
+        images, kept = _taken(x, candidates), logits[candidates].float()
         if self.judge is not self.model:
             self.forwards += len(candidates)
-            kept = self.judge(x).float()
-        sure = self.goal.reached(kept, rows[candidates]).nonzero().flatten()
-        x, candidates, kept = _taken(x, sure), candidates[sure], kept[sure]
+            kept = self.judge(images).float()
+        reached = self.goal.reached(kept, rows[candidates])
+        sure, refused = reached.nonzero().flatten(), (~reached).nonzero().flatten()
+        correction = Correction(candidates[refused], kept[refused]) if len(refused) else None
+        images, candidates, kept = _taken(images, sure), candidates[sure], kept[sure]
         if self.logits is None:
             self.logits = kept.new_zeros(len(self.x), kept.shape[1])
-        self.best[rows[candidates]] = x
+        self.best[rows[candidates]] = images
         self.logits[rows[candidates]] = kept
-        self.found[rows[candidates]] = True
-        return candidates
+        self._note(rows[candidates])
+        return candidates, correction
 
 
 class Breaker(Collector):
@@ -209,6 +220,7 @@ class Breaker(Collector):
         """See `Collector`."""
         super().__init__(model, x, goal, threat_model=threat_model, judge=judge)
         self.broken = 0
+        self.told: Tensor | None = None  # images that the attack was last told to be adversarial, after the kept ones
         self.all_standing = (self.origins.order, 0)  # rows none of which was broken, and how many others were by then
 
     def standing(self) -> Tensor | None:
@@ -239,8 +251,8 @@ class Breaker(Collector):
         else:
             logits = cast(Tensor, self.logits)[rows] + _nothing(x)
         with torch.no_grad():
-            self._see(x.detach(), rows, logits.detach())
-        return logits
+            correction = self._see(x.detach(), rows, logits.detach())
+        return logits if correction is None else correction.of(logits)
 
     def _unbroken(self, x: Tensor, rows: Tensor, certain: Tensor) -> Tensor | None:
         """Returns the indices of the rows that need the network, or None where all do."""
@@ -259,16 +271,39 @@ class Breaker(Collector):
         known, broken = self.all_standing
         return rows is known and broken == self.broken
 
-    def _see(self, x: Tensor, rows: Tensor, logits: Tensor) -> None:
-        reached = self.goal.reached(logits, rows)
-        wrong = (reached if self._all_stand(rows) else reached & ~self.found[rows]).nonzero().flatten()
-        if not len(wrong):
-            return
-        x, rows, logits = _taken(x, wrong), rows[wrong], logits[wrong]
-        inside = (self.threat_model.violation(x, self.x[rows]) <= TOLERANCE).nonzero().flatten()
-        self.broken += len(self._confirmed(x, logits, inside, rows))
+    def _see(self, x: Tensor, rows: Tensor, logits: Tensor) -> Correction | None:
+        wrong = self.goal.reached(logits, rows)
+        if not self._all_stand(rows):
+            again = self.found[rows]
+            self._tell(x, rows, (wrong & again).nonzero().flatten())
+            wrong &= ~again
+        positions = wrong.nonzero().flatten()
+        if not len(positions):
+            return None
+        inside = self.threat_model.violation(_taken(x, positions), self.x[rows[positions]]) <= TOLERANCE
+        sure, correction = self._confirmed(x, logits, positions[inside], rows)
+        self.certain[rows[sure]] = self.origins.last[1][sure]
+        self.broken += len(sure)
         if self.broken == len(self.x):
             raise AllBroken
+        return correction
+
+    def _tell(self, x: Tensor, rows: Tensor, positions: Tensor) -> None:
+        """Keeps what the attack was told to be adversarial after the frame had kept another image of the same example."""
+        if len(positions):
+            if self.told is None:
+                self.told = torch.full_like(self.x, torch.inf)
+            self.told[rows[positions]] = x[positions]
+
+    def given_up(self, x: Tensor) -> Tensor:
+        """Returns (N,) which of the returned images (N, C, H, W) are another than the attack knew to be adversarial.
+
+        What is broken gets remembered logits, so that the attack takes each later image of it for adversarial as well, and
+        may return the last of them. Images that are not finite are left out: gradients of what is broken are zero, by whose
+        length attacks divide.
+        """
+        lost = self.found & self.certain & (largest_change(x, self.best) > TOLERANCE)
+        return lost if self.told is None else lost & (largest_change(x, self.told) > TOLERANCE)
 
 
 class Shrinker(Collector):
@@ -279,16 +314,17 @@ class Shrinker(Collector):
         super().__init__(model, x, goal, threat_model=threat_model, judge=judge)
         self.distance = torch.full((len(x),), torch.inf, device=x.device)
 
-    def consider(self, x: Tensor, rows: Tensor, logits: Tensor) -> None:
+    def consider(self, x: Tensor, rows: Tensor, logits: Tensor) -> Correction | None:
         """Keeps those of the images (n, C, H, W) that are adversarial, in bounds and nearer than the ones so far."""
         distance = self.threat_model.distance(x, self.x[rows])
         in_bounds = ((x >= -TOLERANCE) & (x <= 1 + TOLERANCE)).flatten(1).all(dim=1)
         nearer = self.goal.reached(logits, rows) & in_bounds & (distance < self.distance[rows])
-        sure = self._confirmed(x, logits, nearer.nonzero().flatten(), rows)
+        sure, correction = self._confirmed(x, logits, nearer.nonzero().flatten(), rows)
         self.distance[rows[sure]] = distance[sure]
+        return correction
 
-    def _see(self, x: Tensor, rows: Tensor, logits: Tensor) -> None:
-        self.consider(x, rows, logits)
+    def _see(self, x: Tensor, rows: Tensor, logits: Tensor) -> Correction | None:
+        return self.consider(x, rows, logits)
 
 
 def _first_of_each(rows: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Names and meaning of what is measured for the sanity checks while a condition runs; kept in every condition's result."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import get_args
 
@@ -10,6 +11,8 @@ FARTHEST = 1e9
 """Written instead of infinity, which JSON has not: the violation of a non-finite image."""
 ACCESS: tuple[Access, ...] = get_args(Access)
 """`Finding.ACCESS` is a position in this tuple."""
+STAGE = "adversarial_by_stage_"
+"""Begins the names of the findings that `stages_of` reads: one for each stage of an ensemble."""
 
 
 class Finding(StrEnum):
@@ -36,7 +39,7 @@ class Finding(StrEnum):
     NONFINITE_GRADIENT = "nonfinite_gradient_share"
     """Examples with a NaN or infinite gradient, as a share of `ATTACKED`."""
     SILENT_SUCCESS = "silent_success_share"
-    """Share of the attacked examples with an adversarial iterate whose returned image is none."""
+    """Share of the attacked examples of which the attack was shown an adversarial, and returned another image that is none."""
     RAW_VIOLATION = "raw_violation"
     """Largest distance outside ball or bounds of what the attack returned, before the frame projected it."""
     DOUBLED_STEPS_TRIED = "doubled_steps_tried"
@@ -69,4 +72,14 @@ def findings_of(attack: Attack, evidence: Evidence, *, classes: int, batch_size:
         Finding.NONFINITE_GRADIENT.value: evidence.nonfinite_gradients / evidence.attacked,
         Finding.SILENT_SUCCESS.value: evidence.silent_successes / evidence.attacked,
         Finding.RAW_VIOLATION.value: min(evidence.violation, FARTHEST),
+        **{f"{STAGE}{name}": float(count) for name, count in evidence.stages.items()},
     }
+
+
+def stages_of(findings: Mapping[str, float]) -> dict[str, int]:
+    """Returns the stages of an ensemble that ran at a budget, and how many examples each made adversarial there.
+
+    >>> stages_of({"adversarial_by_stage_apgd-ce": 12.0, "adversarial_by_stage_square": 1.0, "attacked": 40.0})
+    {'apgd-ce': 12, 'square': 1}
+    """
+    return {name.removeprefix(STAGE): int(count) for name, count in findings.items() if name.startswith(STAGE)}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from harness.conditions import CLEAN
 from harness.evaluation.checks.base import REPEATED_ATTACKS, Reason, Row, beats
+from harness.evaluation.checks.ensemble import ENSEMBLE
 from harness.evaluation.checks.model import MODEL
 from harness.evaluation.checks.neighbours import SAME_BUDGET, SMALLER_BUDGETS
 from harness.evaluation.checks.single import SINGLE
@@ -58,7 +59,7 @@ def reasons_of(row: Row, rows: Sequence[Row]) -> list[Reason]:
         smaller = [other for other in attacks if _is_smaller_budget(other.result.cell, row.result.cell)]
         found += [check(row, clean) for check in MODEL if clean is not None]
         found += [check(row, rivals) for check in SAME_BUDGET]
-        found += [check(row, smaller) for check in SMALLER_BUDGETS]
+        found += [check(row, smaller) for check in (*SMALLER_BUDGETS, *ENSEMBLE)]
     return [reason for reason in found if reason is not None]
 
 

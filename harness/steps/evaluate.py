@@ -18,6 +18,8 @@ from harness.system.seeds import seed_of
 from harness.threat import ThreatModel
 
 OUTCOME = "outcome.safetensors"
+ROUNDING_FORMS = 2
+"""Version of attacks on forms that round: what the network itself denies such a form may not call adversarial (2)."""
 
 
 class Judgement(Step):
@@ -118,8 +120,13 @@ class Sweep(Judgement):
             "best_of_iterates": self.best_of_iterates,
             "seed": self.seed,
             **({} if self.target_class is None else {"target_class": self.target_class}),
-            **({"inference": settings} if (settings := self.inference.settings()) else {}),
+            **({"inference": settings} if (settings := self._form()) else {}),
         }
+
+    def _form(self) -> Mapping[str, Any]:
+        """Returns what the form of the network adds to the identity; its version counts where it rounds."""
+        settings = self.inference.settings()
+        return {**settings, "version": ROUNDING_FORMS} if self.inference.precision != "float32" else settings
 
     def run(self, context: Context, folder: Path) -> None:
         """See `Step.run`."""

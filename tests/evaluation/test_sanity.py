@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.datasets.tensors import TensorSplit
+from harness.evaluation.checks.ensemble import ENSEMBLE
 from harness.evaluation.checks.model import MODEL
 from harness.evaluation.checks.neighbours import SAME_BUDGET, SMALLER_BUDGETS
 from harness.evaluation.checks.single import SINGLE
@@ -317,6 +318,20 @@ def test_a_condition_without_attack_is_judged_by_its_own_numbers(honest: tuple[C
     assert judge((replace(honest[0], cell=cell, condition=condition),))[0].verdict is Verdict.PASS
 
 
+@pytest.mark.parametrize(
+    ("lost", "attacked", "expected"),
+    [(1, 1, False), (1, 12, False), (2, 20, True), (3, 200, False), (6, 200, True), (12, 1000, False), (20, 1000, True)],
+)
+def test_silent_success_takes_more_than_one_example_and_more_than_chance(
+    honest: tuple[CellResult, ...], lost: int, attacked: int, expected: bool
+) -> None:
+    pgd = next(row for row in honest if row.cell.attack == "pgd")
+    measured = {Finding.SILENT_SUCCESS.value: lost / attacked, Finding.ATTACKED.value: float(attacked)}
+    condition = replace(pgd.condition, findings={**pgd.condition.findings, **measured})
+    row = judge((replace(pgd, condition=condition),))[0]
+    assert any("silent success" in reason for reason in row.verdict_reasons) is expected
+
+
 def test_every_check_is_on_the_page_that_explains_verdicts() -> None:
     page = (Path(__file__).parents[2] / "docs" / "checks.md").read_text()
-    assert all(f"`{check.__name__}`" in page for check in (*SINGLE, *MODEL, *SAME_BUDGET, *SMALLER_BUDGETS))
+    assert all(f"`{check.__name__}`" in page for check in (*SINGLE, *MODEL, *SAME_BUDGET, *SMALLER_BUDGETS, *ENSEMBLE))

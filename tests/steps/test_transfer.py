@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from harness.attacks.base import Attack
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation.sweep import sweep
 from harness.executors.local import StepReport
@@ -86,10 +87,9 @@ def context(split: TensorSplit, tmp_path: Path) -> Context:
     return Context(Store(tmp_path / "store"), data, torch.device("cpu"))
 
 
-def _transfer(source: Given, target: Given) -> Transfer:
-    step = Sweep(
-        source, Examples("test", None, 0), "pgd", attack_of("pgd"), (threat(EPS),), "nested", best_of_iterates=True, seed=0
-    )
+def _transfer(source: Given, target: Given, attack: Attack | None = None, eps: str = EPS) -> Transfer:
+    attack = attack or attack_of("pgd")
+    step = Sweep(source, Examples("test", None, 0), attack.name, attack, (threat(eps),), "nested", best_of_iterates=True, seed=0)
     return Transfer(step, {"target": target})
 
 
@@ -115,6 +115,25 @@ def test_examples_that_the_source_gets_wrong_are_attacked_too(
     _transfer(source, target).run(context, tmp_path)
     change = (torch.cat(target.seen)[:, None] - split.images[None]).abs().flatten(2).amax(dim=2)
     assert (change > 0).all()
+
+
+@pytest.mark.parametrize("name", ["apgd-ce", "apgd-t", "square", "fab", "strong", "art-autopgd"])
+def test_images_that_do_not_fool_the_source_are_still_the_attacks_own(
+    source: Given, target: Given, split: TensorSplit, context: Context, name: str
+) -> None:
+    few = {"steps": 4, "fab_steps": 3, "targets": 2, "queries": 12}
+    attack = attack_of(name)
+    attack = attack.model_copy(update={key: value for key, value in few.items() if key in type(attack).model_fields})
+    folder = context.store.root / "out"
+    folder.mkdir(parents=True)
+    _transfer(source, target, attack, eps="1/255").run(context, folder)
+    found = torch.cat(target.seen)
+    change = (found[:, None] - split.images[None]).abs().flatten(2).amax(dim=2)
+    moved, row = change.min(dim=1)
+    standing = source.net(found).argmax(dim=1) == torch.from_numpy(split.labels)[row]
+    assert standing.float().mean() > 0.3
+    assert (moved[standing] > 1e-4).all()
+    assert (moved <= 1 / 255 + 1e-6).all()
 
 
 def test_settings_of_the_models_own_evaluation_do_not_reach_the_transfer(source: Given, target: Given) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from harness.attacks.base import ATTACKS, Access, Attack
 from harness.attacks.classes import count_classes
 from harness.attacks.torchattacks.library import draw_seed, run_library
+from harness.attacks.torchattacks.square import TieAwareSquare
 from harness.threat import Norm, ThreatModel
 
 TINY = torch.finfo(torch.float32).tiny
@@ -41,7 +42,7 @@ class _UnitGradients(nn.Module):
 class _AutoPGD(Attack):
     """Projected gradient ascent with momentum that halves its own step size when progress stalls."""
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     NORMS: ClassVar[frozenset[Norm]] = LINF_AND_L2
 
     steps: int = Field(default=100, ge=1)
@@ -110,13 +111,15 @@ class APGDT(_AutoPGD):
 class Square(Attack):
     """Random search with square patches; uses the logits only, so masked gradients do not help against it."""
 
+    VERSION: ClassVar[int] = 2
     NORMS: ClassVar[frozenset[Norm]] = LINF_AND_L2
     ACCESS: ClassVar[Access] = "black_box"
     TARGETED: ClassVar[bool] = True
 
     name: Literal["square"] = "square"
     queries: int = Field(default=5000, ge=1)
-    """Forward passes of each example."""
+    """Random changes that are tried on each example, one forward pass each. Three passes more see the image, the start of the
+    search and its end: 100 queries are 103 forward passes of an example that is not broken."""
     p_init: float = Field(default=0.8, gt=0, le=1)
     """Share of the image that the first patch covers."""
     rescale_schedule: bool = False
@@ -126,7 +129,7 @@ class Square(Attack):
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
-        attack = torchattacks.Square(
+        attack = TieAwareSquare(
             model,
             norm=threat_model.norm.value,
             eps=float(threat_model.eps),

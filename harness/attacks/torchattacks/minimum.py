@@ -16,6 +16,7 @@ from harness.threat import Norm, ThreatModel
 class _MinimumNorm(Attack):
     """Base of the attacks of this file."""
 
+    VERSION: ClassVar[int] = 2
     MINIMUM_NORM: ClassVar[bool] = True
 
 

@@ -27,6 +27,7 @@ class FGSM(Attack):
     VERSION: ClassVar[int] = 2
     ACCESS: ClassVar[Access] = "single_step"
     TARGETED: ClassVar[bool] = True
+    RETURNS_LAST: ClassVar[bool] = True
     ANY_LAYOUT: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF})
 
     name: Literal["fgsm"] = "fgsm"
@@ -48,6 +49,7 @@ class PGD(Stepwise):
     """
 
     VERSION: ClassVar[int] = 3
+    RETURNS_LAST: ClassVar[bool] = True
     NORMS: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF, Norm.L2})
     ANY_LAYOUT: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF})
 
@@ -74,6 +76,7 @@ class BIM(Stepwise):
     """
 
     VERSION: ClassVar[int] = 2
+    RETURNS_LAST: ClassVar[bool] = True
     ANY_LAYOUT: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF})
 
     name: Literal["bim"] = "bim"
@@ -93,6 +96,7 @@ class MIFGSM(Stepwise):
     """
 
     VERSION: ClassVar[int] = 2
+    RETURNS_LAST: ClassVar[bool] = True
     ANY_LAYOUT: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF})
 
     name: Literal["mifgsm"] = "mifgsm"

@@ -15,7 +15,9 @@ ZERO_GRADIENTS_SUSPECT, ZERO_GRADIENTS_INVALID = 0.05, 0.5
 NONFINITE_INVALID = 0.5
 """Share of the initially correct examples with a gradient that is not finite."""
 SILENT_SUCCESS = 0.01
-"""Share of the attacked examples whose adversarial the attack found and lost."""
+"""Share of the attacked examples whose adversarial the attack found and lost, at the lower end of its interval."""
+FEWEST_LOST = 2
+"""One example alone says nothing, of however few."""
 
 
 def outside_ball(row: Row) -> Reason | None:
@@ -79,10 +81,14 @@ def nonfinite_gradients(row: Row) -> Reason | None:
 def silent_success(row: Row) -> Reason | None:
     """An attack that passes an adversarial and returns something else understates itself.
 
+    What counts is what the attack was told: of an example that the frame takes for broken it was told that every later
+    image is adversarial, and may return one of those.
+
     Source: Pintor et al. 2022, "Indicators of attack failure", https://arxiv.org/abs/2106.09947: silent success.
     """
-    share = row.finding(Finding.SILENT_SUCCESS) or 0.0
-    if share <= SILENT_SUCCESS:
+    share, attacked = row.finding(Finding.SILENT_SUCCESS) or 0.0, int(row.finding(Finding.ATTACKED) or 0)
+    lost = round(share * attacked)
+    if lost < FEWEST_LOST or wilson_interval(lost, attacked).low <= SILENT_SUCCESS:
         return None
     return Reason(Verdict.SUSPECT, f"silent success: the attack found and lost adversarials of {percent(share)} of the examples")
 

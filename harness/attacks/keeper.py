@@ -1,0 +1,67 @@
+"""The watcher that keeps an image of every example for other networks to be shown, whatever the attack itself returns."""
+
+import torch
+from torch import Tensor, nn
+
+from harness.attacks.goals import Correction, Goal
+from harness.attacks.watcher import TOLERANCE, Watcher, _first_of_each
+from harness.threat import ThreatModel
+
+
+class Keeper(Watcher):
+    """Keeps of each example the most promising image that the attack shows the network.
+
+    That is the one with the smallest margin among those that lie inside the ball, differ from the original and are not
+    adversarial. Where none lies inside, it is the last one that differs from the original: the frame projects it.
+    """
+
+    def __init__(self, model: nn.Module, x: Tensor, goal: Goal, *, threat_model: ThreatModel) -> None:
+        """See `Watcher`."""
+        super().__init__(model, x, goal, threat_model=threat_model)
+        self.promising = torch.empty_like(x)  # holds images where `kept` says so
+        self.kept = self._flags()
+        self.margin = torch.full((len(x),), torch.inf, device=x.device)  # of those inside
+
+    def closer_than(self, x_adv: Tensor, logits: Tensor, standing: Tensor, *, model: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+        """Looks where a kept image comes closer to success than the one that the attack returned, without being one.
+
+        Args:
+            x_adv: The returned images (N, C, H, W), inside the balls; one that is the original counts for nothing.
+            logits: The real network's logits (N, K) on them.
+            standing: (N,) the examples that are asked about.
+            model: The real network.
+
+        Returns:
+            The examples (m,), their images inside the balls and the logits (m, K) on those.
+        """
+        rows = (standing & self.kept).nonzero().flatten()
+        kept, x = self.promising[rows], self.x[rows]
+        outside = (self.threat_model.violation(kept, x) > TOLERANCE).nonzero().flatten()
+        kept[outside] = self.threat_model.project(kept[outside], x[outside])
+        self.forwards += len(rows)
+        with torch.no_grad():
+            found = model(kept).float() if len(rows) else logits[rows]
+        closer = self.goal.margin(found, rows) < self.goal.margin(logits[rows], rows)
+        closer |= self.threat_model.distance(x_adv[rows], x) <= TOLERANCE
+        chosen = closer & ~self.goal.reached(found, rows)
+        return rows[chosen], kept[chosen], found[chosen]
+
+    def _see(self, x: Tensor, rows: Tensor, logits: Tensor) -> Correction | None:
+        margin = self.goal.margin(logits.float(), rows).nan_to_num(torch.inf)
+        closer = (margin < self.margin[rows]).nonzero().flatten()
+        if len(closer):
+            closer = closer[margin[closer].argsort()]
+            closer = closer[_first_of_each(rows[closer])]
+            self._keep(x[closer], rows[closer], margin[closer], reached=self.goal.reached(logits[closer], rows[closer]))
+        return super()._see(x, rows, logits)
+
+    def _keep(self, x: Tensor, rows: Tensor, margin: Tensor, *, reached: Tensor) -> None:
+        """Keeps the images (n, C, H, W) that are inside and not adversarial, and where there was none so far, those outside."""
+        distance = self.threat_model.distance(x, self.x[rows])
+        violation = self.threat_model.violation_at(distance, x)
+        inside, moved = violation <= TOLERANCE, violation.isfinite() & (distance > TOLERANCE)
+        moved &= ~(inside & reached)
+        wanted = moved & (inside | self.margin[rows].isinf())
+        self.promising[rows[wanted]] = x[wanted]
+        self.kept[rows[wanted]] = True
+        self.margin[rows[moved & inside]] = margin[moved & inside]
