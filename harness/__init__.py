@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from harness.corruptions.base import CORRUPTIONS
     from harness.datasets.base import DATASETS
     from harness.deployment.crosscheck import crosscheck
+    from harness.errors import DataError, HarnessError, ModelError, StepFailed, StoreError, SuiteError
     from harness.models.base import MODELS
     from harness.poisoning.base import POISONS
     from harness.poisoning.detectors.base import DETECTORS
@@ -30,7 +31,13 @@ __all__ = [
     "MODELS",
     "POISONS",
     "RECIPES",
+    "DataError",
+    "HarnessError",
+    "ModelError",
+    "StepFailed",
+    "StoreError",
     "Suite",
+    "SuiteError",
     "ThreatModel",
     "crosscheck",
     "evaluate",
@@ -44,10 +51,16 @@ _HOMES = {
     "CORRUPTIONS": "harness.corruptions.base",
     "DATASETS": "harness.datasets.base",
     "DETECTORS": "harness.poisoning.detectors.base",
+    "DataError": "harness.errors",
+    "HarnessError": "harness.errors",
     "MODELS": "harness.models.base",
+    "ModelError": "harness.errors",
     "POISONS": "harness.poisoning.base",
     "RECIPES": "harness.training.recipes.base",
+    "StepFailed": "harness.errors",
+    "StoreError": "harness.errors",
     "Suite": "harness.suites.suite",
+    "SuiteError": "harness.errors",
     "ThreatModel": "harness.threat",
     "crosscheck": "harness.deployment.crosscheck",
     "evaluate": "harness.standalone",

@@ -28,6 +28,27 @@ class StepFailed(HarnessError):
     """A step of the plan ended with an error; its traceback is kept in the results."""
 
 
+def first_line(error: BaseException) -> str:
+    """Returns the type of an exception and the first line of what it says."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]:.300}"
+
+
+@contextmanager
+def only_harness_errors(kind: type[HarnessError], place: str) -> Iterator[None]:
+    """Turns whatever a caller's network or data raises into one line; what the harness itself raises stays as it is.
+
+    Args:
+        kind: The type of the error.
+        place: What failed: "data[3]: reading it".
+    """
+    try:
+        yield
+    except HarnessError:
+        raise
+    except Exception as error:  # a caller's code may raise anything
+        raise kind(f"{place} failed: {first_line(error)}") from error
+
+
 @contextmanager
 def naming(place: str, *kinds: type[HarnessError]) -> Iterator[None]:
     """Puts the place that it happened at before an error, which keeps its type.

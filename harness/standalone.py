@@ -16,7 +16,8 @@ from harness.attacks.base import ATTACKS, Attack
 from harness.datasets.base import DATASETS, Dataset
 from harness.datasets.splits import subset
 from harness.datasets.tensors import split_of
-from harness.errors import HarnessError, SuiteError
+from harness.datasets.verified import verified
+from harness.errors import DataError, HarnessError, ModelError, SuiteError, only_harness_errors
 from harness.evaluation.network_check import check_network
 from harness.evaluation.sanity import judge
 from harness.evaluation.sweep import Protocol, evaluate_clean, sweep
@@ -24,12 +25,14 @@ from harness.executors.local import reason_of
 from harness.images import ImageSplit
 from harness.models.inference import Inference
 from harness.models.layout import NumberFormat
+from harness.models.safeguards import for_autograd
 from harness.planning.grid import attack_cell
 from harness.records import Cell, CellResult, Outcome, RunRecord, Status
 from harness.registry import PluginT, Registry
 from harness.reports.tables.write import cells_table
 from harness.spec import digest_fields, digest_of, explain, parse_spec, suggestion
 from harness.system.memory import quick_garbage_collection, reused_memory
+from harness.system.modes import usual_torch
 from harness.system.progress import Progress, Silent
 from harness.system.seeds import seed_of
 from harness.threat import ThreatModel
@@ -39,6 +42,7 @@ logger = logging.getLogger(__name__)
 AttackLike = str | Mapping[str, object] | Attack
 
 
+@usual_torch()
 @quick_garbage_collection()
 @reused_memory()
 def evaluate(
@@ -60,10 +64,11 @@ def evaluate(
 
     Args:
         model: Maps float images (N, 3, H, W) in [0,1] to logits (N, K), normalisation inside; judged on its own
-            device and given back with its modes and gradients as they were.
+            device and given back with its modes and gradients as they were. One that writes into its input is given copies; one
+            without gradients is judged under black-box attacks, and its rows of other attacks are INVALID.
         data: A data set's name, mapping ({"name": "image_folder", "root": ..., "resolution": 224}) or plug-in, of which
             the test split is judged; a DataLoader, a map-style data set, or a pair of tensors: images (N, 3, H, W) in
-            [0,1] and labels (N,).
+            [0,1] and labels (N,). An image must be the same whenever it is read, and all of one size.
         attacks: Names ("pgd"), mappings ({"name": "pgd", "steps": 40}) or attack plug-ins; one or several.
         threat_model: One threat model, or several of one norm: a sweep of budgets.
         target_class: Where they are targeted, the class to reach: its place among the logits, or its name in a data set.
@@ -82,9 +87,13 @@ def evaluate(
 
     Raises:
         HarnessError: if an argument is of another type, an attack, data set or target class is unknown, threat models differ
-            in norm or repeat a budget, images or labels are invalid, or the model does not give one logit a class.
+            in norm or repeat a budget, images or labels are invalid, change while they are judged or cannot be read, or the
+            model fails on them or does not give one logit a class. Nothing else is raised for a model or data.
     """
     _check_types(model, protocol)
+    for name, number in (("limit", limit), ("batch_size", batch_size), ("seed", seed)):
+        _check_number(name, number)
+    model = for_autograd(model)
     inference = parse_spec(Inference, {"compile": compile, "precision": precision}, where="evaluate", error=HarnessError)
     threats, chosen = _rising(threat_model, target_class), _labelled(attacks)
     given = _examples_of(data)
@@ -109,9 +118,15 @@ def evaluate(
 
 def _check_types(model: object, protocol: object) -> None:
     if not isinstance(model, nn.Module):
-        raise HarnessError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+        hint = "; its module() is one" if isinstance(model, torch.export.ExportedProgram) else ""
+        raise HarnessError(f"model: expected a torch.nn.Module, got {type(model).__name__}{hint}")
     if protocol not in get_args(Protocol):
         raise HarnessError(f"protocol: expected {' or '.join(get_args(Protocol))}, got {protocol!r}")
+
+
+def _check_number(name: str, value: object) -> None:
+    if value is not None and (not isinstance(value, Integral) or isinstance(value, bool)):
+        raise HarnessError(f"{name}: expected a whole number, got {value!r}")
 
 
 def _listed(values: object, single: tuple[type, ...]) -> list[object]:
@@ -154,8 +169,9 @@ def _examples_of(data: object) -> _Given:
     if isinstance(data, str | Mapping):
         data = _parsed(DATASETS, data, field="data")
     if isinstance(data, Dataset):
-        loaded = data.load()
-        return _Given(loaded.splits["test"], data.name, loaded.class_names)
+        with only_harness_errors(DataError, f"data: loading {data.name}"):
+            loaded = data.load()
+            return _Given(verified(loaded.splits["test"], data.name), data.name, loaded.class_names)
     return _Given(split_of(data), "given")
 
 
@@ -220,7 +236,10 @@ class _Judging:
     @cached_property
     def outcome(self) -> Outcome:
         """The model's outputs on the clean examples."""
-        return evaluate_clean(self.model, self.examples, batch_size=self.batch_size, device=self.device, progress=self.progress)
+        with only_harness_errors(ModelError, "model: judging it on the clean images"):
+            return evaluate_clean(
+                self.model, self.examples, batch_size=self.batch_size, device=self.device, progress=self.progress
+            )
 
     @property
     def device(self) -> torch.device:
@@ -252,6 +271,8 @@ class _Judging:
         """Returns what an attack found; nothing, and the reason, where it broke."""
         try:
             return self._sweep(attack, threats), ""
+        except DataError:  # no fault of the attack: no other row can be trusted either
+            raise
         except Exception as error:  # an attack's boundary: the others keep their numbers, as the steps of a suite do
             reason = reason_of(error)
             logger.error("%s failed: %s", label, reason, exc_info=not isinstance(error, HarnessError))

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from harness.datasets.pixels import as_pair, check_images, checked_labels, numbered, pixel_hash, unit_range
-from harness.errors import DataError
+from harness.datasets.verified import FirstReads, read_twice
+from harness.errors import DataError, naming, only_harness_errors
 
 Collate = Callable[[list[Any]], Any]
 
@@ -23,7 +24,8 @@ class MappedSplit:
         collate: Turns a list of examples into a batch.
 
     Raises:
-        DataError: if an example is no (image, label), lies outside [0,1], or changes when it is read again.
+        DataError: if an example cannot be read, is no (image, label), lies outside [0,1], has another size than the first one,
+            or changes when it is read again, now or later.
     """
 
     def __init__(self, dataset: Dataset[Any], indices: Sequence[int], collate: Collate) -> None:
@@ -33,30 +35,39 @@ class MappedSplit:
         self.dataset = dataset
         self.indices = indices
         self.collate = collate
+        self._first = FirstReads(len(indices))
         found = [self._read(position) for position in range(len(indices))]
         self.labels: NDArray[np.int64] = np.array([label for label, _ in found], dtype=np.int64)
         self.hashes: Sequence[str] = [content for _, content in found]
         self.ids: Sequence[str] = numbered(len(indices))
-        if self._read(0) != found[0]:
-            raise DataError("data: expected the same image whenever an example is read, got another; turn augmentation off")
+        read_twice(self)
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        images, _ = self._example(index)
-        return unit_range(images[0]), int(self.labels[index])
+        image, label = self._example(index)
+        if label != self.labels[index]:
+            raise DataError(f"data[{index}]: expected its label to be {self.labels[index]} whenever it is read, got {label}")
+        return unit_range(image), label
 
     def _read(self, index: int) -> tuple[int, str]:
-        images, labels = self._example(index)
-        check_images(images)
-        return int(checked_labels(labels, count=1)[0]), pixel_hash(images[0])
+        image, label = self._example(index)
+        return label, pixel_hash(image)
 
-    def _example(self, index: int) -> tuple[Tensor, Tensor]:
+    def _example(self, index: int) -> tuple[Tensor, int]:
+        """Returns an image (C, H, W) as the data set gives it, checked when it is first read and compared then, and its label."""
+        place = f"data[{index}]"
+        with only_harness_errors(DataError, f"{place}: reading it"):
+            example = self.dataset[self.indices[index]]
         try:
-            batch = self.collate([self.dataset[self.indices[index]]])
-        except TypeError as error:
-            raise DataError(
-                f"data[{index}]: expected an image tensor and a label: {' '.join(str(error).split()):.200}"
-            ) from error
-        return as_pair(batch, f"data[{index}]")
+            batch = self.collate([example])
+        except Exception as error:  # a caller's function
+            raise DataError(f"{place}: expected an image tensor and a label: {' '.join(str(error).split()):.200}") from error
+        images, labels = as_pair(batch, place)
+        with naming(f"{place}: ", DataError):
+            label = int(checked_labels(labels, count=1)[0])
+            if not self._first.knows(index):
+                check_images(images)
+        self._first.compare(index, images[0], place=place)
+        return images[0], label

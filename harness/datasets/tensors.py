@@ -11,8 +11,9 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset,
 
 from harness.datasets.decoding import resized
 from harness.datasets.mapped import MappedSplit
-from harness.datasets.pixels import as_pair, check_images, checked_labels, numbered, pixel_hash, unit_range
-from harness.errors import DataError
+from harness.datasets.pixels import as_pair, check_images, checked_labels, numbered, pixel_hash, size_of, unit_range
+from harness.datasets.verified import verified
+from harness.errors import DataError, only_harness_errors
 from harness.images import ImageSplit
 
 
@@ -39,7 +40,7 @@ class TensorSplit:
     ) -> None:
         """See the class."""
         check_images(images)
-        self.images = images
+        self.images = images.detach()
         self.labels: NDArray[np.int64] = checked_labels(labels, count=len(images))
         self.ids: Sequence[str] = numbered(len(images)) if ids is None else ids
         self.hashes: Sequence[str] = [pixel_hash(image) for image in images]
@@ -59,17 +60,23 @@ def split_of(data: object) -> ImageSplit:
     """Returns any common form of labelled images as a split.
 
     A map-style data set is read once for its labels and hashes and then again image by image, so memory stays flat;
-    one that can only be iterated is kept in memory.
+    one that can only be iterated is kept in memory, and iterated once more to see whether its images change. Whatever may change
+    from one reading to the next is compared each time.
 
     Args:
         data: An `ImageSplit`; a pair (images, labels) of tensors or arrays; a torch Dataset of (image, label); or a
             DataLoader over one, whose sampler chooses the examples and whose collate function is used.
 
     Raises:
-        DataError: if it is something else, or holds images outside [0,1].
+        DataError: if it is something else, holds images outside [0,1], raises something, or changes from one reading to the next.
     """
+    with only_harness_errors(DataError, "data: reading it"):
+        return _split_of(data)
+
+
+def _split_of(data: object) -> ImageSplit:
     if all(hasattr(data, name) for name in ("labels", "ids", "hashes", "__getitem__", "__len__")):
-        return cast(ImageSplit, data)
+        return data if isinstance(data, TensorSplit) else verified(cast(ImageSplit, data))
     if isinstance(data, (tuple, list)):
         return TensorSplit(*as_pair(tuple(data), "data"))
     if isinstance(data, DataLoader):
@@ -96,8 +103,28 @@ def _chosen(loader: DataLoader[Any]) -> Sequence[int]:
 
 
 def _collected(batches: Iterable[Any]) -> TensorSplit:
-    """Keeps everything that a loader gives in memory."""
+    """Keeps everything that a loader gives in memory.
+
+    Where it can be iterated once more, in any order, it must give the same images.
+    """
     pairs = [as_pair(batch, "data") for batch in batches]
     if not pairs:
         raise DataError("data: expected at least one example, got none")
-    return TensorSplit(torch.cat([images for images, _ in pairs]), torch.cat([labels for _, labels in pairs]))
+    for images, labels in pairs:
+        check_images(images)
+        checked_labels(labels, count=len(images))
+        if (images.shape[1:], images.dtype) != (pairs[0][0].shape[1:], pairs[0][0].dtype):
+            raise DataError(f"data: expected images of one size and type, got {_kind(pairs[0][0])} and {_kind(images)}")
+    split = TensorSplit(torch.cat([images for images, _ in pairs]), torch.cat([labels for _, labels in pairs]))
+    known = set(split.hashes)
+    for batch in batches:
+        if not known.issuperset(map(pixel_hash, as_pair(batch, "data")[0])):
+            raise DataError(
+                "data: expected the same images whenever it is iterated, got others: no two runs would judge the same ones; "
+                "turn augmentation off, or give the images as tensors"
+            )
+    return split
+
+
+def _kind(images: Tensor) -> str:
+    return f"{images.dtype} {size_of(images[0])}"

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.errors import HarnessError
+from harness.errors import DataError, HarnessError
 from harness.images import ImageSplit
 
 CPU_BATCH = 32
@@ -57,8 +57,16 @@ def batches(split: ImageSplit, batch_size: int, device: torch.device | str) -> I
 
 
 def load(split: ImageSplit, indices: range | list[int], device: torch.device | str) -> Batch:
-    """Returns the examples at some positions of a split."""
-    x = torch.stack([split[index][0] for index in indices]).float()
+    """Returns the examples at some positions of a split.
+
+    Raises:
+        DataError: if their images differ in size.
+    """
+    images = [split[index][0].detach() for index in indices]
+    if len(sizes := {image.shape for image in images}) > 1:
+        found = " and ".join(sorted(" x ".join(map(str, size)) for size in sizes))
+        raise DataError(f"data: expected images of one size, got {found}; resize them")
+    x = torch.stack(images).float()
     y = torch.from_numpy(np.asarray(split.labels)[list(indices)].astype(np.int64))
     return Batch(torch.tensor(list(indices)), x.to(device), y.to(device))
 

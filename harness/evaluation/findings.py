@@ -52,6 +52,8 @@ class Finding(StrEnum):
     """Largest difference of logits between two passes of the same images, relative to the largest logit."""
     PROBABILITIES = "probabilities"
     """1 where the outputs of every probed example are probabilities: in [0,1], with sum 1; else 0."""
+    NO_GRADIENT = "no_gradient"
+    """1 where no gradient passes through the network to its images; missing where one does, be it zero."""
     UNBOUNDED_SURVIVORS = "unbounded_survivors_share"
     """Share of the probed examples that stand under gradient attack with a budget of the whole pixel range."""
 

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from harness.attacks.base import Attack
-from harness.errors import HarnessError
+from harness.errors import HarnessError, ModelError
 from harness.evaluation.batches import Batch, batch_size_for, batches, load
 from harness.evaluation.findings import Finding
 from harness.evaluation.ledger import Keep, Ledger, peak_memory_mb
@@ -21,12 +22,15 @@ from harness.evaluation.protocols import Setting, independent, minimum_norm, nes
 from harness.images import ImageSplit
 from harness.models.inference import AS_GIVEN, Form, Inference, inference_form
 from harness.models.padding import in_few_sizes
+from harness.models.safeguards import WithoutGradient, safeguarded
 from harness.records import ConditionResult, Outcome
 from harness.system.memory import reused_memory
 from harness.system.modes import evaluating, frozen_parameters, guarded
 from harness.system.precision import full_float32
 from harness.system.progress import Progress, Silent
 from harness.threat import ThreatModel
+
+logger = logging.getLogger(__name__)
 
 Protocol = Literal["nested", "independent"]
 """Whether only survivors go on to the next budget, or every budget starts from scratch."""
@@ -35,7 +39,7 @@ FAIR_SHARE = 0.05
 MOST_PROBES = 64
 """Survivors on which the attack is run again with twice its steps, where any of the first few falls to that."""
 PROBES = 2
-"""Images on which the faster form of a network is compared with the network itself."""
+"""Images on which the faster form of a network is compared with the network itself, and the network tried beforehand."""
 
 
 @reused_memory()
@@ -64,17 +68,23 @@ def evaluate_clean(
         An outcome with one condition without a budget.
 
     Raises:
-        HarnessError: if the split is empty.
+        HarnessError: if the split is empty, or the network writes into some batches and not into others.
     """
     device, model, size = _prepare(model, split, device, batch_size)
     started, logits = time.perf_counter(), []
     with evaluating(model), torch.no_grad(), (progress or Silent()).task("clean", len(split)) as advance:
         for batch in batches(split, size, device):
+            unwritten = batch.x._version
             logits.append(model(batch.x).float().cpu().numpy())
+            if batch.x._version != unwritten:  # not on the few images that it was tried on
+                raise ModelError("model: expected a network that leaves its input alone, got one that writes into some batches")
             advance(len(batch), "")
         seconds = time.perf_counter() - started
         clean = np.concatenate(logits)
         findings = probe_model(model, split, clean, probes=min(probes, size), device=device) if probes else {}
+        if isinstance(model, WithoutGradient):
+            logger.warning("no gradient passes through the network, so that only black-box attacks can run: %s", model.obstacle)
+            findings = {**findings, Finding.NO_GRADIENT.value: 1.0}
     labels = np.asarray(split.labels, dtype=np.int64)
     condition = ConditionResult(
         eps=None,
@@ -228,11 +238,12 @@ def _checked(attack: Attack, threat_models: Sequence[ThreatModel], target_class:
 def _prepare(
     model: nn.Module, split: ImageSplit, device: torch.device | str, batch_size: int | None
 ) -> tuple[torch.device, nn.Module, int]:
-    """Returns the device, the network on it (a copy if it lies elsewhere), and the batch size."""
+    """Returns the device, the network on it (a copy if it lies elsewhere; behind a safeguard if it needs one), the batch size."""
     if not len(split):
         raise HarnessError("evaluation: expected at least one example, got an empty split")
     device = torch.device(device)
     elsewhere = any(tensor.device.type != device.type for tensor in [*model.parameters(), *model.buffers()])
     model = copy.deepcopy(model).to(device) if elsewhere else model
     with evaluating(model):
+        model = safeguarded(model, load(split, range(min(PROBES, len(split))), device).x)
         return device, model, batch_size_for(model, split, device, batch_size)

@@ -20,7 +20,7 @@ from harness.models.copying import deep_copy
 from harness.models.folding import foldable_pairs, without_norm
 from harness.models.layout import NumberFormat, quick_layout
 from harness.spec import Spec
-from harness.system.modes import evaluating
+from harness.system.modes import evaluating, set_eval
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ class Form(nn.Module):
         super().__init__()
         self.network, self.inference, self.memory_format = network, inference, memory_format
         self.padded: Padded | None = None
+        self.training = network.training
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns logits (N, K) for images (N, C, H, W) in [0,1]."""
@@ -96,7 +97,7 @@ class Form(nn.Module):
         form.padded = Padded(network, self.network, largest=largest)
         with torch.enable_grad():  # without gradients it would be compiled anew
             logits = form(batch.requires_grad_()).detach()
-        return form.eval() if self.agrees(logits, self(image).detach().expand_as(logits), what="compiled") else self
+        return form if self.agrees(logits, self(image).detach().expand_as(logits), what="compiled") else self
 
     def agrees(self, logits: Tensor, wanted: Tensor, *, what: str) -> bool:
         """Returns whether logits (n, K) are near enough to those wanted; says so where they are not."""
@@ -127,6 +128,10 @@ def inference_form(
     """
     if inference == AS_GIVEN:
         return model
+    if _is_scripted(model):
+        level = logging.WARNING if inference.settings() else logging.INFO  # nobody asked for the default form
+        logger.log(level, "inference form %s not possible: TorchScript is attacked as it is", inference)
+        return model
     with evaluating(model), torch.no_grad():
         wanted = model(probe)
     for attempt in _attempts(inference):
@@ -134,7 +139,9 @@ def inference_form(
             form = _build(model, probe, attempt)
             with torch.no_grad():
                 logits = form(probe)
-        except (RuntimeError, TypeError, AttributeError) as error:
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # the copy of a caller's network, or a pass of it in another layout, may fail in any way
             logger.warning("inference form %s not possible: %s", attempt, error)
             continue
         if form.agrees(logits, wanted, what="given up"):
@@ -150,7 +157,8 @@ def _attempts(inference: Inference) -> Iterator[Inference]:
 
 
 def _build(model: nn.Module, probe: Tensor, inference: Inference) -> Form:
-    network = _sharing_copy(model).eval().requires_grad_(False)
+    network = _sharing_copy(model).requires_grad_(False)
+    set_eval(network)
     if inference.fold_batchnorm:
         fold_batchnorm(network, probe)
     for module in network.modules():
@@ -159,7 +167,12 @@ def _build(model: nn.Module, probe: Tensor, inference: Inference) -> Form:
     layout = quick_layout(probe.device, inference.precision) if inference.channels_last else torch.contiguous_format
     network.to(memory_format=layout)
     _set_apart(network, model)
-    return Form(network, inference, layout).eval()
+    return Form(network, inference, layout)
+
+
+def _is_scripted(model: nn.Module) -> bool:
+    """Returns whether a part of a network is TorchScript: its graph is fixed, and its weights may be constants of it."""
+    return any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
 
 
 def _sharing_copy(model: nn.Module) -> nn.Module:

@@ -52,7 +52,7 @@ class FewSizes(nn.Module):
     def __init__(self, network: nn.Module, sizes: Sequence[int]) -> None:
         """See the class."""
         super().__init__()
-        self.network, self.sizes = network, tuple(sizes)
+        self.network, self.sizes, self.training = network, tuple(sizes), False
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -87,7 +87,7 @@ def in_few_sizes(network: nn.Module, probe: Tensor, largest: int) -> nn.Module:
     """
     if probe.device.type != "cuda" or not keeps_images_apart(network, probe):
         return network
-    return FewSizes(network, halvings(largest) if _is_channels_last(network) else eighths(largest)).eval()
+    return FewSizes(network, halvings(largest) if _is_channels_last(network) else eighths(largest))
 
 
 def _is_channels_last(network: nn.Module) -> bool:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness.datasets.verified import verified_for_evaluation
 from harness.errors import StoreError
 from harness.evaluation.findings import Finding
 from harness.evaluation.sanity import judge
@@ -28,6 +29,7 @@ from harness.steps.base import Context
 from harness.storage.provenance import describe_host
 from harness.storage.store import Store
 from harness.suites.suite import Suite, Variant, suite_json
+from harness.system.modes import usual_torch
 from harness.system.progress import Progress, Silent
 from harness.training.processes import check_devices
 
@@ -55,6 +57,7 @@ class RunSummary:
         return not self.failures and not self.interrupted and all(it.holds for it in self.record.expectations)
 
 
+@usual_torch()
 def run(
     suite: Suite,
     *,
@@ -83,7 +86,7 @@ def run(
             does not raise: its cells are marked failed.
     """
     started, chosen = time.perf_counter(), executor_of(executor)
-    data = suite.dataset.load()
+    data = verified_for_evaluation(suite.dataset.load())
     plan = plan_of(suite, data)
     context = Context(
         store=Store(store or DEFAULT_RESULTS / STORE_FOLDER),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from harness.datasets.verified import verified_for_evaluation
 from harness.errors import HarnessError, ModelError
 from harness.executors.local import Interrupted, execute
 from harness.planning.plan import Plan, plan_of
@@ -93,7 +94,7 @@ def open_workbench(
     Raises:
         HarnessError: if the data is missing, or there is no such device.
     """
-    data = suite.dataset.load()
+    data = verified_for_evaluation(suite.dataset.load())
     context = Context(
         store=Store(store or DEFAULT_RESULTS / STORE_FOLDER),
         data=data,

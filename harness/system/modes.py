@@ -1,10 +1,44 @@
-"""Guards that give a network back as it was found: modes per module, buffers, gradients, requires_grad."""
+"""Guards that give a network back as it was found: modes per module, buffers, gradients, requires_grad; and torch itself."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
+
+
+@contextmanager
+def usual_torch() -> Iterator[None]:
+    """Computes as torch does where nothing was chosen, and puts the caller's choices back on leaving.
+
+    Networks and attack libraries count on it: new tensors in float32 on the CPU, autograd at hand, no autocast.
+    """
+    dtype = torch.get_default_dtype()
+    with ExitStack() as stack:
+        stack.callback(torch.set_default_dtype, dtype)
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        torch.set_default_dtype(torch.float32)
+        yield
+
+
+def modules_with_mode(network: nn.Module) -> list[nn.Module]:
+    """Returns the modules of a network that have a mode; those frozen by `torch.jit.freeze` have lost theirs."""
+    return [module for module in network.modules() if hasattr(module, "training")]
+
+
+def set_eval(network: nn.Module) -> None:
+    """Puts a network into eval mode; one exported by `torch.export` keeps what it was exported with, and refuses to be asked."""
+    try:
+        network.eval()
+    except NotImplementedError:
+        for module in modules_with_mode(network):
+            module.training = False
 
 
 class ModuleLists:
@@ -19,12 +53,12 @@ class ModuleLists:
     def __init__(self, *networks: nn.Module) -> None:
         """See the class."""
         self._networks = tuple(dict.fromkeys(networks))
-        self._modules = [module for network in self._networks for module in network.modules()]
+        self._modules = [module for network in self._networks for module in modules_with_mode(network)]
         self._parameters = [parameter for network in self._networks for parameter in network.parameters()]
         self._buffers = [buffer for network in self._networks for buffer in network.buffers()]
 
     def modules(self) -> Sequence[nn.Module]:
-        """Returns all modules."""
+        """Returns all modules that have a mode."""
         return self._modules
 
     def parameters(self) -> Sequence[nn.Parameter]:
@@ -38,7 +72,7 @@ class ModuleLists:
     def eval(self) -> None:
         """Puts all networks into eval mode."""
         for network in self._networks:
-            network.eval()
+            set_eval(network)
 
 
 @contextmanager
@@ -47,7 +81,8 @@ def preserved_modes(model: nn.Module | ModuleLists) -> Iterator[list[bool]]:
 
     Setting the mode of the root alone would overwrite the modes of all modules below it. Gives out the modes as they were.
     """
-    modes = [(module, module.training) for module in model.modules()]
+    modules = model.modules() if isinstance(model, ModuleLists) else modules_with_mode(model)
+    modes = [(module, module.training) for module in modules]
     try:
         yield [training for _, training in modes]
     finally:
@@ -61,7 +96,7 @@ def evaluating(model: nn.Module | ModuleLists) -> Iterator[None]:
     """Puts the whole network into eval mode, and every module back into its own mode on leaving."""
     with preserved_modes(model) as modes:
         if any(modes):
-            model.eval()
+            model.eval() if isinstance(model, ModuleLists) else set_eval(model)
         yield
 
 
