@@ -1,14 +1,57 @@
 """What a data set is here: splits of streamed RGB images with labels, class names and a content hash."""
 
+import stat
+import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from harness.errors import DataError
+
 SPLITS = ("train", "validation", "test")
+MAX_PIXELS = 89_478_485
+"""Most pixels of an image that is decoded: those of which Pillow warns, a quarter of a gibibyte in RGB. `harness_eval` has the
+same limit (`kMaxPixels`)."""
+KINDS = {stat.S_ISFIFO: "a FIFO", stat.S_ISSOCK: "a socket", stat.S_ISCHR: "a device", stat.S_ISBLK: "a device"}
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Opens a file for reading; what is none is not opened: a FIFO waits for ever, a device may have no end.
+
+    Raises:
+        OSError: if there is none, or it may not be read.
+        DataError: if it, or what it links to, is no regular file.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        found = next((name for is_kind, name in KINDS.items() if is_kind(mode)), "a folder")
+        raise DataError(f"expected a regular file, got {found}")
+    return path.open("rb")
+
+
+def composed(name: str) -> str:
+    """Returns a class name in the one form in which names are compared: accents are one character with their letter (NFC)."""
+    return unicodedata.normalize("NFC", name)
+
+
+def misread(place: int, class_names: Sequence[str]) -> str | None:
+    """Returns what is wrong with a number for a class that is the place of one and the name of another; else None.
+
+    Folders named 0, 1, 2, 10 are sorted 0, 1, 10, 2.
+    """
+    name = str(place)
+    if name not in class_names or not 0 <= place < len(class_names) or class_names.index(name) == place:
+        return None
+    other = class_names[place]
+    return (
+        f'expected the name of a class as a text, "{name}" or "{other}", got the number {name}, which is the name of one and '
+        f"the place of the other"
+    )
 
 
 class ImageSplit(Protocol):
@@ -72,6 +115,14 @@ class View:
         return read_detailed(self.split, int(self.indices[index]), side)
 
 
+class Source(Protocol):
+    """The files that a data set was read from."""
+
+    def changed(self) -> list[str]:
+        """Returns the ids of the images whose files were written, or removed, since they were read."""
+        ...
+
+
 @dataclass(frozen=True)
 class ImageData:
     """A loaded data set."""
@@ -84,3 +135,7 @@ class ImageData:
     """sha256 over class names, and ids, labels and hashes of every split: changes when any image changes."""
     cross_split_duplicates: int
     """Number of validation and test examples whose content also occurs in another split before them."""
+    source: Source | None = None
+    """The files that images are decoded from whenever they are asked for, where there are any."""
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """Split -> files in it that were taken for no images, where there are any."""

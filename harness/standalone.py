@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral
 from typing import NamedTuple, get_args
@@ -22,7 +22,7 @@ from harness.evaluation.network_check import check_network
 from harness.evaluation.sanity import judge
 from harness.evaluation.sweep import Protocol, evaluate_clean, sweep
 from harness.executors.local import reason_of
-from harness.images import ImageSplit
+from harness.images import ImageSplit, composed, misread
 from harness.models.inference import Inference
 from harness.models.layout import NumberFormat
 from harness.models.safeguards import for_autograd
@@ -67,8 +67,9 @@ def evaluate(
             device and given back with its modes and gradients as they were. One that writes into its input is given copies; one
             without gradients is judged under black-box attacks, and its rows of other attacks are INVALID.
         data: A data set's name, mapping ({"name": "image_folder", "root": ..., "resolution": 224}) or plug-in, of which
-            the test split is judged; a DataLoader, a map-style data set, or a pair of tensors: images (N, 3, H, W) in
-            [0,1] and labels (N,). An image must be the same whenever it is read, and all of one size.
+            the test split is judged (of a folder without one the validation split, and all of it where it has no splits);
+            a DataLoader, a map-style data set, or a pair of tensors: images (N, 3, H, W) in [0,1] and labels (N,). An image
+            must be the same whenever it is read, and all of one size.
         attacks: Names ("pgd"), mappings ({"name": "pgd", "steps": 40}) or attack plug-ins; one or several.
         threat_model: One threat model, or several of one norm: a sweep of budgets.
         target_class: Where they are targeted, the class to reach: its place among the logits, or its name in a data set.
@@ -107,7 +108,7 @@ def evaluate(
         results += judging.attacked(clean, label, attack, threats)
     record = RunRecord(
         suite={"name": "evaluate"},
-        cells=judge(tuple(results)),
+        cells=tuple(_remarked(result, given.remark) for result in judge(tuple(results))),
         class_names=class_names,
         example_ids=tuple(examples.ids),
         example_hashes=tuple(examples.hashes),
@@ -163,6 +164,8 @@ class _Given(NamedTuple):
     """Name of their data set."""
     class_names: tuple[str, ...] = ()
     """Names of its classes, where they are known."""
+    remark: str = ""
+    """What every row must be read with."""
 
 
 def _examples_of(data: object) -> _Given:
@@ -170,8 +173,8 @@ def _examples_of(data: object) -> _Given:
         data = _parsed(DATASETS, data, field="data")
     if isinstance(data, Dataset):
         with only_harness_errors(DataError, f"data: loading {data.name}"):
-            loaded = data.load()
-            return _Given(verified(loaded.splits["test"], data.name), data.name, loaded.class_names)
+            held = data.load_held()
+        return _Given(verified(held.split, data.name), data.name, tuple(map(composed, held.class_names)), held.remark)
     return _Given(split_of(data), "given")
 
 
@@ -185,11 +188,20 @@ def _target_index(wanted: object, class_names: Sequence[str]) -> int | None:
     if wanted is None:
         return None
     if isinstance(wanted, Integral) and not isinstance(wanted, bool) and 0 <= int(wanted) < len(class_names):
+        if other := misread(int(wanted), class_names):
+            raise HarnessError(f"target_class: {other}")
         return int(wanted)
+    wanted = composed(wanted) if isinstance(wanted, str) else wanted
     if not isinstance(wanted, str) or wanted not in class_names:
         near = suggestion(str(wanted), class_names)
         raise HarnessError(f"target_class: expected 0 to {len(class_names) - 1} or a class name, got {wanted!r}{near}")
     return class_names.index(wanted)
+
+
+def _remarked(result: CellResult, remark: str) -> CellResult:
+    """Returns a row with numbers with a remark among its reasons, which leaves the verdict as it is."""
+    known = bool(remark) and result.verdict is not None
+    return replace(result, verdict_reasons=(*result.verdict_reasons, remark)) if known else result
 
 
 def _device_of(model: nn.Module) -> torch.device:

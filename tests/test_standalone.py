@@ -1,6 +1,8 @@
 """`harness.evaluate`: any module, any data, without a suite."""
 
+import unicodedata
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -282,3 +284,49 @@ def test_other_form_of_the_network_is_in_the_digests_of_attacks_alone(
 def test_unknown_form_is_refused(model: nn.Module, pair: tuple[Tensor, Tensor], arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(HarnessError, match=message):
         evaluate(model, pair, **arguments)
+
+
+def folder_spec(root: Path) -> dict[str, object]:
+    return {"name": "image_folder", "root": str(root), "resolution": 16}
+
+
+@pytest.mark.parametrize(
+    ("splits", "judged"),
+    [({"train": 5, "val": 2}, 4), ({"val": 2}, 4), ({"testing": 1}, 2), ({"": 3}, 6), ({"train": 9, "test": 1}, 2)],
+)
+def test_folder_is_judged_on_test_else_validation_else_whole(
+    make_folder: MakeFolder, splits: dict[str, int], judged: int
+) -> None:
+    table = evaluate(small_convnet(2).eval(), folder_spec(make_folder(splits=splits)), attacks=[])
+    assert table["n_examples"].tolist() == [judged]
+    assert "drawn" not in str(table["verdict_reasons"].tolist())
+
+
+def test_folder_with_training_images_alone_is_refused(make_folder: MakeFolder) -> None:
+    with pytest.raises(HarnessError, match="expected a folder test or validation for a finished model"):
+        evaluate(small_convnet(2).eval(), folder_spec(make_folder(splits={"train": 9})), attacks=[])
+
+
+def test_rows_on_images_drawn_from_the_training_images_say_so() -> None:
+    table = evaluate(small_convnet(10).eval(), "digits", attacks="fgsm", limit=20)
+    assert all("drawn from the training images" in reasons for reasons in table["verdict_reasons"])
+
+
+def test_number_that_is_place_and_name_is_refused_unless_both_are_one_class(make_folder: MakeFolder) -> None:
+    data, network = folder_spec(make_folder(splits={"": 2}, classes=("0", "1", "2", "10"))), small_convnet(4).eval()
+
+    def aim(target: Any) -> str:
+        table = evaluate(network, data, attacks="fgsm", threat_model=AIMED[0], target_class=target)
+        return str(table["target_class"].iloc[1])
+
+    with pytest.raises(HarnessError, match=r'target_class: expected .* as a text, "2" or "10", got the number 2'):
+        aim(2)
+    assert [aim(target) for target in ("2", "10", 1, 3)] == ["2", "10", "1", "2"]
+
+
+def test_target_counts_in_either_form_of_its_name(make_folder: MakeFolder) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "Purée") for form in ("NFC", "NFD"))
+    data = folder_spec(make_folder(splits={"": 2}, classes=("Leek", decomposed)))
+    for target in (composed, decomposed):
+        table = evaluate(small_convnet(2).eval(), data, attacks="fgsm", threat_model=AIMED[0], target_class=target)
+        assert table["target_class"].iloc[1] == composed

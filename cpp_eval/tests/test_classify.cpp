@@ -1,3 +1,4 @@
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <sstream>
@@ -80,6 +81,21 @@ TEST_CASE("a link that leads nowhere, or to itself, is reported like any unreada
     CHECK(searched.counts.classified == 1);
     CHECK(searched.counts.unreadable == 2);
     CHECK(run(config_for({folder / "loop.png"})).lines[0]["error"] == "expected a readable file");
+    std::filesystem::remove_all(folder);
+}
+
+TEST_CASE("a FIFO, and a link to a device, are reported and never opened") {
+    const auto folder = std::filesystem::temp_directory_path() / "harness_eval_fifo";
+    std::filesystem::remove_all(folder);
+    std::filesystem::create_directory(folder);
+    std::filesystem::copy_file(kFixtures / "images" / "red.png", folder / "red.png");
+    REQUIRE(mkfifo((folder / "pipe.jfif").c_str(), 0600) == 0);
+    std::filesystem::create_symlink("/dev/zero", folder / "zero.png");
+    const auto searched = run(config_for({folder}));
+    CHECK(searched.counts.classified == 1);
+    CHECK(searched.counts.unreadable == 2);
+    CHECK(searched.lines[0]["error"] == "expected a regular file, got a FIFO");
+    CHECK(searched.lines[2]["error"] == "expected a regular file, got a device");
     std::filesystem::remove_all(folder);
 }
 

@@ -1,3 +1,5 @@
+#include <sys/stat.h>
+
 #include "images/image.hpp"
 #include "testing.hpp"
 
@@ -69,9 +71,23 @@ TEST_CASE("a file that opens and cannot be read is an error") {
     CHECK(error_of([] { static_cast<void>(read_image(kImages)); }) == "expected a readable file");
 }
 
-TEST_CASE("a file that is longer than allowed, or has no end, is an error") {
+TEST_CASE("a file that is longer than allowed is an error") {
     CHECK(error_of([] { static_cast<void>(read_image(kImages / "rgb_420.jpg", 100)); }) ==
           "expected a file of at most 100 bytes, got a longer one");
-    CHECK(error_of([] { static_cast<void>(read_image("/dev/zero")); }) ==
-          "expected a JPEG or PNG, got another format");
+}
+
+TEST_CASE("what is no regular file is not opened, nor what links to it") {
+    const auto folder = std::filesystem::temp_directory_path() / "harness_eval_kinds";
+    std::filesystem::remove_all(folder);
+    std::filesystem::create_directory(folder);
+    REQUIRE(mkfifo((folder / "pipe.png").c_str(), 0600) == 0);
+    std::filesystem::create_symlink("pipe.png", folder / "link.png");
+    std::filesystem::create_symlink("/dev/zero", folder / "zero.png");
+    for (const char* name : {"pipe.png", "link.png"}) {
+        CHECK(error_of([&] { static_cast<void>(read_image(folder / name)); }) ==
+              "expected a regular file, got a FIFO");
+    }
+    CHECK(error_of([&] { static_cast<void>(read_image(folder / "zero.png")); }) ==
+          "expected a regular file, got a device");
+    std::filesystem::remove_all(folder);
 }

@@ -40,13 +40,15 @@ def list_plugins(family: Annotated[str | None, typer.Argument(help="suites, data
 
 @app.command()
 def validate(suite: SuiteArgument, overrides: SetOption = None) -> None:
-    """Check a suite file: fields, names, budgets, references."""
+    """Check a suite file: fields, names, budgets, references, folders, classes and files."""
+    from harness.planning.data_checks import check_without_images
     from harness.planning.grid import cells_of
     from harness.suites.files import load_suite
 
     loaded = load_suite(suite, overrides or ())
     with _naming(suite):
         loaded.check_networks()
+        check_without_images(loaded)
     cells = cells_of(loaded)
     skipped = sum(cell.skip is not None for cell in cells)
     console.stdout.print(f"{loaded.name}: valid; {len(loaded.models)} models, {len(cells)} cells, {skipped} skipped")

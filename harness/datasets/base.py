@@ -4,12 +4,26 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import Field
 
+from harness.datasets.splits import Drawn
 from harness.errors import DataError, naming
-from harness.images import ImageData
+from harness.images import ImageData, ImageSplit
 from harness.registry import Plugin, Registry
+
+FROM_TRAINING = "judged on images that are drawn from the training images: it may have learned from them"
+"""Remark on a finished model's number where nothing is known to be kept from its training."""
+
+
+class Held(NamedTuple):
+    """What a finished model is judged on."""
+
+    split: ImageSplit
+    class_names: tuple[str, ...]
+    remark: str = ""
+    """What every number on it must be read with; nothing where it was kept apart from training by the data set itself."""
 
 
 class Dataset(Plugin, ABC):
@@ -28,6 +42,27 @@ class Dataset(Plugin, ABC):
         Raises:
             DataError: if it is missing, incomplete or unreadable; the message names the place.
         """
+
+    def load_held(self) -> Held:
+        """Reads and checks what a finished model is judged on: the test split.
+
+        Raises:
+            DataError: see `load`.
+        """
+        data = self.load()
+        test = data.splits["test"]
+        return Held(test, data.class_names, FROM_TRAINING if isinstance(test, Drawn) else "")
+
+    def look(self) -> tuple[str, ...] | None:
+        """Checks what can be checked without decoding images or downloading.
+
+        Returns:
+            The names of the classes; None where only loading tells them.
+
+        Raises:
+            DataError: see `load`.
+        """
+        return self.load().class_names
 
 
 DATASETS: Registry[Dataset] = Registry(

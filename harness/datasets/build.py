@@ -4,19 +4,28 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from harness.errors import DataError
-from harness.images import SPLITS, ImageData, ImageSplit
+from harness.images import SPLITS, ImageData, ImageSplit, Source, composed
 from harness.spec import digest_of
 
 logger = logging.getLogger(__name__)
 
 
-def image_data(name: str, class_names: Sequence[str], splits: Mapping[str, ImageSplit]) -> ImageData:
+def image_data(
+    name: str,
+    class_names: Sequence[str],
+    splits: Mapping[str, ImageSplit],
+    *,
+    source: Source | None = None,
+    skipped: Mapping[str, int] | None = None,
+) -> ImageData:
     """Returns the data set made of these splits.
 
     Args:
         name: The data set's name.
-        class_names: One name for each class index.
+        class_names: One name for each class index; the data set's are in composed form, and its hash is of those given.
         splits: The splits "train", "validation" and "test"; ids must not depend on where the data lies.
+        source: The files that images are decoded from when they are asked for.
+        skipped: Split -> files in it that were taken for no images.
 
     Raises:
         DataError: if a label has no class name.
@@ -29,10 +38,12 @@ def image_data(name: str, class_names: Sequence[str], splits: Mapping[str, Image
         logger.warning("%s: %d validation and test images also occur in an earlier split", name, duplicates)
     return ImageData(
         name=name,
-        class_names=tuple(class_names),
+        class_names=tuple(map(composed, class_names)),
         splits=dict(splits),
         content_hash=content_hash(class_names, splits),
         cross_split_duplicates=duplicates,
+        source=source,
+        skipped=dict(skipped or {}),
     )
 
 

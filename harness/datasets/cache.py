@@ -5,12 +5,13 @@ import logging
 import os
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 CACHE_VARIABLE = "HARNESS_CACHE"
 """Environment variable that moves the cache folder."""
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised when an image that was found sound has to be looked at again."""
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,25 @@ def file_stamp(path: Path) -> str:
     """Returns what changes whenever a file is written: its size and times of modification and change, in ns."""
     status = path.stat()
     return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
+
+
+@dataclass(frozen=True)
+class StampedFiles:
+    """Files below a folder as they were when they were read."""
+
+    root: Path
+    stamps: Mapping[str, str]
+    """Path relative to the root -> stamp."""
+
+    def changed(self) -> list[str]:
+        """See `Source`."""
+        return [file for file, stamp in self.stamps.items() if self._stamp_now(file) != stamp]
+
+    def _stamp_now(self, file: str) -> str | None:
+        try:
+            return file_stamp(self.root / file)
+        except OSError:
+            return None
 
 
 def load_hashes(root: Path) -> dict[str, str]:

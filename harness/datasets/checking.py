@@ -1,27 +1,42 @@
 """Every image is decoded once before a data set is used, so a broken file stops a run before it starts."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
-from harness.datasets.cache import file_stamp, load_hashes, save_hashes
-from harness.datasets.decoding import check_encoded
+from PIL import Image
+
+from harness.datasets.cache import StampedFiles, file_stamp, load_hashes, save_hashes
+from harness.datasets.decoding import check_encoded, read_encoded
 from harness.errors import DataError
 
 MOST_NAMED = 5
 """Broken files that an error names; the others are counted."""
 
 
+class SoundFiles(NamedTuple):
+    """Images that can be decoded."""
+
+    hashes: list[str]
+    """The sha256 of every file, in the order asked for."""
+    source: StampedFiles
+    """What tells whether they have changed since."""
+
+
 def sound_hashes(root: Path, files: Sequence[str]) -> list[str]:
+    """Returns the hashes of `sound_files`."""
+    return sound_files(root, files).hashes
+
+
+def sound_files(root: Path, files: Sequence[str]) -> SoundFiles:
     """Decodes and hashes images, in threads, except those that were found sound before and have not changed since.
 
     Args:
         root: The folder that the files lie under.
         files: Paths relative to `root`.
-
-    Returns:
-        The sha256 of every file.
 
     Raises:
         DataError: if files cannot be read or decoded; names the first few and says how many.
@@ -29,23 +44,32 @@ def sound_hashes(root: Path, files: Sequence[str]) -> list[str]:
     known = load_hashes(root)
     found: dict[str, str] = {}
     broken: dict[str, str] = {}
+    stamps: dict[str, str] = {}
 
     def check(file: str) -> None:
         try:
-            key = f"{file_stamp(root / file)}:{file}"
-            found[key] = known.get(key) or check_encoded((root / file).read_bytes())
+            stamps[file] = file_stamp(root / file)
+            key = f"{stamps[file]}:{file}"  # see `_file_of`
+            found[key] = known.get(key) or check_encoded(read_encoded(root / file))
             hashes[file] = found[key]
         except Exception as error:  # Pillow's readers raise many types on damaged files
             broken[file] = " ".join(str(error).split()) or type(error).__name__
 
     hashes: dict[str, str] = {}
-    with ThreadPoolExecutor(max_workers=min(32, 2 * (os.cpu_count() or 1))) as pool:
+    with ThreadPoolExecutor(max_workers=min(32, 2 * (os.cpu_count() or 1))) as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such images are refused
         list(pool.map(check, files))
     if found.keys() - known.keys():
-        save_hashes(root, found)
+        others = {key: content for key, content in known.items() if _file_of(key) not in stamps}
+        save_hashes(root, {**others, **found})
     if broken:
         raise DataError(_complaint(root, {file: broken[file] for file in files if file in broken}))
-    return [hashes[file] for file in files]
+    return SoundFiles([hashes[file] for file in files], StampedFiles(root, {file: stamps[file] for file in files}))
+
+
+def _file_of(key: str) -> str:
+    """Returns the file of a remembered hash: its key is the stamp, of three numbers, and the file."""
+    return key.split(":", maxsplit=3)[-1]
 
 
 def _complaint(root: Path, broken: dict[str, str]) -> str:

@@ -2,41 +2,84 @@
 
 import hashlib
 import io
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from harness.errors import DataError
+from harness.images import MAX_PIXELS, open_regular
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-"""Endings (lower case) of the files that are taken for images."""
+NOT_DECODED = frozenset({"EPS", "MPEG"})
+"""Formats that Pillow opens and that are refused here: one is a program that an interpreter runs, of the other it reads the
+size alone."""
+BY_JPEG = frozenset({"MPO"})
+"""Formats that Pillow's reader of JPEGs opens without being registered for them."""
+MAX_BYTES = 1 << 30
+"""No image of `MAX_PIXELS` pixels of 8 bytes has a longer file."""
+SHORT = 1 << 24
+"""Bytes of a file that is read without a look at its header before."""
+WHITE_16 = 65535
+"""The largest value of 16 bits."""
 
 Resize = Literal["squash", "crop"]
 """How an image becomes square: the whole image is squashed, or its largest centred square is cut out."""
 
 
+def image_suffixes() -> frozenset[str]:
+    """Returns the endings (lower case) of the files that are taken for images: all that Pillow can decode here.
+
+    What a plug-in of Pillow registers, as that for HEIC does, counts from then on.
+    """
+    Image.init()
+    formats = {*_formats(tuple(Image.ID)), *BY_JPEG}
+    return frozenset(suffix for suffix, image_format in Image.registered_extensions().items() if image_format in formats)
+
+
 def read_image(path: Path) -> Tensor:
     """Decodes an image file.
 
-    The EXIF orientation is applied, an alpha channel is dropped, the first frame of an animation is taken.
+    The EXIF orientation is applied, an alpha channel is dropped, the first frame of an animation is taken. Grey of 16 bits
+    and of floating point in [0,1] is scaled.
 
     Returns:
         uint8 RGB pixels (3, H, W).
 
     Raises:
-        DataError: if the file cannot be read or decoded.
+        DataError: if it is no regular file, cannot be read or decoded, has more than `MAX_PIXELS` pixels, or values of an
+            unknown range.
     """
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as file, _opened(file) as image:
             pixels = np.array(_upright_rgb(image))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
     except Exception as error:  # Pillow's readers raise many types on damaged files
         raise DataError(f"{path}: expected an image, got: {error}") from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def read_encoded(path: Path) -> bytes:
+    """Returns the content of an image file; of a long one that is no image, or too large, no more than the header is read.
+
+    Raises:
+        Exception: of many types, if it is none.
+    """
+    with open_regular(path) as file:
+        size = file.seek(0, io.SEEK_END)
+        if size > SHORT:
+            with _opened(file):
+                pass
+        if size > MAX_BYTES:
+            raise DataError(f"expected a file of at most {MAX_BYTES} bytes, got one of {size}")
+        file.seek(0)
+        return file.read()
 
 
 def check_encoded(data: bytes) -> str:
@@ -47,7 +90,7 @@ def check_encoded(data: bytes) -> str:
     Raises:
         Exception: of many types, if the image is damaged.
     """
-    with Image.open(io.BytesIO(data)) as image:
+    with _opened(io.BytesIO(data)) as image:
         image.draft("RGB", (1, 1))
         _upright_rgb(image)
     return hashlib.sha256(data).hexdigest()
@@ -75,14 +118,66 @@ def resized(pixels: Tensor, resolution: int, how: Resize = "squash") -> Tensor:
     return image.div(top).clamp(0, 1).contiguous()  # the weights of a pixel add up to 1 only within rounding
 
 
+@lru_cache(maxsize=4)
+def _formats(known: tuple[str, ...]) -> list[str]:
+    """Returns those of Pillow's formats that it decodes by itself, in their order."""
+    return [name for name in known if name not in NOT_DECODED and not _is_stub(Image.OPEN[name][0])]
+
+
+def _is_stub(reader: object) -> bool:
+    """Returns whether a reader only recognises files, which a program that is not there would have to decode."""
+    return isinstance(reader, type) and issubclass(reader, ImageFile.StubImageFile)
+
+
+def _opened(file: IO[bytes]) -> Image.Image:
+    """Opens an image whose header was read and no pixel yet.
+
+    Raises:
+        DataError: if it has too many pixels.
+        Exception: of many types, if it is no image.
+    """
+    Image.init()
+    try:
+        image = Image.open(file, formats=_formats(tuple(Image.ID)))
+    except UnidentifiedImageError as error:  # Pillow's own line names the object that reads the file
+        raise UnidentifiedImageError("cannot identify the format of the file") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(f"expected at most {MAX_PIXELS} pixels, got more than twice as many") from error
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        image.close()
+        raise DataError(f"expected at most {MAX_PIXELS} pixels, got {width} x {height}")
+    return image
+
+
 def _upright_rgb(image: Image.Image) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion clips at 255
-        values = np.asarray(image).astype(np.float64) / 257
-        image = Image.fromarray(np.rint(values).clip(0, 255).astype(np.uint8))
-    elif image.mode == "P" and "transparency" in image.info:  # without the detour Pillow warns
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode.startswith("I") or image.mode == "F":  # Pillow's own conversion clips at 255
+        return Image.fromarray(_grey(np.asarray(image), image)).convert("RGB")
+    if image.mode == "P" and "transparency" in image.info:  # without the detour Pillow warns
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _grey(values: NDArray[np.generic], image: Image.Image) -> NDArray[np.uint8]:
+    """Returns grey of more than 8 bits (H, W) as 8 bits.
+
+    White is 1 in floating point, and 65535 in whole numbers. An image of 32 bits does not say what white is: one without a
+    value above 255 may be of 8 bits as well.
+
+    Raises:
+        DataError: if values are outside, or their range is not known.
+    """
+    low, high = float(values.min()), float(values.max())
+    if image.mode == "F":
+        if not (low >= 0 and high <= 1):  # also where a value is NaN
+            raise DataError(f"expected floating-point values in [0,1], got {low:.4g} to {high:.4g}; scale them")
+        return np.rint(values.astype(np.float64) * 255).astype(np.uint8)
+    unknown = image.mode == "I" and image.format not in ("PNG", "PPM")  # these two give 16 bits in a mode of 32
+    if unknown and (low < 0 or high > WHITE_16 or 0 < high <= 255):
+        expected = f"expected 32-bit values from 0 to {WHITE_16}, some above 255"
+        raise DataError(f"{expected}, got {low:.0f} to {high:.0f}; save them with 8 or 16 bits")
+    return np.rint(values.astype(np.float64) / 257).clip(0, 255).astype(np.uint8)
 
 
 def _centre_square(pixels: Tensor) -> Tensor:

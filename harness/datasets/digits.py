@@ -27,6 +27,10 @@ class Digits(DrawsValidationAndTest):
     resolution: int = Field(default=32, ge=8, le=1024)
     """Side length of the images in pixels; upsampled from 8."""
 
+    def look(self) -> tuple[str, ...]:
+        """See `Dataset.look`."""
+        return tuple(map(str, range(10)))
+
     def load(self) -> ImageData:
         """Reads the digits."""
         source = load_digits()

@@ -1,21 +1,29 @@
 """A folder of photographs, one folder a class: listed, checked and hashed on loading, decoded when asked for."""
 
-from abc import ABC
-from collections.abc import Sequence
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.datasets.base import DATASETS, expand_path, naming_root
+from harness.datasets.base import DATASETS, Held, expand_path, naming_root
 from harness.datasets.build import image_data
-from harness.datasets.checking import sound_hashes
+from harness.datasets.checking import SoundFiles, sound_files
 from harness.datasets.decoding import Resize, read_image, resized
-from harness.datasets.layout import read_classes, read_layout
+from harness.datasets.layout import WHOLE, Layout, read_classes, read_layout, read_split_layout
 from harness.datasets.shares import DrawsValidationAndTest, completed
-from harness.images import ImageData, ImageSplit
+from harness.errors import DataError
+from harness.images import ImageData, ImageSplit, Source, composed
+
+HELD = ("test", "validation")
+"""The splits that a finished model may be judged on, the first that there is."""
+Found = TypeVar("Found")
+
+logger = logging.getLogger(__name__)
 
 
 class FileSplit:
@@ -28,6 +36,7 @@ class FileSplit:
         hashes: sha256 of each file.
         resolution: Side length of the images given out.
         resize: How an image becomes square.
+        source: What tells whether the files have changed since they were read.
     """
 
     def __init__(
@@ -39,6 +48,7 @@ class FileSplit:
         hashes: Sequence[str],
         resolution: int,
         resize: Resize,
+        source: Source | None = None,
     ) -> None:
         """See the class."""
         self.root = root
@@ -47,6 +57,7 @@ class FileSplit:
         self.hashes: Sequence[str] = hashes
         self.resolution = resolution
         self.resize: Resize = resize
+        self.source = source
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -74,15 +85,8 @@ def read_class_folders(root: Path, class_names: Sequence[str], *, resolution: in
         DataError: if the folder is missing or empty, a folder in it is named as no class, or an image is broken.
     """
     files = read_classes(root, class_names)
-    listed = [file for of_class in files for file in of_class]
-    return FileSplit(
-        root,
-        ids=listed,
-        labels=np.repeat(np.arange(len(files)), [len(of_class) for of_class in files]),
-        hashes=sound_hashes(root, listed),
-        resolution=resolution,
-        resize=resize,
-    )
+    sound = sound_files(root, _flat(files))
+    return _split_of(root, files, sound.hashes, resolution=resolution, resize=resize, source=sound.source)
 
 
 class FolderDataset(DrawsValidationAndTest, ABC):
@@ -93,6 +97,26 @@ class FolderDataset(DrawsValidationAndTest, ABC):
     resize: Resize = "squash"
     """How an image becomes square: "squash" the whole image, or "crop" its largest centred square."""
 
+    @abstractmethod
+    def in_root(self, read: Callable[[Path], Found]) -> Found:
+        """Returns what `read` makes of the data set's folder; its errors get the name of the field."""
+
+    def load(self) -> ImageData:
+        """Reads and checks the folder."""
+        return self.in_root(self.load_from)
+
+    def load_held(self) -> Held:
+        """Reads and checks the test split, else the validation split, or a folder without splits as a whole.
+
+        Raises:
+            DataError: as `load`; also if there are training images alone.
+        """
+        return self.in_root(self._held_from)
+
+    def look(self) -> tuple[str, ...] | None:
+        """See `Dataset.look`."""
+        return self.in_root(self._look_at)
+
     def load_from(self, root: Path) -> ImageData:
         """Reads and checks the folder `root`.
 
@@ -100,36 +124,77 @@ class FolderDataset(DrawsValidationAndTest, ABC):
             DataError: as `load`.
         """
         layout = read_layout(root)
-        listed = {split: [file for files in classes for file in files] for split, classes in layout.files.items()}
-        everything = [file for files in listed.values() for file in files]
-        hash_of = dict(zip(everything, sound_hashes(root, everything), strict=True))
-        splits: dict[str, ImageSplit] = {
-            split: FileSplit(
-                root,
-                ids=listed[split],
-                labels=np.repeat(np.arange(len(classes)), [len(files) for files in classes]),
-                hashes=[hash_of[file] for file in listed[split]],
-                resolution=self.resolution,
-                resize=self.resize,
-            )
-            for split, classes in layout.files.items()
-        }
-        shares = [("validation", self.validation), ("test", self.test)]
-        return image_data(self.name, layout.class_names, completed(splits, shares, self.seed))
+        sound = sound_files(root, [file for classes in layout.files.values() for file in _flat(classes)])
+        skipped = {split: sum(found.values()) for split, found in layout.skipped.items()}
+        splits = self._splits(root, layout, sound)
+        return image_data(self.name, layout.class_names, splits, source=sound.source, skipped=skipped)
+
+    def _splits(self, root: Path, layout: Layout, sound: SoundFiles | None) -> dict[str, ImageSplit]:
+        """Returns the three splits; without hashes where the images were not read."""
+        splits: dict[str, ImageSplit] = {}
+        first = 0
+        for split, classes in layout.files.items():
+            last = first + len(_flat(classes))
+            hashes = [""] * (last - first) if sound is None else sound.hashes[first:last]
+            splits[split] = _split_of(root, classes, hashes, resolution=self.resolution, resize=self.resize)
+            first = last
+        return completed(splits, [("validation", self.validation), ("test", self.test)], self.seed)
+
+    def _look_at(self, root: Path) -> tuple[str, ...]:
+        layout = read_layout(root)
+        self._splits(root, layout, None)  # where a class has too few images to draw from, this says so
+        return tuple(map(composed, layout.class_names))
+
+    def _held_from(self, root: Path) -> Held:
+        layout = read_split_layout(root)
+        split = next((name for name in HELD if name in layout.files), WHOLE)
+        if layout.has_splits and split not in HELD:
+            raise DataError(f"{root}: expected a folder test or validation for a finished model, found training images alone")
+        classes = layout.files[split]
+        sound = sound_files(root, _flat(classes))
+        logger.info("%s: judged on %s", root, split if layout.has_splits else "all images")
+        held = _split_of(root, classes, sound.hashes, resolution=self.resolution, resize=self.resize, source=sound.source)
+        return Held(held, tuple(map(composed, layout.class_names)))
+
+
+def _flat(classes: Sequence[Sequence[str]]) -> list[str]:
+    return [file for files in classes for file in files]
+
+
+def _split_of(
+    root: Path,
+    classes: Sequence[Sequence[str]],
+    hashes: Sequence[str],
+    *,
+    resolution: int,
+    resize: Resize,
+    source: Source | None = None,
+) -> FileSplit:
+    """Returns the images of the classes, in the order of their indices."""
+    return FileSplit(
+        root,
+        ids=_flat(classes),
+        labels=np.repeat(np.arange(len(classes)), [len(files) for files in classes]),
+        hashes=hashes,
+        resolution=resolution,
+        resize=resize,
+        source=source,
+    )
 
 
 @DATASETS.register
 class ImageFolder(FolderDataset):
     """Photographs in `root/train|validation|test/<Class>/`, or in `root/<Class>/` and divided by seed.
 
-    A validation or test folder that does not exist is drawn from the training images, stratified by class.
+    A validation or test folder that does not exist is drawn from the training images, stratified by class. A finished model is
+    judged on the test folder, else on the validation folder, or on all images where there are no such folders.
     """
 
     name: Literal["image_folder"] = "image_folder"
     root: str
     """The folder that holds the split folders or the class folders."""
 
-    def load(self) -> ImageData:
-        """Reads and checks the folder."""
+    def in_root(self, read: Callable[[Path], Found]) -> Found:
+        """See `FolderDataset.in_root`."""
         with naming_root():
-            return self.load_from(expand_path(self.root))
+            return read(expand_path(self.root))

@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from harness.datasets.base import Dataset
-from harness.datasets.splits import stratified_split
+from harness.datasets.splits import Drawn, stratified_split
 from harness.images import SPLITS, ImageSplit
 
 
@@ -45,6 +45,7 @@ def completed(splits: Mapping[str, ImageSplit], shares: Sequence[tuple[str, floa
         DataError: if a class has too few training examples to draw from.
     """
     missing = [(name, share) for name, share in shares if name not in splits]
-    *drawn, train = stratified_split(splits["train"], [share for _, share in missing], seed)
-    found = {**splits, **{name: part for (name, _), part in zip(missing, drawn, strict=True)}, "train": train}
+    *parts, train = stratified_split(splits["train"], [share for _, share in missing], seed)
+    drawn = {name: Drawn(part.split, part.indices) for (name, _), part in zip(missing, parts, strict=True)}
+    found = {**splits, **drawn, "train": train}
     return {name: found[name] for name in SPLITS}

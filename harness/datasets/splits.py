@@ -11,6 +11,10 @@ from harness.images import ImageSplit, View, read_detailed
 from harness.system.seeds import seed_of
 
 
+class Drawn(View):
+    """Examples that were drawn from a split which its source gives for training."""
+
+
 class Joined:
     """Two splits, one after the other, without copying an image."""
 
@@ -40,7 +44,7 @@ class Joined:
         return (first, index) if index < len(first) else (second, index - len(first))
 
 
-def take(split: ImageSplit, indices: Sequence[int] | NDArray[np.integer]) -> ImageSplit:
+def take(split: ImageSplit, indices: Sequence[int] | NDArray[np.integer]) -> View:
     """Returns the examples of a split at `indices`, in their order."""
     positions = np.asarray(indices, dtype=np.int64)
     return View(split.split, split.indices[positions]) if type(split) is View else View(split, positions)
@@ -69,7 +73,7 @@ def subset(split: ImageSplit, limit: int | None, seed: int) -> ImageSplit:
     return take(split, _joined(members, quotas))
 
 
-def stratified_split(split: ImageSplit, shares: Sequence[float], seed: int) -> tuple[ImageSplit, ...]:
+def stratified_split(split: ImageSplit, shares: Sequence[float], seed: int) -> tuple[View, ...]:
     """Divides a split into one part for each share and the rest, every class in proportion in each part.
 
     Args:

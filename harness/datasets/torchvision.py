@@ -55,6 +55,10 @@ class SmallImages(DrawsValidation, ABC):
             DataError: if they are missing, damaged or cannot be downloaded.
         """
 
+    def look(self) -> tuple[str, ...]:
+        """See `Dataset.look`."""
+        return self.CLASS_NAMES
+
     def load(self) -> ImageData:
         """Reads both parts and draws the validation split."""
         splits: dict[str, ImageSplit] = {

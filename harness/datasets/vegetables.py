@@ -1,13 +1,13 @@
 """Kaggle's Vegetable Image Dataset: 15 classes, 21,000 photographs of 224 x 224 pixels."""
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from harness.datasets.base import DATASETS, expand_path, naming_root, readable
-from harness.datasets.image_folder import FolderDataset
+from harness.datasets.image_folder import FolderDataset, Found
 from harness.errors import DataError
-from harness.images import ImageData
 
 KAGGLE_NAME = "misrakahmed/vegetable-image-dataset"
 """The data set's name on Kaggle."""
@@ -25,11 +25,18 @@ class Vegetables(FolderDataset):
     root: str | None = None
     """The unpacked data set, or any folder laid out like it; downloaded from Kaggle if not given."""
 
-    def load(self) -> ImageData:
-        """Reads and checks the photographs."""
+    def in_root(self, read: Callable[[Path], Found]) -> Found:
+        """See `FolderDataset.in_root`; downloads where no folder is named."""
         given = str(download()) if self.root is None else self.root
         with naming_root():
-            return self.load_from(inner_folder(expand_path(given)))
+            return read(inner_folder(expand_path(given)))
+
+    def look(self) -> tuple[str, ...] | None:
+        """See `Dataset.look`; nothing is downloaded."""
+        if self.root is None:
+            expect_kagglehub()
+            return None
+        return super().look()
 
 
 def inner_folder(root: Path) -> Path:
@@ -43,14 +50,23 @@ def inner_folder(root: Path) -> Path:
         return next((found for level in levels for found in sorted(root.glob(level)) if found.is_dir()), root)
 
 
+def expect_kagglehub() -> None:
+    """Refuses to download without kagglehub.
+
+    Raises:
+        DataError: says what to download and where to put it.
+    """
+    if find_spec("kagglehub") is None:
+        raise DataError(_instructions("kagglehub is not installed"))
+
+
 def download() -> Path:
     """Downloads the data set through kagglehub, which keeps it in its own cache.
 
     Raises:
         DataError: if kagglehub is not installed or fails; says what to download and where to put it.
     """
-    if find_spec("kagglehub") is None:
-        raise DataError(_instructions("kagglehub is not installed"))
+    expect_kagglehub()
     import kagglehub
 
     try:

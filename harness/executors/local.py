@@ -102,10 +102,12 @@ def _found(entry: Entry, context: Context) -> StepReport:
 
 def _compute(step: Step, context: Context) -> None:
     started = time.perf_counter()
+    step.expect_same_data(context)
     with full_float32() if step.FULL_FLOAT32 else nullcontext():
         meta: dict[str, object] = {"title": step.title, "spec": step.spec(), **describe_host(context.device)}
         with context.store.writing(step.KIND, step.digest, meta) as folder:
             step.run(context, folder)
+            step.expect_same_data(context)
             meta["seconds"] = time.perf_counter() - started
     context.store.drop_partial(step.digest)
 

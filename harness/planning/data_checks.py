@@ -1,12 +1,54 @@
 """What a suite asks of its data, checked before anything is trained: the user's folders, and every poison at every rate."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
 from harness.datasets.base import expand_path
 from harness.datasets.decoding import Resize
 from harness.datasets.image_folder import FileSplit, read_class_folders
+from harness.datasets.layout import read_classes
 from harness.errors import DataError, SuiteError, naming
 from harness.images import ImageData
+from harness.poisoning.families import TriggerPoison
 from harness.poisoning.frame import check_data
 from harness.suites.suite import Suite
+
+
+def check_without_images(suite: Suite) -> None:
+    """Looks at the folders of the data, at the classes that are named, and at files, without decoding an image.
+
+    Raises:
+        SuiteError: if an unknown class is named, or a trigger's file is missing; begins with the field's path.
+        DataError: if a folder is missing, or does not hold class folders with images.
+        ModelError: if a file of weights is missing or damaged.
+    """
+    suite.check_weights()
+    class_names = suite.dataset.look()
+    if class_names is None:
+        return
+    for label, attack in suite.attacks.items():
+        attack.check_target(class_names, where=f"attacks.{label}")
+    for label, folder in suite.folders.items():
+        with naming(f"folders.{label}.root: ", DataError):
+            read_classes(expand_path(folder.root), class_names)
+    an_example_each = np.arange(len(class_names))
+    for label, entry in suite.poisons.items():
+        poison = entry.plugin
+        with _named_by_label(poison.where, label):
+            poison.check_classes(class_names, an_example_each)
+            if isinstance(poison, TriggerPoison):
+                poison.trigger.check(suite.dataset.resolution, where=f"{poison.where}.trigger")
+
+
+@contextmanager
+def _named_by_label(where: str, label: str) -> Iterator[None]:
+    """Puts a poison's label in the place of its name in errors."""
+    try:
+        yield
+    except SuiteError as error:
+        raise SuiteError(str(error).replace(where, f"poisons.{label}", 1)) from error
 
 
 def read_folders(suite: Suite, data: ImageData) -> dict[str, FileSplit]:
@@ -32,10 +74,8 @@ def unsupported_poisons(suite: Suite, data: ImageData) -> dict[tuple[str, float]
             architecture = suite.architecture_of(next(iter(suite.models))).without_weights()
             model = architecture.build(data.class_names, resolution=suite.dataset.resolution, seed=0)
         for rate in entry.rates:
-            try:
+            with _named_by_label(entry.plugin.where, label):
                 check_data(entry.plugin, data, rate)
-            except SuiteError as error:
-                raise SuiteError(str(error).replace(entry.plugin.where, f"poisons.{label}", 1)) from error
             if reason := entry.plugin.supports(data, rate, model):
                 reasons[label, rate] = reason
     return reasons

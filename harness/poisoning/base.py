@@ -7,17 +7,24 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, ValidatorFunctionWrapHandler, WrapValidator
 from torch import Tensor, nn
 
 from harness.errors import HarnessError
-from harness.images import ImageData
+from harness.images import ImageData, composed
+from harness.poisoning.choice import WrittenAsNumber
 from harness.poisoning.manifest import Manifest, Target
 from harness.poisoning.splits import Selection, images_at
 from harness.poisoning.triggers import Stamp
 from harness.registry import Plugin, Registry
 
-ClassName = Annotated[str, Field(coerce_numbers_to_str=True)]
+
+def _read_class_name(value: object, as_text: ValidatorFunctionWrapHandler) -> str:
+    name = composed(as_text(value))
+    return WrittenAsNumber(name) if isinstance(value, int | WrittenAsNumber) else name
+
+
+ClassName = Annotated[str, Field(coerce_numbers_to_str=True), WrapValidator(_read_class_name)]
 """A class by its name; a number in a suite file, as for digits, is read as its text."""
 
 

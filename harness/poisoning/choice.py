@@ -7,17 +7,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import SuiteError
+from harness.images import misread
 from harness.system.seeds import seed_of
+
+
+class WrittenAsNumber(str):
+    """A class name that a suite file gives as a number: 2, not "2"."""
 
 
 def class_index(name: str, class_names: Sequence[str], *, where: str) -> int:
     """Returns the index of a class.
 
     Raises:
-        SuiteError: if there is no such class.
+        SuiteError: if there is no such class, or a number names one and is the index of another.
     """
     if name not in class_names:
         raise SuiteError(f"{where}: expected one of the classes {', '.join(class_names)}, got {name!r}")
+    if isinstance(name, WrittenAsNumber) and (problem := misread(int(name), class_names)):
+        raise SuiteError(f"{where}: {problem}")
     return class_names.index(name)
 
 

@@ -14,7 +14,8 @@ from PIL import Image
 from pydantic import BeforeValidator, Field
 from torch import Tensor
 
-from harness.errors import HarnessError, SuiteError
+from harness.errors import DataError, HarnessError, SuiteError
+from harness.images import MAX_PIXELS, open_regular
 from harness.poisoning import art
 from harness.spec import Spec
 
@@ -174,13 +175,18 @@ class Picture(Trigger):
 
     def _read(self, where: str) -> bytes:
         try:
-            return Path(str(self.image)).expanduser().read_bytes()
-        except OSError as error:
-            raise SuiteError(f"{where}.image: expected an image file, got {self.image!r} ({error.strerror})") from error
+            with open_regular(Path(str(self.image)).expanduser()) as file:
+                return file.read()
+        except (OSError, DataError) as error:
+            reason = getattr(error, "strerror", error)
+            raise SuiteError(f"{where}.image: expected an image file, got {self.image!r} ({reason})") from error
 
     def _check_image(self, where: str) -> None:
         try:
-            Image.open(io.BytesIO(self._read(where))).load()
+            picture = Image.open(io.BytesIO(self._read(where)))
+            if picture.width * picture.height > MAX_PIXELS:
+                raise SuiteError(f"{where}.image: expected at most {MAX_PIXELS} pixels, got {picture.width} x {picture.height}")
+            picture.load()
         except OSError as error:
             raise SuiteError(f"{where}.image: expected an image file, got {self.image!r} that is none") from error
 

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import torch
 
 from harness.datasets.splits import subset
-from harness.errors import StoreError
-from harness.images import ImageData, ImageSplit
+from harness.errors import StepFailed, StoreError
+from harness.images import ImageData, ImageSplit, Source
 from harness.models.classifier import Classifier
 from harness.registry import Plugin
 from harness.spec import digest_of
@@ -78,6 +78,21 @@ class Step(ABC):
     @abstractmethod
     def run(self, context: Context, folder: Path) -> None:
         """Computes the result and writes its payload into `folder`."""
+
+    def files_read(self, context: Context) -> tuple[Source, ...]:
+        """Returns the files that it may read images from."""
+        return () if context.data.source is None else (context.data.source,)
+
+    def expect_same_data(self, context: Context) -> None:
+        """Refuses files that are not those that the digest is taken over.
+
+        Raises:
+            StepFailed: if one was written, or removed, since the data was loaded.
+        """
+        changed = [file for source in self.files_read(context) for file in source.changed()]
+        if changed:
+            found = f"{len(changed)} of its images, such as {changed[0]}, were written"
+            raise StepFailed(f"the data changed while the suite ran: {found}; nothing is kept, run it again")
 
     @cached_property
     def digest(self) -> str:

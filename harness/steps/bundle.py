@@ -21,6 +21,7 @@ from harness.datasets.splits import subset, take
 from harness.evaluation.batches import batches
 from harness.export.metadata import model_sha256
 from harness.images import ImageSplit
+from harness.images import Source as Files
 from harness.models.classifier import Classifier
 from harness.steps.base import Context, Examples, ModelStep, Step
 from harness.steps.conditions import Corrupted, FromFolder, Trigger
@@ -205,6 +206,11 @@ class Bundling(Step):
     def file(self, context: Context) -> Path:
         """Returns the path of the finished bundle in the store."""
         return context.folder(self) / BUNDLE
+
+    def files_read(self, context: Context) -> tuple[Files, ...]:
+        """See `Step.files_read`; those of its sources."""
+        found = {id(files): files for source in self.sources for files in source.step.files_read(context)}
+        return tuple(found.values())
 
     def run(self, context: Context, folder: Path) -> None:
         """See `Step.run`."""

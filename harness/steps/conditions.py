@@ -11,7 +11,7 @@ from harness.datasets.image_folder import FileSplit
 from harness.datasets.splits import take
 from harness.errors import StepFailed
 from harness.evaluation.sweep import evaluate_clean
-from harness.images import ImageSplit
+from harness.images import ImageSplit, Source
 from harness.models.classifier import Classifier
 from harness.poisoning.base import Poison
 from harness.poisoning.splits import Selection
@@ -177,6 +177,11 @@ class FromFolder(Judgement):
     def judged(self, context: Context) -> ImageSplit:
         """See `Judgement.judged`."""
         return self.images
+
+    def files_read(self, context: Context) -> tuple[Source, ...]:
+        """See `Step.files_read`; the folder too."""
+        own = self.images.source
+        return super().files_read(context) + (() if own is None else (own,))
 
     def run(self, context: Context, folder: Path) -> None:
         """See `Step.run`."""

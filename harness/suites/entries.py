@@ -13,6 +13,7 @@ from harness.models.base import MODELS, Architecture
 from harness.models.inference import Inference
 from harness.models.layout import NumberFormat
 from harness.poisoning.base import POISONS, ClassName, Poison
+from harness.poisoning.choice import class_index
 from harness.poisoning.detectors.base import DETECTORS, Detector
 from harness.spec import Eps, Spec, suggestion
 from harness.threat import Norm
@@ -85,10 +86,12 @@ class AttackEntry(PluginEntry):
     """The class that predictions shall become: the attack is targeted, and any other wrong class is no success."""
 
     def check_target(self, class_names: Sequence[str], *, where: str) -> None:
-        """Refuses a target class that the data set has not, by a SuiteError."""
+        """Refuses a target class that the data set has not, or that may be another one, by a SuiteError."""
         if self.target_class is not None and self.target_class not in class_names:
             near = suggestion(self.target_class, class_names)
             raise SuiteError(f"{where}.target_class: expected a class of the data set, got {self.target_class!r}{near}")
+        if self.target_class is not None:
+            class_index(self.target_class, class_names, where=f"{where}.target_class")
 
 
 class PoisonEntry(PluginEntry):

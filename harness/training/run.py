@@ -48,7 +48,7 @@ class Run:
         train_split, validation_split = data.splits["train"], data.splits["validation"]
         if recipe.validation == "learned":
             train_split = Joined(train_split, validation_split)
-        size = min(recipe.micro_batch or recipe.batch_size, recipe.batch_size)
+        size = min(recipe.micro_batch or recipe.batch_size, recipe.batch_size, len(train_split))
         batches = training_batches(
             train_split,
             augment=recipe.augment,

@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,10 +10,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
+from PIL import Image
 from torch import nn
 
 from harness.datasets.decoding import read_image
+from harness.errors import DataError
 from harness.export.onnx import export_deploy
+from harness.images import MAX_PIXELS
 from harness.models.classifier import Classifier
 from tests.cpp_eval.conftest import Run, save_graph
 
@@ -114,3 +119,34 @@ def test_a_model_that_is_no_deployment_graph_is_exit_code_2(harness_eval: Evalua
 def test_an_impossible_number_of_classes_is_exit_code_2(harness_eval: Evaluator, top: str) -> None:
     run = harness_eval("classify", "--model", "m.onnx", "x.png", f"--top={top}")
     assert (run.code, run.err) == (2, f"harness_eval: --top: expected a whole number from 0 to 1000000, got {top}\n")
+
+
+def test_what_is_no_regular_file_is_one_line_at_once_named_or_found(
+    harness_eval: Evaluator, deployed: Path, cpp_fixtures: Path, tmp_path: Path
+) -> None:
+    shutil.copy(cpp_fixtures / "images" / "red.png", tmp_path / "red.jfif")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    expected = {"pipe.png": "expected a regular file, got a FIFO", "zero.jpg": "expected a regular file, got a device"}
+    for given in ([tmp_path], [tmp_path / name for name in (*expected, "red.jfif")]):
+        run = harness_eval("classify", "--quiet", "--model", deployed, *given)
+        assert run.code == 2
+        found = {Path(line["file"]).name: line for line in run.lines}
+        assert {name: line["error"] for name, line in found.items() if "error" in line} == expected
+        assert "class" in found["red.jfif"]
+    for name, message in expected.items():
+        with pytest.raises(DataError, match=message):
+            read_image(tmp_path / name)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_image_a_row_larger_than_the_limit_is_refused_in_the_same_words(
+    harness_eval: Evaluator, deployed: Path, tmp_path: Path
+) -> None:
+    height = MAX_PIXELS // 8192 + 1
+    Image.new("1", (8192, height)).save(tmp_path / "large.png", compress_level=1)
+    message = f"expected at most {MAX_PIXELS} pixels, got 8192 x {height}"
+    (line,) = harness_eval("classify", "--quiet", "--model", deployed, tmp_path / "large.png").lines
+    assert line["error"] == message
+    with pytest.raises(DataError, match=message):
+        read_image(tmp_path / "large.png")

@@ -52,3 +52,13 @@ def test_data_set_describes_its_fields_and_keeps_its_place_out_of_its_identity(d
     fields = type(dataset).model_fields
     assert not [field for field, info in fields.items() if not info.description and field != "name"]
     assert set(dataset.identity()) - {"version"} == set(fields) - dataset.PATH_FIELDS
+
+
+def test_data_set_tells_its_classes_without_loading(dataset: Dataset) -> None:
+    assert dataset.look() == dataset.load().class_names
+
+
+def test_finished_model_is_judged_on_test_images_or_the_remark_says_otherwise(dataset: Dataset) -> None:
+    held, test = dataset.load_held(), dataset.load().splits["test"]
+    assert list(held.split.ids) == list(test.ids)
+    assert bool(held.remark) == (dataset.name == "digits")

@@ -1,4 +1,6 @@
+import os
 import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +9,10 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from harness.datasets import image_folder
+from harness.datasets import checking, image_folder
 from harness.datasets.augment import Augment
-from harness.datasets.base import DATASETS
+from harness.datasets.base import DATASETS, Held
+from harness.datasets.build import content_hash
 from harness.datasets.decoding import Resize
 from harness.datasets.image_folder import FileSplit, ImageFolder, read_class_folders
 from harness.datasets.loading import training_batches
@@ -194,3 +197,122 @@ def test_crops_for_training_show_the_detail_of_the_file(tmp_path: Path) -> None:
             spreads[detail] = max(spreads[detail], float(x.std()))
     assert spreads[1.0] < 0.03
     assert spreads[2.0] > 0.1
+
+
+def plain_image(path: Path, value: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"P6 2 2 255\n" + bytes((value * 7 + place) % 256 for place in range(12)))
+
+
+@pytest.mark.parametrize(
+    ("splits", "digest"),
+    [
+        (("train", "val", "Test"), "33f1b023369f9a00285ab83649a8513a7faebc82b4b2f7ed2187f441f779d904"),
+        (("train", "test"), "912bda0507ae9b0f80c933b11c70ed9be6c14191c3b0d4ac3848a033fefc42dc"),
+        (("",), "0ab102f6c318f0a935c1a5521bde779332cd6a292b229ac9569c1f8b9c9967a8"),
+    ],
+)
+def test_content_hash_of_a_folder_is_pinned(tmp_path: Path, splits: tuple[str, ...], digest: str) -> None:
+    places = [(split, name, n) for split in splits for name in ("Leek", "onion", "Été") for n in range(6)]
+    for value, (split, name, n) in enumerate(places):
+        plain_image(tmp_path / split / name / ("deep" if n % 2 else "") / f"{n}.ppm", value)
+    assert load(tmp_path).content_hash == digest
+
+
+def held_of(root: Path) -> Held:
+    return DATASETS.parse({"name": "image_folder", "root": str(root), "resolution": 8}).load_held()
+
+
+@pytest.mark.parametrize(
+    ("splits", "judged"),
+    [
+        ({"train": 4, "val": 2, "test": 3}, {"test"}),
+        ({"train": 4, "val": 2}, {"val"}),
+        ({"val": 2, "testing": 3}, {"testing"}),
+        ({"val": 2}, {"val"}),
+        ({"test": 2}, {"test"}),
+        ({"train": 2, "eval": 2}, {"eval"}),
+        ({"": 2}, {"Leek", "Onion"}),
+    ],
+)
+def test_finished_model_is_judged_on_what_is_not_for_training(
+    make_folder: MakeFolder, splits: dict[str, int], judged: set[str]
+) -> None:
+    held = held_of(make_folder(splits=splits))
+    assert {name.split("/")[0] for name in held.split.ids} == judged
+    assert len(held.split) == 2 * (3 if "3" in str(splits) else 2)
+    assert (held.class_names, held.remark) == (("Leek", "Onion"), "")
+
+
+def test_training_images_alone_are_refused_for_a_finished_model(make_folder: MakeFolder) -> None:
+    with pytest.raises(DataError, match=r"^dataset\.root: .*expected a folder test or validation .*found training images alone"):
+        held_of(make_folder(splits={"Training": 9}))
+
+
+def test_images_that_are_not_judged_are_not_read(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    (root / "train/Leek/00.jpg").write_bytes(b"\xff\xd8\xff")
+    assert len(held_of(root).split) == 6
+
+
+def test_remembered_hashes_of_other_splits_are_kept(make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_folder()
+    load(root)
+    held_of(root)
+    monkeypatch.setattr(checking, "check_encoded", lambda _: pytest.fail("decoded again"))
+    assert len(load(root).splits["train"]) == 8
+
+
+def test_other_splits_must_have_the_same_classes(make_folder: MakeFolder) -> None:
+    root = make_folder(splits={"train": 2, "val": 2})
+    shutil.rmtree(root / "val" / "Leek")
+    with pytest.raises(DataError, match="there is no 'Leek' in validation"):
+        held_of(root)
+
+
+def test_skipped_files_are_in_the_data(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    (root / "test/Leek/a.heic").write_text("")
+    assert load(root).skipped == {"test": 1}
+
+
+def test_files_written_after_loading_are_told(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    source = load(root).source
+    assert source is not None
+    assert source.changed() == []
+    (root / "test/Leek/02.jpg").unlink()
+    Image.new("RGB", (10, 12)).save(root / "train/Onion/01.png")
+    assert source.changed() == ["train/Onion/01.png", "test/Leek/02.jpg"]
+
+
+def test_fifo_and_endless_device_among_the_images_are_named_and_not_opened(make_folder: MakeFolder) -> None:
+    root = make_folder()
+    os.mkfifo(root / "train/Leek/pipe.png")
+    (root / "test/Onion/zero.jpg").symlink_to("/dev/zero")
+    with pytest.raises(
+        DataError, match=r"got 2 broken: train/Leek/pipe\.png \(expected a regular file, got a FIFO\); test/Onion/z"
+    ):
+        load(root)
+    (root / "train/Leek/pipe.png").unlink()
+    (root / "test/Onion/zero.jpg").unlink()
+    before = load(root)
+    (root / "test/Onion/00.jpg").unlink()
+    os.mkfifo(root / "test/Onion/00.jpg")
+    with pytest.raises(DataError, match="got a FIFO"):
+        before.splits["test"][3]
+
+
+def test_names_of_classes_are_composed_and_the_hash_is_of_the_folders(make_folder: MakeFolder) -> None:
+    decomposed = unicodedata.normalize("NFD", "Purée")
+    data = load(make_folder(classes=("Onion", decomposed)))
+    assert data.class_names == ("Onion", unicodedata.normalize("NFC", "Purée"))
+    assert data.content_hash == content_hash(("Onion", decomposed), data.splits)
+
+
+def test_look_tells_the_classes_and_decodes_nothing(make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("opened"))
+    spec = {"name": "image_folder", "root": str(make_folder(splits={"": 3}))}
+    assert DATASETS.parse(spec).look() == ("Leek", "Onion")
+    with pytest.raises(DataError, match=r"dataset\.root: the class of Leek/00\.jpg: expected at least 3 examples"):
+        DATASETS.parse({**spec, "root": str(make_folder("few", splits={"": 2}))}).look()

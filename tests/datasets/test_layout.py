@@ -1,10 +1,11 @@
 import os
 import shutil
+import unicodedata
 from pathlib import Path
 
 import pytest
 
-from harness.datasets.layout import read_classes, read_layout
+from harness.datasets.layout import read_classes, read_layout, read_split_layout
 from harness.errors import DataError
 from tests.conftest import MakeFolder
 
@@ -132,3 +133,87 @@ def test_known_classes_without_any_folder_or_image_are_refused(tmp_path: Path) -
     (tmp_path / "Leek").mkdir()
     with pytest.raises(DataError, match=r"expected at least one image in every class folder, found none in Leek"):
         read_classes(tmp_path, ["Leek"])
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [("Training", "Testing"), ("training_set", "test_set"), ("seg_train", "seg_test"), ("TRAIN", "eval")]
+)
+def test_split_folders_of_common_names_are_no_classes(make_folder: MakeFolder, train: str, test: str) -> None:
+    layout = read_layout(make_folder(splits={train: 2, test: 1}))
+    assert layout.class_names == ("Leek", "Onion")
+    assert layout.files["test"] == ((f"{test}/Leek/00.jpg",), (f"{test}/Onion/00.jpg",))
+    assert list(layout.files) == ["train", "test"]
+
+
+def test_split_folder_inside_one_of_its_own_name_is_found(make_folder: MakeFolder) -> None:
+    layout = read_layout(make_folder(splits={"seg_train/seg_train": 1, "seg_test/seg_test": 1}))
+    assert layout.files["train"][0] == ("seg_train/seg_train/Leek/00.jpg",)
+    assert layout.class_names == ("Leek", "Onion")
+
+
+@pytest.mark.parametrize("other", ["holdout", "seg_pred", "Lot 2"])
+def test_folder_of_images_beside_splits_is_refused_with_what_to_do(make_folder: MakeFolder, other: str) -> None:
+    root = make_folder(splits={"train": 1, "val": 1, other: 1})
+    with pytest.raises(DataError, match=f"no other folder of images beside the splits train, val, found {other}; name what is"):
+        read_layout(root)
+
+
+def test_folder_without_images_beside_splits_does_not_matter(make_folder: MakeFolder) -> None:
+    root = make_folder(splits={"train": 1, "val": 1})
+    expected = read_layout(root)
+    (root / "annotations").mkdir()
+    (root / "annotations" / "boxes.csv").write_text("")
+    assert read_layout(root) == expected
+
+
+@pytest.mark.parametrize("splits", [{"lot1": 2, "lot2": 1}, {"amazon/images": 1, "dslr/images": 1}, {"train/a": 1, "train/b": 1}])
+def test_classes_that_all_hold_the_same_folders_are_refused(make_folder: MakeFolder, splits: dict[str, int]) -> None:
+    with pytest.raises(
+        DataError, match=r"expected a folder a class, found .*, which all hold the same folders .*Leek, .*Onion; if"
+    ):
+        read_layout(make_folder(splits=splits))
+
+
+def test_one_folder_inside_every_class_is_allowed(make_folder: MakeFolder) -> None:
+    root = make_folder(splits={"": 2})
+    for name in ("Leek", "Onion"):
+        shutil.copytree(root / name, root / "deep" / name / "images")
+    assert read_layout(root / "deep").files["train"][0] == ("Leek/images/00.jpg", "Leek/images/01.png")
+
+
+def test_finished_models_need_no_training_folder(make_folder: MakeFolder) -> None:
+    layout = read_split_layout(make_folder(splits={"val": 1}))
+    assert (list(layout.files), layout.has_splits) == (["validation"], True)
+    assert not read_split_layout(make_folder("whole", splits={"": 1})).has_splits
+
+
+def test_skipped_files_are_counted_and_said_by_split(make_folder: MakeFolder, caplog: pytest.LogCaptureFixture) -> None:
+    root = make_folder()
+    for name in ("train/Leek/a.heic", "train/Leek/b.HEIC", "train/notes.txt", "test/Onion/x/README", "test/Leek/.hidden.txt"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("no image")
+    (root / "test/Leek/link").symlink_to(root / "train/Leek")
+    layout = read_layout(root)
+    assert layout.skipped == {
+        "train": {".heic": 2, ".txt outside the class folders": 1},
+        "test": {"without an ending": 1, "links to folders": 1},
+    }
+    assert "taken for no images: in train 3 (2 .heic, 1 .txt outside the class folders); in test 2 (1 links" in caplog.text
+
+
+COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "Purée") for form in ("NFC", "NFD"))
+
+
+def test_two_forms_of_a_class_name_are_one_class(make_folder: MakeFolder) -> None:
+    root = make_folder(splits={"train": 1}, classes=("Onion", COMPOSED))
+    shutil.copytree(root / "train", root / "val")
+    (root / "val" / COMPOSED).rename(root / "val" / DECOMPOSED)
+    layout = read_layout(root)
+    assert layout.class_names == ("Onion", COMPOSED)
+    assert layout.files["validation"][1] == (f"val/{DECOMPOSED}/00.jpg",)
+    assert read_classes(root / "val", ("Onion", COMPOSED)) == (("Onion/00.jpg",), (f"{DECOMPOSED}/00.jpg",))
+
+
+def test_two_forms_of_a_class_name_side_by_side_are_one_class(make_folder: MakeFolder) -> None:
+    layout = read_layout(make_folder(splits={"": 1}, classes=("Onion", COMPOSED, DECOMPOSED)))
+    assert layout.files["train"][1] == (f"{DECOMPOSED}/00.jpg", f"{COMPOSED}/00.jpg")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harness.datasets.loading import evaluation_batches
 from harness.datasets.splits import Joined
@@ -362,3 +362,17 @@ def test_number_of_workers_does_not_change_the_weights() -> None:
     trained(alone, recipe("pgd", epochs=1))
     trained(helped, recipe("pgd", epochs=1), workers=1)
     assert same_state(alone, helped)
+
+
+def test_batch_size_beyond_the_data_set_costs_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[int] = []
+    learner = run.Learner
+
+    def spy(*args: object, example: Tensor, **others: object) -> object:
+        shown.append(len(example))
+        return learner(*args, example=example, **others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(run, "Learner", spy)
+    for size in (10**6, 40):
+        trained(classifier(), recipe(epochs=1, batch_size=size))
+    assert shown == [len(digits().splits["train"]), 40]

@@ -72,16 +72,15 @@ void check_input(const Model& model) {
                    to_string(expected) + ", got " + to_string(input));
 }
 
-// Whether a folder's entry is to be classified: links that lead nowhere too, so that they are reported.
+// Whether a folder's entry is to be classified: links that lead nowhere and what is no file too, so that they
+// are reported.
 bool is_image(const std::filesystem::directory_entry& entry) {
-    static const std::set<std::string> suffixes = {".jpg", ".jpeg", ".png"};
+    static const std::set<std::string> suffixes = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng"};
     std::string suffix = entry.path().extension().string();
     std::ranges::transform(suffix, suffix.begin(),
                            [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     std::error_code unreadable;
-    const bool file =
-        entry.is_regular_file(unreadable) || (entry.is_symlink(unreadable) && !entry.exists(unreadable));
-    return file && suffixes.contains(suffix);
+    return suffixes.contains(suffix) && !entry.is_directory(unreadable);
 }
 
 // Appends the images in and below a folder, and each folder that cannot be read, so that it is reported.
@@ -183,7 +182,7 @@ std::vector<std::filesystem::path> find_images(const std::vector<std::filesystem
 
 ClassifyCounts classify(const ClassifyConfig& config, std::ostream& out) {
     const auto files = find_images(config.images);
-    if (files.empty()) throw BadInput("expected .jpg, .jpeg or .png files in the folders named, found none");
+    if (files.empty()) throw BadInput("expected JPEG or PNG files in the folders named, found none");
     Model model(config.model, config.runtime);
     check_input(model);
     model.choose_output(kExpectedOutput, "probabilities");

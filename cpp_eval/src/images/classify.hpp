@@ -31,8 +31,8 @@ struct ClassifyCounts {
 /// all.
 ClassifyCounts classify(const ClassifyConfig& config, std::ostream& out);
 
-/// The files named, and the .jpg, .jpeg and .png files in and below the folders named, sorted within each. A
-/// folder that cannot be read stands for itself.
+/// The files named, and the JPEG and PNG files, by their endings, in and below the folders named, sorted
+/// within each. A folder that cannot be read stands for itself.
 [[nodiscard]] std::vector<std::filesystem::path> find_images(const std::vector<std::filesystem::path>& roots);
 
 }  // namespace harness

@@ -4,6 +4,7 @@
 #include <array>
 #include <fstream>
 #include <string>
+#include <system_error>
 
 #include "error.hpp"
 #include "images/jpeg.hpp"
@@ -21,6 +22,26 @@ constexpr const char* kOtherFormat = "expected a JPEG or PNG, got another format
 
 bool starts_with(Bytes bytes, Bytes start) {
     return bytes.size() >= start.size() && std::equal(start.begin(), start.end(), bytes.begin());
+}
+
+// Throws BadInput for what is there and must not be opened: a FIFO waits for ever, a device may have no end.
+void check_regular(const std::filesystem::path& path) {
+    using std::filesystem::file_type;
+    std::error_code unknown;
+    const auto expect = [](const char* found) {
+        throw BadInput(std::string("expected a regular file, got ") + found);
+    };
+    switch (std::filesystem::status(path, unknown).type()) {
+        case file_type::fifo:
+            return expect("a FIFO");
+        case file_type::socket:
+            return expect("a socket");
+        case file_type::character:
+        case file_type::block:
+            return expect("a device");
+        default:
+            return;
+    }
 }
 
 }  // namespace
@@ -44,6 +65,7 @@ Image decode_image(Bytes encoded, std::size_t max_pixels) {
 }
 
 Image read_image(const std::filesystem::path& path, std::size_t max_bytes) {
+    check_regular(path);
     std::ifstream file(path, std::ios::binary);
     std::vector<std::uint8_t> encoded;
     std::array<char, 1 << 16> block;

@@ -19,8 +19,8 @@ struct Image {
 
 using Bytes = std::span<const std::uint8_t>;
 
-/// Pillow refuses more pixels than this as a decompression bomb.
-inline constexpr std::size_t kMaxPixels = 178'956'970;
+/// Pillow warns of more pixels than this; the Python package refuses them too (harness.images.MAX_PIXELS).
+inline constexpr std::size_t kMaxPixels = 89'478'485;
 
 /// Throws BadInput where an image has more pixels than that.
 void check_size(std::size_t width, std::size_t height, std::size_t max_pixels);
@@ -29,9 +29,10 @@ void check_size(std::size_t width, std::size_t height, std::size_t max_pixels);
 [[nodiscard]] Image decode_image(Bytes encoded, std::size_t max_pixels = kMaxPixels);
 
 /// No JPEG or PNG of so many pixels has a longer file.
-inline constexpr std::size_t kMaxBytes = std::size_t{1} << 31;
+inline constexpr std::size_t kMaxBytes = std::size_t{1} << 30;
 
-/// Reads and decodes a file. What is no JPEG or PNG is refused at its first bytes, however long it is.
+/// Reads and decodes a file. What is no regular file, such as a FIFO, is not opened; what is no JPEG or PNG
+/// is refused at its first bytes, however long it is.
 [[nodiscard]] Image read_image(const std::filesystem::path& path, std::size_t max_bytes = kMaxBytes);
 
 }  // namespace harness
