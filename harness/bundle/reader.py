@@ -86,7 +86,7 @@ class Bundle:
         """Streams a condition, `size` examples at a time.
 
         Raises:
-            DataError: if the condition does not exist, its data is damaged, or a value is not finite, or not in [0,1].
+            DataError: if the condition does not exist, its data is damaged, a pixel is not in [0,1], or a logit is NaN.
         """
         stored = self.condition(name)
         place = f"{self.path}: /conditions/{name}"
