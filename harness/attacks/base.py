@@ -13,6 +13,9 @@ from harness.threat import Norm, ThreatModel
 Access = Literal["none", "single_step", "iterative", "black_box", "ensemble"]
 """What an attack uses of the model: nothing (a control), one gradient, many, only outputs, or several attacks."""
 
+Shortfall = Literal["budgets", "classes"]
+"""Why a strong attack is not conclusive: smaller budgets than it is known by, or too few classes for a stage."""
+
 
 class Attack(Plugin, ABC):
     """Base of the attack plug-ins.
@@ -46,6 +49,10 @@ class Attack(Plugin, ABC):
     def conclusive(self, classes: int) -> bool:
         """Whether its robust accuracy among so many classes is more than an upper bound and may stand for a headline number."""
         return False
+
+    def shortfall(self, classes: int) -> Shortfall | None:
+        """Returns what an attack that may be conclusive lacks to be so among so many classes; None for all others."""
+        return None
 
     def supports(self, threat_model: ThreatModel) -> str | None:
         """Returns None if the attack can run under this threat model, else the reason why not."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import get_args
 
-from harness.attacks.base import Access, Attack
+from harness.attacks.base import Access, Attack, Shortfall
 from harness.attacks.evidence import Evidence
 
 FARTHEST = 1e9
@@ -14,6 +14,9 @@ ACCESS: tuple[Access, ...] = get_args(Access)
 STAGE = "adversarial_by_stage_"
 """Begins the names of the findings that `stages_of` reads: one for each stage of an ensemble."""
 
+SHORTFALLS: tuple[Shortfall, ...] = get_args(Shortfall)
+"""`Finding.SHORTFALL` is a position in this tuple."""
+
 
 class Finding(StrEnum):
     """A measured value of a condition."""
@@ -22,6 +25,8 @@ class Finding(StrEnum):
     """What the attack uses of the model: a position in `ACCESS`."""
     CONCLUSIVE = "conclusive"
     """1 where the attack is strong enough for a headline number, else 0."""
+    SHORTFALL = "shortfall"
+    """What a strong attack lacks to be conclusive: a position in `SHORTFALLS`; missing where there is nothing."""
     BATCH_SIZE = "batch_size"
     """Images of a full batch: random starts and the last digits depend on it."""
     COMPILED = "compiled"
@@ -56,6 +61,10 @@ class Finding(StrEnum):
     """1 where no gradient passes through the network to its images; missing where one does, be it zero."""
     UNBOUNDED_SURVIVORS = "unbounded_survivors_share"
     """Share of the probed examples that stand under gradient attack with a budget of the whole pixel range."""
+    WRONG_GRADIENT = "wrong_gradient_share"
+    """Share of a few examples on which differences of outputs are not what the gradient says; missing where it has none."""
+    FLAT_GRADIENT = "flat_gradient_share"
+    """Share of the same on which outputs change over larger steps, and the gradient is zero or next to it."""
 
 
 def findings_of(attack: Attack, evidence: Evidence, *, classes: int, batch_size: int) -> dict[str, float]:
@@ -65,6 +74,8 @@ def findings_of(attack: Attack, evidence: Evidence, *, classes: int, batch_size:
         Finding.CONCLUSIVE.value: float(attack.conclusive(classes)),
         Finding.BATCH_SIZE.value: float(batch_size),
     }
+    if (shortfall := attack.shortfall(classes)) is not None:
+        kind[Finding.SHORTFALL.value] = float(SHORTFALLS.index(shortfall))
     if not evidence.attacked:
         return kind
     return kind | {

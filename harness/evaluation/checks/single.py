@@ -1,6 +1,7 @@
 """Checks that look at one row alone."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.attacks.watcher import TOLERANCE
 from harness.evaluation.checks.base import GRADIENT_ATTACKS, Reason, Row, percent
@@ -115,9 +116,32 @@ def constant_prediction(row: Row) -> Reason | None:
 
     Source: public tables rank nets with a constant prediction; Tramèr et al. 2020, https://arxiv.org/abs/2002.08347.
     """
-    if not row.is_sample or len(np.unique(row.labels)) < 2 or len(np.unique(row.clean_logits.argmax(axis=1))) > 1:
+    if not row.is_sample or row.is_folder or not _is_one_answer(row.clean_logits, row.labels):
         return None
     return Reason(Verdict.INVALID if row.is_attack else Verdict.SUSPECT, "the model predicts one class for every clean image")
+
+
+def constant_condition(row: Row) -> Reason | None:
+    """Images that all get one answer, corrupted or of another source, are not told apart any more.
+
+    A trigger is meant to do that, so that its images are left out.
+
+    Source: as of `constant_prediction`.
+    """
+    condition = row.result.cell.condition
+    if condition not in ("corruption", "folder") or not _is_one_answer(row.condition.logits, row.labels):
+        return None
+    return Reason(Verdict.SUSPECT, f"the model predicts one class for every image of this {condition}")
+
+
+def nothing_eligible(row: Row) -> Reason | None:
+    """A success rate is of examples that were classified correctly before: of none there is none, which is no success of 0.
+
+    Source: Carlini et al. 2019, https://arxiv.org/abs/1902.06705, section 5: what was wrong before is no success of an attack.
+    """
+    if row.result.cell.condition not in ("trigger", "target") or row.correct.any():
+        return None
+    return Reason(Verdict.PASS, "no attack success rate: no example was classified correctly before")
 
 
 def chance_level(row: Row) -> Reason | None:
@@ -144,9 +168,16 @@ SINGLE = (
     silent_success,
     unconverged,
     constant_prediction,
+    constant_condition,
+    nothing_eligible,
     chance_level,
 )
 """All checks of this file."""
+
+
+def _is_one_answer(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> bool:
+    """Whether images of several classes, labels (N,), are all given one class by their logits (N, K)."""
+    return len(np.unique(labels)) > 1 and len(np.unique(logits.argmax(axis=1))) == 1
 
 
 def is_sound(row: Row) -> bool:
