@@ -37,6 +37,9 @@ class Attack(Plugin, ABC):
     RETURNS_LAST: ClassVar[bool] = False
     """Whether `perturb` returns the last iterate also of examples that it does not break; else the frame keeps one itself
     where it must hand over the attack's own images."""
+    MARGIN: ClassVar[bool] = False
+    """Whether a loss of its is a ratio or the sign of differences between logits: a network that ends in a sigmoid weakens the
+    cross-entropy, and not such a loss."""
     RESTARTS_INSIDE: ClassVar[bool] = False
     """Whether `perturb` itself runs the restarts, so that the frame calls it once."""
     ANY_LAYOUT: ClassVar[frozenset[Norm]] = frozenset()

@@ -29,6 +29,7 @@ class Strong(Attack):
 
     NORMS: ClassVar[frozenset[Norm]] = LINF_AND_L2
     ACCESS: ClassVar[Access] = "ensemble"
+    MARGIN: ClassVar[bool] = True
 
     name: Literal["strong"] = "strong"
     steps: int = Field(default=STANDARD["steps"], ge=1)

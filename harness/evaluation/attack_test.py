@@ -96,10 +96,12 @@ def _problems(attack: Attack, result: AttackResult, again: AttackResult) -> Iter
         yield f"expected an adversarial for all {len(result.fooled)} images, missed {missed}"
     if evidence.silent_successes:
         yield f"showed the model adversarials of {evidence.silent_successes} images and returned others"
-    if not attack.MINIMUM_NORM and evidence.violation > RAW_TOLERANCE:
-        yield f"expected images inside ball and [0,1], got {evidence.violation:.2g} outside"
+    if not attack.MINIMUM_NORM and evidence.finite_violation > RAW_TOLERANCE:
+        yield f"expected images inside ball and [0,1], got {evidence.finite_violation:.2g} outside"
     if attack.ACCESS in GRADIENT_ATTACKS and not evidence.backwards:
         yield f"expected gradients from an attack of the kind {attack.ACCESS}, got no backward pass"
+    if evidence.nonfinite_images:
+        yield f"expected finite images, got NaN or infinite pixels in {evidence.nonfinite_images} of {evidence.returned}"
     if evidence.mode_switches:
         yield "expected a network left in eval mode, got a call for training mode: it would move BatchNorm's statistics"
     if not torch.equal(result.x_adv, again.x_adv):

@@ -14,7 +14,7 @@ from harness.conditions import CLEAN
 from harness.evaluation.checks.base import REPEATED_ATTACKS, Reason, Row, beats
 from harness.evaluation.checks.ensemble import ENSEMBLE
 from harness.evaluation.checks.gradients import GRADIENTS
-from harness.evaluation.checks.model import MODEL
+from harness.evaluation.checks.model import MODEL, NETWORK
 from harness.evaluation.checks.neighbours import SAME_BUDGET, SMALLER_BUDGETS
 from harness.evaluation.checks.single import SINGLE
 from harness.records import Cell, CellResult, Status, Verdict
@@ -66,9 +66,10 @@ def _without_idle_attack(result: CellResult) -> CellResult:
 def reasons_of(row: Row, rows: Sequence[Row]) -> list[Reason]:
     """Returns all that the checks have against one row, given all rows of the run."""
     found = [check(row) for check in SINGLE]
+    clean = next((other for other in rows if other.model_key == row.model_key and other.result.cell.condition == CLEAN), None)
+    found += [check(row, clean) for check in NETWORK if clean is not None]
     if row.is_attack:
         kin = [other for other in rows if other is not row and other.model_key == row.model_key]
-        clean = next((other for other in kin if other.result.cell.condition == CLEAN), None)
         attacks = [other for other in kin if other.is_attack]
         rivals = [other for other in attacks if other.budget_key == row.budget_key]
         smaller = [other for other in attacks if _is_smaller_budget(other.result.cell, row.result.cell)]

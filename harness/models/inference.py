@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from harness.models.agreement import relative_difference
 from harness.models.compiling import Padded, compiled
 from harness.models.copying import deep_copy
 from harness.models.folding import foldable_pairs, without_norm
@@ -101,7 +102,7 @@ class Form(nn.Module):
 
     def agrees(self, logits: Tensor, wanted: Tensor, *, what: str) -> bool:
         """Returns whether logits (n, K) are near enough to those wanted; says so where they are not."""
-        difference = float((logits - wanted).abs().max() / wanted.abs().max().clamp(min=1e-6))
+        difference = relative_difference(logits, wanted)
         if difference <= AGREEMENT[self.inference.precision]:
             return True
         logger.warning("inference form %s: %s, it differs by %.2g of the largest logit", self.inference, what, difference)

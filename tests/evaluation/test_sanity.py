@@ -188,7 +188,7 @@ def test_constant_prediction_makes_robustness_invalid_and_accuracy_suspect() -> 
 def test_non_finite_logits_are_invalid(honest: tuple[CellResult, ...]) -> None:
     row = _with_condition(honest, "pgd", logits=np.full((COUNT, CLASSES), np.nan, dtype=np.float32))
     assert row.verdict is Verdict.INVALID
-    assert f"logits of {COUNT} examples are not finite" in row.verdict_reasons
+    assert f"logits of {COUNT} examples are NaN" in row.verdict_reasons
 
 
 def _with_condition(honest: tuple[CellResult, ...], attack: str, eps: str = "16/255", **changes: object) -> CellResult:

@@ -86,6 +86,7 @@ class APGDT(_AutoPGD):
     """
 
     LEAST_CLASSES: ClassVar[int] = 4
+    MARGIN: ClassVar[bool] = True
 
     name: Literal["apgd-t"] = "apgd-t"
     targets: int = Field(default=9, ge=1)
@@ -114,6 +115,7 @@ class Square(Attack):
     VERSION: ClassVar[int] = 2
     NORMS: ClassVar[frozenset[Norm]] = LINF_AND_L2
     ACCESS: ClassVar[Access] = "black_box"
+    MARGIN: ClassVar[bool] = True
     TARGETED: ClassVar[bool] = True
 
     name: Literal["square"] = "square"

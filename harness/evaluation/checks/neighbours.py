@@ -13,7 +13,8 @@ from harness.evaluation.checks.base import (
     percent,
     significant_lead,
 )
-from harness.evaluation.checks.single import is_sound, nonfinite_logits, outside_ball
+from harness.evaluation.checks.nonfinite import nonfinite_logits
+from harness.evaluation.checks.single import is_sound, outside_ball
 from harness.evaluation.findings import SHORTFALLS, Finding
 from harness.records import Verdict
 

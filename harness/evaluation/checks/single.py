@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from harness.attacks.watcher import TOLERANCE
 from harness.evaluation.checks.base import GRADIENT_ATTACKS, Reason, Row, percent
+from harness.evaluation.checks.nonfinite import NONFINITE
 from harness.evaluation.findings import Finding
 from harness.metrics import wilson_interval
 from harness.records import Verdict
@@ -32,15 +33,6 @@ def outside_ball(row: Row) -> Reason | None:
     if raw > RAW_TOLERANCE:
         return Reason(Verdict.SUSPECT, f"the attack left the ball or [0,1] by {raw:.2g} before it was projected")
     return None
-
-
-def nonfinite_logits(row: Row) -> Reason | None:
-    """Predictions from NaN are none: the largest of some logits with a NaN is the NaN, so that it decides the class.
-
-    Source: NumPy, https://numpy.org/doc/stable/reference/generated/numpy.max.html: NaN values are propagated.
-    """
-    broken = ~np.isfinite(row.condition.logits).all(axis=1)
-    return Reason(Verdict.INVALID, f"logits of {int(broken.sum())} examples are not finite") if broken.any() else None
 
 
 def dead_attack(row: Row) -> Reason | None:
@@ -161,7 +153,7 @@ def chance_level(row: Row) -> Reason | None:
 
 SINGLE = (
     outside_ball,
-    nonfinite_logits,
+    *NONFINITE,
     dead_attack,
     zero_gradients,
     nonfinite_gradients,
@@ -172,7 +164,7 @@ SINGLE = (
     nothing_eligible,
     chance_level,
 )
-"""All checks of this file."""
+"""All checks of one row alone."""
 
 
 def _is_one_answer(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> bool:
@@ -181,5 +173,5 @@ def _is_one_answer(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> bo
 
 
 def is_sound(row: Row) -> bool:
-    """Whether no check of this file makes the row INVALID."""
+    """Whether no check of one row alone makes the row INVALID."""
     return not any(reason.verdict is Verdict.INVALID for check in SINGLE if (reason := check(row)) is not None)

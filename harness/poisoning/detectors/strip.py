@@ -92,4 +92,8 @@ class Strip(Detector):
 def _entropy(logits: Tensor) -> Tensor:
     """Returns the Shannon entropy in bits of the predicted distribution, (N, K) -> (N,)."""
     log_probabilities = logits.double().log_softmax(dim=1)
-    return -(log_probabilities.exp() * log_probabilities).sum(dim=1) / np.log(2)
+    probabilities = log_probabilities.exp()
+    terms = probabilities * log_probabilities.masked_fill(
+        probabilities == 0, 0.0
+    )  # 0 times -inf, of a class switched off, is NaN
+    return -terms.sum(dim=1) / np.log(2)
