@@ -133,7 +133,8 @@ def sweep(
         threat_models: The budgets, rising, of one norm.
         protocol: "nested": only survivors go on to the next budget. "independent": every budget from scratch.
         watch: Count the best of an attack's iterates and stop what is broken. Without it the attack's returned image
-            is judged; with the independent protocol that is what the library itself gives, bit for bit.
+            is judged; with the independent protocol that is what the library itself gives, bit for bit where no margin
+            between logits is above `harness.attacks.gradients.LARGEST_MARGIN`.
         seed: Seeds every random choice.
         batch_size: Images of a forward pass; chosen by the device if not given.
         device: Where to run.

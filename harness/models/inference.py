@@ -21,6 +21,7 @@ from harness.models.copying import deep_copy
 from harness.models.folding import foldable_pairs, without_norm
 from harness.models.layout import NumberFormat, quick_layout
 from harness.spec import Spec
+from harness.system.memory import laid_out_as
 from harness.system.modes import evaluating, set_eval
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,8 @@ AS_GIVEN = Inference(channels_last=False, fold_batchnorm=False)
 class Form(nn.Module):
     """A network behind a change of layout and number format: float32 images in, float32 logits out.
 
-    The layout that images are brought into is its `memory_format`.
+    The layout that images are brought into is its `memory_format`; gradients come back in the layout that the images had, as
+    attacks may view them as rows.
 
     Under autocast, convolutions and products round what goes into them to bfloat16; the images, their normalisation and the
     loss stay in float32.
@@ -69,8 +71,11 @@ class Form(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns logits (N, K) for images (N, C, H, W) in [0,1]."""
+        entry = x.view_as(x)
+        if entry.requires_grad:
+            entry.register_hook(lambda gradient: laid_out_as(gradient, x))
         with self._number_format(x.device):
-            return cast(Tensor, (self.padded or self.network)(x.to(memory_format=self.memory_format))).float()
+            return cast(Tensor, (self.padded or self.network)(entry.to(memory_format=self.memory_format))).float()
 
     def _number_format(self, device: torch.device) -> AbstractContextManager[Any]:
         if self.inference.precision == "float32":
