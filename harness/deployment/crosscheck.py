@@ -11,9 +11,8 @@ import torch
 
 from harness.bundle import Bundle, read_bundle
 from harness.deployment.agreement import Rule
-from harness.deployment.model_files import model_files
 from harness.deployment.runtimes import INSTALL, OnnxCpp, OnnxPython, PyTorch, Runtime, find_program, open_logits_model
-from harness.deployment.selection import bundling_of, variants_of
+from harness.deployment.selection import bundling_of, model_files, variants_of
 from harness.deployment.table import Scored, is_transfer, table_of
 from harness.errors import HarnessError, StepFailed
 from harness.export.metadata import Metadata, model_sha256
@@ -25,8 +24,9 @@ from harness.reports.tables.write import write_csv
 from harness.running.workspace import DEFAULT_RESULTS, Workbench, open_workbench
 from harness.steps.export import ModelFile
 from harness.steps.train import Train
+from harness.suites.base import Variant
 from harness.suites.entries import Precision
-from harness.suites.suite import Suite, Variant
+from harness.suites.suite import Suite
 from harness.system.progress import Progress, Silent
 
 TABLE = "crossruntime.csv"

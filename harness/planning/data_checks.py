@@ -13,10 +13,10 @@ from harness.errors import DataError, SuiteError, naming
 from harness.images import ImageData
 from harness.poisoning.families import TriggerPoison
 from harness.poisoning.frame import check_data
-from harness.suites.suite import Suite
+from harness.suites.base import BaseSuite
 
 
-def check_without_images(suite: Suite) -> None:
+def check_without_images(suite: BaseSuite) -> None:
     """Looks at the folders of the data, at the classes that are named, and at files, without decoding an image.
 
     Raises:
@@ -51,7 +51,7 @@ def _named_by_label(where: str, label: str) -> Iterator[None]:
         raise SuiteError(str(error).replace(where, f"poisons.{label}", 1)) from error
 
 
-def read_folders(suite: Suite, data: ImageData) -> dict[str, FileSplit]:
+def read_folders(suite: BaseSuite, data: ImageData) -> dict[str, FileSplit]:
     """Reads and checks every folder of images, which are decoded and resized as those of the data set."""
     resize: Resize = getattr(suite.dataset, "resize", "squash")
     found: dict[str, FileSplit] = {}
@@ -62,7 +62,7 @@ def read_folders(suite: Suite, data: ImageData) -> dict[str, FileSplit]:
     return found
 
 
-def unsupported_poisons(suite: Suite, data: ImageData) -> dict[tuple[str, float], str]:
+def unsupported_poisons(suite: BaseSuite, data: ImageData) -> dict[tuple[str, float], str]:
     """Checks every poison at every rate before anything is trained; returns the reasons of those that can't be made.
 
     Where crafting uses a network, the check is given one of the same architecture that is not trained.

@@ -13,7 +13,7 @@ from harness.steps.base import Examples
 from harness.steps.conditions import Corrupted, FromFolder, Targeted, Trigger
 from harness.steps.evaluate import Evaluate, Judgement, Sweep
 from harness.steps.train import Train
-from harness.suites.suite import Suite, Variant
+from harness.suites.base import BaseSuite, Variant
 from harness.threat import ThreatModel
 
 
@@ -46,7 +46,7 @@ class GridCell:
     skip: str | None = None
 
 
-def cells_of(suite: Suite) -> tuple[GridCell, ...]:
+def cells_of(suite: BaseSuite) -> tuple[GridCell, ...]:
     """Returns the grid, model by model: clean, the poison's trigger or targets, attacks at every budget, corruptions, folders.
 
     Repetitions of a poison tell how sure its success is; attacks, corruptions and folders are for the first.
@@ -83,7 +83,7 @@ def attack_cell(
     )
 
 
-def sweep_of(suite: Suite, label: str, budgets: tuple[ThreatModel, ...], model: Train, judging: Judging) -> Sweep:
+def sweep_of(suite: BaseSuite, label: str, budgets: tuple[ThreatModel, ...], model: Train, judging: Judging) -> Sweep:
     """Returns the step that attacks a model at some budgets of the attack of a label."""
     entry = suite.attacks[label]
     return Sweep(
@@ -100,7 +100,7 @@ def sweep_of(suite: Suite, label: str, budgets: tuple[ThreatModel, ...], model: 
     )
 
 
-def _rows_of(suite: Suite, variant: Variant) -> Iterator[GridCell]:
+def _rows_of(suite: BaseSuite, variant: Variant) -> Iterator[GridCell]:
     clean = _clean_cell(suite, variant)
     yield GridCell(clean, variant, lambda model, judging: Evaluate(model, judging.examples))
     yield from _poison_rows(suite, clean, variant)
@@ -110,7 +110,7 @@ def _rows_of(suite: Suite, variant: Variant) -> Iterator[GridCell]:
         yield from _folder_rows(suite, clean, variant)
 
 
-def _attack_rows(suite: Suite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
+def _attack_rows(suite: BaseSuite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
     """A nested sweep is one step for all budgets at which the attack can run; independent budgets are a step each."""
     for label, entry in suite.attacks.items():
         if not suite.attacks_model(label, variant.model):
@@ -124,7 +124,7 @@ def _attack_rows(suite: Suite, clean: Cell, variant: Variant) -> Iterator[GridCe
             yield GridCell(cell, variant, partial(sweep_of, suite, label, budgets), position, skip)
 
 
-def _corruption_rows(suite: Suite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
+def _corruption_rows(suite: BaseSuite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
     for label, corruption in suite.corruptions.items():
         for position, severity in enumerate(corruption.severities):
             update = {"condition": "corruption", "corruption": label, "corruption_group": corruption.GROUP, "severity": severity}
@@ -132,11 +132,11 @@ def _corruption_rows(suite: Suite, clean: Cell, variant: Variant) -> Iterator[Gr
             yield GridCell(cell, variant, partial(_corrupted, suite, label), position, skip)
 
 
-def _corrupted(suite: Suite, label: str, model: Train, judging: Judging) -> Corrupted:
+def _corrupted(suite: BaseSuite, label: str, model: Train, judging: Judging) -> Corrupted:
     return Corrupted(model, judging.examples, label, suite.corruptions[label], suite.seed)
 
 
-def _folder_rows(suite: Suite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
+def _folder_rows(suite: BaseSuite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
     for label in suite.folders:
         cell = clean.model_copy(update={"condition": "folder", "attack": label})
         yield GridCell(cell, variant, partial(_photographed, label))
@@ -146,7 +146,7 @@ def _photographed(label: str, model: Train, judging: Judging) -> FromFolder:
     return FromFolder(model, label, judging.folders[label])
 
 
-def _poison_rows(suite: Suite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
+def _poison_rows(suite: BaseSuite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
     if variant.poison is None:
         return
     steps: dict[str, Judge] = {"trigger": _triggered, "target": partial(_targeted, variant)}
@@ -162,7 +162,7 @@ def _targeted(variant: Variant, model: Train, judging: Judging) -> Targeted:
     return Targeted(model, judging.control(variant), model.poisoning)
 
 
-def _clean_cell(suite: Suite, variant: Variant) -> Cell:
+def _clean_cell(suite: BaseSuite, variant: Variant) -> Cell:
     poison = None if variant.poison is None else suite.poisons[variant.poison].plugin
     return Cell(
         dataset=suite.dataset.name,

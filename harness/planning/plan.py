@@ -18,7 +18,7 @@ from harness.steps.evaluate import Evaluate, Judgement
 from harness.steps.poison import Poisoning
 from harness.steps.train import Train
 from harness.steps.transfer import Transfer
-from harness.suites.suite import Suite, Variant
+from harness.suites.base import BaseSuite, Variant
 from harness.threat import ThreatModel
 
 
@@ -73,7 +73,7 @@ class PlannedTransfer:
 class Plan:
     """What a run will do."""
 
-    suite: Suite
+    suite: BaseSuite
     cells: tuple[PlannedCell, ...]
     training: dict[Variant, Train]
     """Every model of the grid -> the step that trains it."""
@@ -94,7 +94,7 @@ class Plan:
         return in_order([*of_cells, *of_detections, *(transfer.step for transfer in self.transfers)])
 
 
-def plan_of(suite: Suite, data: ImageData) -> Plan:
+def plan_of(suite: BaseSuite, data: ImageData) -> Plan:
     """Returns the plan of a suite on its loaded data.
 
     Raises:
@@ -118,7 +118,7 @@ class _Planner:
     """Turns cells into steps; every training is made once."""
 
     def __init__(
-        self, suite: Suite, data: ImageData, *, folders: dict[str, FileSplit], unsupported: dict[tuple[str, float], str]
+        self, suite: BaseSuite, data: ImageData, *, folders: dict[str, FileSplit], unsupported: dict[tuple[str, float], str]
     ) -> None:
         self.suite = suite
         self.unsupported = unsupported

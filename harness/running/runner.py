@@ -29,7 +29,8 @@ from harness.running.workspace import DEFAULT_RESULTS, STORE_FOLDER, resolve_dev
 from harness.steps.base import Context
 from harness.storage.provenance import describe_host
 from harness.storage.store import Store
-from harness.suites.suite import Suite, Variant, suite_json
+from harness.suites.base import BaseSuite, Variant
+from harness.suites.suite import Suite, suite_json
 from harness.system.children import refuse_unguarded
 from harness.system.modes import usual_torch
 from harness.system.progress import Progress, Silent
@@ -172,7 +173,7 @@ def collect(plan: Plan, context: Context, reports: Mapping[str, StepReport], *, 
     return replace(record, expectations=judge_expectations(plan.suite.expectations, cells, poisons))
 
 
-def _form_of(suite: Suite, results: Iterable[CellResult]) -> dict[str, Any]:
+def _form_of(suite: BaseSuite, results: Iterable[CellResult]) -> dict[str, Any]:
     """Returns in which form attacks differentiated the networks, and at how many rows that was not possible."""
     asked = {"compile": suite.evaluation.compile, "precision": suite.evaluation.precision}
     findings = [result.condition.findings for result in results if result.condition is not None]
@@ -185,7 +186,7 @@ def _batch_size(result: CellResult) -> float | None:
     return None if result.condition is None else result.condition.findings.get(Finding.BATCH_SIZE)
 
 
-def _label(suite: Suite, variant: Variant) -> str:
+def _label(suite: BaseSuite, variant: Variant) -> str:
     """Returns what tables and pages call a model."""
     fields = {"model": variant.model, "poison": variant.poison, "poison_rate": variant.rate}
     return model_label({**fields, "seed": suite.seed_of(variant)})

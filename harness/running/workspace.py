@@ -13,7 +13,8 @@ from harness.planning.plan import Plan, plan_of
 from harness.steps.base import Context, Step
 from harness.steps.train import Train
 from harness.storage.store import Store
-from harness.suites.suite import Suite, Variant
+from harness.suites.base import Variant
+from harness.suites.suite import Suite
 from harness.system.progress import Progress, Silent
 
 DEFAULT_RESULTS = Path("results")

@@ -6,7 +6,7 @@ from harness.images import ImageData
 from harness.planning.plan import Plan, plan_of
 from harness.steps.detect import Detect
 from harness.steps.train import Train
-from harness.suites.suite import Variant
+from harness.suites.base import Variant
 from tests.poisoned_suite.suite import HARDENED, suite_of
 
 

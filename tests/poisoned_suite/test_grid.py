@@ -13,8 +13,8 @@ from harness.poisoning.label_flip import LabelFlip
 from harness.steps.conditions import Targeted
 from harness.steps.poison import Poisoning
 from harness.steps.train import Train
+from harness.suites.base import Variant
 from harness.suites.files import load_suite
-from harness.suites.suite import Variant
 from tests.poisoned_suite.suite import FLIP, HARDENED, NOISE, suite_of
 
 
