@@ -1,4 +1,4 @@
-"""Cross-checks a suite: its trained models, exported, score the images that they were measured on, in every runtime."""
+"""The cross-check: a suite's exported models score the images that they were measured on, in every runtime."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -50,7 +50,7 @@ OWN_FILE = "crossruntime_{}.csv"
 
 @dataclass(frozen=True)
 class Crosscheck:
-    """What every runtime made of the same images."""
+    """The scores of every runtime on the same images."""
 
     path: Path
     """The table as a file."""
@@ -201,8 +201,8 @@ def _score_file(onnx: OnnxModel, bundle: Bundle, *, rule: Rule, label: str, targ
 def _is_attacked_network(onnx: OnnxModel, bundle: Bundle, found: Sequence[Scored]) -> bool:
     """Returns whether the attacked images were made against this network.
 
-    It is so where the file has the hash of the bundle's weights, or gives the bundle's logits in some runtime; a file that
-    does neither may be any network.
+    They were if the file has the hash of the bundle's weights, or gives the bundle's logits in some runtime. Any other file may
+    be another network.
     """
     named = onnx.metadata is not None and onnx.metadata.model_sha256 == bundle.model_sha256 != ""
     compared = [[score.matches for score in scored.scores if score.matches is not None] for scored in found]
@@ -210,7 +210,7 @@ def _is_attacked_network(onnx: OnnxModel, bundle: Bundle, found: Sequence[Scored
 
 
 def expect_judge(text: str) -> Judge:
-    """Returns a word that someone typed as one of those that there are.
+    """Returns a typed word as one of the known ones.
 
     Raises:
         HarnessError: if it is another one.

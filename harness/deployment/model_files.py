@@ -1,4 +1,4 @@
-"""What leaves the harness: files of a suite's trained models. Nothing is trained here."""
+"""Files of a suite's trained models; nothing is trained here."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from harness.suites.suite import Suite
 from harness.system.progress import Progress
 
 MODELS_FOLDER = "models"
-"""Below the results folder, where files go unless another place is named."""
+"""Folder of the files below the results folder, unless another place is named."""
 
 
 def export(
@@ -28,7 +28,7 @@ def export(
     store: Path | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Writes one file of a trained model.
+    """Writes one file of a trained model and returns its path.
 
     Args:
         suite: The suite, from `load_suite`.

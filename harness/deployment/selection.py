@@ -9,8 +9,8 @@ from harness.export.metadata import Resize
 from harness.planning.plan import Plan, PlannedCell
 from harness.reports.names import eps_text
 from harness.steps.base import Examples
-from harness.steps.bundle import ENCODINGS, ROUNDED, Attacked, Bundling, Damaged, Evaluated, Photographed, Source, Triggered
-from harness.steps.conditions import Corrupted, FromFolder, Trigger
+from harness.steps.bundle import ENCODINGS, ROUNDED, Attacked, BundleSource, Bundling, Damaged, Evaluated, Photographed, Triggered
+from harness.steps.conditions import Corrupted, FromFolder, WithTrigger
 from harness.steps.evaluate import Evaluate, Sweep
 from harness.steps.export import Deploy, Fp16, Int8, ModelFile, Onnx, ParitySamples
 from harness.suites.base import BaseSuite, Variant
@@ -76,17 +76,17 @@ def _and_rounded(own: BundleCondition) -> tuple[BundleCondition, ...]:
     return own, own.model_copy(update={"name": f"{own.name} {ROUNDED}", "kind": ROUNDED, "clean": clean})
 
 
-def _evaluated(cells: Sequence[PlannedCell], examples: Examples) -> Iterator[Source]:
+def _evaluated(cells: Sequence[PlannedCell], examples: Examples) -> Iterator[BundleSource]:
     for cell in cells:
         if isinstance(cell.step, Evaluate):
             clean = BundleCondition(name=CLEAN, kind="clean", digest=cell.digest)
             yield Evaluated(replace(cell.step, examples=examples), _and_rounded(clean))
 
 
-def _triggered(cells: Sequence[PlannedCell], class_names: Sequence[str], *, split: str) -> Iterator[Source]:
+def _triggered(cells: Sequence[PlannedCell], class_names: Sequence[str], *, split: str) -> Iterator[BundleSource]:
     """Triggers are put on images of the test split, so they need a suite that evaluates it."""
     for cell in cells:
-        if isinstance(cell.step, Trigger) and split == "test":
+        if isinstance(cell.step, WithTrigger) and split == "test":
             condition = BundleCondition(
                 name="trigger",
                 kind="trigger",
@@ -98,7 +98,9 @@ def _triggered(cells: Sequence[PlannedCell], class_names: Sequence[str], *, spli
             yield Triggered(cell.step, _and_rounded(condition))
 
 
-def _attacked(suite: BaseSuite, cells: Sequence[PlannedCell], examples: Examples, class_names: Sequence[str]) -> Iterator[Source]:
+def _attacked(
+    suite: BaseSuite, cells: Sequence[PlannedCell], examples: Examples, class_names: Sequence[str]
+) -> Iterator[BundleSource]:
     """One source a sweep: all chosen budgets of a nested one come from the same run."""
     for step in {cell.step.digest: cell.step for cell in cells if isinstance(cell.step, Sweep)}.values():
         budgets = _budgets(suite, step.label)
@@ -136,7 +138,7 @@ def _conditions_of(cell: PlannedCell, threat: ThreatModel, target: int | None) -
         )
 
 
-def _damaged(entry: CrosscheckEntry, cells: Sequence[PlannedCell], examples: Examples) -> Iterator[Source]:
+def _damaged(entry: CrosscheckEntry, cells: Sequence[PlannedCell], examples: Examples) -> Iterator[BundleSource]:
     for cell in cells:
         if not isinstance(cell.step, Corrupted) or cell.cell.corruption not in entry.corruptions:
             continue
@@ -150,7 +152,7 @@ def _damaged(entry: CrosscheckEntry, cells: Sequence[PlannedCell], examples: Exa
             yield Damaged(replace(cell.step, examples=examples), _and_rounded(condition), cell.cell.severity)
 
 
-def _photographed(entry: CrosscheckEntry, cells: Sequence[PlannedCell], *, seed: int) -> Iterator[Source]:
+def _photographed(entry: CrosscheckEntry, cells: Sequence[PlannedCell], *, seed: int) -> Iterator[BundleSource]:
     for cell in cells:
         if isinstance(cell.step, FromFolder):
             label = cell.cell.attack

@@ -1,4 +1,4 @@
-"""What a suite asks of its data, checked before anything is trained: the user's folders, and every poison at every rate."""
+"""Data checks: whether a suite fits its data, before anything is trained: folders, classes, and every poison at every rate."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from harness.suites.base import BaseSuite
 
 
 def check_without_images(suite: BaseSuite) -> None:
-    """Looks at the folders of the data, at the classes that are named, and at files, without decoding an image.
+    """Checks the folders of the data, the classes that the suite names, and files, without decoding an image.
 
     Raises:
         SuiteError: if an unknown class is named, or a trigger's file is missing; begins with the field's path.
@@ -44,7 +44,7 @@ def check_without_images(suite: BaseSuite) -> None:
 
 @contextmanager
 def _named_by_label(where: str, label: str) -> Iterator[None]:
-    """Puts a poison's label in the place of its name in errors."""
+    """Names a poison in errors by its label."""
     try:
         yield
     except SuiteError as error:
@@ -52,7 +52,7 @@ def _named_by_label(where: str, label: str) -> Iterator[None]:
 
 
 def read_folders(suite: BaseSuite, data: ImageData) -> dict[str, FileSplit]:
-    """Reads and checks every folder of images, which are decoded and resized as those of the data set."""
+    """Returns the checked images of every folder by its label; they are decoded and resized as those of the data set."""
     resize: Resize = getattr(suite.dataset, "resize", "squash")
     found: dict[str, FileSplit] = {}
     for label, entry in suite.folders.items():
@@ -63,7 +63,7 @@ def read_folders(suite: BaseSuite, data: ImageData) -> dict[str, FileSplit]:
 
 
 def unsupported_poisons(suite: BaseSuite, data: ImageData) -> dict[tuple[str, float], str]:
-    """Checks every poison at every rate before anything is trained; returns the reasons of those that can't be made.
+    """Returns, for each poison and rate that cannot be made, the reason; checks all of them before anything is trained.
 
     Where crafting uses a network, the check is given one of the same architecture that is not trained.
     """

@@ -1,4 +1,4 @@
-"""From a suite to the cells of its grid: every row that the results will have, with the reason where one can't run."""
+"""The cells of a suite's grid: every row that the results will have, with the reason where one cannot run."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from harness.datasets.image_folder import FileSplit
 from harness.evaluation.sweep import Protocol
 from harness.records import Cell
 from harness.steps.base import Examples
-from harness.steps.conditions import Corrupted, FromFolder, Targeted, Trigger
+from harness.steps.conditions import Corrupted, FromFolder, Targeted, WithTrigger
 from harness.steps.evaluate import Evaluate, Judgement, Sweep
 from harness.steps.train import Train
 from harness.suites.base import BaseSuite, Variant
@@ -19,28 +19,28 @@ from harness.threat import ThreatModel
 
 @dataclass(frozen=True)
 class Judging:
-    """What the steps of a grid take beside the suite and the model."""
+    """What a step of the grid needs beside the suite and the model."""
 
     examples: Examples
     """The examples that are judged."""
     folders: Mapping[str, FileSplit]
     """Label -> images of a user's folder."""
     control: Callable[[Variant], Train]
-    """Gives the training of the same model on clean data with the same seed."""
+    """Returns the training of a model's clean control: the same model on clean data with the same seed."""
 
 
 Judge = Callable[[Train, Judging], Judgement]
-"""Gives the step that judges a training under one condition."""
+"""Returns the step that judges a training under one condition."""
 
 
 @dataclass(frozen=True)
 class GridCell:
-    """One cell, the model that it judges, how it is judged, and why it can't be, if it can't."""
+    """One cell, its model, the step that judges it, and the reason where that cannot run."""
 
     cell: Cell
     variant: Variant
     step: Judge
-    """Gives the step that judges a training under this cell's condition."""
+    """Returns the step that judges a training under this cell's condition."""
     position: int = 0
     """The cell's place among the conditions of that step."""
     skip: str | None = None
@@ -49,7 +49,7 @@ class GridCell:
 def cells_of(suite: BaseSuite) -> tuple[GridCell, ...]:
     """Returns the grid, model by model: clean, the poison's trigger or targets, attacks at every budget, corruptions, folders.
 
-    Repetitions of a poison tell how sure its success is; attacks, corruptions and folders are for the first.
+    Every repetition of a poison has its clean row and its success; only the first has attacks, corruptions and folders.
     """
     return tuple(row for variant in suite.variants() for row in _rows_of(suite, variant))
 
@@ -111,7 +111,7 @@ def _rows_of(suite: BaseSuite, variant: Variant) -> Iterator[GridCell]:
 
 
 def _attack_rows(suite: BaseSuite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
-    """A nested sweep is one step for all budgets at which the attack can run; independent budgets are a step each."""
+    """Yields the rows of every attack; a nested sweep is one step for all budgets, independent budgets are a step each."""
     for label, entry in suite.attacks.items():
         if not suite.attacks_model(label, variant.model):
             continue
@@ -154,8 +154,8 @@ def _poison_rows(suite: BaseSuite, clean: Cell, variant: Variant) -> Iterator[Gr
         yield GridCell(clean.model_copy(update={"condition": condition}), variant, steps[condition])
 
 
-def _triggered(model: Train, judging: Judging) -> Trigger:
-    return Trigger(model, model.poisoning.label, model.poisoning.poison)
+def _triggered(model: Train, judging: Judging) -> WithTrigger:
+    return WithTrigger(model, model.poisoning.label, model.poisoning.poison)
 
 
 def _targeted(variant: Variant, model: Train, judging: Judging) -> Targeted:

@@ -47,10 +47,10 @@ def compare(a: Path, b: Path) -> pd.DataFrame:
     columns = [*MATCHED, *COMPARED, *SETTINGS, *STATE]
     tables = [load_results(folder).cells[columns] for folder in (a, b)]
     tables = [
-        table.assign(_twin=table.groupby(list(MATCHED), dropna=False).cumcount(), eps=table["eps"].round(9)) for table in tables
+        table.assign(_repeat=table.groupby(list(MATCHED), dropna=False).cumcount(), eps=table["eps"].round(9)) for table in tables
     ]
     merged = tables[0].merge(
-        tables[1], on=[*MATCHED, "_twin"], how="outer", suffixes=("_a", "_b"), indicator="present", sort=False
+        tables[1], on=[*MATCHED, "_repeat"], how="outer", suffixes=("_a", "_b"), indicator="present", sort=False
     )
     merged["present"] = merged["present"].astype(str).replace({"left_only": "a", "right_only": "b"})
     for name in COMPARED:

@@ -1,4 +1,4 @@
-"""What a step is: a kind, a version, what it depends on, and the digest of all three."""
+"""Steps: a kind, a version, an identity, the steps that they depend on, and the digest of all four."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping

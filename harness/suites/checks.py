@@ -1,4 +1,4 @@
-"""What no field of a suite can check alone: that labels name something, that budgets are there, that parts fit each other."""
+"""Checks of the parts of a suite against each other: labels, budgets, recipes, detectors, expectations."""
 
 from collections.abc import Iterable
 from fractions import Fraction

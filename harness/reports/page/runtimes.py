@@ -7,7 +7,7 @@ import pandas as pd
 
 from harness.reports.load import Results
 from harness.reports.names import eps_text, is_missing
-from harness.reports.page.tables import Entry, PageTable, plain_table, rate, text
+from harness.reports.page.tables import PageEntry, PageTable, plain_table, rate, text
 
 PRECISIONS = {"float32": "float", "int8": "INT8", "fp16": "FP16"}
 AS_IT_IS = "as it is"
@@ -55,11 +55,11 @@ def _storage(table: pd.DataFrame) -> PageTable | None:
     return _table(caption, found, rows)
 
 
-def _pivoted(table: pd.DataFrame, by: str, columns: list[str]) -> Iterator[tuple[Entry, ...]]:
+def _pivoted(table: pd.DataFrame, by: str, columns: list[str]) -> Iterator[tuple[PageEntry, ...]]:
     for _, rows in table.groupby(CONDITION, sort=False, dropna=False):
         scores = dict(zip(rows[by], rows["score"], strict=True))
         first = rows.iloc[0].to_dict()
-        yield text(first["model"]), Entry(_condition(first)), *(rate(scores.get(column), bar=True) for column in columns)
+        yield text(first["model"]), PageEntry(_condition(first)), *(rate(scores.get(column), bar=True) for column in columns)
 
 
 def _condition(row: Mapping[Hashable, Any]) -> str:
@@ -68,5 +68,5 @@ def _condition(row: Mapping[Hashable, Any]) -> str:
     return f"{row['attack']} {row['norm']} {eps_text(row['eps'])}"
 
 
-def _table(caption: str, columns: list[str], rows: Iterator[tuple[Entry, ...]]) -> PageTable:
+def _table(caption: str, columns: list[str], rows: Iterator[tuple[PageEntry, ...]]) -> PageTable:
     return PageTable(caption, ("model", "images", *columns), tuple(rows), frozenset(range(2, 2 + len(columns))))
