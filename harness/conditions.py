@@ -17,10 +17,10 @@ Strength = Literal["eps", "severity", "poison_rate"]
 
 @dataclass(frozen=True)
 class ConditionKind:
-    """What the harness needs to know of one kind of condition."""
+    """One kind of condition."""
 
     name: str
-    """What the column `condition` says."""
+    """Value of the column `condition`."""
     is_attack: bool = False
     """Whether an attack made the images, so that its frame says which are adversarial and a row has a robust accuracy."""
     aims_at_target: bool = False
@@ -38,9 +38,9 @@ class ConditionKind:
     prefix: str = ""
     """Text before the label."""
     strength: Strength = "poison_rate"
-    """What its tables are sorted by."""
+    """The column that its tables are sorted by."""
     strength_name: str = "Poison rate"
-    """What the page calls that column."""
+    """Heading of that column on the page."""
     in_words: str = ""
     """How an expectation names its images."""
 

@@ -122,7 +122,7 @@ class Cell(Spec):
 
 @dataclass(frozen=True)
 class ConditionResult:
-    """What a model did on one condition's images, example by example, in the order of the evaluated split.
+    """The results of a model on one condition's images, example by example, in the order of the evaluated split.
 
     For an attack under the nested protocol an example's image is its adversarial image of the smallest budget that has one, else
     the last one tried; an initially wrong example keeps its clean image.
@@ -180,7 +180,7 @@ class CellResult:
     clean_logits: NDArray[np.float32] | None = None
     """Logits (N, K) of the same model on the unperturbed images."""
     condition: ConditionResult | None = None
-    """What the model did under this cell's condition."""
+    """The results under this cell's condition."""
     smallest_eps: NDArray[np.float32] | None = None
     """(N,) see `Outcome.smallest_eps`."""
     verdict: Verdict | None = None
@@ -200,7 +200,7 @@ class PoisonedSet:
     cell: Cell
     """The model's clean row."""
     manifest: str
-    """Where the manifest lies, relative to the results folder."""
+    """Path of the manifest, relative to the results folder."""
     digest: str
     """Digest of the step that poisoned."""
     training_examples: int
@@ -288,7 +288,7 @@ class RunRecord:
     """Model label -> summary of its training, see `harness.training.history.summarise`."""
     expectations: tuple[Expectation, ...] = ()
     transfers: tuple[TransferRow, ...] = ()
-    """What the adversarials of every model do to the others."""
+    """The accuracy of every model on the adversarial images of the others."""
     poisoned: tuple[PoisonedSet, ...] = ()
     """Of each poisoned model whose data were made."""
     detections: tuple[DetectionResult, ...] = ()

@@ -26,7 +26,7 @@ LARGEST_RATIO = 1032
 """What deflate reaches at best: a file that declares more images than that was never written whole."""
 
 
-class StoredBatch(NamedTuple):
+class Batch(NamedTuple):
     """Consecutive examples of a condition."""
 
     x: NDArray[np.float32]
@@ -82,7 +82,7 @@ class Bundle:
         with _opened(self.path) as file:
             return _rows(_group(file["conditions"], name, f"{self.path}: /conditions"), stored.n)
 
-    def batches(self, name: str, size: int) -> Iterator[StoredBatch]:
+    def batches(self, name: str, size: int) -> Iterator[Batch]:
         """Streams a condition, `size` examples at a time.
 
         Raises:
@@ -99,7 +99,7 @@ class Bundle:
                 logits = group["logits"][rows] if stored.has_logits else None
                 if logits is not None:
                     check_logits(logits, (len(x), len(self.class_names)), place)
-                yield StoredBatch(x, y, logits)
+                yield Batch(x, y, logits)
 
 
 def read_bundle(path: Path) -> Bundle:

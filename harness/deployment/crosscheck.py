@@ -33,7 +33,7 @@ TABLE = "crossruntime.csv"
 FORMATS: Mapping[Precision, str] = {"float32": "onnx", "int8": "int8", "fp16": "fp16"}
 """Precision -> format of the file."""
 PRECISIONS: Mapping[str, Precision] = {"float32": "float32", "int8": "int8", "float16": "fp16"}
-"""What a file says of itself -> precision."""
+"""Precision in a file's metadata -> precision."""
 
 
 Judge = Literal["auto", "always", "never"]

@@ -29,7 +29,7 @@ PROGRAM = "harness_eval"
 VARIABLE = "HARNESS_EVAL"
 """Environment variable that names the program."""
 BUILDS = Path(__file__).parents[2] / "cpp_eval" / "build"
-"""Where `make cpp` puts it in a checkout, each preset in a folder of its own."""
+"""Folder of the builds of `make cpp` in a checkout, one for each preset."""
 INSTALL = f"no C++ rows: {PROGRAM} is not built; `make cpp` builds it, or {VARIABLE} names it"
 BAD_INPUT = 2
 

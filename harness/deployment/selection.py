@@ -10,7 +10,7 @@ from harness.planning.plan import Plan, PlannedCell
 from harness.reports.names import eps_text
 from harness.steps.base import Examples
 from harness.steps.bundle import ENCODINGS, ROUNDED, Attacked, BundleSource, Bundling, Damaged, Evaluated, Photographed, Triggered
-from harness.steps.conditions import Corrupted, FromFolder, WithTrigger
+from harness.steps.conditions import Corrupted, FromFolder, Trigger
 from harness.steps.evaluate import Evaluate, Sweep
 from harness.steps.export import Deploy, Fp16, Int8, ModelFile, Onnx, ParitySamples
 from harness.suites.base import BaseSuite, Variant
@@ -21,7 +21,7 @@ CLEAN = "clean"
 PARITY_EXAMPLES = 32
 """Images on which an exported file is compared with PyTorch."""
 STEPPING = ("single_step", "iterative")
-"""What attacks use of a model that step along its gradients."""
+"""The access of attacks that step along gradients."""
 
 
 def variants_of(suite: BaseSuite) -> tuple[Variant, ...]:
@@ -86,7 +86,7 @@ def _evaluated(cells: Sequence[PlannedCell], examples: Examples) -> Iterator[Bun
 def _triggered(cells: Sequence[PlannedCell], class_names: Sequence[str], *, split: str) -> Iterator[BundleSource]:
     """Triggers are put on images of the test split, so they need a suite that evaluates it."""
     for cell in cells:
-        if isinstance(cell.step, WithTrigger) and split == "test":
+        if isinstance(cell.step, Trigger) and split == "test":
             condition = BundleCondition(
                 name="trigger",
                 kind="trigger",

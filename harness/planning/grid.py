@@ -10,7 +10,7 @@ from harness.datasets.image_folder import FileSplit
 from harness.evaluation.sweep import Protocol
 from harness.records import Cell
 from harness.steps.base import Examples
-from harness.steps.conditions import Corrupted, FromFolder, Targeted, WithTrigger
+from harness.steps.conditions import Corrupted, FromFolder, Targeted, Trigger
 from harness.steps.evaluate import Evaluate, Judgement, Sweep
 from harness.steps.train import Train
 from harness.suites.base import BaseSuite, Variant
@@ -154,8 +154,8 @@ def _poison_rows(suite: BaseSuite, clean: Cell, variant: Variant) -> Iterator[Gr
         yield GridCell(clean.model_copy(update={"condition": condition}), variant, steps[condition])
 
 
-def _triggered(model: Train, judging: Judging) -> WithTrigger:
-    return WithTrigger(model, model.poisoning.label, model.poisoning.poison)
+def _triggered(model: Train, judging: Judging) -> Trigger:
+    return Trigger(model, model.poisoning.label, model.poisoning.poison)
 
 
 def _targeted(variant: Variant, model: Train, judging: Judging) -> Targeted:

@@ -38,8 +38,8 @@ def compare(a: Path, b: Path) -> pd.DataFrame:
 
     Returns:
         One row for each cell of either: the matched columns, `present` (both, a or b), each compared number as
-        <name>_a, <name>_b and <name>_difference, verdict and status of both, `changed_settings`, and
-        `overlap`: whether the 95 % intervals of `accuracy` meet, empty where a number is missing.
+        <name>_a, <name>_b and <name>_difference, attack check and status of both, `changed_settings`,
+        and `overlap`: whether the 95 % intervals of `accuracy` overlap, empty where a number is missing.
 
     Raises:
         HarnessError: if one of them is no results folder.

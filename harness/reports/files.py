@@ -1,4 +1,4 @@
-"""Writing a results folder so that a killed process never leaves half of one."""
+"""Writes to a results folder, so that a killed process never leaves half of one."""
 
 import shutil
 import uuid
@@ -17,9 +17,9 @@ LOCK = ".claim"
 
 @contextmanager
 def staged(folder: Path, *, owned: Mapping[str, tuple[str, ...]]) -> Iterator[Path]:
-    """Gives an empty directory whose files replace those of `folder`, one by one, when the block ends without an error.
+    """Gives an empty directory; its files replace those of `folder`, one by one, when the block ends without an error.
 
-    Such directories of killed processes are removed first; those of other processes at work stay.
+    It first removes such directories of killed processes; those of other processes at work stay.
 
     Args:
         folder: The results folder; made if it does not exist.
@@ -64,7 +64,7 @@ def _owned_files(folder: Path, owned: Mapping[str, tuple[str, ...]]) -> set[Path
 
 
 def check_writable(folder: Path) -> None:
-    """Makes a results folder and writes to it, so that hours of computing are not lost on one that can't be written.
+    """Makes a results folder and writes to it, so that one that cannot be written is known before anything is computed.
 
     Raises:
         HarnessError: if it cannot be made or written.

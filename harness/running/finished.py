@@ -13,7 +13,7 @@ from harness.steps.evaluate import Judgement
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What the tables are made from. Steps may have failed, and a run that was stopped has steps without a report."""
+    """The source of all tables. Steps may have failed, and a run that was stopped has steps without a report."""
 
     plan: Plan
     context: Context

@@ -23,7 +23,7 @@ from harness.export.metadata import model_sha256
 from harness.images import ImageSplit, Source
 from harness.models.classifier import Classifier
 from harness.steps.base import Context, Examples, ModelStep, Step
-from harness.steps.conditions import Corrupted, FromFolder, WithTrigger
+from harness.steps.conditions import Corrupted, FromFolder, Trigger
 from harness.steps.evaluate import Judgement, Sweep
 from harness.system.precision import full_float32
 
@@ -32,7 +32,7 @@ BATCH = 32
 """Images of a forward pass; no more are in memory at a time."""
 ROUNDED: Kind = "rounded8bit"
 ENCODINGS: Mapping[Kind, tuple[Corruption, int]] = {ROUNDED: (Rounding(), 1), "jpeg": (Jpeg(), 2)}
-"""What storing an image does to it: rounding to 8 bits, and JPEG of quality 90; plug-in and severity."""
+"""Kind -> plug-in and severity of what storing does to an image: rounding to 8 bits, and JPEG of quality 90."""
 NOTHING = 1e-6
 """A pixel that rounding to 8 bits changes by less already had 8 bits."""
 
@@ -138,7 +138,7 @@ class Damaged(OfSplit):
 class Triggered(OfSplit):
     """The examples that can carry a poison's trigger, with it."""
 
-    step: WithTrigger
+    step: Trigger
 
     def images(self, clean: ImageSplit, context: Context) -> tuple[ImageSplit, NDArray[np.int64]]:
         """See `OfSplit.images`."""

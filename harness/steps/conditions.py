@@ -25,7 +25,7 @@ from harness.system.seeds import seed_of
 
 
 @dataclass(frozen=True)
-class WithTrigger(Judgement):
+class Trigger(Judgement):
     """Scores a model on the test images that carry a poison's trigger; those of the target class are left out."""
 
     KIND: ClassVar[str] = "trigger"

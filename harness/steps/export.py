@@ -72,7 +72,7 @@ class ModelFile(Step):
     @property
     @abstractmethod
     def label(self) -> str:
-        """What the model is called in titles."""
+        """Name of the model in titles."""
 
     @property
     def title(self) -> str:

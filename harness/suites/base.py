@@ -39,13 +39,13 @@ class Variant(NamedTuple):
 
     @property
     def name(self) -> str:
-        """How a person names it: the label, "baseline@backdoor@0.05", with "@1" behind it for the second repetition."""
+        """Its name on the command line: the label, or "baseline@backdoor@0.05", with "@1" behind it for the second repetition."""
         poisoned = "" if self.rate is None else f"@{self.poison}@{self.rate:g}"
         return f"{self.model}{poisoned}" + (f"@{self.repetition}" if self.repetition else "")
 
     @property
     def title(self) -> str:
-        """What its training is called, e.g. "baseline, backdoor 5 %, repetition 1"."""
+        """The name of its training in titles, e.g. "baseline, backdoor 5 %, repetition 1"."""
         poisoned = "" if self.rate is None else f", {self.poison} {100 * self.rate:g} %"
         return f"{self.model}{poisoned}" + (f", repetition {self.repetition}" if self.repetition else "")
 

@@ -18,7 +18,7 @@ from harness.models.classifier import Classifier
 from harness.poisoning.base import POISONS
 from harness.poisoning.detectors.base import Detection, Detector
 from harness.steps.base import Context, DataIdentity, ModelStep, Step
-from harness.steps.conditions import Targeted, WithTrigger
+from harness.steps.conditions import Targeted, Trigger
 from harness.steps.detect import Detect
 from harness.steps.poison import Poisoning
 from harness.steps.train import Train
@@ -160,7 +160,7 @@ def test_rate_seed_and_trigger_are_in_the_digest_and_the_label_is_not(context: C
 
 
 def test_a_trigger_is_judged_on_stamped_images_of_other_classes(context: Context) -> None:
-    step = WithTrigger(Given("obeys", Obeys()), "mine", POISONS.parse(BACKDOOR))
+    step = Trigger(Given("obeys", Obeys()), "mine", POISONS.parse(BACKDOOR))
     finished(step, context)
     outcome, judged = step.outcome(context), step.judged(context)
     assert TARGET not in outcome.labels

@@ -1,4 +1,4 @@
-"""What the page shows of poisons: tables of success and detection, and pictures of poisoned examples."""
+"""The page's part on poisons: tables of success and detection, and pictures of poisoned examples."""
 
 import base64
 from collections.abc import Hashable, Iterator, Mapping
@@ -16,24 +16,24 @@ from harness.reports.page.tables import MISSING, PageEntry, PageTable, number, r
 EXAMPLES = 6
 """Poisoned examples of a picture."""
 AIMLESS = "aims at no class"
-"""Said in place of a success of random labels."""
+"""Text in place of a success rate for random labels."""
 
 
 @dataclass(frozen=True)
-class PoisonPicture:
+class Picture:
     """Some poisoned examples of one poisoned training set."""
 
     title: str
     source: str
     """The image as a data address."""
     manifest: str
-    """Where the manifest lies beside the page."""
+    """Path of the manifest, relative to the page."""
     labels: tuple[str, ...]
     """The label of each example before and after, e.g. "4 → 3"; one text where it stays."""
 
 
 def poisons_table(results: Results) -> PageTable | None:
-    """Returns what each poison changed and achieved; of repetitions the mean, and below it the smallest and largest."""
+    """Returns the change and the success of each poison; of repetitions the mean, and below it the smallest and largest."""
     if results.poisons.empty:
         return None
     rows = [_poison_entries(rows) for _, rows in results.poisons.groupby(POISONED_MODEL, sort=False)]
@@ -60,7 +60,7 @@ def _poison_entries(rows: pd.DataFrame) -> tuple[PageEntry, ...]:
 
 
 def _label(row: Mapping[Any, Any]) -> PageEntry:
-    """Names a model without its seed; what it has no numbers for, with the reason."""
+    """Returns a model's name without its seed, with the reason where it has no numbers."""
     return text(model_label({**row, "seed": 0}), row["reason"])
 
 
@@ -91,7 +91,7 @@ def _success(rows: pd.DataFrame) -> PageEntry:
 
 
 def detectors_table(results: Results) -> PageTable | None:
-    """Returns how well each detector found each poison, and what filtering and training anew changed."""
+    """Returns the scores of each detector on each poison, and the scores before and after training anew on filtered data."""
     if results.detectors.empty:
         return None
     rows = [_detector_entries(rows) for _, rows in results.detectors.groupby([*POISONED_MODEL, "detector"], sort=False)]
@@ -120,7 +120,7 @@ def _change(rows: pd.DataFrame, name: str) -> PageEntry:
     return PageEntry(f"{100 * before.mean():.1f} → {100 * after.mean():.1f}", order=float(after.mean()))
 
 
-def pictures(results: Results) -> Iterator[PoisonPicture]:
+def pictures(results: Results) -> Iterator[Picture]:
     """Yields a picture for each poison at each rate: the first repetition's, as all models share it."""
     if results.poisons.empty:
         return
@@ -131,7 +131,7 @@ def pictures(results: Results) -> Iterator[PoisonPicture]:
             source = base64.b64encode(path.with_suffix(".png").read_bytes()).decode()
             labels = tuple(_relabelled(example, results) for example in Manifest.load(path).spread(EXAMPLES))
             title = f"{row['poison']} {100 * row['poison_rate']:g} %"
-            yield PoisonPicture(title, f"data:image/png;base64,{source}", str(row["manifest"]), labels)
+            yield Picture(title, f"data:image/png;base64,{source}", str(row["manifest"]), labels)
 
 
 def _relabelled(example: PoisonedExample, results: Results) -> str:

@@ -24,7 +24,7 @@ class PageEntry:
 
     text: str
     detail: str = ""
-    """Set small below the text."""
+    """Small text below the text."""
     order: float | str = ""
     """What the column is sorted by; the text where it is empty."""
     share: float | None = None
@@ -65,7 +65,7 @@ def text(value: Any, detail: Any = "") -> PageEntry:
 
 
 def verdict(row: Mapping[Any, Any]) -> PageEntry:
-    """Returns a verdict as a badge, with its reasons."""
+    """Returns an attack check as a badge, with its reasons."""
     if is_missing(row["verdict"]):
         return PageEntry(MISSING)
     reasons = "" if is_missing(row["verdict_reasons"]) else str(row["verdict_reasons"])
@@ -73,7 +73,7 @@ def verdict(row: Mapping[Any, Any]) -> PageEntry:
 
 
 def leaderboard_table(results: Results) -> PageTable:
-    """Returns the leaderboard: accuracy, robustness, cost and verdict of each model, best first."""
+    """Returns the leaderboard: accuracy, robustness, cost and attack check of each model, best first."""
     board = results.leaderboard
     budgets = {f"{row['norm']} eps {eps_text(row['eps'])}" for row in board.to_dict("records") if not is_missing(row["eps"])}
     at_budget = f"Robust accuracy, {budgets.pop()}" if len(budgets) == 1 else "Robust accuracy"

@@ -30,7 +30,7 @@ ROC_COLUMNS = (*MODEL_COLUMNS, "detector", "false_positive_rate", "true_positive
 
 
 class Judged(NamedTuple):
-    """The rows of one poisoned model that tell what its poison does."""
+    """The rows of one poisoned model that measure its poison."""
 
     clean: ScoredCell | None
     success: ScoredCell | None
@@ -41,7 +41,7 @@ def poison_tables(record: RunRecord, found: Iterable[tuple[CellResult, ScoredCel
     """Returns file name -> table, without rows where nothing was poisoned or detected.
 
     Args:
-        record: All that the run found.
+        record: The results of the run.
         found: Its cells with their scores.
     """
     found = list(found)
@@ -72,7 +72,7 @@ def _is_poisoned_clean(cell: Cell) -> bool:
 
 
 def _judged(cell: Cell, scores: Iterable[tuple[Cell, ScoredCell | None]]) -> Judged:
-    """Finds the rows of a poisoned model by its clean row."""
+    """Returns the rows of a poisoned model, found by its clean row."""
     of_model = {
         other.condition: score
         for other, score in scores
@@ -109,7 +109,7 @@ def _poison_row(
 
 
 def _is_control(other: Cell, cell: Cell) -> bool:
-    """Whether a row is that of the same model on clean data, trained with the same seed."""
+    """Returns whether a row is that of the clean control: the same model trained on clean data with the same seed."""
     return (other.model, other.seed, other.poison, other.condition) == (cell.model, cell.seed, None, CLEAN)
 
 
@@ -127,7 +127,7 @@ def _facts(facts: PoisonedSet) -> dict[str, Any]:
 
 
 def _success(cell: ScoredCell, facts: PoisonedSet | None = None) -> dict[str, Any]:
-    """Returns the success on triggered images or on those aimed at; of the latter, those count that the control got right."""
+    """Returns the success on triggered images, or on those aimed at that the clean control classifies correctly."""
     if cell.succeeded is None:
         return {}
     successes, eligible = int((cell.succeeded & cell.eligible).sum()), int(cell.eligible.sum())
