@@ -1,4 +1,4 @@
-"""The kinds of conditions that a model is scored under: one row a kind, and the one home of what tells them apart.
+"""The kinds of conditions that a model is scored under: one table, with a row for each kind.
 
 A new kind takes a row here, a field of `Suite`, its rows in `planning/grid.py`, and a step in `steps/`.
 """
@@ -17,10 +17,10 @@ Strength = Literal["eps", "severity", "poison_rate"]
 
 @dataclass(frozen=True)
 class ConditionKind:
-    """What the harness needs to know of one kind of condition."""
+    """One kind of condition."""
 
     name: str
-    """What the column `condition` says."""
+    """Value of the column `condition`."""
     is_attack: bool = False
     """Whether an attack made the images, so that its frame says which are adversarial and a row has a robust accuracy."""
     aims_at_target: bool = False
@@ -28,19 +28,19 @@ class ConditionKind:
     own_examples: bool = False
     """Whether it is scored on examples of its own, not on those of the evaluation."""
     represents_data: bool = True
-    """Whether its examples stand for the data set; single images that a poison aims at do not."""
+    """Whether its examples represent the data set; single images that a poison aims at do not."""
     has_before: bool = True
-    """Whether its scores are set against those on the same examples before it: a row of before_after.csv."""
+    """Whether before_after.csv has a row for it: its scores beside those on the same examples before it."""
     shown_of_model: bool = False
     """Whether the page shows it of every model; attacks are shown at the reference budget."""
     named_by: Literal["attack", "corruption"] | None = None
     """The column that holds its label in the suite; a kind without one is called by its own name."""
     prefix: str = ""
-    """Stands before the label."""
+    """Text before the label."""
     strength: Strength = "poison_rate"
-    """What its tables are sorted by."""
+    """The column that its tables are sorted by."""
     strength_name: str = "Poison rate"
-    """What the page calls that column."""
+    """Heading of that column on the page."""
     in_words: str = ""
     """How an expectation names its images."""
 
@@ -65,7 +65,7 @@ CONDITIONS: Mapping[str, ConditionKind] = {
 """Name -> kind, in the order in which a model's rows are explained."""
 
 OF_POISONED_MODELS = (CLEAN, *(kind.name for kind in CONDITIONS.values() if kind.aims_at_target))
-"""The kinds that tell what a poison does: by an expectation, and again once a detector has filtered the data."""
+"""The kinds that measure what a poison does; expectations may name them, and a model trained anew has a row for each."""
 
 
 def condition_kind(name: str) -> ConditionKind:

@@ -40,15 +40,16 @@ CELL_COLUMNS = (
 )
 """Columns of cells.csv, in order; those of a cell are explained in `Cell`, those of passes and memory in `ConditionResult`.
 
-`robust_accuracy` is the share of examples that are correct when clean and that the attack did not fool. Where `targeted`, only
-the target class fools: an example that ends in another wrong class stands, as does every example of the target class itself,
-which is not attacked. `attack_success_rate` counts initially correct examples, of a targeted attack or a poison those of other
-classes than the target. An attack that finds no such example has no numbers: its `status` is skipped, `reason` says why.
+`robust_accuracy` is the share of examples that are correct when clean and not adversarial under the attack. Where `targeted`,
+only the target class is a success: an example that ends in another wrong class counts as robust, and so does every example of
+the target class, which is not attacked. `attack_success_rate` is the share of successes among initially correct examples; of a
+targeted attack or a poison only those of other classes than the target count. Where no such example exists, the attack has no
+numbers: its `status` is skipped, and `reason` says why.
 """
 
 
 class Status(StrEnum):
-    """What became of a cell or a step."""
+    """The state of a cell or a step."""
 
     DONE = "done"
     CACHED = "cached"
@@ -58,11 +59,11 @@ class Status(StrEnum):
 
 
 FINISHED = (Status.DONE, Status.CACHED)
-"""Of steps that have a result, and cells that have numbers."""
+"""The states of steps that have a result, and of cells that have numbers."""
 
 
 class Verdict(StrEnum):
-    """What the sanity checks make of a number."""
+    """The attack check: what the sanity checks say of a number."""
 
     PASS = "PASS"
     SUSPECT = "SUSPECT"
@@ -121,10 +122,10 @@ class Cell(Spec):
 
 @dataclass(frozen=True)
 class ConditionResult:
-    """What a model did on one condition's images, example by example, in the order of the evaluated split.
+    """The results of a model on one condition's images, example by example, in the order of the evaluated split.
 
-    For an attack under the nested protocol an example's image is its adversarial of the smallest budget that
-    fooled the model, else the last one tried; an initially wrong example keeps its clean image.
+    For an attack under the nested protocol an example's image is its adversarial image of the smallest budget that has one, else
+    the last one tried; an initially wrong example keeps its clean image.
     """
 
     eps: Fraction | None
@@ -161,7 +162,7 @@ class Outcome:
     conditions: tuple[ConditionResult, ...]
     """One result a condition, budgets rising."""
     smallest_eps: NDArray[np.float32]
-    """(N,) the smallest budget that fooled the model, or the distance of a minimum-norm attack; inf if none did."""
+    """(N,) the smallest budget with an adversarial image, or the distance of a minimum-norm attack; inf where there is none."""
 
 
 @dataclass(frozen=True)
@@ -179,11 +180,11 @@ class CellResult:
     clean_logits: NDArray[np.float32] | None = None
     """Logits (N, K) of the same model on the unperturbed images."""
     condition: ConditionResult | None = None
-    """What the model did under this cell's condition."""
+    """The results under this cell's condition."""
     smallest_eps: NDArray[np.float32] | None = None
     """(N,) see `Outcome.smallest_eps`."""
     verdict: Verdict | None = None
-    """What the sanity checks make of the number."""
+    """What the attack check says of the number."""
     verdict_reasons: tuple[str, ...] = ()
     """One short reason a finding."""
     example_ids: tuple[str, ...] | None = None
@@ -194,12 +195,12 @@ class CellResult:
 
 @dataclass(frozen=True)
 class PoisonedSet:
-    """What was poisoned for the training of one model, as its manifest says."""
+    """What was poisoned for the training of one model, by its manifest."""
 
     cell: Cell
     """The model's clean row."""
     manifest: str
-    """Where the manifest lies, relative to the results folder."""
+    """Path of the manifest, relative to the results folder."""
     digest: str
     """Digest of the step that poisoned."""
     training_examples: int
@@ -211,12 +212,12 @@ class PoisonedSet:
     """Largest number of changed pixels of an example."""
     trigger_sha256: str | None
     targets: int | None
-    """Number of test images aimed at; None where the poison aims at none."""
+    """Number of test images that the poison aims at; None where it aims at none."""
 
 
 @dataclass(frozen=True)
 class DetectionResult:
-    """What a detector said of one poisoned training, and what came of training anew on what it left."""
+    """What a detector found in one poisoned training, and the scores of the model trained anew on what it left."""
 
     cell: Cell
     """The clean row of the poisoned model."""
@@ -225,14 +226,14 @@ class DetectionResult:
     images: Literal["training", "run time"]
     """Which images it judged."""
     status: Status
-    """The worst of all that it took."""
+    """The worst status of its steps."""
     reason: str = ""
     digest: str | None = None
     """Digest of the detection's step."""
     score: Mapping[str, Any] | None = None
     """The fields of a `DetectorScore`, as plain values."""
     control: Mapping[str, Any] | None = None
-    """The same of the control arm: on a model and data that nobody poisoned."""
+    """The same of the clean control: on a model and data that nobody poisoned."""
     after: tuple[CellResult, ...] = ()
     """The model trained anew: its clean row, and the one on its poison's trigger or targets."""
 
@@ -244,9 +245,9 @@ class Expectation:
     text: str
     """The assertion in words."""
     holds: bool | None
-    """Whether it held; None where a cell it speaks of has no number."""
+    """Whether it held; None where a cell that it needs has no number."""
     found: str
-    """The numbers it was judged by."""
+    """The numbers that decided it."""
 
 
 @dataclass(frozen=True)
@@ -256,7 +257,7 @@ class TransferRow:
     source: str
     """Label of the model that the images were made on."""
     target: str
-    """Label of the model that judges them."""
+    """Label of the model that is scored on them."""
     attack: str
     """The attack's label."""
     norm: str
@@ -271,7 +272,7 @@ class TransferRow:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """All that a run found: the input of every table, curve and page."""
+    """The results of a run: the input of every table, curve and page."""
 
     suite: Mapping[str, Any]
     """The suite as validated, in plain values; has the keys name, title, description."""
@@ -287,11 +288,11 @@ class RunRecord:
     """Model label -> summary of its training, see `harness.training.history.summarise`."""
     expectations: tuple[Expectation, ...] = ()
     transfers: tuple[TransferRow, ...] = ()
-    """What the adversarials of every model do to the others."""
+    """The accuracy of every model on the adversarial images of the others."""
     poisoned: tuple[PoisonedSet, ...] = ()
     """Of each poisoned model whose data were made."""
     detections: tuple[DetectionResult, ...] = ()
-    twins: tuple[CellResult, ...] = ()
-    """The clean row of every model that a poison's repetitions are compared with, trained on clean data by their seed."""
+    controls: tuple[CellResult, ...] = ()
+    """Clean controls: the clean row of the same model trained on clean data, for every seed of a poison's further repetitions."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Versions, git commit, host, device, seeds, data hashes, duplicates across splits, seconds."""

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
+from pydantic import ValidationError
+
 from harness.errors import SuiteError
-from harness.spec import Spec, digest_fields, suggestion
+from harness.spec import Spec, digest_fields, explain, suggestion
 
 
 class Plugin(Spec):
@@ -101,6 +103,19 @@ class Registry(Generic[PluginT]):
             return self.get(value["name"]).model_validate(dict(value))
         except SuiteError as error:
             raise ValueError(str(error)) from error
+
+    def parse_argument(self, value: object, *, name: str) -> PluginT:
+        """Returns the plug-in that a name or mapping stands for, as a function's argument.
+
+        Raises:
+            SuiteError: see `parse`; the message begins with the argument's name.
+        """
+        try:
+            return self.parse(value)
+        except ValidationError as problem:
+            raise SuiteError("\n".join(f"{name}: {line}" for line in explain(problem))) from problem
+        except ValueError as problem:
+            raise SuiteError(f"{name}: {problem}") from problem
 
     def _entry_points(self) -> dict[str, str]:
         found: dict[str, str] = {}

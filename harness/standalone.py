@@ -5,19 +5,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral
-from typing import NamedTuple, get_args
+from typing import get_args
 
 import pandas as pd
 import torch
-from pydantic import ValidationError
 from torch import nn
 
 from harness.attacks.base import ATTACKS, Attack
-from harness.datasets.base import DATASETS, Dataset
+from harness.datasets.given import Given, examples_of
 from harness.datasets.splits import subset
-from harness.datasets.tensors import split_of
-from harness.datasets.verified import verified
-from harness.errors import DataError, HarnessError, ModelError, SuiteError, only_harness_errors
+from harness.errors import DataError, HarnessError, ModelError, only_harness_errors
 from harness.evaluation.network_check import check_network
 from harness.evaluation.sanity import judge
 from harness.evaluation.sweep import Protocol, evaluate_clean, sweep
@@ -28,9 +25,8 @@ from harness.models.layout import NumberFormat
 from harness.models.safeguards import for_autograd
 from harness.planning.grid import attack_cell
 from harness.records import Cell, CellResult, Outcome, RunRecord, Status
-from harness.registry import PluginT, Registry
 from harness.reports.tables.write import cells_table
-from harness.spec import digest_fields, digest_of, explain, parse_spec, suggestion
+from harness.spec import digest_fields, digest_of, parse_spec, suggestion
 from harness.system.memory import quick_garbage_collection, reused_memory
 from harness.system.modes import usual_torch
 from harness.system.progress import Progress, Silent
@@ -92,29 +88,27 @@ def evaluate(
             model fails on them or does not give one logit a class. Nothing else is raised for a model or data.
     """
     _check_types(model, protocol)
-    for name, number in (("limit", limit), ("batch_size", batch_size), ("seed", seed)):
-        _check_number(name, number)
+    _check_numbers(limit=limit, batch_size=batch_size, seed=seed)
     model = for_autograd(model)
     inference = parse_spec(Inference, {"compile": compile, "precision": precision}, where="evaluate", error=HarnessError)
-    threats, chosen = _rising(threat_model, target_class), _labelled(attacks)
-    given = _examples_of(data)
+    threats, chosen, given = _rising(threat_model, target_class), _labelled(attacks), examples_of(data)
     examples = subset(given.split, limit, seed)
-    class_names = _class_names(given, check_network(model, examples, _device_of(model)))
-    target = _target_index(target_class, class_names)
-    judging = _Judging(model, examples, class_names, target, protocol, inference, batch_size, seed, progress or Silent())
-    clean = Cell(dataset=given.name, model=type(model).__name__, arch=type(model).__name__, recipe="given", seed=seed)
-    results = [judging.clean(clean)]
-    for label, attack in chosen.items():
-        results += judging.attacked(clean, label, attack, threats)
-    record = RunRecord(
+    names = given.names_of(check_network(model, examples, _device_of(model)))
+    target, shown = _target_index(target_class, names), progress or Silent()
+    judging = _Judging(model, examples, names, target, protocol, inference, batch_size, seed, shown)
+    return cells_table(_record(judging, given, judging.rows(given.name, chosen, threats)))
+
+
+def _record(judging: "_Judging", given: Given, rows: tuple[CellResult, ...]) -> RunRecord:
+    """Returns the rows with what the sanity checks say of them, as a run without a suite."""
+    return RunRecord(
         suite={"name": "evaluate"},
-        cells=tuple(_remarked(result, given.remark) for result in judge(tuple(results))),
-        class_names=class_names,
-        example_ids=tuple(examples.ids),
-        example_hashes=tuple(examples.hashes),
+        cells=tuple(_remarked(row, given.remark) for row in judge(rows)),
+        class_names=judging.class_names,
+        example_ids=tuple(judging.examples.ids),
+        example_hashes=tuple(judging.examples.hashes),
         histories={},
     )
-    return cells_table(record)
 
 
 def _check_types(model: object, protocol: object) -> None:
@@ -125,9 +119,10 @@ def _check_types(model: object, protocol: object) -> None:
         raise HarnessError(f"protocol: expected {' or '.join(get_args(Protocol))}, got {protocol!r}")
 
 
-def _check_number(name: str, value: object) -> None:
-    if value is not None and (not isinstance(value, Integral) or isinstance(value, bool)):
-        raise HarnessError(f"{name}: expected a whole number, got {value!r}")
+def _check_numbers(**arguments: object) -> None:
+    for name, value in arguments.items():
+        if value is not None and (not isinstance(value, Integral) or isinstance(value, bool)):
+            raise HarnessError(f"{name}: expected a whole number, got {value!r}")
 
 
 def _listed(values: object, single: tuple[type, ...]) -> list[object]:
@@ -154,33 +149,6 @@ def _rising(threat_model: object, target_class: object) -> list[ThreatModel]:
         )
         raise HarnessError(f"target_class: expected {wanted}, got {target_class!r}")
     return sorted(threats, key=lambda threat: threat.eps)
-
-
-class _Given(NamedTuple):
-    """The examples to judge."""
-
-    split: ImageSplit
-    name: str
-    """Name of their data set."""
-    class_names: tuple[str, ...] = ()
-    """Names of its classes, where they are known."""
-    remark: str = ""
-    """What every row must be read with."""
-
-
-def _examples_of(data: object) -> _Given:
-    if isinstance(data, str | Mapping):
-        data = _parsed(DATASETS, data, field="data")
-    if isinstance(data, Dataset):
-        with only_harness_errors(DataError, f"data: loading {data.name}"):
-            held = data.load_held()
-        return _Given(verified(held.split, data.name), data.name, tuple(map(composed, held.class_names)), held.remark)
-    return _Given(split_of(data), "given")
-
-
-def _class_names(given: _Given, classes: int) -> tuple[str, ...]:
-    """Returns the names of the logits: those of the data set's classes, or numbers where they are not known to fit."""
-    return given.class_names if len(given.class_names) == classes else tuple(map(str, range(classes)))
 
 
 def _target_index(wanted: object, class_names: Sequence[str]) -> int | None:
@@ -213,20 +181,10 @@ def _labelled(attacks: object) -> dict[str, Attack]:
     """Returns the attacks under their names; a second one of the same name gets a number."""
     labelled: dict[str, Attack] = {}
     for value in _listed(attacks, (str, Mapping, Attack)):
-        attack = _parsed(ATTACKS, value, field="attacks")
-        twins = sum(known.name == attack.name for known in labelled.values())
-        labelled[attack.name if twins == 0 else f"{attack.name}-{twins + 1}"] = attack
+        attack = ATTACKS.parse_argument(value, name="attacks")
+        same = sum(known.name == attack.name for known in labelled.values())
+        labelled[attack.name if same == 0 else f"{attack.name}-{same + 1}"] = attack
     return labelled
-
-
-def _parsed(family: Registry[PluginT], value: object, *, field: str) -> PluginT:
-    """Returns the plug-in that a name or mapping stands for; a mistake is an error that names the argument."""
-    try:
-        return family.parse(value)
-    except ValidationError as problem:
-        raise SuiteError("\n".join(f"{field}: {line}" for line in explain(problem))) from problem
-    except ValueError as problem:
-        raise SuiteError(f"{field}: {problem}") from problem
 
 
 @dataclass(frozen=True)
@@ -258,11 +216,14 @@ class _Judging:
         """The model's own device."""
         return _device_of(self.model)
 
-    def clean(self, cell: Cell) -> CellResult:
-        """Returns the clean row."""
-        return self._result(cell, self.outcome, 0)
+    def rows(self, dataset: str, attacks: Mapping[str, Attack], threats: Sequence[ThreatModel]) -> tuple[CellResult, ...]:
+        """Returns the clean row, then those of each attack."""
+        name = type(self.model).__name__
+        clean = Cell(dataset=dataset, model=name, arch=name, recipe="given", seed=self.seed)
+        attacked = [row for label, attack in attacks.items() for row in self._attacked(clean, label, attack, threats)]
+        return (self._result(clean, self.outcome, 0), *attacked)
 
-    def attacked(self, clean: Cell, label: str, attack: Attack, threats: Sequence[ThreatModel]) -> list[CellResult]:
+    def _attacked(self, clean: Cell, label: str, attack: Attack, threats: Sequence[ThreatModel]) -> list[CellResult]:
         """Returns one row a budget: skipped where the attack cannot run, failed where it breaks."""
         skips = {threat: attack.supports_classes(len(self.class_names)) or attack.supports(threat) for threat in threats}
         able = [threat for threat in threats if skips[threat] is None]

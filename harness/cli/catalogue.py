@@ -1,4 +1,4 @@
-"""What there is to choose from: shipped suites and the plug-ins of every family."""
+"""The list of shipped suites and of the plug-ins of every family."""
 
 import inspect
 from collections.abc import Mapping

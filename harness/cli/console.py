@@ -1,4 +1,4 @@
-"""What the command line shows: progress with ETA, tables; plain lines where the output is no terminal."""
+"""Output of the command line: progress with ETA, tables; plain lines where the output is no terminal."""
 
 import logging
 import sys
@@ -18,7 +18,7 @@ PLAIN_INTERVAL = 10.0
 """Seconds between two lines of one task where the output is no terminal."""
 
 AT_ONCE = 0.5
-"""Work reported within so many seconds was done before, as by a training that is resumed; the ETA leaves it out."""
+"""Seconds; work reported earlier was done before, as by a training that is resumed, and the ETA leaves it out."""
 
 stdout = Console(soft_wrap=True, highlight=False)
 stderr = Console(stderr=True, soft_wrap=True, highlight=False)

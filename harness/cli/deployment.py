@@ -1,4 +1,4 @@
-"""The verbs of what leaves the harness: one file of a trained model, and its runtimes compared.
+"""The verbs of deployment: export of a trained model, and the cross-check of its runtimes.
 
 They import what they need when they run, as all verbs do.
 """

@@ -1,4 +1,4 @@
-"""Examines the installation: what is there, in which version, and what is missing."""
+"""The state of the installation: packages with their versions, devices, missing parts."""
 
 import shutil
 from importlib.util import find_spec

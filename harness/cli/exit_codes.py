@@ -1,4 +1,4 @@
-"""What the command line exits with, and what it says of an error."""
+"""Exit codes of the command line, and its messages about errors."""
 
 import errno
 import traceback
@@ -11,7 +11,7 @@ from harness.errors import HarnessError
 BAD_INPUT = 2
 CHECK_FAILED = 1
 INTERRUPTED = 130
-"""What a shell reports of a program that Ctrl-C ended."""
+"""Exit code that a shell reports for a program that Ctrl-C ended."""
 STOPPED = "harness: stopped; the same command goes on"
 UNEXPECTED = 70
 """An error that is no HarnessError: EX_SOFTWARE of sysexits.h."""
@@ -20,7 +20,7 @@ USERS_TO_SOLVE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMET
 
 
 def exit_code(call: Callable[[], Any], *, debug: bool) -> int:
-    """Returns what a call exits with; its errors become one or two lines on stderr, with a traceback where `debug`."""
+    """Returns the exit code of a call; its errors become one or two lines on stderr, with a traceback where `debug`."""
     try:
         call()
     except HarnessError as error:

@@ -1,4 +1,4 @@
-"""What the command line tells about plans and stored steps."""
+"""Plans and stored steps as rows for the command line."""
 
 import logging
 from collections.abc import Iterable
@@ -54,7 +54,7 @@ def open_store(folder: Path | None) -> Store:
 
 
 def plan_suite(suite: Suite) -> Plan:
-    """Loads a suite's data and plans it."""
+    """Returns the plan of a suite on its loaded data."""
     return plan_of(suite, suite.dataset.load())
 
 

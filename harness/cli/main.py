@@ -206,7 +206,7 @@ def _written(summary: "RunSummary") -> str:
 
 
 def _naming(suite: str) -> AbstractContextManager[None]:
-    """Puts the suite before an error about one of its fields that shows only when it is planned, as `load_suite` does."""
+    """Puts the suite's name before an error about one of its fields that planning finds, as `load_suite` does."""
     return naming(f"{suite}: ", SuiteError, DataError, ModelError)
 
 

@@ -1,4 +1,4 @@
-"""Whether a runtime computes what PyTorch computed: the rule of agreement, as `harness_eval` has it in C++."""
+"""The rule of agreement: whether a runtime computes what PyTorch computed; `harness_eval` has the same in C++."""
 
 from dataclasses import dataclass
 
@@ -8,13 +8,13 @@ from harness.metrics import share
 
 @dataclass(frozen=True)
 class Rule:
-    """What breaks agreement: a flip that no near-tie excuses, logits too far apart, NaN, or an infinity in one runtime alone.
+    """The rule: no flip outside the margin, no logits too far apart, no NaN, no infinity in one runtime alone.
 
     Both bounds are times the scale of an example, which is at least 1 (`harness.export.differences`).
     """
 
     margin: float = 1e-3
-    """A flip is excused where the reference preferred its own class by no more than this."""
+    """A flip is allowed where the reference preferred its own class by no more than this."""
     quantile_bound: float = 1e-3
     """Largest 99th percentile of the examples' largest absolute differences."""
     expects_reference: bool = True
@@ -23,7 +23,7 @@ class Rule:
 
 @dataclass(frozen=True, eq=False)
 class Comparison(Differences):
-    """Logits of a runtime beside those of the reference, and what the rule says of them."""
+    """Logits of a runtime beside those of the reference, with the rule applied to them."""
 
     @property
     def agreement(self) -> float:

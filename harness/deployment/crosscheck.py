@@ -1,4 +1,4 @@
-"""Cross-checks a suite: its trained models, exported, score the images that they were measured on, in every runtime."""
+"""The cross-check: a suite's exported models score the images that they were measured on, in every runtime."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,9 +11,8 @@ import torch
 
 from harness.bundle import Bundle, read_bundle
 from harness.deployment.agreement import Rule
-from harness.deployment.model_files import model_files
 from harness.deployment.runtimes import INSTALL, OnnxCpp, OnnxPython, PyTorch, Runtime, find_program, open_logits_model
-from harness.deployment.selection import bundling_of, variants_of
+from harness.deployment.selection import bundling_of, model_files, variants_of
 from harness.deployment.table import Scored, is_transfer, table_of
 from harness.errors import HarnessError, StepFailed
 from harness.export.metadata import Metadata, model_sha256
@@ -25,15 +24,16 @@ from harness.reports.tables.write import write_csv
 from harness.running.workspace import DEFAULT_RESULTS, Workbench, open_workbench
 from harness.steps.export import ModelFile
 from harness.steps.train import Train
+from harness.suites.base import Variant
 from harness.suites.entries import Precision
-from harness.suites.suite import Suite, Variant
+from harness.suites.suite import Suite
 from harness.system.progress import Progress, Silent
 
 TABLE = "crossruntime.csv"
 FORMATS: Mapping[Precision, str] = {"float32": "onnx", "int8": "int8", "fp16": "fp16"}
 """Precision -> format of the file."""
 PRECISIONS: Mapping[str, Precision] = {"float32": "float32", "int8": "int8", "float16": "fp16"}
-"""What a file says of itself -> precision."""
+"""Precision in a file's metadata -> precision."""
 
 
 Judge = Literal["auto", "always", "never"]
@@ -50,7 +50,7 @@ OWN_FILE = "crossruntime_{}.csv"
 
 @dataclass(frozen=True)
 class Crosscheck:
-    """What every runtime made of the same images."""
+    """The scores of every runtime on the same images."""
 
     path: Path
     """The table as a file."""
@@ -201,8 +201,8 @@ def _score_file(onnx: OnnxModel, bundle: Bundle, *, rule: Rule, label: str, targ
 def _is_attacked_network(onnx: OnnxModel, bundle: Bundle, found: Sequence[Scored]) -> bool:
     """Returns whether the attacked images were made against this network.
 
-    It is so where the file has the hash of the bundle's weights, or gives the bundle's logits in some runtime; a file that
-    does neither may be any network.
+    They were if the file has the hash of the bundle's weights, or gives the bundle's logits in some runtime. Any other file may
+    be another network.
     """
     named = onnx.metadata is not None and onnx.metadata.model_sha256 == bundle.model_sha256 != ""
     compared = [[score.matches for score in scored.scores if score.matches is not None] for scored in found]
@@ -210,7 +210,7 @@ def _is_attacked_network(onnx: OnnxModel, bundle: Bundle, found: Sequence[Scored
 
 
 def expect_judge(text: str) -> Judge:
-    """Returns a word that someone typed as one of those that there are.
+    """Returns a typed word as one of the known ones.
 
     Raises:
         HarnessError: if it is another one.

@@ -1,40 +1,22 @@
-"""What leaves the harness: files of a suite's trained models. Nothing is trained here."""
+"""Files of a suite's trained models; nothing is trained here."""
 
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from harness.deployment.selection import model_files, resize_of
 from harness.errors import ModelError, StepFailed
-from harness.export.metadata import Resize
 from harness.models.h5 import save_h5
 from harness.models.state import replacing
 from harness.models.weights import save_pth, save_safetensors
-from harness.planning.plan import Plan
 from harness.running.workspace import DEFAULT_RESULTS, Workbench, open_workbench
-from harness.steps.base import Examples
-from harness.steps.export import Deploy, Fp16, Int8, ModelFile, Onnx, ParitySamples
+from harness.steps.export import ModelFile
 from harness.steps.train import Train
-from harness.suites.suite import Suite, Variant
+from harness.suites.suite import Suite
 from harness.system.progress import Progress
 
-PARITY_EXAMPLES = 32
 MODELS_FOLDER = "models"
-"""Below the results folder, where files go unless another place is named."""
-
-
-def model_files(plan: Plan, variant: Variant) -> dict[str, ModelFile]:
-    """Returns the steps that write a model's ONNX files, by format."""
-    suite, model = plan.suite, plan.training[variant]
-    samples = ParitySamples.of(Examples(suite.evaluation.split, PARITY_EXAMPLES, suite.seed))
-    onnx = Onnx(model, model.resolution, samples)
-    calibration = Examples("train", suite.crosscheck.calibration, suite.seed)
-    files: tuple[ModelFile, ...] = (
-        onnx,
-        Deploy(model, model.resolution, samples, resize=_resize(suite)),
-        Int8(onnx, calibration),
-        Fp16(onnx),
-    )
-    return {step.FORMAT: step for step in files}
+"""Folder of the files below the results folder, unless another place is named."""
 
 
 def export(
@@ -46,7 +28,7 @@ def export(
     store: Path | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Writes one file of a trained model.
+    """Writes one file of a trained model and returns its path.
 
     Args:
         suite: The suite, from `load_suite`.
@@ -103,15 +85,10 @@ def _h5(bench: Workbench, train: Train, path: Path) -> None:
         arch=train.architecture.arch,
         resolution=train.resolution,
         summary=train.summary(bench.context),
-        resize=_resize(bench.plan.suite),
+        resize=resize_of(bench.plan.suite),
         builder=train.architecture.name,
         arguments=getattr(train.architecture, "arguments", None),
     )
-
-
-def _resize(suite: Suite) -> Resize:
-    """Returns how the data set makes images square."""
-    return getattr(suite.dataset, "resize", "squash")
 
 
 WEIGHTS: Mapping[str, Callable[[Workbench, Train, Path], None]] = {"pth": _pth, "h5": _h5, "safetensors": _safetensors}

@@ -29,13 +29,13 @@ PROGRAM = "harness_eval"
 VARIABLE = "HARNESS_EVAL"
 """Environment variable that names the program."""
 BUILDS = Path(__file__).parents[2] / "cpp_eval" / "build"
-"""Where `make cpp` puts it in a checkout, each preset in a folder of its own."""
+"""Folder of the builds of `make cpp` in a checkout, one for each preset."""
 INSTALL = f"no C++ rows: {PROGRAM} is not built; `make cpp` builds it, or {VARIABLE} names it"
 BAD_INPUT = 2
 
 
 class Runtime(ABC):
-    """Something that computes logits."""
+    """A runtime that computes logits."""
 
     NAME: ClassVar[str]
 
@@ -50,7 +50,7 @@ class Runtime(ABC):
 
 @dataclass(frozen=True)
 class PyTorch(Runtime):
-    """The network itself, on the CPU: its stored logits must be met by whoever runs it again."""
+    """The network itself, run again on the CPU: it must reproduce its stored logits."""
 
     NAME: ClassVar[str] = "PyTorch"
 
@@ -176,10 +176,10 @@ def _score_of(row: Mapping[str, Any], condition: BundleCondition, *, judged: boo
 
 
 def _of_attack(row: Mapping[str, Any], own: str, transferred: str) -> float | None:
-    """Returns a number of attacked images, which the program calls by another name on another network."""
+    """Returns a number of attacked images, which has another name in the report on another network."""
     return row[transferred] if row[own] is None else row[own]
 
 
 def _number(value: float | str | None) -> float:
-    """Returns a number of the report: null is none, the text "inf" infinity."""
+    """Returns a number of the report: NaN for null, infinity for the text "inf"."""
     return math.nan if value is None else float(value)

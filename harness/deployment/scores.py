@@ -1,4 +1,4 @@
-"""What one runtime makes of one condition of a bundle."""
+"""The scores of one runtime on one condition of a bundle."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Score:
     max_difference: float
     p99_difference: float
     images_per_second: float
-    """End to end: reading the bundle is in it."""
+    """Includes the reading of the bundle."""
     reasons: tuple[str, ...]
     """What breaks the rule of agreement; nothing where the runtimes agree."""
     judged: bool = True
@@ -51,7 +51,7 @@ class Score:
 
 
 def scores_of(bundle: Bundle, forward: Forward, rule: Rule) -> Iterator[Score]:
-    """Scores every condition of a bundle, a batch at a time; clean ones come before those that refer to them.
+    """Yields the scores of every condition of a bundle, computed a batch at a time; clean ones come before those that name them.
 
     Raises:
         DataError: if the bundle is damaged.

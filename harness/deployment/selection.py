@@ -1,29 +1,48 @@
-"""Which images of the grid are stored for other runtimes to score."""
+"""Which model files and which images of a suite other runtimes score."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
 from harness.bundle import BundleCondition
+from harness.export.metadata import Resize
 from harness.planning.plan import Plan, PlannedCell
 from harness.reports.names import eps_text
 from harness.steps.base import Examples
-from harness.steps.bundle import ENCODINGS, ROUNDED, Attacked, Bundling, Damaged, Evaluated, Photographed, Source, Triggered
+from harness.steps.bundle import ENCODINGS, ROUNDED, Attacked, BundleSource, Bundling, Damaged, Evaluated, Photographed, Triggered
 from harness.steps.conditions import Corrupted, FromFolder, Trigger
 from harness.steps.evaluate import Evaluate, Sweep
+from harness.steps.export import Deploy, Fp16, Int8, ModelFile, Onnx, ParitySamples
+from harness.suites.base import BaseSuite, Variant
 from harness.suites.entries import CrosscheckEntry
-from harness.suites.suite import Suite, Variant
 from harness.threat import ThreatModel
 
 CLEAN = "clean"
+PARITY_EXAMPLES = 32
+"""Images on which an exported file is compared with PyTorch."""
 STEPPING = ("single_step", "iterative")
-"""What attacks use of a model that step along its gradients."""
+"""The access of attacks that step along gradients."""
 
 
-def variants_of(suite: Suite) -> tuple[Variant, ...]:
+def variants_of(suite: BaseSuite) -> tuple[Variant, ...]:
     """Returns the models that are cross-checked; of repeated poisons the first repetition."""
     models = suite.crosscheck.models or tuple(suite.models)
     return tuple(variant for variant in suite.variants() if variant.model in models and not variant.repetition)
+
+
+def model_files(plan: Plan, variant: Variant) -> dict[str, ModelFile]:
+    """Returns the steps that write a model's ONNX files, by format."""
+    suite, model = plan.suite, plan.training[variant]
+    samples = ParitySamples.of(Examples(suite.evaluation.split, PARITY_EXAMPLES, suite.seed))
+    onnx = Onnx(model, model.resolution, samples)
+    calibration = Examples("train", suite.crosscheck.calibration, suite.seed)
+    files: tuple[ModelFile, ...] = (
+        onnx,
+        Deploy(model, model.resolution, samples, resize=resize_of(suite)),
+        Int8(onnx, calibration),
+        Fp16(onnx),
+    )
+    return {step.FORMAT: step for step in files}
 
 
 def bundling_of(plan: Plan, variant: Variant, class_names: Sequence[str]) -> Bundling:
@@ -46,20 +65,25 @@ def bundling_of(plan: Plan, variant: Variant, class_names: Sequence[str]) -> Bun
     return Bundling(model, examples, sources)
 
 
+def resize_of(suite: BaseSuite) -> Resize:
+    """Returns how the data set makes images square."""
+    return getattr(suite.dataset, "resize", "squash")
+
+
 def _and_rounded(own: BundleCondition) -> tuple[BundleCondition, ...]:
     """Returns a condition, and that of its images rounded to 8 bits."""
     clean = CLEAN if own.kind == "clean" else own.clean
     return own, own.model_copy(update={"name": f"{own.name} {ROUNDED}", "kind": ROUNDED, "clean": clean})
 
 
-def _evaluated(cells: Sequence[PlannedCell], examples: Examples) -> Iterator[Source]:
+def _evaluated(cells: Sequence[PlannedCell], examples: Examples) -> Iterator[BundleSource]:
     for cell in cells:
         if isinstance(cell.step, Evaluate):
             clean = BundleCondition(name=CLEAN, kind="clean", digest=cell.digest)
             yield Evaluated(replace(cell.step, examples=examples), _and_rounded(clean))
 
 
-def _triggered(cells: Sequence[PlannedCell], class_names: Sequence[str], *, split: str) -> Iterator[Source]:
+def _triggered(cells: Sequence[PlannedCell], class_names: Sequence[str], *, split: str) -> Iterator[BundleSource]:
     """Triggers are put on images of the test split, so they need a suite that evaluates it."""
     for cell in cells:
         if isinstance(cell.step, Trigger) and split == "test":
@@ -74,7 +98,9 @@ def _triggered(cells: Sequence[PlannedCell], class_names: Sequence[str], *, spli
             yield Triggered(cell.step, _and_rounded(condition))
 
 
-def _attacked(suite: Suite, cells: Sequence[PlannedCell], examples: Examples, class_names: Sequence[str]) -> Iterator[Source]:
+def _attacked(
+    suite: BaseSuite, cells: Sequence[PlannedCell], examples: Examples, class_names: Sequence[str]
+) -> Iterator[BundleSource]:
     """One source a sweep: all chosen budgets of a nested one come from the same run."""
     for step in {cell.step.digest: cell.step for cell in cells if isinstance(cell.step, Sweep)}.values():
         budgets = _budgets(suite, step.label)
@@ -87,7 +113,7 @@ def _attacked(suite: Suite, cells: Sequence[PlannedCell], examples: Examples, cl
             yield Attacked(replace(step, examples=examples, threat_models=threats), conditions)
 
 
-def _budgets(suite: Suite, label: str) -> set[Fraction]:
+def _budgets(suite: BaseSuite, label: str) -> set[Fraction]:
     """Returns the budgets at which an attack's images are stored."""
     entry, attack = suite.crosscheck, suite.attacks[label].plugin
     if label not in entry.attacks if entry.attacks is not None else attack.ACCESS not in STEPPING:
@@ -112,7 +138,7 @@ def _conditions_of(cell: PlannedCell, threat: ThreatModel, target: int | None) -
         )
 
 
-def _damaged(entry: CrosscheckEntry, cells: Sequence[PlannedCell], examples: Examples) -> Iterator[Source]:
+def _damaged(entry: CrosscheckEntry, cells: Sequence[PlannedCell], examples: Examples) -> Iterator[BundleSource]:
     for cell in cells:
         if not isinstance(cell.step, Corrupted) or cell.cell.corruption not in entry.corruptions:
             continue
@@ -126,7 +152,7 @@ def _damaged(entry: CrosscheckEntry, cells: Sequence[PlannedCell], examples: Exa
             yield Damaged(replace(cell.step, examples=examples), _and_rounded(condition), cell.cell.severity)
 
 
-def _photographed(entry: CrosscheckEntry, cells: Sequence[PlannedCell], *, seed: int) -> Iterator[Source]:
+def _photographed(entry: CrosscheckEntry, cells: Sequence[PlannedCell], *, seed: int) -> Iterator[BundleSource]:
     for cell in cells:
         if isinstance(cell.step, FromFolder):
             label = cell.cell.attack

@@ -25,7 +25,7 @@ TYPES = {"agrees": "boolean", "flips": "Int64", "flips_outside_margin": "Int64",
 """Of the columns in which a value may be missing."""
 RATES = ("robust_accuracy", "attack_success_rate", "transfer_accuracy", "transfer_success_rate")
 """Columns of numbers, even where none is known."""
-VERDICTS = {True: "yes", False: "no"}
+YES_NO = {True: "yes", False: "no"}
 MADE_AGAINST: dict[Precision, str] = {"float32": "itself", "int8": "its float network", "fp16": "its float network"}
 """Precision of a file -> the network that its attacked images were made against."""
 
@@ -44,10 +44,10 @@ class Scored(NamedTuple):
 def table_of(found: Iterable[Scored]) -> pd.DataFrame:
     """Returns the table.
 
-    The rule of agreement holds for float32, where the stored logits are expected of the file; whether INT8 and FP16 will do
-    is for their accuracies to say. All are shown the same images, attacked on the PyTorch model: what INT8 resists of them,
-    an attack on INT8 itself may still break. On another network than the attacked one they give transfer accuracy, which
-    says nothing of the network's robustness: robust accuracy is missing there.
+    The rule of agreement applies to float32 files, which must give the stored logits. INT8 and FP16 files are not judged; their
+    accuracies show what smaller numbers cost. All files see the same images, attacked on the PyTorch model: an attack on the INT8
+    file itself may leave less. On another network than the attacked one these images give transfer accuracy, and robust accuracy
+    is missing.
     """
     rows = [_row(scored, score) for scored in found for score in scored.scores]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(TYPES | dict.fromkeys(RATES, "float64"))
@@ -74,7 +74,7 @@ def _row(scored: Scored, score: Score) -> dict[str, Any]:
 
 
 def _of_attack(scored: Scored, score: Score) -> dict[str, float | str | None]:
-    """Returns the numbers of an attack's images under the name that they deserve."""
+    """Returns the numbers of an attack's images, as robust or as transfer accuracy."""
     if score.condition.norm is None:
         return {}
     if scored.made_against is None:
@@ -101,8 +101,8 @@ def summary_columns(table: pd.DataFrame) -> tuple[str, ...]:
 def summary_of(table: pd.DataFrame) -> Iterator[list[str]]:
     """Yields one row of texts for each model, runtime and precision, in `summary_columns`.
 
-    The lowest robust accuracy of all attacks is told for their images as they are, rounded to 8 bits, and through JPEG;
-    where the images were made against another network it is the transfer accuracy.
+    A row has the lowest robust accuracy of all attacks on their images as they are, rounded to 8 bits, and stored as JPEG; where
+    the images were made against another network, the lowest transfer accuracy.
     """
     for (model, runtime, precision), rows in table.groupby(["model", "runtime", "precision"], sort=False):
         attacked = rows[rows["norm"].notna()]
@@ -119,7 +119,7 @@ def summary_of(table: pd.DataFrame) -> Iterator[list[str]]:
             str(rows["flips_outside_margin"].sum()),
             "" if rows["max_difference"].isna().all() else f"{rows['max_difference'].max():.2g}",
             f"{rows['n_examples'].sum() / (rows['n_examples'] / rows['images_per_second']).sum():,.0f}",
-            "" if agrees.empty else VERDICTS[bool(agrees.all())],
+            "" if agrees.empty else YES_NO[bool(agrees.all())],
         ]
 
 

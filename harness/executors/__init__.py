@@ -1,1 +1,1 @@
-"""Ways to run a plan's ready steps."""
+"""Executors: ways to run the steps of a plan."""

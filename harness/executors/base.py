@@ -1,4 +1,4 @@
-"""What every executor says of the steps that it ran."""
+"""The reports of every executor about its steps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from harness.records import Status
 
 @dataclass(frozen=True)
 class StepReport:
-    """What became of one step."""
+    """The end of one step: its state, reason, time and traceback."""
 
     status: Status
     reason: str = ""
@@ -19,7 +19,7 @@ class StepReport:
 
 
 STOPPED_BEFORE = StepReport(Status.NOT_RUN, "not run: stopped before")
-"""Of the steps that an interrupted run did not reach."""
+"""The report of a step that an interrupted run did not reach."""
 
 
 class Interrupted(Exception):

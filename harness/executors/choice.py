@@ -1,4 +1,4 @@
-"""Which executor runs a plan's steps: the one for this machine, or one that another package brings."""
+"""The executor of a name: the one for this machine, or one of another package."""
 
 from collections.abc import Iterable
 from importlib.metadata import entry_points

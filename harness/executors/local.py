@@ -1,4 +1,4 @@
-"""Runs a plan's steps on this machine, one after the other: finished ones are found, failed ones are recorded."""
+"""Runs a plan's steps in this process, one after the other; finds finished ones and records failed ones."""
 
 import logging
 import time
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 @quick_garbage_collection()
 @reused_memory()
 def execute(steps: Iterable[Step], context: Context) -> dict[str, StepReport]:
-    """Runs steps one after the other, each after those it depends on; see `harness.executors.schedule.schedule`.
+    """Runs steps one after the other and returns their reports by digest; see `harness.executors.schedule.schedule`.
 
     Raises:
         Interrupted: on Ctrl-C or SIGTERM; it carries the reports so far.
@@ -56,7 +56,7 @@ class _Here:
 
 
 def found(step: Step, context: Context) -> StepReport | None:
-    """Returns the report of a step that lies whole in the store; None where it is to be computed, as it is absent or damaged."""
+    """Returns the report of a step whose result is in the store, undamaged; None where it is absent or damaged."""
     try:
         return StepReport(Status.CACHED) if _is_whole(step, context) else None
     except StoreError as error:
@@ -64,13 +64,13 @@ def found(step: Step, context: Context) -> StepReport | None:
 
 
 def computed(step: Step, context: Context) -> StepReport:
-    """Computes a step whose inputs are finished, unless another run on the same store has it finished first.
+    """Computes a step whose inputs are finished, unless another run on the same store finishes it first; returns its report.
 
-    A damaged result of it is set aside.
+    A damaged result of the step is moved out of the way first.
     """
     started = time.perf_counter()
     try:
-        with context.store.claimed(step.digest, step.title):
+        with context.store.locked(step.digest, step.title):
             if _is_whole(step, context):
                 return StepReport(Status.CACHED)
             _set_aside(step, context)
@@ -110,7 +110,7 @@ def _compute(step: Step, context: Context) -> None:
 
 
 def reason_of(error: BaseException) -> str:
-    """Returns in one line why something failed; what the harness did not raise itself, with its type."""
+    """Returns in one line why something failed; names the type of errors that the harness did not raise itself."""
     if isinstance(error, SystemExit):
         return f"SystemExit: expected a result, but sys.exit({'' if error.code is None else repr(error.code)}) was called"
     lines = str(error).strip().splitlines() or [""]

@@ -1,4 +1,4 @@
-"""Runs independent steps of a plan at the same time, each in a process of its own."""
+"""Runs independent steps of a plan at the same time, each in its own process."""
 
 import logging
 import pickle
@@ -29,9 +29,9 @@ WORKER = "harness.executors.worker:work"
 
 
 def execute_in_processes(steps: Iterable[Step], context: Context, *, jobs: int) -> dict[str, StepReport]:
-    """Runs steps like `harness.executors.local.execute`, up to `jobs` of them at once.
+    """Runs steps like `harness.executors.local.execute`, up to `jobs` of them at once; returns their reports by digest.
 
-    A step begins as soon as those it depends on are finished; among several that can begin, in the given order. Every
+    A step begins as soon as those it depends on are finished. Among several that can begin, the given order decides. Every
     process computes with its share of torch's threads. Context and steps must be picklable, and a script must guard its
     main part with `if __name__ == "__main__"`.
 
@@ -58,14 +58,14 @@ def execute_in_processes(steps: Iterable[Step], context: Context, *, jobs: int) 
 
 @dataclass
 class _Worker:
-    """A process, and what it is at."""
+    """A process with the step that it computes."""
 
     child: Child
     screen: Screen
     step: Step | None = None
 
     def hear(self) -> StepReport | Lost | None:
-        """Shows what the worker tells, and returns the report of its step if that has ended, or that the worker has."""
+        """Shows the worker's progress; returns the report of its step if that has ended, or `Lost` if the worker has."""
         for message in self.child.told():
             if isinstance(message, StepReport | Lost):
                 self.screen.give_up()
@@ -78,8 +78,8 @@ class _Worker:
 class _Crew:
     """The workers: a place of `harness.executors.schedule`.
 
-    They are started when they are first needed, and anew in place of those that are killed. Where one ends by itself before any
-    has started, no other is tried.
+    A worker is started when it is first needed, and again in place of one that was killed. Where one ends by itself before any
+    has started, no other is started.
     """
 
     context: Context
@@ -114,7 +114,7 @@ class _Crew:
         worker.step = step
 
     def finished(self) -> dict[str, StepReport]:
-        """Waits until a worker that is at a step tells something; returns the reports of the steps that have ended."""
+        """Waits until a worker with a step sends something; returns the reports of the steps that have ended."""
         busy = [worker for worker in self.workers if worker.step is not None]
         if busy and not self.ended:
             children.await_news(worker.child for worker in busy)
@@ -126,12 +126,12 @@ class _Crew:
         return ended
 
     def dismiss(self) -> None:
-        """Ends all workers; those at a step get time to clean up, and what they could not is removed for them."""
+        """Ends all workers: those with a step get time to clean up; then what they left half written is removed."""
         children.end(worker.child for worker in self.workers)
         self.context.store.remove_left_behind()
 
     def _take(self, heard: StepReport | Lost | None, worker: _Worker) -> None:
-        """Notes what a worker at a step has told."""
+        """Takes the message of a worker with a step."""
         self.works |= worker.child.listens
         if heard is None or worker.step is None:
             return

@@ -1,4 +1,4 @@
-"""What a store tells of steps that an executor did not come to, or that cannot be read although they are there."""
+"""Reports from the store alone: of steps that an executor did not reach, and of results that cannot be read."""
 
 import time
 import traceback
@@ -52,7 +52,7 @@ def unreadable(steps: Iterable[Step], context: Context, reports: Mapping[str, St
 
 
 def _read(step: Step, context: Context) -> None:
-    """Reads what the tables need of a finished step."""
+    """Reads the part of a finished step's result that the tables need."""
     match step:
         case Judgement():
             step.outcome(context)

@@ -1,4 +1,4 @@
-"""Decides which step of a plan begins when; a place computes it: this process, a pool of processes, a cluster.
+"""The order in which steps begin; a place computes them: this process, a pool of processes, a cluster.
 
 Another executor is a `Place` and a function that hands it to `schedule`.
 """
@@ -36,7 +36,7 @@ class Place(Protocol):
 
 
 def schedule(steps: Iterable[Step], place: Place, *, stored: Callable[[Step], StepReport | None]) -> dict[str, StepReport]:
-    """Runs steps: first looks which are stored, then begins each of the others as soon as those it depends on are finished.
+    """Runs steps and returns their reports: stored ones are found, each other one begins once those it depends on are finished.
 
     Among several that can begin, the given order decides. A step that depends on a failed one is not run; the rest goes on.
 
@@ -66,7 +66,7 @@ def schedule(steps: Iterable[Step], place: Place, *, stored: Callable[[Step], St
 
 @dataclass
 class _Computing:
-    """The steps that are not stored, on their way."""
+    """The computation of the steps that are not stored."""
 
     place: Place
     planned: Mapping[str, Step]
@@ -82,7 +82,7 @@ class _Computing:
                 self.reports.update(self.place.finished())
 
     def _is_dealt_with(self, step: Step) -> bool:
-        """Begins a step that can begin, or reports one that lost an input; tells whether it did either."""
+        """Begins a step that can begin, or reports one that lost an input; returns whether it did either."""
         needed = [needed for needed in step.inputs.values() if needed.digest in self.planned]
         known = [self.reports.get(it.digest) for it in needed]
         if lost := [it.title for it, report in zip(needed, known, strict=True) if report is not None and report.reason]:

@@ -1,4 +1,4 @@
-"""A worker: a process that computes one step after the other and tells its parent how it goes."""
+"""A worker: a process that computes one step after the other and sends its progress to its parent."""
 
 import signal
 from dataclasses import dataclass, replace
@@ -14,14 +14,14 @@ from harness.system.progress_relay import Reporter
 
 @dataclass(frozen=True)
 class Settings:
-    """What a worker is told before its first step."""
+    """What a worker gets before its first step."""
 
     context: Context
     """Where to run; its progress display is replaced."""
     threads: int
     """Threads of torch."""
     level: int
-    """Lowest level of the log that is told."""
+    """Lowest level of the log that is sent."""
 
 
 def work(connection: Connection) -> None:
@@ -46,6 +46,6 @@ def work(connection: Connection) -> None:
 
 
 def _stop(*_: object) -> None:
-    """Ends a step as Ctrl-C does, so that it removes what it has half written; a second signal does not disturb that."""
+    """Ends a step as Ctrl-C does, so that it removes what it has half written; a second signal is ignored."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""What a suite asks of its data, checked before anything is trained: the user's folders, and every poison at every rate."""
+"""Data checks: whether a suite fits its data, before anything is trained: folders, classes, and every poison at every rate."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,11 +13,11 @@ from harness.errors import DataError, SuiteError, naming
 from harness.images import ImageData
 from harness.poisoning.families import TriggerPoison
 from harness.poisoning.frame import check_data
-from harness.suites.suite import Suite
+from harness.suites.base import BaseSuite
 
 
-def check_without_images(suite: Suite) -> None:
-    """Looks at the folders of the data, at the classes that are named, and at files, without decoding an image.
+def check_without_images(suite: BaseSuite) -> None:
+    """Checks the folders of the data, the classes that the suite names, and files, without decoding an image.
 
     Raises:
         SuiteError: if an unknown class is named, or a trigger's file is missing; begins with the field's path.
@@ -44,15 +44,15 @@ def check_without_images(suite: Suite) -> None:
 
 @contextmanager
 def _named_by_label(where: str, label: str) -> Iterator[None]:
-    """Puts a poison's label in the place of its name in errors."""
+    """Names a poison in errors by its label."""
     try:
         yield
     except SuiteError as error:
         raise SuiteError(str(error).replace(where, f"poisons.{label}", 1)) from error
 
 
-def read_folders(suite: Suite, data: ImageData) -> dict[str, FileSplit]:
-    """Reads and checks every folder of images, which are decoded and resized as those of the data set."""
+def read_folders(suite: BaseSuite, data: ImageData) -> dict[str, FileSplit]:
+    """Returns the checked images of every folder by its label; they are decoded and resized as those of the data set."""
     resize: Resize = getattr(suite.dataset, "resize", "squash")
     found: dict[str, FileSplit] = {}
     for label, entry in suite.folders.items():
@@ -62,8 +62,8 @@ def read_folders(suite: Suite, data: ImageData) -> dict[str, FileSplit]:
     return found
 
 
-def unsupported_poisons(suite: Suite, data: ImageData) -> dict[tuple[str, float], str]:
-    """Checks every poison at every rate before anything is trained; returns the reasons of those that can't be made.
+def unsupported_poisons(suite: BaseSuite, data: ImageData) -> dict[tuple[str, float], str]:
+    """Returns, for each poison and rate that cannot be made, the reason; checks all of them before anything is trained.
 
     Where crafting uses a network, the check is given one of the same architecture that is not trained.
     """

@@ -1,4 +1,4 @@
-"""From a suite to the cells of its grid: every row that the results will have, with the reason where one can't run."""
+"""The cells of a suite's grid: every row that the results will have, with the reason where one cannot run."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,43 +13,43 @@ from harness.steps.base import Examples
 from harness.steps.conditions import Corrupted, FromFolder, Targeted, Trigger
 from harness.steps.evaluate import Evaluate, Judgement, Sweep
 from harness.steps.train import Train
-from harness.suites.suite import Suite, Variant
+from harness.suites.base import BaseSuite, Variant
 from harness.threat import ThreatModel
 
 
 @dataclass(frozen=True)
 class Judging:
-    """What the steps of a grid take beside the suite and the model."""
+    """What a step of the grid needs beside the suite and the model."""
 
     examples: Examples
     """The examples that are judged."""
     folders: Mapping[str, FileSplit]
     """Label -> images of a user's folder."""
     control: Callable[[Variant], Train]
-    """Gives the training of the same model on clean data with the same seed."""
+    """Returns the training of a model's clean control: the same model on clean data with the same seed."""
 
 
 Judge = Callable[[Train, Judging], Judgement]
-"""Gives the step that judges a training under one condition."""
+"""Returns the step that judges a training under one condition."""
 
 
 @dataclass(frozen=True)
 class GridCell:
-    """One cell, the model that it judges, how it is judged, and why it can't be, if it can't."""
+    """One cell, its model, the step that judges it, and the reason where that cannot run."""
 
     cell: Cell
     variant: Variant
     step: Judge
-    """Gives the step that judges a training under this cell's condition."""
+    """Returns the step that judges a training under this cell's condition."""
     position: int = 0
     """The cell's place among the conditions of that step."""
     skip: str | None = None
 
 
-def cells_of(suite: Suite) -> tuple[GridCell, ...]:
+def cells_of(suite: BaseSuite) -> tuple[GridCell, ...]:
     """Returns the grid, model by model: clean, the poison's trigger or targets, attacks at every budget, corruptions, folders.
 
-    Repetitions of a poison tell how sure its success is; attacks, corruptions and folders are for the first.
+    Every repetition of a poison has its clean row and its success; only the first has attacks, corruptions and folders.
     """
     return tuple(row for variant in suite.variants() for row in _rows_of(suite, variant))
 
@@ -83,7 +83,7 @@ def attack_cell(
     )
 
 
-def sweep_of(suite: Suite, label: str, budgets: tuple[ThreatModel, ...], model: Train, judging: Judging) -> Sweep:
+def sweep_of(suite: BaseSuite, label: str, budgets: tuple[ThreatModel, ...], model: Train, judging: Judging) -> Sweep:
     """Returns the step that attacks a model at some budgets of the attack of a label."""
     entry = suite.attacks[label]
     return Sweep(
@@ -100,7 +100,7 @@ def sweep_of(suite: Suite, label: str, budgets: tuple[ThreatModel, ...], model: 
     )
 
 
-def _rows_of(suite: Suite, variant: Variant) -> Iterator[GridCell]:
+def _rows_of(suite: BaseSuite, variant: Variant) -> Iterator[GridCell]:
     clean = _clean_cell(suite, variant)
     yield GridCell(clean, variant, lambda model, judging: Evaluate(model, judging.examples))
     yield from _poison_rows(suite, clean, variant)
@@ -110,8 +110,8 @@ def _rows_of(suite: Suite, variant: Variant) -> Iterator[GridCell]:
         yield from _folder_rows(suite, clean, variant)
 
 
-def _attack_rows(suite: Suite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
-    """A nested sweep is one step for all budgets at which the attack can run; independent budgets are a step each."""
+def _attack_rows(suite: BaseSuite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
+    """Yields the rows of every attack; a nested sweep is one step for all budgets, independent budgets are a step each."""
     for label, entry in suite.attacks.items():
         if not suite.attacks_model(label, variant.model):
             continue
@@ -124,7 +124,7 @@ def _attack_rows(suite: Suite, clean: Cell, variant: Variant) -> Iterator[GridCe
             yield GridCell(cell, variant, partial(sweep_of, suite, label, budgets), position, skip)
 
 
-def _corruption_rows(suite: Suite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
+def _corruption_rows(suite: BaseSuite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
     for label, corruption in suite.corruptions.items():
         for position, severity in enumerate(corruption.severities):
             update = {"condition": "corruption", "corruption": label, "corruption_group": corruption.GROUP, "severity": severity}
@@ -132,11 +132,11 @@ def _corruption_rows(suite: Suite, clean: Cell, variant: Variant) -> Iterator[Gr
             yield GridCell(cell, variant, partial(_corrupted, suite, label), position, skip)
 
 
-def _corrupted(suite: Suite, label: str, model: Train, judging: Judging) -> Corrupted:
+def _corrupted(suite: BaseSuite, label: str, model: Train, judging: Judging) -> Corrupted:
     return Corrupted(model, judging.examples, label, suite.corruptions[label], suite.seed)
 
 
-def _folder_rows(suite: Suite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
+def _folder_rows(suite: BaseSuite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
     for label in suite.folders:
         cell = clean.model_copy(update={"condition": "folder", "attack": label})
         yield GridCell(cell, variant, partial(_photographed, label))
@@ -146,7 +146,7 @@ def _photographed(label: str, model: Train, judging: Judging) -> FromFolder:
     return FromFolder(model, label, judging.folders[label])
 
 
-def _poison_rows(suite: Suite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
+def _poison_rows(suite: BaseSuite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
     if variant.poison is None:
         return
     steps: dict[str, Judge] = {"trigger": _triggered, "target": partial(_targeted, variant)}
@@ -162,7 +162,7 @@ def _targeted(variant: Variant, model: Train, judging: Judging) -> Targeted:
     return Targeted(model, judging.control(variant), model.poisoning)
 
 
-def _clean_cell(suite: Suite, variant: Variant) -> Cell:
+def _clean_cell(suite: BaseSuite, variant: Variant) -> Cell:
     poison = None if variant.poison is None else suite.poisons[variant.poison].plugin
     return Cell(
         dataset=suite.dataset.name,

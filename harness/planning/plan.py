@@ -1,4 +1,4 @@
-"""From the cells of a grid to the steps that compute them: deduplicated, in the order of their dependence."""
+"""The steps that compute the cells of a grid: each once, after those that it depends on."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from harness.steps.evaluate import Evaluate, Judgement
 from harness.steps.poison import Poisoning
 from harness.steps.train import Train
 from harness.steps.transfer import Transfer
-from harness.suites.suite import Suite, Variant
+from harness.suites.base import BaseSuite, Variant
 from harness.threat import ThreatModel
 
 
@@ -33,14 +33,14 @@ class PlannedCell:
 
     @property
     def digest(self) -> str:
-        """Digest of the step, which knows the corruption's group, and the cell's own identity; unique in the grid."""
+        """A hash of the step's digest, which covers the corruption's group, and of the cell's other fields; unique."""
         step = None if self.step is None else self.step.digest
         return digest_of({"step": step, "cell": digest_fields(self.cell, exclude={"corruption_group"})})
 
 
 @dataclass(frozen=True)
 class PlannedDetection:
-    """A detector on one poisoned training, its control arm, and what filtering by it and training anew leads to."""
+    """A detector on one poisoned training and on its clean control, and the rows of the model trained anew on what it left."""
 
     cell: Cell
     """The clean row of the poisoned model."""
@@ -55,7 +55,7 @@ class PlannedDetection:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """The steps that its numbers are read from."""
+        """The steps that hold its numbers."""
         return tuple(step for step in (self.step, self.control, *(cell.step for cell in self.after)) if step is not None)
 
 
@@ -73,7 +73,7 @@ class PlannedTransfer:
 class Plan:
     """What a run will do."""
 
-    suite: Suite
+    suite: BaseSuite
     cells: tuple[PlannedCell, ...]
     training: dict[Variant, Train]
     """Every model of the grid -> the step that trains it."""
@@ -83,18 +83,18 @@ class Plan:
     """Every detector on every poisoned training that it looks at."""
     transfers: tuple[PlannedTransfer, ...] = ()
     """Every attack whose images go to other models, from every model."""
-    twins: tuple[PlannedCell, ...] = ()
-    """The clean row of every model that repetitions are compared with; in no table."""
+    controls: tuple[PlannedCell, ...] = ()
+    """The clean rows of the clean controls of repetitions; no table of cells has them."""
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """Every step once, after those it depends on."""
-        of_cells = (cell.step for cell in (*self.cells, *self.twins) if cell.step is not None)
+        of_cells = (cell.step for cell in (*self.cells, *self.controls) if cell.step is not None)
         of_detections = (step for detection in self.detections for step in detection.steps)
         return in_order([*of_cells, *of_detections, *(transfer.step for transfer in self.transfers)])
 
 
-def plan_of(suite: Suite, data: ImageData) -> Plan:
+def plan_of(suite: BaseSuite, data: ImageData) -> Plan:
     """Returns the plan of a suite on its loaded data.
 
     Raises:
@@ -110,15 +110,15 @@ def plan_of(suite: Suite, data: ImageData) -> Plan:
     planner = _Planner(suite, data, folders=read_folders(suite, data), unsupported=unsupported_poisons(suite, data))
     rows = cells_of(suite)
     cells = tuple(planner.planned(row) for row in rows)
-    detections, transfers, twins = tuple(planner.detections(rows)), tuple(planner.transfers()), tuple(planner.twins(rows))
-    return Plan(suite, cells, planner.of_grid, planner.examples, detections=detections, transfers=transfers, twins=twins)
+    detections, transfers, controls = tuple(planner.detections(rows)), tuple(planner.transfers()), tuple(planner.controls(rows))
+    return Plan(suite, cells, planner.of_grid, planner.examples, detections=detections, transfers=transfers, controls=controls)
 
 
 class _Planner:
     """Turns cells into steps; every training is made once."""
 
     def __init__(
-        self, suite: Suite, data: ImageData, *, folders: dict[str, FileSplit], unsupported: dict[tuple[str, float], str]
+        self, suite: BaseSuite, data: ImageData, *, folders: dict[str, FileSplit], unsupported: dict[tuple[str, float], str]
     ) -> None:
         self.suite = suite
         self.unsupported = unsupported
@@ -129,7 +129,7 @@ class _Planner:
 
     @property
     def of_grid(self) -> dict[Variant, Train]:
-        """The trainings without those that repetitions are only compared with."""
+        """The trainings of the grid, without the clean controls of repetitions."""
         return {variant: step for variant, step in self.training.items() if variant.poison or not variant.repetition}
 
     def planned(self, row: GridCell) -> PlannedCell:
@@ -158,7 +158,7 @@ class _Planner:
         return self.training[variant]
 
     def _training(self, variant: Variant, filtered_by: Detect | None = None) -> Train:
-        """Returns a training, after that of the model it starts from; what is filtered is filtered for both."""
+        """Returns a training; a detector that filters its data also filters those of the model that it starts from."""
         entry = self.suite.models[variant.model]
         parent = None if entry.warm_start is None else variant._replace(model=entry.warm_start)
         start = None if parent is None else self._train(parent) if filtered_by is None else self._training(parent, filtered_by)
@@ -179,8 +179,8 @@ class _Planner:
         """Returns the same model trained on the clean data, with the same seed, so that the poison is all that differs."""
         return self._train(Variant(variant.model, repetition=variant.repetition))
 
-    def twins(self, rows: Iterable[GridCell]) -> Iterator[PlannedCell]:
-        """Yields the clean row of every model that repetitions are compared with; first ones have theirs in the grid."""
+    def controls(self, rows: Iterable[GridCell]) -> Iterator[PlannedCell]:
+        """Yields the clean row of every repetition's clean control; those of first repetitions are in the grid."""
         compared = {(row.variant.model, row.variant.repetition): row for row in rows if self._reason(row.variant) is None}
         for (_, repetition), row in compared.items():
             if repetition:
@@ -188,7 +188,7 @@ class _Planner:
                 yield PlannedCell(cell, Evaluate(self._control(row.variant), self.examples))
 
     def _poisoning(self, variant: Variant) -> Poisoning | None:
-        """Crafting that needs a network uses the suite's first model, trained on the clean data."""
+        """Returns the step that poisons the data; crafting may use the suite's first model, trained on clean data."""
         if variant.poison is None or variant.rate is None:
             return None
         plugin = self.suite.poisons[variant.poison].plugin
@@ -218,9 +218,9 @@ class _Planner:
             skip = skip or f"{entry.plugin.name} judges images as they come in, and {poison.name} changes none of them"
         if skip is not None:
             return PlannedDetection(rows[0].cell, label, entry.plugin, None, skip=skip)
-        model, twin = self._train(variant), self._control(variant)
+        model, clean = self._train(variant), self._control(variant)
         step = Detect(model, model.poison, label, entry.plugin, self.suite.seed)
-        control = Detect(twin, None, label, entry.plugin, self.suite.seed)
+        control = Detect(clean, None, label, entry.plugin, self.suite.seed)
         after: tuple[PlannedCell, ...] = ()
         if self.suite.trains_anew(label, str(variant.poison)):
             retrained = self._training(variant, filtered_by=step)

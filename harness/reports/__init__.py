@@ -1,1 +1,1 @@
-"""Tables, curves, leaderboard and HTML page: reads results, runs nothing."""
+"""Tables, curves, leaderboard and HTML page, made from results alone."""

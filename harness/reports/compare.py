@@ -38,8 +38,8 @@ def compare(a: Path, b: Path) -> pd.DataFrame:
 
     Returns:
         One row for each cell of either: the matched columns, `present` (both, a or b), each compared number as
-        <name>_a, <name>_b and <name>_difference, verdict and status of both, `changed_settings`, and
-        `overlap`: whether the 95 % intervals of `accuracy` meet, empty where a number is missing.
+        <name>_a, <name>_b and <name>_difference, attack check and status of both, `changed_settings`,
+        and `overlap`: whether the 95 % intervals of `accuracy` overlap, empty where a number is missing.
 
     Raises:
         HarnessError: if one of them is no results folder.
@@ -47,10 +47,10 @@ def compare(a: Path, b: Path) -> pd.DataFrame:
     columns = [*MATCHED, *COMPARED, *SETTINGS, *STATE]
     tables = [load_results(folder).cells[columns] for folder in (a, b)]
     tables = [
-        table.assign(_twin=table.groupby(list(MATCHED), dropna=False).cumcount(), eps=table["eps"].round(9)) for table in tables
+        table.assign(_repeat=table.groupby(list(MATCHED), dropna=False).cumcount(), eps=table["eps"].round(9)) for table in tables
     ]
     merged = tables[0].merge(
-        tables[1], on=[*MATCHED, "_twin"], how="outer", suffixes=("_a", "_b"), indicator="present", sort=False
+        tables[1], on=[*MATCHED, "_repeat"], how="outer", suffixes=("_a", "_b"), indicator="present", sort=False
     )
     merged["present"] = merged["present"].astype(str).replace({"left_only": "a", "right_only": "b"})
     for name in COMPARED:

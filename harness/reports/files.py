@@ -1,4 +1,4 @@
-"""Writing a results folder so that a killed process never leaves half of one."""
+"""Writes to a results folder, so that a killed process never leaves half of one."""
 
 import shutil
 import uuid
@@ -7,19 +7,19 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.storage.locks import claimed, claimed_if_free
+from harness.storage.locks import locked, locked_if_free
 
 STAGING = ".staging-"
 """Begins the names of directories in which results are written before they are moved into place."""
-CLAIM = ".claim"
+LOCK = ".claim"
 """Ends the name of the file beside such a directory that is locked as long as its process lives."""
 
 
 @contextmanager
 def staged(folder: Path, *, owned: Mapping[str, tuple[str, ...]]) -> Iterator[Path]:
-    """Gives an empty directory whose files replace those of `folder`, one by one, when the block ends without an error.
+    """Gives an empty directory; its files replace those of `folder`, one by one, when the block ends without an error.
 
-    Such directories of killed processes are removed first; those of other processes at work stay.
+    It first removes such directories of killed processes; those of other processes at work stay.
 
     Args:
         folder: The results folder; made if it does not exist.
@@ -34,7 +34,7 @@ def staged(folder: Path, *, owned: Mapping[str, tuple[str, ...]]) -> Iterator[Pa
             folder.mkdir(parents=True, exist_ok=True)
             _remove_left_behind(folder)
             staging = folder / f"{STAGING}{uuid.uuid4().hex[:8]}"
-            stack.enter_context(claimed(_claim(staging), "results"))
+            stack.enter_context(locked(_lock_file(staging), "results"))
             stack.callback(shutil.rmtree, staging, ignore_errors=True)
             staging.mkdir()
         with _disk_errors(folder):
@@ -48,15 +48,15 @@ def staged(folder: Path, *, owned: Mapping[str, tuple[str, ...]]) -> Iterator[Pa
 
 
 def _remove_left_behind(folder: Path) -> None:
-    """Removes directories, and their claims, on which nobody works."""
-    for staging in {path.with_name(path.name.removesuffix(CLAIM)) for path in folder.glob(f"{STAGING}*")}:
-        with claimed_if_free(_claim(staging)) as free:
+    """Removes the directories of killed processes, and their locks."""
+    for staging in {path.with_name(path.name.removesuffix(LOCK)) for path in folder.glob(f"{STAGING}*")}:
+        with locked_if_free(_lock_file(staging)) as free:
             if free:
                 shutil.rmtree(staging, ignore_errors=True)
 
 
-def _claim(staging: Path) -> Path:
-    return staging.with_name(f"{staging.name}{CLAIM}")
+def _lock_file(staging: Path) -> Path:
+    return staging.with_name(f"{staging.name}{LOCK}")
 
 
 def _owned_files(folder: Path, owned: Mapping[str, tuple[str, ...]]) -> set[Path]:
@@ -64,7 +64,7 @@ def _owned_files(folder: Path, owned: Mapping[str, tuple[str, ...]]) -> set[Path
 
 
 def check_writable(folder: Path) -> None:
-    """Makes a results folder and writes to it, so that hours of computing are not lost on one that can't be written.
+    """Makes a results folder and writes to it, so that one that cannot be written is known before anything is computed.
 
     Raises:
         HarnessError: if it cannot be made or written.

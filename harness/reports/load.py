@@ -1,4 +1,4 @@
-"""Reading results folders back, and two of them side by side, without anything of what ran them."""
+"""Reads the tables of a results folder."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -65,12 +65,12 @@ class Results:
 
     @cached_property
     def training(self) -> pd.DataFrame:
-        """One row for each trained model: the epoch kept, and what its training warns of; empty where nothing was trained."""
+        """One row for each trained model: the epoch kept, and the warnings of its training; empty where nothing was trained."""
         return self._optional("training.csv")
 
     @cached_property
     def expectations(self) -> pd.DataFrame:
-        """One row for each assertion of the suite; `holds` is missing where a number was."""
+        """One row for each assertion of the suite; `holds` is missing where a number is missing."""
         return self._table("expectations.csv", ("text", "holds", "found")).astype({"holds": "boolean"})
 
     @cached_property
@@ -95,12 +95,12 @@ class Results:
 
     @cached_property
     def detectors(self) -> pd.DataFrame:
-        """One row for each detector and poisoned model; empty where nothing was looked for."""
+        """One row for each detector and poisoned model; empty where no detector ran."""
         return self._optional("detectors.csv")
 
     @cached_property
     def detectors_roc(self) -> pd.DataFrame:
-        """The points of the detectors' ROC curves; empty where nothing was looked for."""
+        """The points of the detectors' ROC curves; empty where no detector ran."""
         return self._optional("detectors_roc.csv")
 
     @property
@@ -129,7 +129,7 @@ class Results:
 
 
 def _with(columns: tuple[str, ...], table: pd.DataFrame) -> pd.DataFrame:
-    """Returns a table with columns that it may lack, which are then empty."""
+    """Returns a table with some columns added, empty, where it lacks them."""
     return with_column_types(table.reindex(columns=[*table, *(name for name in columns if name not in table)]))
 
 
@@ -150,12 +150,12 @@ def load_results(folder: Path | str) -> Results:
 
 
 def is_results_folder(folder: Path) -> bool:
-    """Tells whether a run left its tables in a folder."""
+    """Returns whether a folder holds the tables of a run."""
     return (folder / "cells.csv").is_file()
 
 
 def check_own_results(folder: Path, suite: str) -> None:
-    """Checks that a folder has no results of another suite, which would be taken for this one's or overwritten.
+    """Checks that a folder has no results of another suite: they would pass for this one's, or be overwritten.
 
     Args:
         folder: A results folder, or one that is to be made.

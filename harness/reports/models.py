@@ -12,11 +12,11 @@ from harness.reports.names import condition_label, model_label, unique_cell_name
 from harness.reports.tables.leaderboard import reference_budget
 
 MOST_ATTACKS = 2
-"""Attacks that are looked at closely; where there are more, the strongest."""
+"""Largest number of attacks shown of a model; where there are more, the strongest are."""
 
 
 class Condition(NamedTuple):
-    """A condition that a model is looked at under."""
+    """A condition that a model's page shows."""
 
     label: str
     file: str
@@ -27,7 +27,7 @@ class Condition(NamedTuple):
 
 @dataclass(frozen=True)
 class ModelView:
-    """A model with the conditions it is looked at under: clean, triggered, folders, and attacks at the reference budget."""
+    """A model with the conditions that its page shows: clean, triggered, folders, and attacks at the reference budget."""
 
     label: str
     """The model's label in the suite, with its poison."""

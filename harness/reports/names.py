@@ -1,4 +1,4 @@
-"""How budgets, models and cells are called in tables, file names and pages."""
+"""Names of budgets, models and cells in tables, file names and pages."""
 
 import math
 import re
@@ -12,10 +12,10 @@ from harness.conditions import condition_kind
 from harness.records import Cell
 
 WORST_CASE = "worst_case"
-"""Stands in the column `attack` for the pointwise worst case over all attacks."""
+"""Value of the column `attack` for the pointwise worst case over all attacks."""
 
 MODEL_COLUMNS = ("dataset", "model", "arch", "recipe", "poison", "poison_rate", "seed")
-"""Columns that tell one trained model from another."""
+"""Columns that identify a trained model."""
 
 POISONED_MODEL = ["model", "poison", "poison_rate"]
 """Rows that agree in these columns are repetitions of each other."""
@@ -43,7 +43,7 @@ TYPED = (*WHOLE_NUMBERS, *TRUTH_VALUES)
 
 
 def is_missing(value: object) -> bool:
-    """Says whether a table's entry is empty."""
+    """Returns whether a table's entry is empty."""
     return bool(pd.isna(value))  # type: ignore[call-overload]
 
 
@@ -53,7 +53,7 @@ def with_column_types(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def eps_text(eps: float) -> str:
-    """Writes a budget as people do: short decimals as they are, else as a fraction of 255.
+    """Returns a budget as text: a short decimal as it is, another one as a fraction of 255.
 
     >>> eps_text(8 / 255), eps_text(0.5 / 255), eps_text(0.5), eps_text(0.03)
     ('8/255', '0.5/255', '0.5', '0.03')
@@ -65,9 +65,9 @@ def eps_text(eps: float) -> str:
 
 
 def model_label(row: Mapping[Any, Any]) -> str:
-    """Returns what a model is called where rows of poisoned and clean models meet, e.g. "baseline, backdoor 5 %".
+    """Returns the name of a model among poisoned and clean ones, e.g. "baseline, backdoor 5 %".
 
-    Poisons can be repeated with other seeds: of a poisoned model the seed is named where it is not 0.
+    Poisons can be repeated with other seeds: the name of a poisoned model has the seed where it is not 0.
     """
     if is_missing(row["poison"]):
         return str(row["model"])
@@ -76,9 +76,9 @@ def model_label(row: Mapping[Any, Any]) -> str:
 
 
 def condition_label(row: Mapping[Any, Any]) -> str:
-    """Returns what a condition is called, e.g. "clean", "pgd 8/255", "fog 3", "folder street" or "trigger".
+    """Returns the name of a condition, e.g. "clean", "pgd 8/255", "fog 3", "folder street" or "trigger".
 
-    A targeted attack is told with its target: "pgd 8/255 towards Tomato".
+    The name of a targeted attack has its target: "pgd 8/255 towards Tomato".
     """
     kind = condition_kind(row["condition"])
     budget = "" if is_missing(row["eps"]) else f" {eps_text(float(row['eps']))}"
@@ -88,7 +88,7 @@ def condition_label(row: Mapping[Any, Any]) -> str:
 
 
 def is_targeted(row: Mapping[Any, Any]) -> bool:
-    """Says whether a row is that of a targeted attack."""
+    """Returns whether a row is that of a targeted attack."""
     found = row.get("targeted")
     return not is_missing(found) and bool(found)
 
@@ -127,7 +127,7 @@ def slug(text: str) -> str:
 
 
 def unique_cell_names(rows: Iterable[Mapping[Any, Any]]) -> dict[str, str]:
-    """Returns digest -> file name; names that would meet on any file system carry the start of their digest."""
+    """Returns digest -> file name; names that are equal on some file system end in the start of their digest."""
     names = {str(row["digest"]): cell_name(row) for row in rows}
     uses = Counter(name.lower() for name in names.values())
     return {digest: name if uses[name.lower()] == 1 else f"{name}__{digest[:12]}" for digest, name in names.items()}

@@ -1,4 +1,4 @@
-"""A results folder in the few lines that a terminal shows."""
+"""The short tables of a results folder that a terminal shows."""
 
 import math
 from collections.abc import Hashable
@@ -20,7 +20,7 @@ class ShortTable(NamedTuple):
 
 
 def leaderboard_table(results: Results) -> ShortTable:
-    """Returns the leaderboard: clean and robust accuracy with intervals, cost and verdict."""
+    """Returns the leaderboard: clean and robust accuracy with intervals, cost and attack check."""
     board = results.leaderboard
     budget = next((f"{row['norm']} {eps_text(row['eps'])}" for row in board.to_dict("records") if not is_missing(row["eps"])), "")
     columns = [

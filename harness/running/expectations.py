@@ -1,4 +1,4 @@
-"""Judges a suite's expectations by the numbers in its table of cells."""
+"""Whether a suite's expectations hold, by the numbers in its tables."""
 
 import math
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from harness.suites.entries import ExpectationEntry, Metric
 
 EPS_TOLERANCE = 1e-9
 COST: Metric = "clean_accuracy_drop"
-"""The metric that stands in poisons.csv; the others are columns of cells.csv."""
+"""The metric that is a column of poisons.csv; the others are columns of cells.csv."""
 
 
 def judge_expectations(
@@ -60,12 +60,12 @@ def _rows(cells: pd.DataFrame, entry: ExpectationEntry) -> pd.DataFrame:
 def _words(entry: ExpectationEntry) -> str:
     place = condition_kind(entry.condition).in_words if entry.attack is None else f"under {entry.attack} at eps {entry.eps}"
     model = entry.model if entry.rate is None else f"{entry.model}, {entry.poison} {100 * entry.rate:g} %,"
-    claims = [
+    bounds = [
         *([f"is at least {entry.at_least:g}"] if entry.at_least is not None else []),
         *([f"is at most {entry.at_most:g}"] if entry.at_most is not None else []),
         *([f"surpasses that of {entry.above} by {entry.by:g} or more"] if entry.above is not None else []),
     ]
-    return f"{entry.metric} of {model} {place} {' and '.join(claims)}"
+    return f"{entry.metric} of {model} {place} {' and '.join(bounds)}"
 
 
 def _shown(value: float) -> str:

@@ -1,7 +1,7 @@
-"""Gathers what the steps of a plan left in the store about poisons and detectors, and writes what people look at."""
+"""What a run stored about poisons and detectors, as records, copied manifests and pictures."""
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 
 from harness.conditions import CLEAN
-from harness.executors.base import STOPPED_BEFORE, StepReport
-from harness.planning.plan import Plan, PlannedCell, PlannedDetection
+from harness.planning.plan import PlannedDetection
 from harness.poisoning.poisoned import MANIFEST, ExamplePair, example_pairs
-from harness.records import FINISHED, Cell, CellResult, DetectionResult, PoisonedSet, Status
+from harness.records import FINISHED, Cell, DetectionResult, PoisonedSet, Status
 from harness.reports.files import staged
 from harness.reports.names import poison_name
 from harness.reports.page.poisons import EXAMPLES
+from harness.running.finished import FinishedRun
 from harness.steps.base import Context
 from harness.steps.poison import Poisoning
 
@@ -26,29 +26,18 @@ SIDE = 96
 GAP = 4
 """Pixels between two images."""
 
-Reports = Mapping[str, StepReport]
 
-
-def poisoned_sets(plan: Plan, context: Context, reports: Reports) -> tuple[PoisonedSet, ...]:
+def poisoned_sets(run: FinishedRun) -> tuple[PoisonedSet, ...]:
     """Returns what was poisoned for each poisoned model whose data were made and are whole."""
-    return tuple(_poisoned_set(cell, poisoning, context) for cell, poisoning in _poisonings(plan, reports))
+    return tuple(_poisoned_set(cell, poisoning, run.context) for cell, poisoning in _poisonings(run))
 
 
-def detection_results(
-    plan: Plan, context: Context, reports: Reports, result_of: Callable[[PlannedCell], CellResult]
-) -> tuple[DetectionResult, ...]:
-    """Returns what each detector said of each poisoned model that it looked at.
-
-    Args:
-        plan: The plan.
-        context: Where its steps ran.
-        reports: What became of them.
-        result_of: Returns a planned cell with what became of it.
-    """
-    return tuple(_detection_result(detection, context, reports, result_of) for detection in plan.detections)
+def detection_results(run: FinishedRun) -> tuple[DetectionResult, ...]:
+    """Returns what each detector said of each poisoned model that it looked at."""
+    return tuple(_detection_result(detection, run) for detection in run.plan.detections)
 
 
-def write_poisons(plan: Plan, context: Context, reports: Reports, folder: Path) -> None:
+def write_poisons(run: FinishedRun, folder: Path) -> None:
     """Writes a copy of every manifest and a picture of some poisoned examples into the results folder.
 
     Raises:
@@ -56,9 +45,9 @@ def write_poisons(plan: Plan, context: Context, reports: Reports, folder: Path) 
     """
     with staged(folder, owned={FOLDER: (".json", ".png")}) as staging:
         (staging / FOLDER).mkdir()
-        for name, poisoning in {poison_name(cell.model_dump()): step for cell, step in _poisonings(plan, reports)}.items():
-            shutil.copyfile(context.folder(poisoning) / MANIFEST, staging / FOLDER / f"{name}.json")
-            pairs = example_pairs(context.data, poisoning.load(context), EXAMPLES)
+        for name, poisoning in {poison_name(cell.model_dump()): step for cell, step in _poisonings(run)}.items():
+            shutil.copyfile(run.context.folder(poisoning) / MANIFEST, staging / FOLDER / f"{name}.json")
+            pairs = example_pairs(run.context.data, poisoning.load(run.context), EXAMPLES)
             picture_of(pairs).save(staging / FOLDER / f"{name}.png")
 
 
@@ -85,15 +74,15 @@ def picture_of(pairs: Iterable[ExamplePair]) -> Image.Image:
     return canvas
 
 
-def _poisonings(plan: Plan, reports: Reports) -> Iterator[tuple[Cell, Poisoning]]:
+def _poisonings(run: FinishedRun) -> Iterator[tuple[Cell, Poisoning]]:
     """Yields the clean row of every poisoned model whose data were made and are whole, with the step that made them."""
     poisonings = {
-        (variant.model, variant.poison, variant.rate, plan.suite.seed_of(variant)): step.poison
-        for variant, step in plan.training.items()
+        (variant.model, variant.poison, variant.rate, run.plan.suite.seed_of(variant)): step.poison
+        for variant, step in run.plan.training.items()
     }
-    for cell in (planned.cell for planned in plan.cells if planned.cell.condition == CLEAN):
+    for cell in (planned.cell for planned in run.plan.cells if planned.cell.condition == CLEAN):
         poisoning = poisonings.get((cell.model, cell.poison, cell.poison_rate, cell.seed))
-        if poisoning is not None and reports.get(poisoning.digest, STOPPED_BEFORE).status in FINISHED:
+        if poisoning is not None and run.finished(poisoning):
             yield cell, poisoning
 
 
@@ -112,9 +101,7 @@ def _poisoned_set(cell: Cell, poisoning: Poisoning, context: Context) -> Poisone
     )
 
 
-def _detection_result(
-    planned: PlannedDetection, context: Context, reports: Reports, result_of: Callable[[PlannedCell], CellResult]
-) -> DetectionResult:
+def _detection_result(planned: PlannedDetection, run: FinishedRun) -> DetectionResult:
     result = DetectionResult(
         cell=planned.cell,
         detector=planned.label,
@@ -124,13 +111,13 @@ def _detection_result(
     )
     if planned.step is None or planned.control is None:
         return result
-    after = tuple(map(result_of, planned.after))
-    of_steps = [reports.get(step.digest, STOPPED_BEFORE) for step in (planned.step, planned.control)]
+    after = tuple(map(run.result, planned.after))
+    of_steps = [run.report(step) for step in (planned.step, planned.control)]
     states = [(step.status, step.reason) for step in of_steps] + [(cell.status, cell.reason) for cell in after]
     lost = next((state for state in states if state[0] not in FINISHED), None)
     status, reason = lost or (Status.DONE if (Status.DONE, "") in states else Status.CACHED, "")
     scores = [
-        step.score(context).model_dump(mode="json") if state.status in FINISHED else None
+        step.score(run.context).model_dump(mode="json") if state.status in FINISHED else None
         for step, state in zip((planned.step, planned.control), of_steps, strict=True)
     ]
     return replace(

@@ -2,34 +2,35 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from harness.datasets.verified import verified_for_evaluation
-from harness.errors import StoreError, surviving_exits
+from harness.errors import surviving_exits
 from harness.evaluation.findings import Finding
 from harness.evaluation.sanity import judge
-from harness.executors.base import STOPPED_BEFORE, Interrupted, StepReport
+from harness.executors.base import Interrupted, StepReport
 from harness.executors.choice import LOCAL, Executor, executor_of
 from harness.executors.recovery import unreadable, with_stored
-from harness.planning.plan import Plan, PlannedCell, plan_of
-from harness.records import FINISHED, CellResult, Outcome, RunRecord, Status
+from harness.planning.plan import Plan, plan_of
+from harness.records import FINISHED, CellResult, RunRecord, Status
 from harness.reports.files import check_writable
 from harness.reports.load import check_own_results, is_results_folder
 from harness.reports.names import model_label
 from harness.reports.page.html import write_report
 from harness.reports.tables.write import asserted_tables, write_tables
 from harness.running.expectations import judge_expectations
+from harness.running.finished import FinishedRun
 from harness.running.poisons import detection_results, poisoned_sets, write_poisons
 from harness.running.transfers import transfers_of
 from harness.running.workspace import DEFAULT_RESULTS, STORE_FOLDER, resolve_device
 from harness.steps.base import Context
 from harness.storage.provenance import describe_host
 from harness.storage.store import Store
-from harness.suites.suite import Suite, Variant, suite_json
+from harness.suites.base import BaseSuite, Variant
+from harness.suites.suite import Suite, suite_json
 from harness.system.children import refuse_unguarded
 from harness.system.modes import usual_torch
 from harness.system.progress import Progress, Silent
@@ -42,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunSummary:
-    """Where a run's results lie and how it went."""
+    """The results of a run, with their folder, and what went wrong."""
 
     folder: Path
     record: RunRecord
@@ -106,21 +107,21 @@ def run(
     _check_before_computing(plan, context)
     reports, interrupted = _execute(plan, context, chosen, jobs=jobs)
     reports |= unreadable(plan.steps, context, reports)
-    seconds = time.perf_counter() - started
-    record = collect(plan, context, reports, seconds=seconds)
+    finished, seconds = FinishedRun(plan, context, reports), time.perf_counter() - started
+    record = collect(finished, seconds=seconds)
     written = _is_worth_writing(record, folder)
     if written:
         write_tables(record, folder)
-        write_poisons(plan, context, reports, folder)
+        write_poisons(finished, folder)
         if not interrupted:  # who stops a run waits for its tables only; `harness report` draws the rest from them
             write_report(folder)
-    _write_traces(plan, reports, folder)
-    failures = tuple(_failures(plan, reports))
+    _write_traces(finished, folder)
+    failures = tuple(_failures(finished))
     return RunSummary(folder, record, seconds, failures=failures, interrupted=interrupted, written=written)
 
 
 def _check_before_computing(plan: Plan, context: Context) -> None:
-    """Finds out before the first step what would end later ones: a store, devices or weights that are not as they must be."""
+    """Raises before the first step what would end later ones: a store that cannot be written, missing devices or weights."""
     if any(context.entry(step) is None for step in plan.steps):
         context.store.check_writable()
     untrained = [step for step in plan.training.values() if context.entry(step) is None]
@@ -133,17 +134,13 @@ def _check_before_computing(plan: Plan, context: Context) -> None:
                 step.architecture.build(context.data.class_names, resolution=step.resolution, seed=0)
 
 
-def collect(plan: Plan, context: Context, reports: Mapping[str, StepReport], *, seconds: float) -> RunRecord:
-    """Gathers what the steps of a plan left in the store."""
-    result_of = partial(_result_of, context=context, reports=reports, outcomes={})
-    results = tuple(map(result_of, plan.cells))
-    transfers, transferred = transfers_of(plan, context, reports, results)
+def collect(run: FinishedRun, *, seconds: float) -> RunRecord:
+    """Returns what the steps of a plan left in the store."""
+    plan, context = run.plan, run.context
+    results = tuple(map(run.result, plan.cells))
+    transfers, transferred = transfers_of(run, results)
     examples, host = plan.examples.of(context.data), describe_host(context.device)
-    trained = {
-        _label(plan.suite, variant): step
-        for variant, step in plan.training.items()
-        if reports.get(step.digest, STOPPED_BEFORE).status in FINISHED
-    }
+    trained = {_label(plan.suite, variant): step for variant, step in plan.training.items() if run.finished(step)}
     record = RunRecord(
         suite=suite_json(plan.suite),
         cells=judge(results, transfers=transferred),
@@ -152,9 +149,9 @@ def collect(plan: Plan, context: Context, reports: Mapping[str, StepReport], *, 
         example_hashes=tuple(examples.hashes),
         histories={label: step.history(context) for label, step in trained.items()},
         trainings={label: step.summary(context) for label, step in trained.items()},
-        poisoned=poisoned_sets(plan, context, reports),
-        detections=detection_results(plan, context, reports, result_of),
-        twins=tuple(map(result_of, plan.twins)),
+        poisoned=poisoned_sets(run),
+        detections=detection_results(run),
+        controls=tuple(map(run.result, plan.controls)),
         transfers=transfers,
         provenance={
             **host,
@@ -172,8 +169,8 @@ def collect(plan: Plan, context: Context, reports: Mapping[str, StepReport], *, 
     return replace(record, expectations=judge_expectations(plan.suite.expectations, cells, poisons))
 
 
-def _form_of(suite: Suite, results: Iterable[CellResult]) -> dict[str, Any]:
-    """Returns in which form attacks differentiated the networks, and at how many rows that was not possible."""
+def _form_of(suite: BaseSuite, results: Iterable[CellResult]) -> dict[str, Any]:
+    """Returns the inference form that the suite asks for, and the number of rows in which attacks used another."""
     asked = {"compile": suite.evaluation.compile, "precision": suite.evaluation.precision}
     findings = [result.condition.findings for result in results if result.condition is not None]
     lost = sum(0.0 in (found.get(Finding.COMPILED), found.get(Finding.BFLOAT16)) for found in findings)
@@ -185,7 +182,7 @@ def _batch_size(result: CellResult) -> float | None:
     return None if result.condition is None else result.condition.findings.get(Finding.BATCH_SIZE)
 
 
-def _label(suite: Suite, variant: Variant) -> str:
+def _label(suite: BaseSuite, variant: Variant) -> str:
     """Returns what tables and pages call a model."""
     fields = {"model": variant.model, "poison": variant.poison, "poison_rate": variant.rate}
     return model_label({**fields, "seed": suite.seed_of(variant)})
@@ -198,46 +195,18 @@ def _execute(plan: Plan, context: Context, executor: Executor, *, jobs: int) -> 
         return with_stored(plan.steps, context, stopped.reports), True
 
 
-def _result_of(
-    cell: PlannedCell, context: Context, reports: Mapping[str, StepReport], outcomes: dict[str, Outcome]
-) -> CellResult:
-    if cell.step is None:
-        return CellResult(cell.cell, cell.digest, Status.SKIPPED, cell.skip or "")
-    report = reports.get(cell.step.digest, STOPPED_BEFORE)
-    if report.status not in FINISHED:
-        return CellResult(cell.cell, cell.digest, report.status, report.reason)
-    if cell.step.digest not in outcomes:
-        outcomes[cell.step.digest] = cell.step.outcome(context)
-    outcome = outcomes[cell.step.digest]
-    try:
-        own = cell.step.judged(context) if cell.cell.kind.own_examples else None
-    except StoreError as damage:  # of the poison, which a stored outcome does not need
-        return CellResult(cell.cell, cell.digest, Status.FAILED, str(damage))
-    return CellResult(
-        cell.cell,
-        cell.digest,
-        report.status,
-        labels=outcome.labels,
-        clean_logits=outcome.clean_logits,
-        condition=outcome.conditions[cell.position],
-        smallest_eps=outcome.smallest_eps,
-        example_ids=None if own is None else tuple(own.ids),
-        example_hashes=None if own is None else tuple(own.hashes),
-    )
-
-
 def _is_worth_writing(record: RunRecord, folder: Path) -> bool:
-    """Tells whether a run has anything to put in place of an earlier run's results."""
+    """Returns whether a run has results, or no earlier results to replace."""
     statuses = {cell.status for cell in record.cells}
     came_to_nothing = statuses.isdisjoint(FINISHED) and not statuses.isdisjoint((Status.FAILED, Status.NOT_RUN))
     return not (came_to_nothing and is_results_folder(folder))
 
 
-def _failures(plan: Plan, reports: Mapping[str, StepReport]) -> Iterator[str]:
+def _failures(run: FinishedRun) -> Iterator[str]:
     """Yields one line for each step that failed, and one for all that did not run for the same reason."""
     idle: dict[str, list[str]] = {}
-    for step in plan.steps:
-        report = reports.get(step.digest, STOPPED_BEFORE)
+    for step in run.plan.steps:
+        report = run.report(step)
         if report.status is Status.NOT_RUN:
             idle.setdefault(report.reason, []).append(step.title)
         elif report.status not in FINISHED:
@@ -247,10 +216,10 @@ def _failures(plan: Plan, reports: Mapping[str, StepReport]) -> Iterator[str]:
         yield f"{titles[0]}{others}: {reason}"
 
 
-def _write_traces(plan: Plan, reports: Mapping[str, StepReport], folder: Path) -> None:
+def _write_traces(run: FinishedRun, folder: Path) -> None:
     """Keeps the tracebacks of failed steps beside the tables; removes those of an earlier run."""
-    known = [(step, reports[step.digest].trace) for step in plan.steps if step.digest in reports]
-    failed = [f"== {step.title} ({step.digest})\n{trace}" for step, trace in known if trace]
+    traces = [(step, run.report(step).trace) for step in run.plan.steps]
+    failed = [f"== {step.title} ({step.digest})\n{trace}" for step, trace in traces if trace]
     if failed:
         (folder / TRACES).write_text("\n".join(failed))
     else:

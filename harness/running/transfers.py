@@ -1,6 +1,6 @@
-"""What the adversarials of every model do to the others: rows of transfer.csv, and evidence for the sanity checks."""
+"""Every model's predictions on the adversarial images of the others: rows of transfer.csv, and evidence for the sanity checks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -8,29 +8,23 @@ from numpy.typing import NDArray
 
 from harness.conditions import ATTACK, CLEAN
 from harness.evaluation.sanity import Transferred
-from harness.executors.base import STOPPED_BEFORE, StepReport
 from harness.metrics import attack_success_rate
-from harness.planning.plan import Plan, PlannedTransfer
-from harness.records import FINISHED, CellResult, TransferRow
-from harness.steps.base import Context
+from harness.planning.plan import PlannedTransfer
+from harness.records import CellResult, TransferRow
+from harness.running.finished import FinishedRun
 
 
-def transfers_of(
-    plan: Plan, context: Context, reports: Mapping[str, StepReport], results: Sequence[CellResult]
-) -> tuple[tuple[TransferRow, ...], tuple[Transferred, ...]]:
-    """Returns one row for each source and target of the finished transfers, and who was fooled by whose images.
+def transfers_of(run: FinishedRun, results: Sequence[CellResult]) -> tuple[tuple[TransferRow, ...], tuple[Transferred, ...]]:
+    """Returns one row for each source and target of the finished transfers, and which examples each source makes adversarial.
 
     Args:
-        plan: The plan.
-        context: Where its steps are stored.
-        reports: What became of them.
+        run: The run.
         results: All cells of the run.
     """
     rows: list[TransferRow] = []
     evidence: list[Transferred] = []
-    for transfer in plan.transfers:
-        finished = reports.get(transfer.step.digest, STOPPED_BEFORE).status in FINISHED
-        for target, wrong in transfer.step.wrong(context).items() if finished else ():
+    for transfer in run.plan.transfers:
+        for target, wrong in transfer.step.wrong(run.context).items() if run.finished(transfer.step) else ():
             clean = _cell_of(target, "none", None, results)
             if clean is None or clean.clean_logits is None or clean.labels is None:
                 continue
@@ -43,7 +37,7 @@ def transfers_of(
 
 
 def _cell_of(model: str, attack: str, eps: Fraction | None, results: Sequence[CellResult]) -> CellResult | None:
-    """Returns a model's own cell, trained on clean data: its clean one, or that of an attack at a budget."""
+    """Returns the cell of a model trained on clean data: its clean one, or that of an attack at a budget."""
     wanted = (CLEAN if eps is None else ATTACK, model, None, attack, eps)
     cells = ((it, it.cell) for it in results)
     return next((it for it, cell in cells if (cell.condition, cell.model, cell.poison, cell.attack, cell.eps) == wanted), None)

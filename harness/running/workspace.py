@@ -13,7 +13,8 @@ from harness.planning.plan import Plan, plan_of
 from harness.steps.base import Context, Step
 from harness.steps.train import Train
 from harness.storage.store import Store
-from harness.suites.suite import Suite, Variant
+from harness.suites.base import Variant
+from harness.suites.suite import Suite
 from harness.system.progress import Progress, Silent
 
 DEFAULT_RESULTS = Path("results")
@@ -63,7 +64,7 @@ class Workbench:
         return step
 
     def finish(self, *steps: Step) -> list[str]:
-        """Runs what is missing of some steps and of what they depend on.
+        """Runs what is missing of some steps and of those they depend on; returns why steps have no result.
 
         Returns:
             One line for each step that has no result.
@@ -81,7 +82,7 @@ class Workbench:
         return [f"{wanted[digest].title}: {report.reason}" for digest, report in reports.items() if report.reason]
 
     def _collect(self, step: Step, wanted: dict[str, Step]) -> None:
-        """Adds a step after those that it still needs."""
+        """Adds a step to `wanted`, after those that it still needs."""
         if self.context.entry(step) is None:
             for needed in step.inputs.values():
                 self._collect(needed, wanted)
@@ -91,7 +92,7 @@ class Workbench:
 def open_workbench(
     suite: Suite, *, store: Path | None = None, device: str = "cpu", progress: Progress | None = None
 ) -> Workbench:
-    """Loads a suite's data, plans it, and opens its store.
+    """Returns a suite's plan on its loaded data, with its store.
 
     Raises:
         HarnessError: if the data is missing, or there is no such device.

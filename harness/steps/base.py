@@ -1,4 +1,4 @@
-"""What a step is: a kind, a version, what it depends on, and the digest of all three."""
+"""Steps: a kind, a version, an identity, the steps that they depend on, and the digest of all four."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -21,7 +21,7 @@ from harness.system.progress import Progress, Silent
 
 @dataclass(frozen=True)
 class Context:
-    """Where and on what a step runs: not part of any digest.
+    """The store, data and device of a step; no digest covers them.
 
     The batch size decides which random start an attack draws for which example, and so moves numbers within their noise.
     """
@@ -59,7 +59,7 @@ class Step(ABC):
     VERSION: ClassVar[int]
     """Raised whenever the code of the step changes its numbers."""
     FULL_FLOAT32: ClassVar[bool] = False
-    """Whether it measures something, and so runs without TF32 whatever is chosen outside."""
+    """Whether it measures something, and so runs without TF32 whatever the caller has set."""
 
     @property
     @abstractmethod
@@ -109,7 +109,7 @@ class ModelStep(Step):
     """A step whose result is a trained network."""
 
     label: str
-    """What the model is called in titles."""
+    """Name of the model in titles."""
 
     @abstractmethod
     def classifier(self, context: Context) -> Classifier:

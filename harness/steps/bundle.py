@@ -1,4 +1,4 @@
-"""The step that stores what a model was shown, with labels and PyTorch's logits, for other runtimes to score."""
+"""The step that stores the images of a model's conditions, with labels and PyTorch's logits, for other runtimes to score."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -20,8 +20,7 @@ from harness.corruptions.stream import corrupt_batch
 from harness.datasets.splits import subset, take
 from harness.evaluation.batches import batches
 from harness.export.metadata import model_sha256
-from harness.images import ImageSplit
-from harness.images import Source as Files
+from harness.images import ImageSplit, Source
 from harness.models.classifier import Classifier
 from harness.steps.base import Context, Examples, ModelStep, Step
 from harness.steps.conditions import Corrupted, FromFolder, Trigger
@@ -30,19 +29,19 @@ from harness.system.precision import full_float32
 
 BUNDLE = "bundle.h5"
 BATCH = 32
-"""Images of a forward pass; what is in memory at a time."""
+"""Images of a forward pass; no more are in memory at a time."""
 ROUNDED: Kind = "rounded8bit"
 ENCODINGS: Mapping[Kind, tuple[Corruption, int]] = {ROUNDED: (Rounding(), 1), "jpeg": (Jpeg(), 2)}
-"""What storing an image does to it: rounding to 8 bits, and JPEG of quality 90; plug-in and severity."""
+"""Kind -> plug-in and severity of what storing does to an image: rounding to 8 bits, and JPEG of quality 90."""
 NOTHING = 1e-6
-"""A pixel that rounding to 8 bits changes by less was of 8 bits before."""
+"""A pixel that rounding to 8 bits changes by less already had 8 bits."""
 
 Show = Callable[[BundleCondition, NDArray[np.int64], Tensor], None]
 """Called with a condition, rows (n,) of the source's examples, and their images (n, 3, R, R) under that condition."""
 
 
 @dataclass(frozen=True)
-class Source(ABC):
+class BundleSource(ABC):
     """Conditions of a bundle whose images come from one step of the grid."""
 
     step: Judgement
@@ -58,7 +57,7 @@ class Source(ABC):
         return clean
 
     def kept(self, clean: ImageSplit, context: Context) -> tuple[BundleCondition, ...]:
-        """Returns the conditions that say something the others do not."""
+        """Returns the conditions whose images differ from those of the others."""
         return self.conditions
 
     def json(self) -> dict[str, Any]:
@@ -67,13 +66,13 @@ class Source(ABC):
 
 
 @dataclass(frozen=True)
-class Attacked(Source):
+class Attacked(BundleSource):
     """The images of a sweep at some of its budgets, as they are and stored in 8 bits."""
 
     step: Sweep
 
     def stream(self, clean: ImageSplit, context: Context, show: Show) -> None:
-        """See `Source.stream`."""
+        """See `BundleSource.stream`."""
         wanted = {(condition.eps, condition.kind): condition for condition in self.conditions}
 
         def keep(eps: Fraction, rows: NDArray[np.int64], x: Tensor) -> None:
@@ -88,10 +87,10 @@ class Attacked(Source):
 
 
 @dataclass(frozen=True)
-class OfSplit(Source):
+class OfSplit(BundleSource):
     """The images of one split: as they are, and rounded to 8 bits if that changes any of them.
 
-    What was decoded from a file and not resized is of 8 bits already, and so is what a corruption has written to one.
+    An image that was decoded from a file and not resized has 8 bits already, and so has one that a corruption has stored.
     """
 
     @abstractmethod
@@ -99,13 +98,13 @@ class OfSplit(Source):
         """Returns the images, and the row of the source's examples that each is of."""
 
     def kept(self, clean: ImageSplit, context: Context) -> tuple[BundleCondition, ...]:
-        """See `Source.kept`."""
+        """See `BundleSource.kept`."""
         found = (batch.x for batch in batches(self.images(clean, context)[0], BATCH, "cpu"))
         rounding_tells = any(bool((_rounded(x) - x).abs().max() > NOTHING) for x in found)
         return self.conditions if rounding_tells else self.conditions[:1]
 
     def stream(self, clean: ImageSplit, context: Context, show: Show) -> None:
-        """See `Source.stream`."""
+        """See `BundleSource.stream`."""
         images, rows = self.images(clean, context)
         own, rounded = self.conditions
         for batch in batches(images, BATCH, context.device):
@@ -158,7 +157,7 @@ class Photographed(OfSplit):
     seed: int
 
     def examples(self, clean: ImageSplit) -> ImageSplit:
-        """See `Source.examples`."""
+        """See `BundleSource.examples`."""
         return subset(self.step.images, self.limit, self.seed)
 
     def images(self, clean: ImageSplit, context: Context) -> tuple[ImageSplit, NDArray[np.int64]]:
@@ -167,7 +166,7 @@ class Photographed(OfSplit):
         return own, np.arange(len(own))
 
     def json(self) -> dict[str, Any]:
-        """See `Source.json`."""
+        """See `BundleSource.json`."""
         return {**super().json(), "limit": self.limit, "seed": self.seed}
 
 
@@ -181,7 +180,7 @@ class Bundling(Step):
 
     model: ModelStep
     examples: Examples
-    sources: tuple[Source, ...]
+    sources: tuple[BundleSource, ...]
 
     @property
     def title(self) -> str:
@@ -207,7 +206,7 @@ class Bundling(Step):
         """Returns the path of the finished bundle in the store."""
         return context.folder(self) / BUNDLE
 
-    def files_read(self, context: Context) -> tuple[Files, ...]:
+    def files_read(self, context: Context) -> tuple[Source, ...]:
         """See `Step.files_read`; those of its sources."""
         found = {id(files): files for source in self.sources for files in source.step.files_read(context)}
         return tuple(found.values())
@@ -226,7 +225,7 @@ class Bundling(Step):
                 _write(source, bundle, network, examples=examples, context=context)
 
 
-def _write(source: Source, bundle: BundleWriter, network: Classifier, *, examples: ImageSplit, context: Context) -> None:
+def _write(source: BundleSource, bundle: BundleWriter, network: Classifier, *, examples: ImageSplit, context: Context) -> None:
     """Writes the conditions of one source side by side, in the order in which their images come."""
     labels = torch.from_numpy(np.asarray(source.examples(examples).labels, dtype=np.int64))
     with ExitStack() as stack:

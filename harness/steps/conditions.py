@@ -1,4 +1,4 @@
-"""The steps that judge a model on images that no gradient touched: with a trigger, corrupted, or of a user's folder."""
+"""The steps that judge a model on images made without its gradient: with a trigger, corrupted, or from a user's folder."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -69,15 +69,15 @@ class Trigger(Judgement):
 class Targeted(Judgement):
     """Scores a model on the test images that its poison aims at.
 
-    The images are not changed: what the poison did is seen against the twin, the same model trained on the clean
-    data. Its predictions stand where those on clean images stand for other conditions.
+    The images are not changed: what the poison did is seen against the clean control, the same model trained on the clean
+    data. The outcome has the control's predictions where that of another condition has those on clean images.
     """
 
     KIND: ClassVar[str] = "target"
     VERSION: ClassVar[int] = 1
 
     model: ModelStep
-    twin: ModelStep
+    control: ModelStep
     poisoning: Poisoning
 
     @property
@@ -87,8 +87,8 @@ class Targeted(Judgement):
 
     @property
     def inputs(self) -> Mapping[str, Step]:
-        """The model's training, that of its twin, and the poison."""
-        return {"model": self.model, "twin": self.twin, "poison": self.poisoning}
+        """The model's training, that of its clean control, whose role in the digest is "twin", and the poison."""
+        return {"model": self.model, "twin": self.control, "poison": self.poisoning}
 
     def identity(self) -> Mapping[str, Any]:
         """See `Step.identity`."""
@@ -102,7 +102,7 @@ class Targeted(Judgement):
     def run(self, context: Context, folder: Path) -> None:
         """See `Step.run`."""
         targets = self.judged(context)
-        before, after = (_scored(model.classifier(context), targets, context) for model in (self.twin, self.model))
+        before, after = (_scored(model.classifier(context), targets, context) for model in (self.control, self.model))
         save_outcome(replace(before, conditions=after.conditions), folder / OUTCOME)
 
 
@@ -150,7 +150,7 @@ class Corrupted(Judgement):
 
 @dataclass(frozen=True)
 class FromFolder(Judgement):
-    """Scores a model on other images of its classes, as they are; they stand for the clean ones too."""
+    """Scores a model on other images of its classes, as they are; the outcome has them as its clean images too."""
 
     KIND: ClassVar[str] = "folder"
     VERSION: ClassVar[int] = 1

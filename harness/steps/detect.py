@@ -1,4 +1,4 @@
-"""The step that lets a detector look for poisoned examples, and scores what it says."""
+"""The step that runs a detector of poisoned examples and scores its detection."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ SCORE = "score.json"
 class Detect(Step):
     """Judges the training split of a poisoned model or, at run time, clean and triggered test images.
 
-    Without a poison it is the control arm: the same detector on a model and on data that nobody poisoned.
+    Without a poison it is the clean control: the same detector on a model and on data that nobody poisoned.
     """
 
     KIND: ClassVar[str] = "detect"

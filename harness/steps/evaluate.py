@@ -19,7 +19,7 @@ from harness.threat import ThreatModel
 
 OUTCOME = "outcome.safetensors"
 ROUNDING_FORMS = 2
-"""Version of attacks on forms that round: what the network itself denies such a form may not call adversarial (2)."""
+"""Version of attacks on inference forms that round; 2: an image is adversarial only if it is for the network itself."""
 
 
 class Judgement(Step):

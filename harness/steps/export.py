@@ -1,4 +1,4 @@
-"""The steps that turn a trained model into files that other runtimes run; a file is kept only if it is proven."""
+"""The steps that turn a trained model into files for other runtimes; a file is kept only if it agrees with PyTorch."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -66,13 +66,13 @@ class ModelFile(Step):
     KIND: ClassVar[str] = "export"
     FULL_FLOAT32: ClassVar[bool] = True
     FORMAT: ClassVar[str]
-    """What the file is called on the command line."""
+    """Name of the format on the command line."""
     FILE: ClassVar[str]
 
     @property
     @abstractmethod
     def label(self) -> str:
-        """What the model is called in titles."""
+        """Name of the model in titles."""
 
     @property
     def title(self) -> str:
@@ -139,7 +139,7 @@ class Deploy(FromModel):
     FILE: ClassVar[str] = "deploy.onnx"
 
     resize: Resize
-    """What becomes of an image that is not square; that of the data set."""
+    """How an image that is not square is resized, as by the data set."""
 
     def identity(self) -> Mapping[str, Any]:
         """See `Step.identity`."""

@@ -70,7 +70,7 @@ class Train(ModelStep):
 
     def identity(self) -> Mapping[str, Any]:
         """See `Step.identity`."""
-        several = {"devices": self.devices} if self.devices > 1 else {}  # one has the digest that it always had
+        several = {"devices": self.devices} if self.devices > 1 else {}  # keeps the digests of earlier versions for one
         return {
             "architecture": self.architecture.identity(),
             "recipe": self.recipe.identity(),

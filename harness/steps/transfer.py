@@ -24,9 +24,9 @@ FOOLED = "fooled.safetensors"
 class Transfer(Step):
     """Attacks a source model at one budget and predicts with every target model on the images that come out.
 
-    Every example is attacked, also one that the source gets wrong, and the frame stops no attack at its first success: the
-    first image beyond the source's boundary fools few other models. Of an example that it does not break, an attack that
-    does not return its last iterate hands over its most promising one, see `harness.attacks.keeper.Keeper`.
+    Every example is attacked, also one that the source gets wrong. The frame stops no attack at its first success, as the first
+    image beyond the source's boundary is adversarial for few other models. Where an attack has no success and does not return
+    its last iterate, its best iterate is used, see `harness.attacks.keeper.Keeper`.
 
     Source: Papernot et al. 2016, "Transferability in machine learning", https://arxiv.org/abs/1605.07277.
     """

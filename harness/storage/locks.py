@@ -1,7 +1,6 @@
-"""Claims: of all processes that share a folder, one at a time works on a thing.
+"""Locks: of all processes that share a folder, one at a time works on a thing.
 
-A claim is a locked file. The system frees it when its process ends, however it ends, so a claim that is free tells that
-nobody is at work.
+A lock is a locked file. The system frees it when its process ends, however it ends. So where a lock is free no process works.
 """
 
 import fcntl
@@ -18,12 +17,12 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def claimed(path: Path, title: str) -> Iterator[None]:
-    """Holds a claim; where another process holds it, says so in one line and waits.
+def locked(path: Path, title: str) -> Iterator[None]:
+    """Holds a lock inside the block; where another process holds it, says so in one line and waits.
 
     Args:
-        path: The file that stands for the claim; made, and removed when it is given up.
-        title: What is claimed, for those who wait.
+        path: The file of the lock; made, and removed at the end.
+        title: What is locked, for those who wait.
 
     Raises:
         OSError: if the file cannot be written or locked.
@@ -35,22 +34,22 @@ def claimed(path: Path, title: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _give_up(file, path)
+        _unlock(file, path)
 
 
 @contextmanager
-def claimed_if_free(path: Path) -> Iterator[bool]:
-    """Holds a claim if nobody does; tells whether it holds it.
+def locked_if_free(path: Path) -> Iterator[bool]:
+    """Holds a lock inside the block if it is free; gives whether it holds it.
 
     Raises:
-        OSError: as `claimed`.
+        OSError: as `locked`.
     """
     file = _taken(path)
     try:
         yield file is not None
     finally:
         if file is not None:
-            _give_up(file, path)
+            _unlock(file, path)
 
 
 def _taken(path: Path, wait: int = fcntl.LOCK_EX | fcntl.LOCK_NB) -> TextIOWrapper | None:
@@ -73,7 +72,7 @@ def _taken(path: Path, wait: int = fcntl.LOCK_EX | fcntl.LOCK_NB) -> TextIOWrapp
     return file
 
 
-def _give_up(file: TextIOWrapper, path: Path) -> None:
+def _unlock(file: TextIOWrapper, path: Path) -> None:
     """Removes the file before it is unlocked; unlocks it in child processes too, which share the lock."""
     path.unlink(missing_ok=True)
     fcntl.flock(file, fcntl.LOCK_UN)

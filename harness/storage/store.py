@@ -1,8 +1,8 @@
 """The content-addressed store of steps: `<root>/<kind>/<digest>/{meta.json, payload...}`.
 
-An entry is written to a temporary directory and renamed into place with its meta.json complete, so that an entry
-is either whole or absent, whatever was killed. Existing entries are never overwritten. Of several processes on one store,
-one at a time works on a step.
+An entry is written to a temporary directory and renamed into place with its meta.json complete. So an entry is either whole or
+absent, whenever a process is killed. Existing entries are never overwritten. Of several processes on one store, one at a time
+works on a step.
 """
 
 import hashlib
@@ -18,15 +18,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from harness.errors import StoreError
-from harness.storage.locks import claimed, claimed_if_free
+from harness.storage.locks import locked, locked_if_free
 
 META = "meta.json"
 PARTIAL = ".partial"
-CLAIMS = ".claims"
+LOCKS = ".claims"
+"""Folder of the locks; stores of earlier versions have the same."""
 DAMAGED = ".damaged"
-CLAIM_DIGITS = 12
-"""Digits of a digest that name its claim and its temporary directories."""
-TEMPORARY = f".{'?' * CLAIM_DIGITS}.????????"
+LOCK_DIGITS = 12
+"""Digits of a digest that name its lock and its temporary directories."""
+TEMPORARY = f".{'?' * LOCK_DIGITS}.????????"
 """Pattern of the names of temporary directories."""
 SCHEMA_VERSION = 1
 RECORDED = ("schema_version", "kind", "digest", "files")
@@ -77,10 +78,10 @@ class Store:
         return [Entry(path.parent.parent.name, path.parent.name, path.parent) for path in found]
 
     @contextmanager
-    def claimed(self, digest: str, title: str) -> Iterator[None]:
-        """Lets one process at a time work on a step: a second one waits, and says in one line for whom.
+    def locked(self, digest: str, title: str) -> Iterator[None]:
+        """Lets one process at a time work on a step; a second one waits, and says in one line for which process.
 
-        What killed processes left half written, of any step, is removed first.
+        It first removes what killed processes left half written, of any step.
 
         Args:
             digest: The step's digest.
@@ -92,12 +93,12 @@ class Store:
         with ExitStack() as stack:
             with _disk_errors(self.root):
                 self.remove_left_behind()
-                stack.enter_context(claimed(self._claim(digest), title))
+                stack.enter_context(locked(self._lock_file(digest), title))
             yield
 
     @contextmanager
     def writing(self, kind: str, digest: str, meta: Mapping[str, Any]) -> Iterator[Path]:
-        """Gives a temporary directory that becomes the entry when the block ends without an error; to be used in `claimed`.
+        """Gives a temporary directory that becomes the entry when the block ends without an error; to be used in `locked`.
 
         Args:
             kind: The step's kind.
@@ -111,7 +112,7 @@ class Store:
         target = self.root / kind / digest
         with _disk_errors(self.root):
             target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = target.parent / f".{digest[:CLAIM_DIGITS]}.{uuid.uuid4().hex[:8]}"
+            temporary = target.parent / f".{digest[:LOCK_DIGITS]}.{uuid.uuid4().hex[:8]}"
             temporary.mkdir()
         try:
             yield temporary
@@ -148,13 +149,13 @@ class Store:
         """Removes what an unfinished step kept."""
         shutil.rmtree(self.root / PARTIAL / digest, ignore_errors=True)
 
-    def _claim(self, digest: str) -> Path:
-        return self.root / CLAIMS / digest[:CLAIM_DIGITS]
+    def _lock_file(self, digest: str) -> Path:
+        return self.root / LOCKS / digest[:LOCK_DIGITS]
 
     def remove_left_behind(self) -> None:
-        """Removes temporary directories on which nobody works: what killed processes left half written."""
+        """Removes the temporary directories of killed processes; those of processes at work stay."""
         for folder in self.root.glob(f"*/{TEMPORARY}"):
-            with claimed_if_free(self._claim(folder.name[1:])) as free:
+            with locked_if_free(self._lock_file(folder.name[1:])) as free:
                 if free:
                     shutil.rmtree(folder, ignore_errors=True)
 
@@ -174,12 +175,12 @@ class Store:
             ]
 
     def set_aside(self, entry: Entry) -> Path:
-        """Moves a damaged entry out of the way, and returns where it lies now; to be used in `claimed`.
+        """Moves a damaged entry out of the way, and returns where it lies now; to be used in `locked`.
 
         Raises:
             StoreError: if the store cannot be written.
         """
-        place = self.root / DAMAGED / f"{entry.kind}.{entry.digest[:CLAIM_DIGITS]}.{uuid.uuid4().hex[:8]}"
+        place = self.root / DAMAGED / f"{entry.kind}.{entry.digest[:LOCK_DIGITS]}.{uuid.uuid4().hex[:8]}"
         with _disk_errors(self.root):
             place.parent.mkdir(parents=True, exist_ok=True)
             entry.path.rename(place)

@@ -1,21 +1,15 @@
-"""What no field of a suite can check alone: that labels name something, that budgets are there, that parts fit each other.
-
-`Suite` calls these checks when it is made, so here it is imported for its type only.
-"""
+"""Checks of the parts of a suite against each other: labels, budgets, recipes, detectors, expectations."""
 
 from collections.abc import Iterable
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 from harness.conditions import CLEAN
+from harness.suites.base import BaseSuite
 from harness.suites.entries import RESERVED, ExpectationEntry, TransferEntry
 from harness.training.recipes.adversarial import AdversarialRecipe
 
-if TYPE_CHECKING:
-    from harness.suites.suite import Suite
 
-
-def check_parts(suite: "Suite") -> None:
+def check_parts(suite: BaseSuite) -> None:
     """Checks that the parts of a suite fit each other.
 
     Raises:
@@ -36,9 +30,9 @@ def check_parts(suite: "Suite") -> None:
         for model in entry.models or ():
             _expect_one_of(model, suite.models, f"attacks.{label}.models")
         suite.threat_models(label)
-        twin = seen.setdefault(entry.model_dump_json(), label)
-        if twin != label:
-            raise ValueError(f"attacks.{label}: expected an attack of its own, got the same as attacks.{twin}")
+        first = seen.setdefault(entry.model_dump_json(), label)
+        if first != label:
+            raise ValueError(f"attacks.{label}: expected an attack of its own, got the same as attacks.{first}")
     for number, transfer in enumerate(suite.transfer):
         _check_transfer(suite, transfer, f"transfer.{number}")
     for number, expectation in enumerate(suite.expectations):
@@ -46,7 +40,7 @@ def check_parts(suite: "Suite") -> None:
     _check_crosscheck(suite)
 
 
-def _check_warm_start(suite: "Suite", label: str) -> None:
+def _check_warm_start(suite: BaseSuite, label: str) -> None:
     chain = [label]
     while (parent := suite.models[chain[-1]].warm_start) is not None:
         where = f"models.{chain[-1]}.warm_start"
@@ -58,14 +52,14 @@ def _check_warm_start(suite: "Suite", label: str) -> None:
         chain.append(parent)
 
 
-def _check_teacher(suite: "Suite", label: str) -> None:
+def _check_teacher(suite: BaseSuite, label: str) -> None:
     entry = suite.models[label]
     if entry.warm_start is None and isinstance(entry.recipe, AdversarialRecipe) and entry.recipe.distil:
         where = f"models.{label}.recipe.distil"
         raise ValueError(f"{where}: expected a warm_start beside it, whose model is the teacher, got none")
 
 
-def _check_training_images(suite: "Suite", label: str) -> None:
+def _check_training_images(suite: BaseSuite, label: str) -> None:
     recipe, where = suite.models[label].recipe, f"models.{label}.recipe"
     if recipe.validation == "learned" and suite.poisons_of(label):
         expected = "expected held_out for a model with poisons, whose rates are shares of the training split"
@@ -75,13 +69,13 @@ def _check_training_images(suite: "Suite", label: str) -> None:
         raise ValueError(f"{where}.progressive.resolution: {expected}, got {recipe.progressive.resolution}")
 
 
-def _check_labels(suite: "Suite") -> None:
+def _check_labels(suite: BaseSuite) -> None:
     taken = [f"{family}.{label}" for family in ("attacks", "folders") for label in RESERVED if label in getattr(suite, family)]
     if taken:
         raise ValueError(f"{taken[0]}: expected another label, as the tables use {' and '.join(RESERVED)} themselves")
 
 
-def _check_detector(suite: "Suite", label: str) -> None:
+def _check_detector(suite: BaseSuite, label: str) -> None:
     for model in suite.models_of(label):
         _expect_one_of(model, suite.models, f"detectors.{label}.models")
         if not suite.poisons_of(model):
@@ -91,7 +85,7 @@ def _check_detector(suite: "Suite", label: str) -> None:
         _expect_one_of(poison, sorted(offered), f"detectors.{label}.retrain_for")
 
 
-def _check_crosscheck(suite: "Suite") -> None:
+def _check_crosscheck(suite: BaseSuite) -> None:
     entry, where = suite.crosscheck, "crosscheck"
     for label in entry.models or ():
         _expect_one_of(label, suite.models, f"{where}.models")
@@ -107,7 +101,7 @@ def _check_crosscheck(suite: "Suite") -> None:
         _expect_one_of(str(eps), sorted(budgets), f"{where}.eps")
 
 
-def _check_expectation(suite: "Suite", number: int, expectation: ExpectationEntry) -> None:
+def _check_expectation(suite: BaseSuite, number: int, expectation: ExpectationEntry) -> None:
     where = f"expectations.{number}"
     _expect_one_of(expectation.model, suite.models, f"{where}.model")
     if expectation.above is not None:
@@ -121,14 +115,14 @@ def _check_expectation(suite: "Suite", number: int, expectation: ExpectationEntr
         _expect_one_of(expectation.condition, [CLEAN, *poison.plugin.conditions], f"{where}.condition")
 
 
-def _check_transfer(suite: "Suite", transfer: TransferEntry, where: str) -> None:
+def _check_transfer(suite: BaseSuite, transfer: TransferEntry, where: str) -> None:
     _check_budget(suite, transfer.attack, transfer.eps, where)
     if (target := suite.attacks[transfer.attack].target_class) is not None:
         expected = "expected an untargeted attack, as the matrix counts any wrong class"
         raise ValueError(f"{where}.attack: {expected}, got {transfer.attack!r}, which aims at {target}")
 
 
-def _check_budget(suite: "Suite", attack: str, eps: Fraction, where: str) -> None:
+def _check_budget(suite: BaseSuite, attack: str, eps: Fraction, where: str) -> None:
     _expect_one_of(attack, suite.attacks, f"{where}.attack")
     _expect_one_of(str(eps), [str(threat.eps) for threat in suite.threat_models(attack)], f"{where}.eps")
 

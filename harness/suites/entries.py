@@ -22,7 +22,7 @@ from harness.training.recipes.base import RECIPES, Recipe
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
 """A name in a suite file: letters, digits, "_" and "-"."""
 RESERVED = ("none", "worst_case")
-"""What tables write in place of an attack's label: for no attack, and for the worst case over attacks."""
+"""What tables have in place of an attack's label: for no attack, and for the worst case over attacks."""
 Precision = Literal["float32", "int8", "fp16"]
 Metric = Literal[
     "accuracy", "clean_accuracy", "clean_accuracy_drop", "robust_accuracy", "attack_success_rate", "f1_macro", "roc_auc_macro"
@@ -146,9 +146,9 @@ class Evaluation(Spec):
     limit: Annotated[int, Field(ge=1)] | None = None
     """Number of examples, drawn stratified by class and seed; all where it is left out."""
     protocol: Protocol = "nested"
-    """nested: only survivors meet the next budget; independent: every budget from scratch."""
+    """nested: only examples without an adversarial image are attacked at the next budget; independent: all, at every budget."""
     best_of_iterates: bool = True
-    """Whether any in-ball iterate of an attack counts, not only the one it returns."""
+    """Whether any iterate within the budget counts, not only the one that the attack returns."""
     compile: bool = False
     """Whether attacks differentiate a network compiled by torch.compile, which takes minutes, and then less for each pass."""
     precision: NumberFormat = "float32"
@@ -158,7 +158,7 @@ class Evaluation(Spec):
 
     @property
     def inference(self) -> Inference:
-        """The form of the network that attacks differentiate."""
+        """The inference form: the copy of the network that attacks differentiate."""
         return Inference(compile=self.compile, precision=self.precision)
 
     @model_validator(mode="after")
@@ -171,7 +171,7 @@ class Evaluation(Spec):
 
 
 class CrosscheckEntry(Spec):
-    """Which stored images the exported models are scored on, and when they count as the measured ones."""
+    """Which stored images the exported models are scored on, and the rule by which they agree with PyTorch."""
 
     models: Annotated[tuple[Label, ...], Field(min_length=1)] | None = None
     """Labels of the models, each with its poisoned trainings; all where they are left out."""
@@ -190,9 +190,9 @@ class CrosscheckEntry(Spec):
     calibration: int = Field(default=128, ge=1)
     """Number of training images that the ranges of INT8 are taken from."""
     margin: float = Field(default=1e-3, ge=0)
-    """Another class is excused where PyTorch preferred its own by no more than this, in logits."""
+    """A flip is allowed where PyTorch preferred its own class by no more than this, times the image's scale."""
     quantile_bound: float = Field(default=1e-3, ge=0)
-    """Largest 99th percentile, over examples, of the largest absolute difference of a logit."""
+    """Largest 99th percentile, over images, of the largest absolute difference of a logit, divided by the image's scale."""
 
 
 class ThreatGrid(Spec):
@@ -214,7 +214,7 @@ class TransferEntry(Spec):
 
 
 class ExpectationEntry(Spec):
-    """An assertion that the run checks and reports: of one number, or of one model's number over another's."""
+    """An assertion that the run checks and reports, about one number or the difference of two models."""
 
     model: Label
     """The model's label."""
@@ -226,7 +226,7 @@ class ExpectationEntry(Spec):
     rate: float | None = None
     """The poison's rate, one of its rates. Where it is repeated, the mean over the repetitions counts."""
     condition: str = CLEAN
-    """The row that is meant where no attack is named; trigger and target are those of the poison."""
+    """The condition of the row, where no attack is named: clean, or the poison's trigger or target."""
     attack: Label | None = None
     """The attack's label; the row of `condition` where it is left out."""
     eps: Eps | None = None
@@ -236,9 +236,9 @@ class ExpectationEntry(Spec):
     at_most: float | None = None
     """Largest value."""
     above: Label | None = None
-    """Label of a model that this one must surpass in the same cell."""
+    """Label of a model whose number in the same cell this one must exceed."""
     by: float = 0.0
-    """By how much it must surpass it."""
+    """By how much it must exceed it."""
 
     @field_validator("condition")
     @classmethod

@@ -21,7 +21,7 @@ SHIPPED_FOLDERS = (PACKAGE / "shipped_suites", PACKAGE.parent / "suites")
 
 
 class UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping, where YAML would silently keep the last."""
+    """A YAML loader that refuses a key given twice in one mapping, where YAML would keep the last without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """See `yaml.SafeLoader`."""

@@ -1,7 +1,7 @@
-"""Processes that this one starts: each ends with this one, and one that dies while it starts is told of at once.
+"""Processes that this one starts: each ends with this one, and one that ends while it starts is reported at once.
 
-What is handed over at the start of a process fits into a pipe, as a parent that still writes when its child is gone waits for
-ever, and no signal ends that. All else is sent when the child has said that it listens.
+At its start a process gets only what fits into a pipe: a parent that writes more would wait for ever if its child is gone, and
+no signal would end that. All else is sent when the child has said that it listens.
 """
 
 import ctypes
@@ -23,10 +23,10 @@ from threading import Thread
 from harness.system.interrupts import blocked
 
 UNGUARDED = 78
-"""What a child exits with whose start would begin the parent's work again: EX_CONFIG of sysexits.h."""
+"""Exit code of a child that would begin the parent's work again: EX_CONFIG of sysexits.h."""
 GUARD = 'if __name__ == "__main__"'
 TERMINATION = 2.0
-"""Seconds that children have to clean up after they are told to stop."""
+"""Seconds that children have to clean up after SIGTERM."""
 DEATH_SIGNAL = 1
 """PR_SET_PDEATHSIG of Linux's prctl.h."""
 
@@ -35,12 +35,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Listening:
-    """A child has started, and takes what is sent."""
+    """Message: the child has started, and receives."""
 
 
 @dataclass(frozen=True)
 class Lost:
-    """A child has ended without being told to."""
+    """Message: the child has ended by itself."""
 
     reason: str
     """One line: "was killed by SIGKILL"."""
@@ -50,13 +50,13 @@ class Lost:
 
 @dataclass
 class Child:
-    """A process and the line to it.
+    """A process and the connection to it.
 
     Args:
         process: The process.
-        connection: This end of the line.
-        outbox: What it is sent when it listens, pickled.
-        listens: Whether it has said that it does.
+        connection: This end of the connection.
+        outbox: Pickled messages, to be sent when it listens.
+        listens: Whether it has said that it listens.
     """
 
     process: BaseProcess
@@ -75,7 +75,7 @@ class Child:
             self._deliver()
 
     def told(self) -> Iterator[object]:
-        """Yields what the child has told since; `Lost` in the end if it has ended."""
+        """Yields the messages of the child since the last call; `Lost` as the last one if it has ended."""
         alive = self.process.is_alive()
         try:
             while self.connection.poll():
@@ -106,7 +106,7 @@ class Child:
 
 
 def started(entry: str) -> Child:
-    """Starts a process that calls a function with its end of a line.
+    """Starts a process that calls a function with its end of a connection; returns the child.
 
     Args:
         entry: "module:function"; called with a `multiprocessing.connection.Connection`.
@@ -122,12 +122,12 @@ def started(entry: str) -> Child:
 
 
 def await_news(children: Iterable[Child]) -> None:
-    """Waits until a child tells something or ends."""
+    """Waits until a child sends something or ends."""
     wait([source for child in children for source in (child.connection, child.process.sentinel)])
 
 
 def end(children: Iterable[Child], *, patience: float = TERMINATION) -> None:
-    """Ends children: those that have started are told to stop first.
+    """Ends children: those that have started get SIGTERM first.
 
     Args:
         children: The children.
@@ -158,7 +158,7 @@ def refuse_unguarded() -> None:
 
 
 def end_with_parent() -> None:
-    """Lets this process end as soon as its parent does, whatever ends that, even amid a long computation."""
+    """Makes this process end as soon as its parent does, however that ends, also during a long computation."""
     if (parent := parent_process()) is None:
         return
     Thread(target=_await_end, args=(parent.join,), daemon=True).start()
@@ -178,7 +178,7 @@ def _await_end(join: Callable[[], None]) -> None:
 
 
 def _run(connection: Connection, entry: str) -> None:
-    """What each child does: heavy modules are imported when it is already tied to its parent."""
+    """Runs in each child: makes it end with its parent, then imports heavy modules and calls the function."""
     end_with_parent()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     module, _, function = entry.partition(":")

@@ -1,4 +1,4 @@
-"""Memory that is used over and over: large tensors without page faults, parts that stay in the cache, garbage that can wait."""
+"""Memory settings for speed: freed memory is reused, batches are cut to the cache's size, garbage is collected later."""
 
 import ctypes
 import gc
@@ -48,9 +48,9 @@ def reused_memory() -> Iterator[None]:
 
 @contextmanager
 def without_garbage_collection() -> Iterator[None]:
-    """Puts off the collection of garbage, for blocks that make thousands of objects and keep them all.
+    """Collects no garbage inside the block, for blocks that make thousands of objects and keep them all.
 
-    Their number sets off a collection, see `quick_garbage_collection`.
+    The number of new objects starts a collection, see `quick_garbage_collection`.
     """
     collects = gc.isenabled()
     gc.disable()
@@ -63,11 +63,11 @@ def without_garbage_collection() -> Iterator[None]:
 
 @contextmanager
 def quick_garbage_collection() -> Iterator[None]:
-    """Spares what exists at its beginning from the collections of garbage inside the block.
+    """Leaves the objects that exist at the beginning out of the collections of garbage inside the block.
 
-    Now and then a collection walks every object of the process: a quarter of a second beside torch, in the midst of a sweep of
-    ten seconds. Of blocks inside one another the outermost counts, and what a caller froze before is left alone; what is frozen
-    inside is not. Garbage that exists at the beginning is collected after the end.
+    A full collection visits every object of the process; with torch imported it takes a quarter of a second. Of blocks inside one
+    another the outermost counts. Where a caller has frozen objects before, the block changes nothing; objects frozen inside are
+    unfrozen at the end. Garbage that exists at the beginning is collected after the end.
     """
     if gc.get_freeze_count():
         yield
@@ -85,7 +85,7 @@ def laid_out_as(values: Tensor, x: Tensor) -> Tensor:
 
 
 def cached_parts(*batches: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Yields batches of one length a few rows at a time on a CPU: what is done to such a part finds it in the cache.
+    """Yields batches of one length a few rows at a time on a CPU, so that such a part stays in the cache.
 
     An operation on a whole batch of images takes them from main memory and writes them back, which is slower than the
     arithmetic. On other devices there is one part.

@@ -1,4 +1,4 @@
-"""Guards that give a network back as it was found: modes per module, buffers, gradients, requires_grad; and torch itself."""
+"""Guards that restore a network on leaving: modes per module, buffers, gradients, requires_grad; and torch's own settings."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 @contextmanager
 def usual_torch() -> Iterator[None]:
-    """Computes as torch does where nothing was chosen, and puts the caller's choices back on leaving.
+    """Sets torch's defaults inside the block, and restores the caller's choices on leaving.
 
-    Networks and attack libraries count on it: new tensors in float32 on the CPU, autograd at hand, no autocast.
+    Networks and attack libraries need them: new tensors in float32 on the CPU, autograd on, no autocast.
     """
     dtype = torch.get_default_dtype()
     with ExitStack() as stack:
@@ -28,12 +28,12 @@ def usual_torch() -> Iterator[None]:
 
 
 def modules_with_mode(network: nn.Module) -> list[nn.Module]:
-    """Returns the modules of a network that have a mode; those frozen by `torch.jit.freeze` have lost theirs."""
+    """Returns the modules of a network that have a mode; those frozen by `torch.jit.freeze` have none."""
     return [module for module in network.modules() if hasattr(module, "training")]
 
 
 def set_eval(network: nn.Module) -> None:
-    """Puts a network into eval mode; one exported by `torch.export` keeps what it was exported with, and refuses to be asked."""
+    """Puts a network into eval mode; one exported by `torch.export` refuses `eval()`, so its modules are set one by one."""
     try:
         network.eval()
     except NotImplementedError:
@@ -42,9 +42,9 @@ def set_eval(network: nn.Module) -> None:
 
 
 class ModuleLists:
-    """Networks seen as one, with modules, parameters and buffers listed once.
+    """Several networks as one, with modules, parameters and buffers listed once.
 
-    The guards below walk a network of hundreds of modules in about a millisecond, each of them and each time anew.
+    Without the lists each guard would walk the network anew: a millisecond for hundreds of modules.
 
     Args:
         networks: Networks that keep their modules; one may come twice.

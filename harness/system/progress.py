@@ -1,4 +1,4 @@
-"""How long work tells that it moves: a small protocol that the CLI draws and the library stays silent in."""
+"""Progress of long work: a small protocol, which the command line draws; the library shows nothing by default."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager

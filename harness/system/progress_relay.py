@@ -52,14 +52,14 @@ Message = Opened | Advanced | Closed | Logged
 
 @dataclass
 class Reporter:
-    """The end that tells: a progress display, and a way out for the log."""
+    """The sending end: a progress display, and a handler for the log."""
 
     connection: Connection
     _lock: Lock = field(default_factory=Lock)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def send(self, message: object) -> None:
-        """Sends a message, or something else that the other end knows; several threads may."""
+        """Sends a message, or another value that the other end knows; several threads may call it."""
         with self._lock:
             self.connection.send(message)
 
@@ -91,13 +91,13 @@ class _Telling(logging.Handler):
 
 @dataclass
 class Screen:
-    """The end that shows."""
+    """The receiving end, which shows progress and log."""
 
     progress: Progress
     _tasks: dict[int, tuple[AbstractContextManager[Advance], Advance]] = field(default_factory=dict)
 
     def show(self, message: Message, *, prefix: str = "") -> None:
-        """Shows what a reporter has told; the titles of its tasks get a prefix."""
+        """Shows a message of a reporter; the titles of its tasks get a prefix."""
         match message:
             case Opened(number, title, total):
                 task = self.progress.task(prefix + title, total)
@@ -111,11 +111,11 @@ class Screen:
                 logging.getLogger(name).log(level, "%s", text)
 
     def give_up(self) -> None:
-        """Ends the tasks that are open: nobody tells of them any more."""
+        """Ends the tasks that are open, as no message about them will come."""
         for task, _ in self._tasks.values():
             task.__exit__(_Lost, _Lost(), None)
         self._tasks.clear()
 
 
 class _Lost(Exception):
-    """Tells a progress display that a task has not come to its end."""
+    """Raised into a progress display for a task that did not end."""

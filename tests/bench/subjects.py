@@ -20,8 +20,9 @@ from harness.spec import parse_spec
 from harness.steps.base import Context
 from harness.storage.provenance import device_name
 from harness.storage.store import Store
+from harness.suites.base import Variant
 from harness.suites.files import load_suite
-from harness.suites.suite import Suite, Variant
+from harness.suites.suite import Suite
 
 HERE = Path(__file__).parents[2]
 DATA = Path(os.environ.get("HARNESS_DATA", HERE.parent / "shared" / "data"))

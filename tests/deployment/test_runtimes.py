@@ -10,10 +10,9 @@ import pytest
 
 from harness.bundle import Bundle, read_bundle
 from harness.deployment.agreement import Rule
-from harness.deployment.model_files import model_files
 from harness.deployment.runtimes import OnnxCpp, OnnxPython, PyTorch, find_program
 from harness.deployment.scores import Score
-from harness.deployment.selection import bundling_of
+from harness.deployment.selection import bundling_of, model_files
 from harness.errors import HarnessError, ModelError
 from tests.deployed import Deployed, finished
 

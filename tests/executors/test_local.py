@@ -31,7 +31,7 @@ def test_what_needs_a_failed_step_is_not_run_and_the_rest_goes_on(tmp_path: Path
 def test_step_that_another_run_finishes_meanwhile_is_taken_from_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     context, step, reports = context_in(tmp_path), Numbered(1), {}
     second = threading.Thread(target=lambda: reports.update(execute([step], context)))
-    with context.store.claimed(step.digest, step.title):
+    with context.store.locked(step.digest, step.title):
         second.start()
         while not any("waiting for process" in line for line in caplog.messages):
             second.join(timeout=0.01)

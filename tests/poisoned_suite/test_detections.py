@@ -6,16 +6,16 @@ from harness.images import ImageData
 from harness.planning.plan import Plan, plan_of
 from harness.steps.detect import Detect
 from harness.steps.train import Train
-from harness.suites.suite import Variant
+from harness.suites.base import Variant
 from tests.poisoned_suite.suite import HARDENED, suite_of
 
 
-def test_a_detector_looks_at_the_first_model_and_is_compared_with_its_clean_twin(plan: Plan) -> None:
+def test_a_detector_looks_at_the_first_model_and_is_compared_with_its_clean_control(plan: Plan) -> None:
     looked = [(row.cell.model, row.cell.poison, row.cell.seed, row.label) for row in plan.detections]
     variants = (("backdoor", 0), ("brew", 0), ("brew", 1))
     assert looked == [("baseline", poison, seed, label) for poison, seed in variants for label in ("clustering", "strip")]
-    twins = [(row.cell.seed, row.control.model.label) for row in plan.detections if row.control is not None]
-    assert set(twins) == {(0, "baseline"), (1, "baseline, repetition 1")}
+    controls = [(row.cell.seed, row.control.model.label) for row in plan.detections if row.control is not None]
+    assert set(controls) == {(0, "baseline"), (1, "baseline, repetition 1")}
 
 
 def test_what_is_trained_anew_starts_from_weights_that_were_filtered_too(folder: Path, digits: ImageData) -> None:

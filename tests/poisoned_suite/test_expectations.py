@@ -15,7 +15,7 @@ def planted(**columns: list[object]) -> pd.DataFrame:
     return pd.DataFrame(rows | columns, index=range(count))
 
 
-def test_expectations_speak_of_the_mean_over_repetitions_and_of_their_clean_twins(folder: Path) -> None:
+def test_expectations_speak_of_the_mean_over_repetitions_and_of_their_clean_controls(folder: Path) -> None:
     cells = planted(
         condition=["clean", "clean", "clean", "trigger", "trigger"],
         poison=[None, *["backdoor"] * 4],

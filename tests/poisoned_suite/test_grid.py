@@ -1,4 +1,4 @@
-"""Which models are trained on which poison, the rows that each has, and the twins that it is compared with."""
+"""Which models are trained on which poison, the rows that each has, and the controls that it is compared with."""
 
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -13,8 +13,8 @@ from harness.poisoning.label_flip import LabelFlip
 from harness.steps.conditions import Targeted
 from harness.steps.poison import Poisoning
 from harness.steps.train import Train
+from harness.suites.base import Variant
 from harness.suites.files import load_suite
-from harness.suites.suite import Variant
 from tests.poisoned_suite.suite import FLIP, HARDENED, NOISE, suite_of
 
 
@@ -62,21 +62,25 @@ def test_a_poisoned_warm_start_is_poisoned_too(plan: Plan) -> None:
     assert hardened.poison == hardened.warm_start.poison
 
 
-def test_a_repetition_is_compared_with_a_clean_twin_of_its_own_seed(plan: Plan) -> None:
+def test_a_repetition_is_compared_with_a_clean_control_of_its_own_seed(plan: Plan) -> None:
     rows = [row for row in plan.cells if row.cell.condition == "target"]
-    twins = [row.step.twin for row in rows if isinstance(row.step, Targeted)]
-    assert [(twin.seed, twin.poison) for twin in twins] == [(row.cell.seed, None) for row in rows] == [(0, None), (1, None)]
-    assert twins[0] is plan.training[Variant("baseline")]
+    controls = [row.step.control for row in rows if isinstance(row.step, Targeted)]
+    assert (
+        [(control.seed, control.poison) for control in controls]
+        == [(row.cell.seed, None) for row in rows]
+        == [(0, None), (1, None)]
+    )
+    assert controls[0] is plan.training[Variant("baseline")]
     controls = {row.control.digest for row in plan.detections if row.control is not None and row.label == "clustering"}
     assert len(controls) == 2
     assert Variant("baseline", repetition=1) not in plan.training
 
 
-def test_every_repetition_has_the_clean_row_of_its_twin_beside_the_grid(folder: Path, digits: ImageData) -> None:
+def test_every_repetition_has_the_clean_row_of_its_control_beside_the_grid(folder: Path, digits: ImageData) -> None:
     plan = plan_of(suite_of(folder, HARDENED, "poisons.backdoor.seeds=3", "detectors={}"), digits)
-    twins = [(row.cell.model, row.cell.seed, row.cell.poison, row.cell.condition) for row in plan.twins]
-    assert twins == [(model, seed, None, "clean") for model in ("baseline", "hardened") for seed in (1, 2)]
-    steps = [row.step for row in plan.twins]
+    controls = [(row.cell.model, row.cell.seed, row.cell.poison, row.cell.condition) for row in plan.controls]
+    assert controls == [(model, seed, None, "clean") for model in ("baseline", "hardened") for seed in (1, 2)]
+    steps = [row.step for row in plan.controls]
     assert [step.inputs["model"].title for step in steps if step is not None] == [
         f"train {model}, repetition {number}" for model in ("baseline", "hardened") for number in (1, 2)
     ]

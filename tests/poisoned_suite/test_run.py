@@ -82,14 +82,14 @@ def test_a_second_run_of_another_name_for_a_poison_computes_nothing_anew(folder:
     pd.testing.assert_frame_equal(*tables)
 
 
-def test_a_repetition_costs_clean_accuracy_against_the_twin_of_its_own_seed(finished: RunSummary) -> None:
-    (twin,) = finished.record.twins
-    assert (twin.cell.seed, twin.status) == (1, Status.DONE)
-    assert twin.clean_logits is not None
-    of_twin = (twin.clean_logits.argmax(axis=1) == twin.labels).mean()
+def test_a_repetition_costs_clean_accuracy_against_the_control_of_its_own_seed(finished: RunSummary) -> None:
+    (control,) = finished.record.controls
+    assert (control.cell.seed, control.status) == (1, Status.DONE)
+    assert control.clean_logits is not None
+    of_control = (control.clean_logits.argmax(axis=1) == control.labels).mean()
     rows = load_results(finished.folder).poisons
     row = rows[(rows["poison"] == "brew") & (rows["seed"] == 1)].iloc[0]
-    assert row["clean_accuracy_drop"] == pytest.approx(of_twin - row["clean_accuracy"])
+    assert row["clean_accuracy_drop"] == pytest.approx(of_control - row["clean_accuracy"])
 
 
 @pytest.mark.usefixtures("without_page")

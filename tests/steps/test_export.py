@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.deployment.model_files import model_files
+from harness.deployment.selection import model_files
 from harness.errors import HarnessError
 from harness.export.runtime import OnnxModel
 from harness.models.classifier import Classifier

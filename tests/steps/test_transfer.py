@@ -20,6 +20,7 @@ from harness.images import ImageData
 from harness.models.inference import Inference
 from harness.planning.plan import PlannedTransfer
 from harness.records import Cell, CellResult, ConditionResult, Status
+from harness.running.finished import FinishedRun
 from harness.running.transfers import transfers_of
 from harness.steps.base import Context, Examples, ModelStep, Step
 from harness.steps.evaluate import Sweep
@@ -162,10 +163,10 @@ def test_success_counts_over_what_the_target_gets_right_and_the_source_is_no_evi
     step = SimpleNamespace(digest="d", wrong=lambda _: {"source": wrong, "target": wrong})
     plan = SimpleNamespace(transfers=[PlannedTransfer("source", "pgd", threat(EPS), step)])
     results = [*_results("source", labels, clean), *_results("target", labels, clean)]
-    rows, evidence = transfers_of(plan, None, {"d": StepReport(Status.DONE)}, results)
+    rows, evidence = transfers_of(FinishedRun(plan, None, {"d": StepReport(Status.DONE)}), results)
     assert [(row.source, row.target, row.accuracy) for row in rows] == [("source", "source", 0.25), ("source", "target", 0.25)]
     assert rows[1].attack_success_rate == pytest.approx(2 / 3)
     assert [(it.cell.model, it.source, it.fooled.tolist()) for it in evidence] == [
         ("target", "source", [True, False, True, False])
     ]
-    assert transfers_of(plan, None, {"d": StepReport(Status.FAILED)}, results) == ((), ())
+    assert transfers_of(FinishedRun(plan, None, {"d": StepReport(Status.FAILED)}), results) == ((), ())

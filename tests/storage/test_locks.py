@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.storage.locks import claimed, claimed_if_free
+from harness.storage.locks import locked, locked_if_free
 
 OTHER = """
 import sys
 from pathlib import Path
-from harness.storage.locks import claimed
-with claimed(Path(sys.argv[1]), "work"):
+from harness.storage.locks import locked
+with locked(Path(sys.argv[1]), "work"):
     print("ready", flush=True)
     sys.stdin.readline()
 """
@@ -34,10 +34,10 @@ def held_elsewhere(path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_second_process_waits_and_says_for_whom(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path, reached = tmp_path / "claim", threading.Event()
+    path, reached = tmp_path / "lock", threading.Event()
 
     def second() -> None:
-        with claimed(path, "train baseline"):
+        with locked(path, "train baseline"):
             reached.set()
 
     with held_elsewhere(path) as process:
@@ -51,31 +51,31 @@ def test_second_process_waits_and_says_for_whom(tmp_path: Path, caplog: pytest.L
     assert line.startswith(f"train baseline: waiting for process {process.pid} on ")
 
 
-def test_claim_of_a_killed_process_is_free(tmp_path: Path) -> None:
-    path = tmp_path / "claim"
+def test_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
     with held_elsewhere(path) as process:
-        with claimed_if_free(path) as free:
+        with locked_if_free(path) as free:
             assert not free
         process.kill()
         process.wait()
-        with claimed_if_free(path) as free:
+        with locked_if_free(path) as free:
             assert free
 
 
-def test_claim_leaves_no_file_and_can_be_taken_again(tmp_path: Path) -> None:
-    path = tmp_path / "claims" / "claim"
+def test_lock_leaves_no_file_and_can_be_taken_again(tmp_path: Path) -> None:
+    path = tmp_path / "locks" / "lock"
     for _ in range(2):
-        with claimed(path, "work"):
+        with locked(path, "work"):
             assert path.is_file()
         assert not path.exists()
 
 
-def test_only_one_of_many_holds_a_claim_at_a_time(tmp_path: Path) -> None:
-    path, inside, most = tmp_path / "claim", [], []
+def test_only_one_of_many_holds_a_lock_at_a_time(tmp_path: Path) -> None:
+    path, inside, most = tmp_path / "lock", [], []
 
     def work(number: int) -> None:
         for _ in range(20):
-            with claimed(path, "work"):
+            with locked(path, "work"):
                 inside.append(number)
                 most.append(len(inside))
                 inside.remove(number)

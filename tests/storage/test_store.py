@@ -101,7 +101,7 @@ import sys
 from pathlib import Path
 from harness.storage.store import Store
 store, digest = Store(Path(sys.argv[1])), sys.argv[2]
-with store.claimed(digest, "train"), store.writing("train", digest, {}) as folder:
+with store.locked(digest, "train"), store.writing("train", digest, {}) as folder:
     (folder / "half.txt").write_text("half")
     print(folder, flush=True)
     sys.stdin.readline()
@@ -113,24 +113,24 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_k
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
         folder = Path(writer.stdout.readline().strip())
-        with store.claimed("cd" * 32, "another step"):
+        with store.locked("cd" * 32, "another step"):
             assert (folder / "half.txt").is_file()
         writer.kill()
         writer.wait()
     assert folder.is_dir()
-    with store.claimed("cd" * 32, "another step"):
+    with store.locked("cd" * 32, "another step"):
         assert not folder.exists()
     write(store)
     assert store.get("train", DIGEST) is not None
 
 
-def test_checkpoints_of_an_unfinished_step_outlive_the_claims_of_others(store: Store) -> None:
+def test_checkpoints_of_an_unfinished_step_outlive_the_locks_of_others(store: Store) -> None:
     (store.partial(DIGEST) / "epoch.safetensors").write_text("weights")
-    with store.claimed("cd" * 32, "another step"):
+    with store.locked("cd" * 32, "another step"):
         assert (store.partial(DIGEST) / "epoch.safetensors").is_file()
 
 
-def test_unwritable_store_refuses_a_claim_in_one_clear_line(tmp_path: Path) -> None:
+def test_unwritable_store_refuses_a_lock_in_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(StoreError, match="cannot be written"), Store(tmp_path / "file").claimed(DIGEST, "train"):
+    with pytest.raises(StoreError, match="cannot be written"), Store(tmp_path / "file").locked(DIGEST, "train"):
         pass

@@ -120,7 +120,7 @@ def test_override_reaches_nested_fields_and_list_items(suite_file: Path) -> None
         ("models.hardened.architecture={name: timm, arch: test_resnet}", "the same architecture and arguments"),
         ("architecture=null", "models.baseline.architecture: required"),
         ("models={}", "models"),
-        ("attacks.twin={name: pgd, steps: 3}", "the same as attacks.pgd"),
+        ("attacks.again={name: pgd, steps: 3}", "the same as attacks.pgd"),
         ("expectations=[{model: baseline, metric: accuracy}]", "at_least, at_most or above"),
         ("expectations=[{model: nobody, metric: accuracy, at_least: 1}]", "expectations.0.model"),
         (

@@ -1,4 +1,4 @@
-"""What the line charts show, as values: drawn by matplotlib for papers and as SVG in the page."""
+"""The contents of the line charts, as values: matplotlib draws them for papers, the page as SVG."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Series:
     n: tuple[int, ...] = ()
     """Numbers of examples."""
     notes: tuple[str, ...] = ()
-    """What each point is called where its place on the axis does not say enough."""
+    """Names of the points, where their places on the axis are not enough."""
     weight: str = "line"
     """line: with a marker at each point; plain: without; faint: a background line."""
 
@@ -51,7 +51,7 @@ class Chart:
     y_label: str
     series: tuple[Series, ...]
     x_names: tuple[tuple[float, str], ...]
-    """Positions on the axis, rising, and what they are called."""
+    """Positions on the axis, rising, with their names."""
     y_range: Point = (0.0, 1.0)
     second_axis: tuple[float, str] | None = None
     """Factor and label of a second scale of the same axis."""
@@ -74,7 +74,7 @@ def palette_of(results: Results) -> dict[str, int]:
 
 
 def attack_title(attack: str) -> str:
-    """Returns what a heading calls an attack."""
+    """Returns the name of an attack in a heading."""
     return "Worst case over attacks" if attack == WORST_CASE else attack
 
 
@@ -160,7 +160,7 @@ def _corruption_chart(rows: pd.DataFrame, palette: dict[str, int], *, name: str,
 
 
 def history_charts(results: Results, model: str) -> list[Chart]:
-    """Returns how accuracy and loss of one model moved over the epochs of its training."""
+    """Returns accuracy and loss of one model over the epochs of its training."""
     rows = results.history[results.history["model"] == model].sort_values("epoch")
     quantities = {"accuracy": (0.0, 1.0), "loss": None}
     return [

@@ -43,7 +43,7 @@ def _success_line(model: str, colour: int, rows: pd.DataFrame) -> Series:
 
 
 def detector_charts(results: Results) -> list[Chart]:
-    """Returns, for each poisoned model, the ROC curves of the detectors that looked at it."""
+    """Returns, for each poisoned model, the ROC curves of its detectors."""
     if results.detectors_roc.empty:
         return []
     colours = {label: place for place, label in enumerate(results.detectors["detector"].unique())}

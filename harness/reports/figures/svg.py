@@ -49,7 +49,7 @@ class Drawing:
 
     chart: Chart
     summary: str
-    """What the chart shows, in words, for readers who do not see it."""
+    """The chart in words, for readers who do not see it."""
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
     lines: tuple[Line, ...]
@@ -116,7 +116,7 @@ def _shape(colour: int) -> str:
 
 
 def tip_of(chart: Chart, series: Series, place: int) -> str:
-    """Returns what is said of one point: series, place on the axis, value, interval and number of examples."""
+    """Returns the description of one point: series, place on the axis, value, interval and number of examples."""
     where = series.notes[place] if series.notes else f"{chart.x_label} {dict(chart.x_names)[series.x[place]]}"
     lines = [series.label, where, f"{chart.y_label} {value_text(chart, series, place)}"]
     return "\n".join([*lines, f"n = {series.n[place]}"] if series.n else lines)

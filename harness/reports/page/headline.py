@@ -1,4 +1,4 @@
-"""The few sentences and figures that open the page."""
+"""The sentences and figures at the top of the page."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from harness.reports.names import eps_text, is_missing, model_label
 
 @dataclass(frozen=True)
 class Fact:
-    """One figure with what it counts."""
+    """One figure with its label."""
 
     value: str
     label: str
@@ -72,7 +72,7 @@ def summary(results: Results) -> str:
 
 
 def training_sentences(results: Results, model: str) -> tuple[str, ...]:
-    """Returns which epoch's weights a model has and by what they were chosen, and one sentence a warning."""
+    """Returns which epoch's weights a model has and how they were chosen, and one sentence a warning."""
     if results.training.empty or (rows := results.training[results.training["model"] == model]).empty:
         return ()
     row = rows.iloc[0]
@@ -82,7 +82,7 @@ def training_sentences(results: Results, model: str) -> tuple[str, ...]:
 
 
 def percent(value: Any) -> str:
-    """Writes a rate in per cent."""
+    """Returns a rate in per cent, as text."""
     return "no number" if is_missing(value) else f"{100 * value:.1f} %"
 
 
@@ -91,7 +91,7 @@ def _with_interval(row: dict[Any, Any], name: str) -> str:
 
 
 def _best(board: pd.DataFrame, column: str) -> dict[Any, Any] | None:
-    """Returns the row of the largest number that no check calls invalid."""
+    """Returns the row of the largest number whose attack check is not INVALID."""
     known = board[board[column].notna() & board["verdict"].ne("INVALID")]
     return max(known.to_dict("records"), key=lambda row: float(row[column]), default=None)
 

@@ -47,7 +47,7 @@ class Confusion:
 
 @dataclass(frozen=True)
 class ModelSection:
-    """What the page says of one model."""
+    """The section of one model."""
 
     view: ModelView
     recipe: str
@@ -56,11 +56,11 @@ class ModelSection:
     per_class: PageTable
     histories: tuple[Figure, ...]
     training: tuple[str, ...]
-    """Sentences: which epoch is kept, and what the training warns of."""
+    """Sentences: which epoch is kept, and the warnings of the training."""
 
 
 def write_report(folder: Path) -> Path:
-    """Draws the figures of a results folder and writes its report.html, from its tables alone.
+    """Draws the figures of a results folder and writes its report.html, from its tables alone; returns the path of the page.
 
     Args:
         folder: The results folder.

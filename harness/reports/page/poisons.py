@@ -1,4 +1,4 @@
-"""What the page shows of poisons: tables of success and detection, and pictures of poisoned examples."""
+"""The page's part on poisons: tables of success and detection, and pictures of poisoned examples."""
 
 import base64
 from collections.abc import Hashable, Iterator, Mapping
@@ -11,12 +11,12 @@ from harness.poisoning.manifest import Manifest, PoisonedExample
 from harness.records import FINISHED
 from harness.reports.load import Results
 from harness.reports.names import POISONED_MODEL, model_label
-from harness.reports.page.tables import MISSING, Entry, PageTable, number, rate, text
+from harness.reports.page.tables import MISSING, PageEntry, PageTable, number, rate, text
 
 EXAMPLES = 6
 """Poisoned examples of a picture."""
 AIMLESS = "aims at no class"
-"""Said in place of a success of random labels."""
+"""Text in place of a success rate for random labels."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class Picture:
     source: str
     """The image as a data address."""
     manifest: str
-    """Where the manifest lies beside the page."""
+    """Path of the manifest, relative to the page."""
     labels: tuple[str, ...]
     """The label of each example before and after, e.g. "4 → 3"; one text where it stays."""
 
 
 def poisons_table(results: Results) -> PageTable | None:
-    """Returns what each poison changed and achieved; of repetitions the mean, and below it the smallest and largest."""
+    """Returns the change and the success of each poison; of repetitions the mean, and below it the smallest and largest."""
     if results.poisons.empty:
         return None
     rows = [_poison_entries(rows) for _, rows in results.poisons.groupby(POISONED_MODEL, sort=False)]
@@ -42,13 +42,13 @@ def poisons_table(results: Results) -> PageTable | None:
     return PageTable("What each poison achieved", (*columns, "Success", "Accuracy on triggered images"), tuple(rows), numeric)
 
 
-def _poison_entries(rows: pd.DataFrame) -> tuple[Entry, ...]:
+def _poison_entries(rows: pd.DataFrame) -> tuple[PageEntry, ...]:
     first: dict[Hashable, Any] = rows.to_dict("records")[0]
     done = rows[rows["poisoned"].notna()]
-    count = Entry(MISSING) if done.empty else Entry(f"{first['poisoned']:,}", f"of {first['training_examples']:,}")
+    count = PageEntry(MISSING) if done.empty else PageEntry(f"{first['poisoned']:,}", f"of {first['training_examples']:,}")
     return (
         _label(first),
-        Entry(str(len(rows))),
+        PageEntry(str(len(rows))),
         count,
         number(done["largest_change"].max(), "{:.3f}"),
         number(done["changed_pixels"].max() if len(done) else None),
@@ -59,31 +59,31 @@ def _poison_entries(rows: pd.DataFrame) -> tuple[Entry, ...]:
     )
 
 
-def _label(row: Mapping[Any, Any]) -> Entry:
-    """Names a model without its seed; what it has no numbers for, with the reason."""
+def _label(row: Mapping[Any, Any]) -> PageEntry:
+    """Returns a model's name without its seed, with the reason where it has no numbers."""
     return text(model_label({**row, "seed": 0}), row["reason"])
 
 
-def _mean(values: "pd.Series[float]") -> Entry:
+def _mean(values: "pd.Series[float]") -> PageEntry:
     """Returns a mean over repetitions, with the smallest and the largest value; missing where one is missing."""
     if values.isna().any():
-        return Entry(MISSING, order=-1.0)
+        return PageEntry(MISSING, order=-1.0)
     return rate(values.mean(), *((values.min(), values.max()) if len(values) > 1 else ()))
 
 
-def _points(values: "pd.Series[float]") -> Entry:
+def _points(values: "pd.Series[float]") -> PageEntry:
     if values.isna().any():
-        return Entry(MISSING)
-    return Entry(f"{100 * values.mean():.1f}".replace("-", "−"), order=float(values.mean()))
+        return PageEntry(MISSING)
+    return PageEntry(f"{100 * values.mean():.1f}".replace("-", "−"), order=float(values.mean()))
 
 
-def _success(rows: pd.DataFrame) -> Entry:
+def _success(rows: pd.DataFrame) -> PageEntry:
     if rows["attack_success_rate"].isna().any():
         aimless = rows["target_class"].isna().all() and rows["status"].isin(FINISHED).all()
-        return Entry(MISSING, AIMLESS if aimless else "", order=-1.0)
+        return PageEntry(MISSING, AIMLESS if aimless else "", order=-1.0)
     if rows["targets"].notna().all():
         hits, targets = int(rows["targets_hit"].sum()), int(rows["eligible"].sum())
-        return Entry(f"{hits} of {targets} targets", order=hits / targets if targets else -1.0)
+        return PageEntry(f"{hits} of {targets} targets", order=hits / targets if targets else -1.0)
     if len(rows) > 1:
         return _mean(rows["attack_success_rate"])
     row = rows.iloc[0]
@@ -91,7 +91,7 @@ def _success(rows: pd.DataFrame) -> Entry:
 
 
 def detectors_table(results: Results) -> PageTable | None:
-    """Returns how well each detector found each poison, and what filtering and training anew changed."""
+    """Returns the scores of each detector on each poison, and the scores before and after training anew on filtered data."""
     if results.detectors.empty:
         return None
     rows = [_detector_entries(rows) for _, rows in results.detectors.groupby([*POISONED_MODEL, "detector"], sort=False)]
@@ -101,23 +101,23 @@ def detectors_table(results: Results) -> PageTable | None:
     return PageTable(caption, (*columns, "Clean accuracy before → after", "Success before → after"), tuple(rows), numeric)
 
 
-def _detector_entries(rows: pd.DataFrame) -> tuple[Entry, ...]:
+def _detector_entries(rows: pd.DataFrame) -> tuple[PageEntry, ...]:
     first: dict[Hashable, Any] = rows.to_dict("records")[0]
     return (
         _label(first),
         text(first["detector"], f"{first['images']} images"),
-        Entry(str(len(rows))),
-        Entry(MISSING) if rows["auc"].isna().any() else number(rows["auc"].mean(), "{:.3f}"),
+        PageEntry(str(len(rows))),
+        PageEntry(MISSING) if rows["auc"].isna().any() else number(rows["auc"].mean(), "{:.3f}"),
         *(_mean(rows[name]) for name in ("precision", "recall", "false_alarm_rate", "control_false_alarm_rate")),
         *(_change(rows, name) for name in ("clean_accuracy", "attack_success_rate")),
     )
 
 
-def _change(rows: pd.DataFrame, name: str) -> Entry:
+def _change(rows: pd.DataFrame, name: str) -> PageEntry:
     before, after = (rows[f"{name}_{when}"] for when in ("before", "after"))
     if before.isna().any() or after.isna().any():
-        return Entry(MISSING, order=-1.0)
-    return Entry(f"{100 * before.mean():.1f} → {100 * after.mean():.1f}", order=float(after.mean()))
+        return PageEntry(MISSING, order=-1.0)
+    return PageEntry(f"{100 * before.mean():.1f} → {100 * after.mean():.1f}", order=float(after.mean()))
 
 
 def pictures(results: Results) -> Iterator[Picture]:

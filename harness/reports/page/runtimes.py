@@ -1,4 +1,4 @@
-"""What the page says of deployment: what smaller numbers cost, and what storing an image changes."""
+"""The page's part on deployment: the cost of smaller numbers, and the effect of storing an image."""
 
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import pandas as pd
 
 from harness.reports.load import Results
 from harness.reports.names import eps_text, is_missing
-from harness.reports.page.tables import Entry, PageTable, plain_table, rate, text
+from harness.reports.page.tables import PageEntry, PageTable, plain_table, rate, text
 
 PRECISIONS = {"float32": "float", "int8": "INT8", "fp16": "FP16"}
 AS_IT_IS = "as it is"
@@ -18,7 +18,7 @@ NEEDED = {*CONDITION, "condition", "runtime", "precision", "robust_accuracy", "a
 
 
 def runtime_tables(results: Results) -> list[PageTable]:
-    """Returns the two answers, each where the cross-check gave it, and all rows of it."""
+    """Returns the tables of precisions and of stored images, where the cross-check has them, and all its rows."""
     table = results.crossruntime
     if table.empty:
         return []
@@ -27,7 +27,7 @@ def runtime_tables(results: Results) -> list[PageTable]:
 
 
 def _precisions(table: pd.DataFrame) -> PageTable | None:
-    """Each condition in each precision, in C++ if it ran: robust accuracy, or accuracy where nobody attacks."""
+    """Returns each condition in each precision, in C++ if it ran: robust accuracy, or accuracy where no attack ran."""
     files = table[table["runtime"] != "PyTorch"]
     shown = files[files["condition"].isin(["clean", "attack"]) & (files["runtime"] == files["runtime"].min())]
     found = [name for name in PRECISIONS if name in set(shown["precision"])]
@@ -40,9 +40,9 @@ def _precisions(table: pd.DataFrame) -> PageTable | None:
 
 
 def _storage(table: pd.DataFrame) -> PageTable | None:
-    """Images as they are and as files keep them, in the first runtime of the float model: clean ones and attacked ones.
+    """Returns images as they are and as files store them, in the first runtime of the float model: clean and attacked ones.
 
-    Of attacked images the robust accuracy is told. Corruptions and folders are left to the table of everything.
+    Attacked images have their robust accuracy. Corruptions and folders are only in the table of all rows.
     """
     shown = table[(table["precision"] == "float32") & (table["runtime"] == table["runtime"].iloc[0])]
     shown = shown[shown["condition"].isin(KINDS) & (shown["robust_accuracy"].notna() | shown["attack"].isna())]
@@ -55,11 +55,11 @@ def _storage(table: pd.DataFrame) -> PageTable | None:
     return _table(caption, found, rows)
 
 
-def _pivoted(table: pd.DataFrame, by: str, columns: list[str]) -> Iterator[tuple[Entry, ...]]:
+def _pivoted(table: pd.DataFrame, by: str, columns: list[str]) -> Iterator[tuple[PageEntry, ...]]:
     for _, rows in table.groupby(CONDITION, sort=False, dropna=False):
         scores = dict(zip(rows[by], rows["score"], strict=True))
         first = rows.iloc[0].to_dict()
-        yield text(first["model"]), Entry(_condition(first)), *(rate(scores.get(column), bar=True) for column in columns)
+        yield text(first["model"]), PageEntry(_condition(first)), *(rate(scores.get(column), bar=True) for column in columns)
 
 
 def _condition(row: Mapping[Hashable, Any]) -> str:
@@ -68,5 +68,5 @@ def _condition(row: Mapping[Hashable, Any]) -> str:
     return f"{row['attack']} {row['norm']} {eps_text(row['eps'])}"
 
 
-def _table(caption: str, columns: list[str], rows: Iterator[tuple[Entry, ...]]) -> PageTable:
+def _table(caption: str, columns: list[str], rows: Iterator[tuple[PageEntry, ...]]) -> PageTable:
     return PageTable(caption, ("model", "images", *columns), tuple(rows), frozenset(range(2, 2 + len(columns))))

@@ -19,12 +19,12 @@ MISSING = "–"
 
 
 @dataclass(frozen=True)
-class Entry:
+class PageEntry:
     """One entry of a table."""
 
     text: str
     detail: str = ""
-    """Set small below the text."""
+    """Small text below the text."""
     order: float | str = ""
     """What the column is sorted by; the text where it is empty."""
     share: float | None = None
@@ -39,41 +39,41 @@ class PageTable:
 
     caption: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[Entry, ...], ...]
+    rows: tuple[tuple[PageEntry, ...], ...]
     numeric: frozenset[int] = frozenset()
     """Columns that are set flush right."""
     tools: bool = False
     """Whether the table can be filtered and sorted."""
 
 
-def rate(value: Any, low: Any = None, high: Any = None, *, bar: bool = False) -> Entry:
+def rate(value: Any, low: Any = None, high: Any = None, *, bar: bool = False) -> PageEntry:
     """Returns a rate in per cent with its interval."""
     if is_missing(value):
-        return Entry(MISSING, order=-1.0)
+        return PageEntry(MISSING, order=-1.0)
     detail = "" if is_missing(low) or is_missing(high) else f"{100 * low:.1f}–{100 * high:.1f}"
-    return Entry(f"{100 * value:.1f} %", detail, order=float(value), share=float(value) if bar else None)
+    return PageEntry(f"{100 * value:.1f} %", detail, order=float(value), share=float(value) if bar else None)
 
 
-def number(value: Any, pattern: str = "{:,.0f}") -> Entry:
+def number(value: Any, pattern: str = "{:,.0f}") -> PageEntry:
     """Returns a number in the given form."""
-    return Entry(MISSING, order=-1.0) if is_missing(value) else Entry(pattern.format(value), order=float(value))
+    return PageEntry(MISSING, order=-1.0) if is_missing(value) else PageEntry(pattern.format(value), order=float(value))
 
 
-def text(value: Any, detail: Any = "") -> Entry:
+def text(value: Any, detail: Any = "") -> PageEntry:
     """Returns a text, or a dash where there is none."""
-    return Entry(MISSING if is_missing(value) else str(value), "" if is_missing(detail) else str(detail))
+    return PageEntry(MISSING if is_missing(value) else str(value), "" if is_missing(detail) else str(detail))
 
 
-def verdict(row: Mapping[Any, Any]) -> Entry:
-    """Returns a verdict as a badge, with its reasons."""
+def verdict(row: Mapping[Any, Any]) -> PageEntry:
+    """Returns an attack check as a badge, with its reasons."""
     if is_missing(row["verdict"]):
-        return Entry(MISSING)
+        return PageEntry(MISSING)
     reasons = "" if is_missing(row["verdict_reasons"]) else str(row["verdict_reasons"])
-    return Entry(str(row["verdict"]), reasons, badge=str(row["verdict"]).lower())
+    return PageEntry(str(row["verdict"]), reasons, badge=str(row["verdict"]).lower())
 
 
 def leaderboard_table(results: Results) -> PageTable:
-    """Returns the leaderboard: accuracy, robustness, cost and verdict of each model, best first."""
+    """Returns the leaderboard: accuracy, robustness, cost and attack check of each model, best first."""
     board = results.leaderboard
     budgets = {f"{row['norm']} eps {eps_text(row['eps'])}" for row in board.to_dict("records") if not is_missing(row["eps"])}
     at_budget = f"Robust accuracy, {budgets.pop()}" if len(budgets) == 1 else "Robust accuracy"
@@ -106,11 +106,11 @@ def _ranked_label(row: Mapping[Any, Any]) -> str:
     return model_label(row) if is_missing(row["rank"]) else f"{row['rank']}. {model_label(row)}"
 
 
-def _passes(row: Mapping[Any, Any]) -> Entry:
+def _passes(row: Mapping[Any, Any]) -> PageEntry:
     if is_missing(row["forwards_per_example"]):
-        return Entry(MISSING, order=-1.0)
+        return PageEntry(MISSING, order=-1.0)
     forwards, backwards = row["forwards_per_example"], row["backwards_per_example"]
-    return Entry(f"{forwards:,.0f} fwd", f"{backwards:,.0f} bwd", order=float(forwards))
+    return PageEntry(f"{forwards:,.0f} fwd", f"{backwards:,.0f} bwd", order=float(forwards))
 
 
 def before_after_tables(results: Results) -> list[PageTable]:
@@ -132,19 +132,21 @@ def _strength_name(group: pd.DataFrame) -> str:
     return condition_kind(group["condition"].iloc[0]).strength_name
 
 
-def _strength(row: Mapping[Any, Any]) -> Entry:
+def _strength(row: Mapping[Any, Any]) -> PageEntry:
     strength = condition_kind(row["condition"]).strength
     if strength != "eps":
         return number(row[strength]) if strength == "severity" else rate(row[strength])
-    return Entry(MISSING) if is_missing(row["eps"]) else Entry(eps_text(row["eps"]), str(row["norm"]), order=float(row["eps"]))
+    if is_missing(row["eps"]):
+        return PageEntry(MISSING)
+    return PageEntry(eps_text(row["eps"]), str(row["norm"]), order=float(row["eps"]))
 
 
-def _change(row: Mapping[Any, Any], score: str) -> Entry:
+def _change(row: Mapping[Any, Any], score: str) -> PageEntry:
     before, after, difference = (row[f"{score}_{when}"] for when in ("before", "after", "difference"))
     if is_missing(difference):
-        return Entry(MISSING)
+        return PageEntry(MISSING)
     sign = "±" if round(100 * difference, 1) == 0 else "+" if difference > 0 else "−"
-    return Entry(f"{100 * before:.1f} → {100 * after:.1f}", f"{sign}{abs(100 * difference):.1f}", order=float(after))
+    return PageEntry(f"{100 * before:.1f} → {100 * after:.1f}", f"{sign}{abs(100 * difference):.1f}", order=float(after))
 
 
 def numbers_table(chart: Chart) -> PageTable:
@@ -152,7 +154,7 @@ def numbers_table(chart: Chart) -> PageTable:
     rows = []
     for series in chart.series:
         values = {x: value_text(chart, series, place) for place, x in enumerate(series.x)}
-        rows.append((Entry(series.label), *(Entry(values.get(x, MISSING)) for x, _ in chart.x_names)))
+        rows.append((PageEntry(series.label), *(PageEntry(values.get(x, MISSING)) for x, _ in chart.x_names)))
     columns = ("", *(name for _, name in chart.x_names))
     return PageTable(
         f"{chart.title}: {chart.y_label} by {chart.x_label}", columns, tuple(rows), frozenset(range(1, len(columns)))
@@ -171,7 +173,7 @@ def per_class_table(classes: pd.DataFrame, conditions: Sequence[str], caption: s
     return PageTable(caption, columns, tuple(rows), frozenset(range(1, len(columns))))
 
 
-def _class_entries(row: Mapping[Any, Any]) -> tuple[Entry, Entry]:
+def _class_entries(row: Mapping[Any, Any]) -> tuple[PageEntry, PageEntry]:
     return rate(row["recall"], bar=True), rate(row["precision"])
 
 
@@ -190,7 +192,7 @@ def cells_table(results: Results) -> PageTable:
             rate(row["roc_auc_macro"]),
             number(row["seconds"], "{:,.1f}"),
             verdict(row),
-            Entry(str(row["digest"])[:12]),
+            PageEntry(str(row["digest"])[:12]),
         )
         for row in results.cells.to_dict("records")
     ]
@@ -199,9 +201,9 @@ def cells_table(results: Results) -> PageTable:
     return PageTable(caption, (*columns, "Seconds", "Verdict", "Digest"), tuple(rows), frozenset(range(3, 10)), tools=True)
 
 
-def _status(row: Mapping[Any, Any]) -> Entry:
+def _status(row: Mapping[Any, Any]) -> PageEntry:
     reason = "" if is_missing(row["reason"]) else str(row["reason"])
-    return Entry(str(Status(row["status"])).replace("_", " "), reason, badge=str(row["status"]))
+    return PageEntry(str(Status(row["status"])).replace("_", " "), reason, badge=str(row["status"]))
 
 
 def transfer_tables(results: Results) -> list[PageTable]:
@@ -229,5 +231,5 @@ def plain_table(table: pd.DataFrame, caption: str) -> PageTable:
     return PageTable(caption, columns, tuple(rows), numeric)
 
 
-def _plain(value: Any) -> Entry:
+def _plain(value: Any) -> PageEntry:
     return text(value) if is_missing(value) or not isinstance(value, float) else number(value, "{:.4g}")

@@ -1,4 +1,4 @@
-"""The mean over corruptions: which count, and how they are averaged."""
+"""The mean accuracy over the common corruptions."""
 
 import math
 
@@ -12,15 +12,14 @@ LOST = (Status.FAILED, Status.NOT_RUN)
 
 
 def common_corruptions(cells: pd.DataFrame) -> pd.DataFrame:
-    """Returns the rows of the common corruptions; rotation, occlusion and others have rows, but no part in a mean."""
+    """Returns the rows of the common corruptions; rotation, occlusion and others are in no mean."""
     return cells[(cells["condition"] == "corruption") & cells["corruption_group"].isin(COMMON_GROUPS)]
 
 
 def mean_corruption_accuracy(cells: pd.DataFrame) -> float:
     """Returns one model's accuracy over severities, averaged by corruption, and then over corruptions.
 
-    So a corruption counts once, however many severities it has. The mean is missing where a cell was lost, as the
-    rest would be no fair mean.
+    Each corruption counts once, however many severities it has. The mean is missing where a cell failed or was not run.
 
     Args:
         cells: Rows of cells.csv, of one model.

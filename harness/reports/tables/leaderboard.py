@@ -18,7 +18,7 @@ from harness.reports.tables.corruptions import LOST, mean_corruption_accuracy
 SEVERITY = {Verdict.PASS: 1, Verdict.SUSPECT: 2, Verdict.INVALID: 3}
 NORMS = ("Linf", "L2", "L1")
 CONTEST = ["dataset", "norm", "eps"]
-"""Models are ranked against each other where these agree."""
+"""Columns that must be equal for models to be ranked against each other."""
 ROBUST = ("robust_accuracy", "robust_accuracy_low", "robust_accuracy_high")
 
 
@@ -159,7 +159,7 @@ def _costs(attacked: pd.DataFrame, n: int | None) -> dict[str, float]:
 def _strongest(cells: pd.DataFrame, *, norm: str | None, eps: float | None) -> dict[Hashable, Any] | None:
     """Returns the cell of the attack that by itself leaves least at the budget.
 
-    Of equals the one with the best verdict, then the one that leaves least over all budgets.
+    Of equals the one with the best attack check, then the one that leaves least over all budgets.
     """
     rows = cells[(cells["norm"] == norm) & cells["robust_accuracy"].notna()]
     overall = rows.groupby("attack")["robust_accuracy"].mean()
@@ -174,11 +174,11 @@ def _severity(cell: Mapping[Any, Any]) -> int:
 def _verdict(
     cells: pd.DataFrame, strongest: Mapping[Hashable, Any] | None, *, norm: str | None, eps: float | None
 ) -> tuple[str | None, list[str]]:
-    """Returns the worst verdict of the cells that the headline numbers rest on, with its reasons.
+    """Returns the worst attack check among the cells of the headline numbers, with its reasons.
 
     These are the clean cell, the strongest attack's cell, and every INVALID one up to the reference budget. An attack
-    that was lost at the reference budget is missing from the worst case, which makes the number suspect. A SUSPECT cell
-    of a weaker attack is always said, and counts where the strongest attack does not supersede it.
+    without a result at the reference budget is missing from the worst case, so the number is SUSPECT. The reasons always include
+    those of a SUSPECT cell of a weaker attack; its check counts where the strongest attack does not supersede it.
     """
     within = (cells["norm"] == norm) & (cells["eps"] <= (eps or 0))
     relevant = cells[(cells["condition"] == CLEAN) | (within & cells["verdict"].eq(Verdict.INVALID))].to_dict("records")
@@ -200,10 +200,10 @@ def _verdict(
 
 
 def _supersedes(strongest: Mapping[Hashable, Any] | None) -> bool:
-    """Whether the strongest attack makes doubts about weaker ones idle: it takes gradient steps of its own.
+    """Returns whether the strongest attack supersedes the checks of weaker ones: it takes several gradient steps.
 
-    Where one without gradients, or with a single one, breaks more than those that take steps, gradients are masked:
-    nothing has been found that leads through them, and the worst case is no more than where that attack gave up.
+    Where an attack without gradients, or with a single one, finds more adversarial images than those that take steps, gradients
+    may be masked. Then the worst case is only an upper bound.
 
     Source: Athalye et al. 2018, https://arxiv.org/abs/1802.00420, section 3.1.
     """

@@ -30,7 +30,7 @@ ROC_COLUMNS = (*MODEL_COLUMNS, "detector", "false_positive_rate", "true_positive
 
 
 class Judged(NamedTuple):
-    """The rows of one poisoned model that tell what its poison does."""
+    """The rows of one poisoned model that measure its poison."""
 
     clean: ScoredCell | None
     success: ScoredCell | None
@@ -41,7 +41,7 @@ def poison_tables(record: RunRecord, found: Iterable[tuple[CellResult, ScoredCel
     """Returns file name -> table, without rows where nothing was poisoned or detected.
 
     Args:
-        record: All that the run found.
+        record: The results of the run.
         found: Its cells with their scores.
     """
     found = list(found)
@@ -58,8 +58,8 @@ def poison_tables(record: RunRecord, found: Iterable[tuple[CellResult, ScoredCel
 def poisons_table(record: RunRecord, found: Iterable[tuple[CellResult, ScoredCell | None]]) -> pd.DataFrame:
     """Returns one row for each poisoned model, see `poison_tables`."""
     scores = [(result.cell, cell) for result, cell in found]
-    twins = [(result.cell, scored(result, record.class_names)) for result in record.twins]
-    rows = [_poison_row(result, scores, twins, record.poisoned) for result in record.cells if _is_poisoned_clean(result.cell)]
+    controls = [(result.cell, scored(result, record.class_names)) for result in record.controls]
+    rows = [_poison_row(result, scores, controls, record.poisoned) for result in record.cells if _is_poisoned_clean(result.cell)]
     return _table(rows, POISON_COLUMNS)
 
 
@@ -72,7 +72,7 @@ def _is_poisoned_clean(cell: Cell) -> bool:
 
 
 def _judged(cell: Cell, scores: Iterable[tuple[Cell, ScoredCell | None]]) -> Judged:
-    """Finds the rows of a poisoned model by its clean row."""
+    """Returns the rows of a poisoned model, found by its clean row."""
     of_model = {
         other.condition: score
         for other, score in scores
@@ -90,26 +90,26 @@ def _identity(cell: Cell) -> dict[str, Any]:
 def _poison_row(
     result: CellResult,
     scores: list[tuple[Cell, ScoredCell | None]],
-    twins: list[tuple[Cell, ScoredCell | None]],
+    controls: list[tuple[Cell, ScoredCell | None]],
     poisoned: tuple[PoisonedSet, ...],
 ) -> dict[str, Any]:
     cell, judged = result.cell, _judged(result.cell, scores)
     facts = next((facts for facts in poisoned if facts.cell == cell), None)
-    twin = next((score for other, score in (*scores, *twins) if _is_twin(other, cell)), None)
-    clean, clean_of_twin = _accuracy(judged.clean), _accuracy(twin)
+    control = next((score for other, score in (*scores, *controls) if _is_control(other, cell)), None)
+    clean, clean_of_control = _accuracy(judged.clean), _accuracy(control)
     return {
         **_identity(cell),
         **({} if facts is None else _facts(facts)),
         "clean_accuracy": clean,
-        "clean_accuracy_drop": None if clean is None or clean_of_twin is None else clean_of_twin - clean,
+        "clean_accuracy_drop": None if clean is None or clean_of_control is None else clean_of_control - clean,
         **({} if judged.success is None else _success(judged.success, facts)),
         "status": result.status,
         "reason": " ".join(result.reason.split()),
     }
 
 
-def _is_twin(other: Cell, cell: Cell) -> bool:
-    """Whether a row is that of the same model on clean data, trained with the same seed."""
+def _is_control(other: Cell, cell: Cell) -> bool:
+    """Returns whether a row is that of the clean control: the same model trained on clean data with the same seed."""
     return (other.model, other.seed, other.poison, other.condition) == (cell.model, cell.seed, None, CLEAN)
 
 
@@ -127,7 +127,7 @@ def _facts(facts: PoisonedSet) -> dict[str, Any]:
 
 
 def _success(cell: ScoredCell, facts: PoisonedSet | None = None) -> dict[str, Any]:
-    """Returns the success on triggered images or on those aimed at; of the latter, those count that the twin got right."""
+    """Returns the success on triggered images, or on those aimed at that the clean control classifies correctly."""
     if cell.succeeded is None:
         return {}
     successes, eligible = int((cell.succeeded & cell.eligible).sum()), int(cell.eligible.sum())

@@ -1,4 +1,4 @@
-"""What one cell's logits say: the rows that a cell adds to cells.csv, before_after.csv and per_class.csv."""
+"""The scores of one cell: its rows of cells.csv, before_after.csv and per_class.csv."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,14 +71,14 @@ class ScoredCell:
 
     @property
     def robust(self) -> Flags:
-        """(N,) correct when clean and not fooled; by a targeted attack, those of the target class cannot be."""
+        """(N,) correct when clean and not adversarial; a targeted attack has no success on those of the target class."""
         return self.before.correct & ~self.condition.fooled
 
 
 def scored_cells(record: RunRecord) -> list[tuple[CellResult, ScoredCell | None]]:
     """Returns every cell of a run with its scores, or None where it has no numbers.
 
-    The conditions of one step share the array of their clean logits, and so the scores of it.
+    The conditions of one step share one array of clean logits, so its scores are computed once.
 
     Raises:
         HarnessError: if the arrays of a cell do not fit each other, or its target class does not exist.

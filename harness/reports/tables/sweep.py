@@ -20,22 +20,22 @@ SWEEP_COLUMNS = (
 
 
 class _Outcomes(NamedTuple):
-    """What became of each example under one condition, flags (N,)."""
+    """The state of each example under one condition, flags (N,)."""
 
     clean_correct: Flags
     eligible: Flags
-    """On which a success counts."""
+    """The examples on which a success counts."""
     fooled: Flags
 
 
 def sweep_table(cells: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
     """Returns one row for each model, attack and budget, and one for the worst case over attacks at each budget.
 
-    The worst case is taken example by example: an example stands if no attack fooled it at that budget; under the
-    nested protocol also at no smaller one. Averages over attacks would let a weak attack hide a strong one.
+    The worst case is taken example by example: an example is robust if no attack succeeded on it at that budget, and under the
+    nested protocol at no smaller one. A mean over attacks would let a weak attack hide a strong one.
 
-    What a targeted attack reached is misclassified, so it counts in the worst case. But an image that withstood it may fall
-    to any other wrong class: where no untargeted attack was run at a budget there is no worst case.
+    A success of a targeted attack is a misclassification, so it counts in the worst case. But where it has no success, another
+    wrong class may be reachable. So there is no worst case at a budget at which no untargeted attack ran.
 
     Args:
         cells: The table cells.csv.
@@ -54,7 +54,7 @@ def sweep_table(cells: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def _worst_case(group: pd.DataFrame, eps: float, flags: dict[str, _Outcomes]) -> dict[str, Any]:
-    """Joins the outcomes of one model's attacks at one budget."""
+    """Returns the row of the worst case over one model's attacks at one budget."""
     counts = (group["eps"] == eps) | ((group["eps"] < eps) & (group["protocol"] == "nested"))
     members = group[counts]
     outcomes = [flags[str(digest)] for digest in members["digest"]]

@@ -1,4 +1,4 @@
-"""From the record of a run to the tables of its results folder."""
+"""Writes the tables of a results folder from the record of a run."""
 
 from collections.abc import Mapping
 from itertools import chain
@@ -21,7 +21,7 @@ from harness.storage.store import write_json
 
 CONDITION_COLUMNS = ("target_class", "condition", "attack", "norm", "eps", "corruption", "severity", "protocol")
 IDENTITY = ("digest", *MODEL_COLUMNS, *CONDITION_COLUMNS)
-"""Columns that open every table with one or more rows a cell."""
+"""First columns of every table with one or more rows a cell."""
 OWNED = {"confusion": (".csv",), "roc": (".csv",)}
 
 
@@ -33,7 +33,7 @@ def write_tables(record: RunRecord, folder: Path) -> None:
     transfer.csv, poisons.csv, detectors.csv and detectors_roc.csv.
 
     Args:
-        record: All that the run found.
+        record: The results of the run.
         folder: The results folder.
 
     Raises:
@@ -85,7 +85,7 @@ def cells_table(record: RunRecord) -> pd.DataFrame:
 
 
 def asserted_tables(record: RunRecord) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns the tables that expectations speak of: cells.csv and poisons.csv, the latter perhaps without rows.
+    """Returns the tables that expectations refer to: cells.csv and poisons.csv, the latter perhaps without rows.
 
     Raises:
         HarnessError: if arrays of the record do not fit each other.
@@ -101,7 +101,7 @@ def _table_of(found: list[tuple[CellResult, ScoredCell | None]]) -> pd.DataFrame
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Writes a table in the one form that all tables of a results folder have, in one move.
+    """Writes a table as CSV, in the same form for all tables, in one move.
 
     Raises:
         HarnessError: if the file cannot be written.
@@ -117,8 +117,8 @@ def _identity(cell: ScoredCell) -> dict[str, Any]:
 def samples_table(record: RunRecord, cells: list[ScoredCell]) -> pd.DataFrame:
     """Returns one row for each example and cell, in the order of what the cell was scored on.
 
-    `smallest_eps` is inf where no attack succeeded, and empty where the cell is no attack; `eligible` tells the examples on
-    which a success counts.
+    `smallest_eps` is inf where no attack succeeded, and empty where the cell is no attack. `eligible` is true for the examples
+    on which a success counts.
 
     Raises:
         HarnessError: if a cell was scored on another number of examples than are named.
@@ -146,7 +146,7 @@ def _named(record: RunRecord, cell: ScoredCell) -> tuple[tuple[str, ...], tuple[
 
 
 def _outcomes(cell: ScoredCell) -> dict[str, NDArray[np.generic]]:
-    """Returns what became of each example of a cell, arrays (N,)."""
+    """Returns the columns of a cell's examples, arrays (N,)."""
     result, n = cell.result, len(cell.after.labels)
     smallest_eps = result.smallest_eps if result.cell.kind.is_attack else None
     return {
@@ -187,7 +187,7 @@ def history_table(histories: Mapping[str, tuple[Mapping[str, float], ...]]) -> p
 
 
 def training_table(trainings: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """Returns one row a model: which epoch is kept and by what it was chosen, overfitting and collapse, warnings in words."""
+    """Returns one row a model: the epoch kept and how it was chosen, overfitting and collapse, warnings in words."""
     rows = [{"model": model, **found, "warnings": "; ".join(found["warnings"])} for model, found in trainings.items()]
     return with_column_types(pd.DataFrame(rows))
 

@@ -141,28 +141,28 @@ def test_examples_of_a_trigger_are_not_those_the_leaderboard_counts(poisoned: Re
     assert set(poisoned.leaderboard["n_examples"]) == {N}
 
 
-def twin_of(seed: int, wrong: int) -> CellResult:
+def control_of(seed: int, wrong: int) -> CellResult:
     """The clean row of the model that repetitions with a seed are compared with."""
     return clean_of(cell_of("pgd", seed=seed), wrong)
 
 
-def test_a_repetition_costs_what_its_own_twin_says(written: Write) -> None:
+def test_a_repetition_costs_what_its_own_control_says(written: Write) -> None:
     repetitions = (clean_of(poisoned_cell(0.05, seed=seed), 10) for seed in (0, 1, 2))
-    results = written([clean_result("pgd"), *repetitions], twins=(twin_of(1, 4),))
+    results = written([clean_result("pgd"), *repetitions], controls=(control_of(1, 4),))
     drops = results.poisons.set_index("seed")["clean_accuracy_drop"]
     assert drops[[0, 1]].tolist() == pytest.approx([2 / 40, 6 / 40])
     assert np.isnan(drops[2])
     assert len(results.cells) == 4
 
 
-def targeted(seed: int, wanted: Sequence[int], *, twin_right: bool = True, poison: str = "brew") -> tuple[CellResult, ...]:
-    """A model that takes the targets `wanted` for beets; its twin gets them right, or takes them for beets too."""
+def targeted(seed: int, wanted: Sequence[int], *, control_right: bool = True, poison: str = "brew") -> tuple[CellResult, ...]:
+    """A model that takes the targets `wanted` for beets; its control gets them right, or takes them for beets too."""
     targets = OTHERS[:3]
     labels = LABELS[targets]
     after = np.where(np.isin(np.arange(3), wanted), BEET, labels)
     condition = ConditionResult(None, logits_of(after), np.zeros(3, bool), np.zeros(3, np.float32))
     cell = poisoned_cell(0.02, seed=seed, poison=poison, condition="target")
-    before = labels if twin_right else np.full(3, BEET)
+    before = labels if control_right else np.full(3, BEET)
     ids = tuple(f"image-{index}.png" for index in targets)
     result = CellResult(
         cell,
@@ -178,8 +178,8 @@ def targeted(seed: int, wanted: Sequence[int], *, twin_right: bool = True, poiso
     return clean_of(poisoned_cell(0.02, seed=seed, poison=poison), 8), result
 
 
-def test_targets_count_where_the_twin_was_right(written: Write) -> None:
-    seeds = (*targeted(0, [0, 2]), *targeted(1, []), *targeted(2, [0, 1, 2], twin_right=False))
+def test_targets_count_where_the_control_was_right(written: Write) -> None:
+    seeds = (*targeted(0, [0, 2]), *targeted(1, []), *targeted(2, [0, 1, 2], control_right=False))
     facts = tuple(facts_of(poisoned_cell(0.02, seed=seed, poison="brew"), 4, targets=3) for seed in range(3))
     results = written([clean_result("pgd"), *seeds], poisoned=facts)
     assert list(results.poisons["seed"]) == [0, 1, 2]
@@ -192,7 +192,7 @@ def test_targets_count_where_the_twin_was_right(written: Write) -> None:
 def test_repetitions_share_a_row_of_the_page(written: Write) -> None:
     seeds = (*targeted(0, [0, 2]), *targeted(1, [1]))
     facts = tuple(facts_of(poisoned_cell(0.02, seed=seed, poison="brew"), 4, targets=3) for seed in range(2))
-    table = poisons_table(written([clean_result("pgd"), *seeds], poisoned=facts, twins=(twin_of(1, 8),)))
+    table = poisons_table(written([clean_result("pgd"), *seeds], poisoned=facts, controls=(control_of(1, 8),)))
     assert table is not None
     (row,) = table.rows
     assert [entry.text for entry in row] == ["pgd, brew 2 %", "2", "4", "0.500", "4", "80.0 %", "0.0", "3 of 6 targets", "–"]

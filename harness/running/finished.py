@@ -1,0 +1,61 @@
+"""A run whose steps have ended: the plan, the store, and what became of each step."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from harness.errors import StoreError
+from harness.executors.base import STOPPED_BEFORE, StepReport
+from harness.planning.plan import Plan, PlannedCell
+from harness.records import FINISHED, CellResult, Outcome, Status
+from harness.steps.base import Context, Step
+from harness.steps.evaluate import Judgement
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """The source of all tables. Steps may have failed, and a run that was stopped has steps without a report."""
+
+    plan: Plan
+    context: Context
+    """Where the steps ran and their results lie."""
+    reports: Mapping[str, StepReport]
+    """Digest -> what became of that step."""
+    _outcomes: dict[str, Outcome] = field(default_factory=dict, repr=False, compare=False)
+    """Digest -> outcome that has been read; many cells share one."""
+
+    def report(self, step: Step) -> StepReport:
+        """Returns what became of a step."""
+        return self.reports.get(step.digest, STOPPED_BEFORE)
+
+    def finished(self, step: Step) -> bool:
+        """Returns whether a step has a result."""
+        return self.report(step).status in FINISHED
+
+    def result(self, cell: PlannedCell) -> CellResult:
+        """Returns a planned cell with its numbers, or with the reason why it has none."""
+        if cell.step is None:
+            return CellResult(cell.cell, cell.digest, Status.SKIPPED, cell.skip or "")
+        report = self.report(cell.step)
+        if not self.finished(cell.step):
+            return CellResult(cell.cell, cell.digest, report.status, report.reason)
+        outcome = self._outcome(cell.step)
+        try:
+            own = cell.step.judged(self.context) if cell.cell.kind.own_examples else None
+        except StoreError as damage:  # of the poison, which a stored outcome does not need
+            return CellResult(cell.cell, cell.digest, Status.FAILED, str(damage))
+        return CellResult(
+            cell.cell,
+            cell.digest,
+            report.status,
+            labels=outcome.labels,
+            clean_logits=outcome.clean_logits,
+            condition=outcome.conditions[cell.position],
+            smallest_eps=outcome.smallest_eps,
+            example_ids=None if own is None else tuple(own.ids),
+            example_hashes=None if own is None else tuple(own.hashes),
+        )
+
+    def _outcome(self, step: Judgement) -> Outcome:
+        if step.digest not in self._outcomes:
+            self._outcomes[step.digest] = step.outcome(self.context)
+        return self._outcomes[step.digest]
