@@ -1,4 +1,4 @@
-"""Every image is decoded once before a data set is used, so a broken file stops a run before it starts."""
+"""Decodes every image once before a data set is used, so that a damaged file stops a run before it starts."""
 
 import os
 import warnings
@@ -14,16 +14,16 @@ from harness.datasets.decoding import check_encoded, read_encoded
 from harness.errors import DataError
 
 MOST_NAMED = 5
-"""Broken files that an error names; the others are counted."""
+"""Number of damaged files that an error names; it counts the others."""
 
 
 class SoundFiles(NamedTuple):
     """Images that can be decoded."""
 
     hashes: list[str]
-    """The sha256 of every file, in the order asked for."""
+    """The sha256 of every file, in the order of the files."""
     source: StampedFiles
-    """What tells whether they have changed since."""
+    """The stamps of the files, which show later changes."""
 
 
 def sound_hashes(root: Path, files: Sequence[str]) -> list[str]:
@@ -32,10 +32,10 @@ def sound_hashes(root: Path, files: Sequence[str]) -> list[str]:
 
 
 def sound_files(root: Path, files: Sequence[str]) -> SoundFiles:
-    """Decodes and hashes images, in threads, except those that were found sound before and have not changed since.
+    """Returns the hashes of images after decoding them, in threads; unchanged files with a cached hash are not read again.
 
     Args:
-        root: The folder that the files lie under.
+        root: The folder of the files.
         files: Paths relative to `root`.
 
     Raises:
@@ -63,16 +63,16 @@ def sound_files(root: Path, files: Sequence[str]) -> SoundFiles:
         others = {key: content for key, content in known.items() if _file_of(key) not in stamps}
         save_hashes(root, {**others, **found})
     if broken:
-        raise DataError(_complaint(root, {file: broken[file] for file in files if file in broken}))
+        raise DataError(_message(root, {file: broken[file] for file in files if file in broken}))
     return SoundFiles([hashes[file] for file in files], StampedFiles(root, {file: stamps[file] for file in files}))
 
 
 def _file_of(key: str) -> str:
-    """Returns the file of a remembered hash: its key is the stamp, of three numbers, and the file."""
+    """Returns the file of a key "<stamp>:<file>"; the stamp has three numbers."""
     return key.split(":", maxsplit=3)[-1]
 
 
-def _complaint(root: Path, broken: dict[str, str]) -> str:
+def _message(root: Path, broken: dict[str, str]) -> str:
     named = "; ".join(f"{file} ({reason})" for file, reason in list(broken.items())[:MOST_NAMED])
     more = f"; and {len(broken) - MOST_NAMED} more" if len(broken) > MOST_NAMED else ""
     return f"{root}: expected images that can be decoded, got {len(broken)} broken: {named}{more}"

@@ -20,7 +20,8 @@ from harness.evaluation.ledger import Keep, Ledger, peak_memory_mb
 from harness.evaluation.probes import can_double, probe_model, probe_steps, spread
 from harness.evaluation.protocols import Setting, independent, minimum_norm, nested
 from harness.images import ImageSplit
-from harness.models.inference import AS_GIVEN, Form, Inference, inference_form
+from harness.models.inference import AS_GIVEN, Inference, inference_form
+from harness.models.inference import InferenceForm as Form
 from harness.models.padding import in_few_sizes
 from harness.models.safeguards import WithoutGradient, safeguarded
 from harness.records import ConditionResult, Outcome

@@ -12,28 +12,28 @@ from harness.errors import ModelError
 from harness.spec import Spec
 
 Samples = Mapping[str, Tensor]
-"""Images to compare on, by what they are: "clean", "pgd 8/255". One tensor may hold images of one size only."""
+"""Images for the comparison, by name: "clean", "pgd 8/255". All images of one tensor have one size."""
 
 
 class Tolerance(Spec):
-    """The rule of agreement: classes may differ only where the network itself can't tell them apart."""
+    """The rule of agreement: classes may differ only where the network's two largest outputs are nearly equal."""
 
     margin: float = Field(default=1e-3, ge=0)
-    """A flip is excused where the reference's two largest outputs are no further apart than this."""
+    """A flip is allowed where the reference's two largest outputs differ by at most this."""
     quantile: float = Field(default=1e-3, ge=0)
-    """Largest allowed 99th percentile of the absolute difference of outputs."""
+    """Largest allowed 99th percentile of the absolute differences of outputs."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far the outputs of two runtimes lie apart on the same images."""
+    """The differences between the outputs of two runtimes on the same images."""
 
     n: int
     """Number of images."""
     flips: int
-    """Images with another class."""
+    """Number of images with another predicted class."""
     flips_outside_margin: int
-    """Flips that the margin does not excuse."""
+    """Number of flips that the margin does not allow."""
     max_difference: float
     """Largest absolute difference of an output."""
     p99_difference: float
@@ -41,7 +41,7 @@ class Parity:
 
 
 def measure(reference: NDArray[np.float32], found: NDArray[np.float32], tolerance: Tolerance) -> Parity:
-    """Compares outputs (N, K), K >= 2, of a reference and of another runtime; NaN counts as an infinite difference."""
+    """Returns the differences between outputs (N, K), K >= 2, of a reference and another runtime; NaN counts as infinite."""
     difference = np.nan_to_num(np.abs(reference.astype(np.float64) - found), nan=np.inf, posinf=np.inf)
     second, first = np.sort(reference, axis=1)[:, -2:].T
     flipped = reference.argmax(axis=1) != found.argmax(axis=1)
@@ -55,10 +55,10 @@ def measure(reference: NDArray[np.float32], found: NDArray[np.float32], toleranc
 
 
 def require(parity: Parity, tolerance: Tolerance, where: str) -> None:
-    """Checks a comparison against the rule.
+    """Checks that a comparison fulfils the rule of agreement.
 
     Raises:
-        ModelError: if it is broken; the message names `where` and what was found.
+        ModelError: if it does not; the message begins with `where`.
     """
     if parity.flips_outside_margin or not parity.p99_difference <= tolerance.quantile:
         raise ModelError(

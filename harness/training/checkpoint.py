@@ -1,4 +1,4 @@
-"""The state of a training run after an epoch, in one safetensors file that is replaced in one move."""
+"""The state of a training run after an epoch, in one safetensors file that a rename replaces."""
 
 import json
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ FILE = "checkpoint.safetensors"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run after a finished epoch."""
+    """The state of a run after a finished epoch."""
 
     tensors: Mapping[str, Tensor]
     """"model.<name>", "average.<name>", "best.<name>", "optimiser.<number>.<name>"."""
@@ -31,11 +31,11 @@ class Snapshot:
 
 
 def save_snapshot(snapshot: Snapshot, folder: Path, *, fingerprint: str) -> None:
-    """Writes a snapshot; a process that is killed meanwhile leaves the one before.
+    """Writes a snapshot; if the process is killed meanwhile, the snapshot before it stays.
 
     Args:
         snapshot: The state.
-        folder: Where to write it; made where it is missing.
+        folder: Where to write it; created if it is missing.
         fingerprint: Identifies the training run: recipe, seed, data, first weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def save_snapshot(snapshot: Snapshot, folder: Path, *, fingerprint: str) -> None
 
 
 def load_snapshot(folder: Path, *, fingerprint: str) -> Snapshot | None:
-    """Returns the snapshot in a folder, or None where there is none.
+    """Returns the snapshot in a folder, or None if there is none.
 
     Raises:
         HarnessError: if the file is damaged, of another format, or of another training run.

@@ -1,8 +1,8 @@
 """Training on several devices, or in several processes on CPUs, through Lightning Fabric.
 
-Each process takes its share of every batch, attacks it on its own copy of the plain network, and adds its gradients to
-those of the others. A network without batch norm thus learns what one process learns from the whole batch. Batch norm
-takes its statistics from each share alone; after each epoch the processes' running statistics are averaged.
+Each process attacks its share of every batch on its own copy of the plain network; the gradients of all processes are
+added. A network without batch norm thus learns what one process learns from the whole batch. Batch norm computes its
+statistics on each share alone; after each epoch the processes' running statistics are averaged.
 """
 
 import copy
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 HERE = "127.0.0.1"
-"""Where the processes meet."""
+"""Address at which the processes connect."""
 
 
 class FabricProcesses(Processes):
-    """The processes that Fabric has joined."""
+    """The processes that Fabric has connected."""
 
     def __init__(self, fabric: "Fabric") -> None:
         """See the class."""
@@ -60,11 +60,11 @@ class FabricProcesses(Processes):
 
 @dataclass(frozen=True)
 class Trained:
-    """What the first process tells in the end."""
+    """The last message of the first process."""
 
     result: TrainingResult
     state: bytes
-    """The network's state in safetensors: tensors would be sent as memory that ends with the process."""
+    """The network's state in safetensors: tensors themselves would be sent as shared memory, which ends with the process."""
 
 
 def train_on_devices(
@@ -79,16 +79,16 @@ def train_on_devices(
     checkpoint: Path | None,
     progress: Progress,
 ) -> TrainingResult:
-    """Trains like `harness.training.loop.train`, on several devices of one machine.
+    """Returns what `harness.training.loop.train` returns, after training on several devices of one machine.
 
-    The processes are spawned anew, so model and data must be picklable, and a script must guard its main part with
-    `if __name__ == "__main__"`. None of them outlives this call, nor this process, whatever ends it.
+    The processes are spawned, so model and data must be picklable, and a script must guard its main part with
+    `if __name__ == "__main__"`. All of them end with this call, or with this process if it is killed.
 
     Args:
         model: See `train`; left on the CPU if there are several devices.
         data: See `train`.
         recipe: See `train`; its batches are divided among the devices.
-        devices: Number of devices, or of processes where `device` is the CPU; one trains in this process.
+        devices: Number of devices, or of processes if `device` is the CPU; with one, this process trains.
         seed: See `train`.
         device: The kind of device.
         workers: Processes that load images, for each device.
@@ -105,7 +105,7 @@ def train_on_devices(
     receiver, sender = get_context("spawn").Pipe(duplex=False)
     job = _Job(model.cpu(), training, sender, devices=devices, accelerator=device.type, port=_free_port())
     with ExitStack() as stack:
-        with blocked(signal.SIGINT, signal.SIGTERM):  # they come through when all are started, and can be ended
+        with blocked(signal.SIGINT, signal.SIGTERM):  # they are delivered when all processes are started and can be ended
             context = start_processes(job, nprocs=devices, join=False)
             stack.callback(_end, context)
         sender.close()
@@ -120,15 +120,15 @@ def train_on_devices(
 
 
 class _Job:
-    """What each process does.
+    """The task of each process.
 
     Args:
         model: The network to train.
-        training: `train` without what differs from process to process.
-        sender: Where the first one tells how it goes.
+        training: `train` without the arguments that differ between processes.
+        sender: Connection for the progress messages of the first process.
         devices: Number of processes.
         accelerator: Kind of device.
-        port: Where they meet.
+        port: Port at which they connect.
     """
 
     def __init__(
@@ -153,13 +153,13 @@ class _Job:
         reporter = self._reporter(rank)
         processes = FabricProcesses(self._joined(rank))
         torch.set_num_threads(self.threads)
-        own = copy.deepcopy(self.model)  # what was sent is in memory that the processes share
+        own = copy.deepcopy(self.model)  # the model that was sent lies in memory that the processes share
         result = self.training(own, device=processes.device, progress=reporter or Silent(), processes=processes)
         if reporter is not None:
             reporter.send(Trained(result, safetensors.torch.save(state_of(own))))
 
     def _reporter(self, rank: int) -> Reporter | None:
-        """Lets the first process tell how it goes, and the others be silent."""
+        """Returns the reporter of the first process; the others get None and log nothing."""
         if rank:
             self.sender.close()
             logging.disable()
@@ -169,7 +169,7 @@ class _Job:
         return reporter
 
     def _joined(self, rank: int) -> "Fabric":
-        """Joins the other processes."""
+        """Returns Fabric, connected with the other processes."""
         from lightning_fabric import Fabric
         from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
@@ -181,7 +181,7 @@ class _Job:
 
 
 def _trained(context: ProcessContext, receiver: Connection, progress: Progress) -> Trained:
-    """Shows what the first process tells until all have ended, and returns the last that it told."""
+    """Returns the last message of the first process, after showing its progress until all processes have ended."""
     screen, sources, trained = Screen(progress), [receiver], None
     try:
         ended = False
@@ -194,7 +194,7 @@ def _trained(context: ProcessContext, receiver: Connection, progress: Progress) 
                         trained = message
                     else:
                         screen.show(message)
-            except (EOFError, OSError):  # the first process has ended, maybe amid a message
+            except (EOFError, OSError):  # the first process has ended, perhaps within a message
                 sources.clear()
     finally:
         screen.give_up()
@@ -210,7 +210,7 @@ def _end(context: ProcessContext) -> None:
 
 
 def _end_with_parent() -> None:
-    """Waits for the end of the process that started this one, and ends this one too."""
+    """Ends this process when the process that started it has ended."""
     if (parent := parent_process()) is not None:
         parent.join()
         os._exit(1)
