@@ -43,7 +43,7 @@ def sound_files(root: Path, files: Sequence[str]) -> SoundFiles:
     """
     known = load_hashes(root)
     found: dict[str, str] = {}
-    broken: dict[str, str] = {}
+    damaged: dict[str, str] = {}
     stamps: dict[str, str] = {}
 
     def check(file: str) -> None:
@@ -53,7 +53,7 @@ def sound_files(root: Path, files: Sequence[str]) -> SoundFiles:
             found[key] = known.get(key) or check_encoded(read_encoded(root / file))
             hashes[file] = found[key]
         except Exception as error:  # Pillow's readers raise many types on damaged files
-            broken[file] = " ".join(str(error).split()) or type(error).__name__
+            damaged[file] = " ".join(str(error).split()) or type(error).__name__
 
     hashes: dict[str, str] = {}
     with ThreadPoolExecutor(max_workers=min(32, 2 * (os.cpu_count() or 1))) as pool, warnings.catch_warnings():
@@ -62,8 +62,8 @@ def sound_files(root: Path, files: Sequence[str]) -> SoundFiles:
     if found.keys() - known.keys():
         others = {key: content for key, content in known.items() if _file_of(key) not in stamps}
         save_hashes(root, {**others, **found})
-    if broken:
-        raise DataError(_message(root, {file: broken[file] for file in files if file in broken}))
+    if damaged:
+        raise DataError(_message(root, {file: damaged[file] for file in files if file in damaged}))
     return SoundFiles([hashes[file] for file in files], StampedFiles(root, {file: stamps[file] for file in files}))
 
 
@@ -72,7 +72,7 @@ def _file_of(key: str) -> str:
     return key.split(":", maxsplit=3)[-1]
 
 
-def _message(root: Path, broken: dict[str, str]) -> str:
-    named = "; ".join(f"{file} ({reason})" for file, reason in list(broken.items())[:MOST_NAMED])
-    more = f"; and {len(broken) - MOST_NAMED} more" if len(broken) > MOST_NAMED else ""
-    return f"{root}: expected images that can be decoded, got {len(broken)} broken: {named}{more}"
+def _message(root: Path, damaged: dict[str, str]) -> str:
+    named = "; ".join(f"{file} ({reason})" for file, reason in list(damaged.items())[:MOST_NAMED])
+    more = f"; and {len(damaged) - MOST_NAMED} more" if len(damaged) > MOST_NAMED else ""
+    return f"{root}: expected images that can be decoded, got {len(damaged)} broken: {named}{more}"

@@ -43,9 +43,9 @@ class ActivationClustering(Detector):
     ) -> Detection:
         """See `Detector.detect`."""
         features = penultimate_features(model, split, device=device, batch_size=batch_size)
-        return self.judge(features, split.labels, seed=seed)
+        return self.detect_in_features(features, split.labels, seed=seed)
 
-    def judge(self, features: NDArray[np.float32], labels: NDArray[np.int64], *, seed: int) -> Detection:
+    def detect_in_features(self, features: NDArray[np.float32], labels: NDArray[np.int64], *, seed: int) -> Detection:
         """Returns the detection on features (N, D) with their labels (N,)."""
         scores, suspicious = np.zeros(len(labels)), np.zeros(len(labels), dtype=bool)
         for label in np.unique(labels):

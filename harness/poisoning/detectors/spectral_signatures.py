@@ -41,9 +41,9 @@ class SpectralSignatures(Detector):
     ) -> Detection:
         """See `Detector.detect`."""
         features = penultimate_features(model, split, device=device, batch_size=batch_size)
-        return self.judge(features, split.labels)
+        return self.detect_in_features(features, split.labels)
 
-    def judge(self, features: NDArray[np.float32], labels: NDArray[np.int64]) -> Detection:
+    def detect_in_features(self, features: NDArray[np.float32], labels: NDArray[np.int64]) -> Detection:
         """Returns the detection on features (N, D) with their labels (N,)."""
         _, numbers = np.unique(labels, return_inverse=True)
         centred = features.copy()
