@@ -1,4 +1,4 @@
-"""Reading a bundle: everything is validated at the edge, images and logits are streamed."""
+"""Reads a bundle: everything but images and logits is validated at once; these are validated batch by batch."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,10 +23,10 @@ from harness.errors import DataError
 from harness.spec import parse_spec
 
 LARGEST_RATIO = 1032
-"""What deflate reaches at best: a file that declares more images than that was never written whole."""
+"""Largest compression ratio of deflate: a file that declares more images than that is incomplete."""
 
 
-class Batch(NamedTuple):
+class StoredBatch(NamedTuple):
     """Consecutive examples of a condition."""
 
     x: NDArray[np.float32]
@@ -39,7 +39,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class StoredCondition:
-    """A condition as found in a file."""
+    """A condition in a file."""
 
     spec: BundleCondition
     n: int
@@ -58,17 +58,17 @@ class Bundle:
     model: str
     """The model's label."""
     model_sha256: str
-    """Hash of the weights that the reference logits come from."""
+    """Hash of the weights that gave the reference logits."""
     dataset: str
     class_names: tuple[str, ...]
     conditions: tuple[StoredCondition, ...]
-    """In the order they were written."""
+    """In the order in which they were written."""
 
     def condition(self, name: str) -> StoredCondition:
-        """Returns the condition of that name.
+        """Returns the condition of a name.
 
         Raises:
-            DataError: if there is none.
+            DataError: if there is no such condition.
         """
         for condition in self.conditions:
             if condition.spec.name == name:
@@ -77,13 +77,13 @@ class Bundle:
         raise DataError(f"{self.path}: expected a condition from {known}, got {name!r}")
 
     def rows(self, name: str) -> NDArray[np.int64]:
-        """Returns the row (N,) of each example in the condition that `clean` names."""
+        """Returns, for each example of a condition, its row (N,) in the condition that `clean` names."""
         stored = self.condition(name)
         with _opened(self.path) as file:
             return _rows(_group(file["conditions"], name, f"{self.path}: /conditions"), stored.n)
 
-    def batches(self, name: str, size: int) -> Iterator[Batch]:
-        """Streams a condition, `size` examples at a time.
+    def batches(self, name: str, size: int) -> Iterator[StoredBatch]:
+        """Yields a condition in batches of `size` examples.
 
         Raises:
             DataError: if the condition does not exist, its data is damaged, a pixel is not in [0,1], or a logit is NaN.
@@ -99,21 +99,21 @@ class Bundle:
                 logits = group["logits"][rows] if stored.has_logits else None
                 if logits is not None:
                     check_logits(logits, (len(x), len(self.class_names)), place)
-                yield Batch(x, y, logits)
+                yield StoredBatch(x, y, logits)
 
 
 def read_bundle(path: Path) -> Bundle:
-    """Reads and validates everything but the values of images and logits.
+    """Returns the contents of a file, all validated but the values of images and logits.
 
     Raises:
-        DataError: if the file is no bundle of this schema version, or is damaged; the message names the place.
+        DataError: if the file is not a bundle of this schema version, or is damaged; the message says where.
     """
     with _opened(path) as file:
         return contents_of(file, path)
 
 
 def contents_of(file: h5py.File, path: Path) -> Bundle:
-    """Returns the validated contents of an open file, naming `path` in errors; see `read_bundle`."""
+    """Returns the validated contents of an open file; see `read_bundle`. Error messages name `path`."""
     version = from_stored(file.attrs.get("schema_version"))
     if version != SCHEMA_VERSION:
         raise DataError(f"{path}: attribute schema_version: expected {SCHEMA_VERSION}, got {version}")
@@ -167,9 +167,9 @@ def _check_pairing(groups: h5py.Group, stored: StoredCondition, place: str) -> N
 
 
 def _check_room(file: h5py.File, groups: Sequence[h5py.Group], path: Path) -> None:
-    """Checks that no more labels and rows are to be read than the file has room for: they are stored as they are.
+    """Checks that the file is large enough for its declared labels and rows, which are stored uncompressed.
 
-    A file may declare what was never written, and link one data set from many places.
+    A file may declare data that was never written, and link one data set from many places.
     """
     numbers = [_dataset(group, name, f"{path}: {group.name}") for group in groups for name in ("y", "rows") if name in group]
     wanted, room = sum(found.size for found in numbers), file.id.get_filesize() // np.dtype(np.int64).itemsize
@@ -189,7 +189,7 @@ def _dataset(parent: h5py.Group, name: str, where: str) -> h5py.Dataset:
 
 
 def _own(parent: h5py.Group, name: str, where: str, kind: type) -> Any:
-    """Returns an object of the file itself: a link to another file would take values from there."""
+    """Returns an object of the file itself, and refuses a link, which could lead to another file."""
     link, place = parent.get(name, getlink=True), f"{where}/{name}"
     if link is not None and not isinstance(link, h5py.HardLink):
         raise DataError(f"{place}: expected an object of the file itself, got a link elsewhere")
@@ -204,7 +204,7 @@ def _rows(group: h5py.Group, n: int) -> NDArray[np.int64]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
-    """Opens a file, and turns what h5py raises on a missing, damaged or foreign one into one line."""
+    """Yields an open file, and turns h5py's errors for a missing, damaged or foreign file into a DataError of one line."""
     try:
         with h5py.File(path, "r") as file:
             yield file

@@ -22,7 +22,7 @@ from harness.evaluation.probes import can_double, probe_model, probe_steps, spre
 from harness.evaluation.protocols import Setting, independent, minimum_norm, nested
 from harness.images import ImageSplit
 from harness.models.agreement import with_finite_logits
-from harness.models.inference import AS_GIVEN, Form, Inference, inference_form
+from harness.models.inference import AS_GIVEN, Inference, InferenceForm, inference_form
 from harness.models.padding import in_few_sizes
 from harness.models.safeguards import WithoutGradient, safeguarded
 from harness.records import ConditionResult, Outcome
@@ -185,9 +185,9 @@ def _known(form: nn.Module, asked: Inference, target_class: int | None) -> dict[
     """Returns what is the same at every budget: the class aimed at, and whether the network has the form asked for."""
     found = {} if target_class is None else {Finding.TARGET_CLASS.value: float(target_class)}
     if asked.compile:
-        found[Finding.COMPILED.value] = float(isinstance(form, Form) and form.is_compiled)
+        found[Finding.COMPILED.value] = float(isinstance(form, InferenceForm) and form.is_compiled)
     if asked.precision == "bfloat16":
-        found[Finding.BFLOAT16.value] = float(isinstance(form, Form) and form.inference.precision == "bfloat16")
+        found[Finding.BFLOAT16.value] = float(isinstance(form, InferenceForm) and form.inference.precision == "bfloat16")
     return found
 
 

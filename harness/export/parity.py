@@ -13,7 +13,7 @@ from harness.export.differences import Differences
 from harness.spec import Spec
 
 Samples = Mapping[str, Tensor]
-"""Images to compare on, by what they are: "clean", "pgd 8/255". One tensor may hold images of one size only."""
+"""Images for the comparison, by name: "clean", "pgd 8/255". All images of one tensor have one size."""
 
 
 class Tolerance(Spec):
@@ -30,14 +30,14 @@ class Tolerance(Spec):
 
 @dataclass(frozen=True)
 class Parity:
-    """How far the outputs of two runtimes lie apart on the same images."""
+    """The differences between the outputs of two runtimes on the same images."""
 
     n: int
     """Number of images."""
     nan_count: int
     """Images with an output that is NaN, in either runtime."""
     flips: int
-    """Images with another class."""
+    """Number of images with another predicted class."""
     flips_outside_margin: int
     """Flips that the margin does not excuse."""
     infinite: int
@@ -66,10 +66,10 @@ def measure(reference: NDArray[np.float32], found: NDArray[np.float32], toleranc
 
 
 def require(parity: Parity, tolerance: Tolerance, where: str) -> None:
-    """Checks a comparison against the rule.
+    """Checks that a comparison fulfils the rule of agreement.
 
     Raises:
-        ModelError: if it is broken; the message names `where` and what was found.
+        ModelError: if it does not; the message begins with `where`.
     """
     broken = parity.nan_count or parity.infinite or parity.flips_outside_margin
     if broken or not parity.p99_relative <= tolerance.quantile:

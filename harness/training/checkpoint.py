@@ -1,4 +1,4 @@
-"""The state of a training run after an epoch, in one safetensors file that is replaced in one move."""
+"""The state of a training run after an epoch, in one safetensors file that a rename replaces."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ class DamagedCheckpoint(HarnessError):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run after a finished epoch."""
+    """The state of a run after a finished epoch."""
 
     tensors: Mapping[str, Tensor]
     """"model.<name>", "average.<name>", "best.<name>", "optimiser.<number>.<name>"."""
@@ -42,11 +42,11 @@ class Snapshot:
 
 
 def save_snapshot(snapshot: Snapshot, folder: Path, *, fingerprint: str) -> None:
-    """Writes a snapshot; a process that is killed meanwhile leaves the one before.
+    """Writes a snapshot; if the process is killed meanwhile, the snapshot before it stays.
 
     Args:
         snapshot: The state.
-        folder: Where to write it; made where it is missing.
+        folder: Where to write it; created if it is missing.
         fingerprint: Identifies the training run: recipe, seed, data, first weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def usable_snapshot(folder: Path, *, fingerprint: str) -> Snapshot | None:
 
 
 def load_snapshot(folder: Path, *, fingerprint: str) -> Snapshot | None:
-    """Returns the snapshot in a folder, or None where there is none.
+    """Returns the snapshot in a folder, or None if there is none.
 
     Raises:
         DamagedCheckpoint: if the file is damaged or of another format.

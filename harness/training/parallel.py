@@ -1,8 +1,8 @@
 """Training on several devices, or in several processes on CPUs, through Lightning Fabric.
 
-Each process takes its share of every batch, attacks it on its own copy of the plain network, and adds its gradients to
-those of the others. A network without batch norm thus learns what one process learns from the whole batch. Batch norm
-takes its statistics from each share alone; after each epoch the processes' running statistics are averaged.
+Each process attacks its share of every batch on its own copy of the plain network; the gradients of all processes are
+added. A network without batch norm thus learns what one process learns from the whole batch. Batch norm computes its
+statistics on each share alone; after each epoch the processes' running statistics are averaged.
 """
 
 import copy
@@ -47,7 +47,7 @@ SETTLING = 0.2
 
 
 class FabricProcesses(Processes):
-    """The processes that Fabric has joined."""
+    """The processes that Fabric has connected."""
 
     def __init__(self, fabric: "Fabric") -> None:
         """See the class."""
@@ -64,11 +64,11 @@ class FabricProcesses(Processes):
 
 @dataclass(frozen=True)
 class Trained:
-    """What the first process tells in the end."""
+    """The last message of the first process."""
 
     result: TrainingResult
     state: bytes
-    """The network's state in safetensors: tensors would be sent as memory that ends with the process."""
+    """The network's state in safetensors: tensors themselves would be sent as shared memory, which ends with the process."""
 
 
 @dataclass(frozen=True)
@@ -93,16 +93,16 @@ def train_on_devices(
     checkpoint: Path | None,
     progress: Progress,
 ) -> TrainingResult:
-    """Trains like `harness.training.loop.train`, on several devices of one machine.
+    """Returns what `harness.training.loop.train` returns, after training on several devices of one machine.
 
-    The processes are spawned anew, so model and data must be picklable, and a script must guard its main part with
-    `if __name__ == "__main__"`. None of them outlives this call, nor this process, whatever ends it.
+    The processes are spawned, so model and data must be picklable, and a script must guard its main part with
+    `if __name__ == "__main__"`. All of them end with this call, or with this process if it is killed.
 
     Args:
         model: See `train`; left on the CPU if there are several devices.
         data: See `train`.
         recipe: See `train`; its batches are divided among the devices.
-        devices: Number of devices, or of processes where `device` is the CPU; one trains in this process.
+        devices: Number of devices, or of processes if `device` is the CPU; with one, this process trains.
         seed: See `train`.
         device: The kind of device.
         workers: Processes that load images, for each device.
@@ -162,7 +162,7 @@ class _Job:
             reporter.send(Trained(result, safetensors.torch.save(state_of(own))))
 
     def _joined(self, rank: int) -> "Fabric":
-        """Joins the other processes."""
+        """Returns Fabric, connected with the other processes."""
         from lightning_fabric import Fabric
         from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 

@@ -16,7 +16,8 @@ from harness.attacks.base import ATTACKS
 from harness.cli.console import show_table, stderr
 from harness.evaluation.batches import batch_size_for
 from harness.evaluation.sweep import sweep
-from harness.models.inference import Inference, fold_batchnorm
+from harness.models.folding import fold_batchnorm
+from harness.models.inference import Inference
 from harness.models.layout import quick_layout
 from harness.models.network import Network
 from harness.records import ConditionResult

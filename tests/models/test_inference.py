@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.models.inference import AS_GIVEN, Inference, fold_batchnorm, inference_form
+from harness.models.inference import AS_GIVEN, Inference, inference_form
 from harness.models.layout import NumberFormat
 from tests.attacks.nets import conv_net, images
 from tests.compilers import broken, tracing
@@ -191,10 +191,6 @@ def test_network_that_bfloat16_changes_too_much_is_attacked_in_float32(x: Tensor
     assert form.inference.precision == "float32"
     assert torch.allclose(form(x), net(x), atol=1e-3)
     assert "differs by" in caplog.text
-
-
-def test_number_of_folded_layers_is_returned(x: Tensor) -> None:
-    assert fold_batchnorm(conv_net().requires_grad_(False), x) == 2
 
 
 @pytest.fixture
