@@ -26,6 +26,7 @@ from harness.suites.entries import (
     ThreatGrid,
     TransferEntry,
 )
+from harness.suites.extent import check_extent
 from harness.threat import Norm, ThreatModel
 
 
@@ -98,6 +99,7 @@ class Suite(Spec):
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         check_parts(self)
+        check_extent(self)
         return self
 
     def variants(self) -> tuple[Variant, ...]:
