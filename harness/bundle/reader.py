@@ -1,5 +1,6 @@
 """Reads a bundle: everything but images and logits is validated at once; these are validated batch by batch."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,10 +21,16 @@ from harness.bundle.schema import (
     from_stored,
 )
 from harness.errors import DataError
-from harness.spec import parse_spec
+from harness.spec import parse_eps, parse_spec
+from harness.system.messages import shown
 
 LARGEST_RATIO = 1032
 """Largest compression ratio of deflate: a file that declares more images than that is incomplete."""
+
+DAMAGE = (OSError, LookupError, AttributeError, TypeError, ValueError, RuntimeError, ArithmeticError, MemoryError)
+"""What h5py raises on a missing, damaged or foreign file, and what reading its values does."""
+EPS_TOLERANCE = 1e-9
+"""Largest relative difference of a budget's text from its number."""
 
 
 class StoredBatch(NamedTuple):
@@ -94,9 +101,9 @@ class Bundle:
             group = file["conditions"][name]
             for start in range(0, stored.n, size):
                 rows = slice(start, start + size)
-                x, y = group["x"][rows], group["y"][rows]
+                x, y = _native(group["x"][rows]), _native(group["y"][rows])
                 check_images(x, place)
-                logits = group["logits"][rows] if stored.has_logits else None
+                logits = _native(group["logits"][rows]) if stored.has_logits else None
                 if logits is not None:
                     check_logits(logits, (len(x), len(self.class_names)), place)
                 yield StoredBatch(x, y, logits)
@@ -137,15 +144,15 @@ def contents_of(file: h5py.File, path: Path) -> Bundle:
 
 def _stored(group: h5py.Group, classes: int, place: str) -> StoredCondition:
     fields = {name: from_stored(value) for name, value in group.attrs.items() if name not in {"position", "eps", "eps_text"}}
-    fields |= {"name": group.name.rpartition("/")[2], "eps": from_stored(group.attrs.get("eps_text"))}
+    fields |= {"name": group.name.rpartition("/")[2], "eps": _budget(group, place)}
     spec = parse_spec(BundleCondition, fields, where=place, error=DataError)
     x, logits = _dataset(group, "x", place), _dataset(group, "logits", place) if "logits" in group else None
-    if x.ndim != 4 or x.dtype != np.float32 or not x.size:
+    if x.ndim != 4 or not _is(x, np.float32) or not x.size:
         raise DataError(f"{place}/x: expected float32 of shape (N, C, H, W), none of them 0, got {x.dtype} {x.shape}")
     if x.nbytes > LARGEST_RATIO * group.file.id.get_filesize():
         raise DataError(f"{place}/x: expected at most as many images as the file has room for, got {len(x)}")
-    check_labels(group["y"][:], len(x), classes, place=place)
-    if logits is not None and (logits.shape != (len(x), classes) or logits.dtype != np.float32):
+    check_labels(_native(group["y"][:]), len(x), classes, place=place)
+    if logits is not None and (logits.shape != (len(x), classes) or not _is(logits, np.float32)):
         raise DataError(f"{place}/logits: expected float32 of shape {(len(x), classes)}, got {logits.dtype} {logits.shape}")
     if spec.target_class is not None and spec.target_class >= classes:
         raise DataError(f"{place}: attribute target_class: expected 0 to {classes - 1}, got {spec.target_class}")
@@ -199,7 +206,31 @@ def _own(parent: h5py.Group, name: str, where: str, kind: type) -> Any:
 
 
 def _rows(group: h5py.Group, n: int) -> NDArray[np.int64]:
-    return group["rows"][:] if "rows" in group else np.arange(n, dtype=np.int64)
+    return _native(group["rows"][:]) if "rows" in group else np.arange(n, dtype=np.int64)
+
+
+def _budget(group: h5py.Group, place: str) -> object:
+    """Returns the budget as it is written: the exact text, else the number, which the text must agree with."""
+    number, text = from_stored(group.attrs.get("eps")), from_stored(group.attrs.get("eps_text"))
+    if number is None or text is None:
+        return number if text is None else text
+    try:
+        eps = parse_eps(text)
+    except ValueError:  # `BundleCondition` refuses it, with its place
+        return text
+    if not math.isclose(float(eps), float(number), rel_tol=EPS_TOLERANCE):
+        raise DataError(f"{place}: attribute eps: expected {shown(text)}, as in eps_text, got {shown(number)}")
+    return eps
+
+
+def _is(found: h5py.Dataset, wanted: type[np.generic]) -> bool:
+    """Tells whether a data set has a type, in either byte order."""
+    return bool(found.dtype.newbyteorder("=") == wanted)
+
+
+def _native(values: NDArray[Any]) -> NDArray[Any]:
+    """Returns values in the machine's byte order; a file may have either."""
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 @contextmanager
@@ -208,5 +239,5 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, KeyError, AttributeError, TypeError, ValueError, RuntimeError, MemoryError) as error:
+    except DAMAGE as error:
         raise DataError(f"{path}: expected a readable bundle, got {type(error).__name__}: {error}") from error

@@ -81,7 +81,7 @@ class Metadata(Spec):
         entries = {name: props[name] for name in cls.model_fields if name in props}
         try:
             fields = {name: text if name in TEXTS else json.loads(text) for name, text in entries.items()}
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # no JSON, a number of too many digits, or thousands of brackets
             raise ModelError(f"{where}: expected JSON in the metadata, got: {error}") from error
         return parse_spec(cls, fields, where=f"{where}: metadata", error=ModelError)
 

@@ -50,6 +50,8 @@ class OnnxModel:
         props = self._session.get_modelmeta().custom_metadata_map
         self.metadata = Metadata.from_props(props, str(path))
         """The harness's metadata in the file; None if another program wrote it."""
+        self.model_sha256: str | None = props.get("model_sha256")
+        """Hash of the weights it was made from, which a foreign file may give too; None where it does not say."""
         self._output, self.num_classes = self._logits_output(len(class_names) if class_names is not None else num_classes)
         """The number of classes K."""
         if class_names is not None:
@@ -144,7 +146,7 @@ def _check_names(props: Mapping[str, str], expected: Sequence[str], path: Path) 
         return
     try:
         found = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, or thousands of brackets
         found = None
     where = f"{path}: metadata class_names"
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):

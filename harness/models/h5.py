@@ -27,6 +27,12 @@ from harness.spec import canonical_json
 
 SCHEMA_VERSION = 1
 """Version of the layout above; a reader refuses any other."""
+LARGEST_RATIO = 1032
+"""What deflate reaches at best: a data set that declares more than that of what is stored was never written whole."""
+MOST_PIXELS = 1024
+"""Largest side length, that of data sets."""
+DAMAGE = (OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError, MemoryError)
+"""What h5py raises on a missing, damaged or foreign file, and what reading its values does."""
 RESIZE = "squash"
 """How an image becomes square by default: the whole image, bilinear and antialiased."""
 
@@ -120,7 +126,7 @@ def read_h5(path: Path) -> SavedClassifier:
     try:
         with h5py.File(path, "r") as file:
             return _content(file)
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except DAMAGE as error:
         raise ModelError(f"{path}: expected a classifier in HDF5, schema version {SCHEMA_VERSION}, found {error}") from error
 
 
@@ -128,12 +134,14 @@ def _content(file: h5py.File) -> SavedClassifier:
     attributes = file.attrs
     if (version := int(attributes["schema_version"])) != SCHEMA_VERSION:
         raise ValueError(f"schema version {version}")
+    if not 1 <= (resolution := int(attributes["resolution"])) <= MOST_PIXELS:
+        raise ValueError(f"a resolution of {resolution}, not 1 to {MOST_PIXELS}")
     return SavedClassifier(
         arch=str(attributes["arch"]),
-        class_names=tuple(bytes(name).decode() for name in _values(_own(file, "class_names"))),
+        class_names=_texts(_values(_own(file, "class_names"))),
         mean=_channels(attributes["mean"]),
         std=_channels(attributes["std"]),
-        resolution=int(attributes["resolution"]),
+        resolution=resolution,
         resize=str(attributes["resize"]),
         summary=json.loads(attributes["summary"]),
         weights=_tensors(_own(file, "weights")),
@@ -142,8 +150,16 @@ def _content(file: h5py.File) -> SavedClassifier:
     )
 
 
+def _texts(names: NDArray[Any]) -> tuple[str, ...]:
+    if names.dtype.kind not in "SO":
+        raise ValueError(f"class names of type {names.dtype}")
+    return tuple(bytes(name).decode() for name in names)
+
+
 def _channels(values: NDArray[np.float32]) -> tuple[float, float, float]:
     red, green, blue = values.tolist()
+    if not np.isfinite(values).all():
+        raise ValueError(f"a mean or std of {values.tolist()}")
     return red, green, blue
 
 
@@ -155,10 +171,17 @@ def _own(file: h5py.File, name: str) -> h5py.Group | h5py.Dataset:
 
 
 def _values(item: h5py.Dataset) -> NDArray[Any]:
-    """Returns the values of a data set, unless they lie in another file, which could be any that this process may read."""
+    """Returns the content of a data set in the machine's byte order.
+
+    Not if it is in another file, which could be any that this process may read, or was never written.
+    """
     if item.external or item.is_virtual:
         raise ValueError(f"{item.name.removeprefix('/')} in another file")
-    return np.asarray(item[()])
+    stored = item.id.get_storage_size()
+    if item.size is not None and item.nbytes > LARGEST_RATIO * stored:
+        raise ValueError(f"{item.name.removeprefix('/')} of shape {item.shape}, of which {stored} bytes are stored")
+    values = np.asarray(item[()])
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 def _tensors(group: h5py.Group) -> dict[str, Tensor]:

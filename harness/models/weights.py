@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from harness.errors import ModelError
+from harness.errors import ModelError, first_line
 from harness.models.classifier import Classifier
 from harness.models.h5 import read_h5
 from harness.models.state import replacing, state_of
@@ -64,11 +64,10 @@ def _read_pth(path: Path) -> dict[str, Tensor]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        found_instead = str(error).strip().splitlines()[0]
+        found_instead = (str(error).strip().splitlines() or ["a damaged pickle"])[0]
         raise ModelError(f"{path}: expected tensors only; nothing was run of what it holds: {found_instead}") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        first = str(error).strip().splitlines()[:1]
-        raise ModelError(f"{path}: expected a complete .pth file, found {' '.join(first) or type(error).__name__}") from error
+    except Exception as error:  # the unpickler raises what it meets in damaged bytes: IndexError, struct.error, AssertionError
+        raise ModelError(f"{path}: expected a complete .pth file, found {first_line(error)}") from error
     for key in NESTED:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
