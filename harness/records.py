@@ -13,6 +13,9 @@ from pydantic import AfterValidator, Field
 from harness.conditions import CLEAN, ConditionKind, condition_kind
 from harness.spec import LATER, Eps, Spec
 
+Protocol = Literal["nested", "independent"]
+"""Whether only examples on which no attack succeeded go on to the next budget, or every budget starts from scratch."""
+
 SCHEMA_VERSION = 1
 """Version of the tables and payloads described here; written into provenance.json and every payload."""
 
@@ -108,7 +111,7 @@ class Cell(Spec):
     """What the corruption happens to: noise, blur, weather, digital, geometry or encoding; it follows from the name."""
     severity: int | None = None
     """Severity of the corruption, 1 to 5."""
-    protocol: Literal["nested", "independent"] | None = None
+    protocol: Protocol | None = None
     """How the budgets of a sweep relate."""
     seed: int = 0
     """The seed of the model's training and of its poison."""

@@ -18,16 +18,17 @@ from harness.datasets.splits import subset
 from harness.datasets.tensors import split_of
 from harness.datasets.verified import verified
 from harness.errors import DataError, HarnessError, ModelError, SuiteError, only_harness_errors
+from harness.evaluation.clean import evaluate_clean
 from harness.evaluation.network_check import check_network
 from harness.evaluation.sanity import judge
-from harness.evaluation.sweep import Protocol, evaluate_clean, sweep
+from harness.evaluation.sweep import sweep
 from harness.executors.local import reason_of
 from harness.images import ImageSplit, composed, misread
 from harness.models.inference import Inference
 from harness.models.layout import NumberFormat
 from harness.models.safeguards import for_autograd
 from harness.planning.grid import attack_cell
-from harness.records import Cell, CellResult, Outcome, RunRecord, Status
+from harness.records import Cell, CellResult, Outcome, Protocol, RunRecord, Status
 from harness.registry import PluginT, Registry
 from harness.reports.tables.write import cells_table
 from harness.spec import digest_fields, digest_of, explain, parse_spec, suggestion

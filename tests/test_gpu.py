@@ -9,12 +9,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from harness import evaluate, load_results, load_suite
-from harness.attacks.frame import Victim, run_attack
+from harness.attacks.frame import run_attack
+from harness.attacks.results import Victim
 from harness.datasets.tensors import TensorSplit
 from harness.deployment.crosscheck import crosscheck
 from harness.evaluation.batches import CPU_BATCH, GPU_BATCH_LIMIT, batch_size_for
+from harness.evaluation.clean import evaluate_clean
 from harness.evaluation.findings import Finding
-from harness.evaluation.sweep import evaluate_clean, sweep
+from harness.evaluation.sweep import sweep
 from harness.models.inference import Inference
 from harness.records import Status
 from harness.running.runner import RunSummary, run

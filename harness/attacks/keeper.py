@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.attacks.goals import Correction, Goal
-from harness.attacks.watcher import TOLERANCE, Watcher, _first_of_each
-from harness.threat import ThreatModel
+from harness.attacks.watcher import Watcher, first_of_each
+from harness.threat import TOLERANCE, ThreatModel
 
 
 class Keeper(Watcher):
@@ -51,7 +51,7 @@ class Keeper(Watcher):
         closer = (margin < self.margin[rows]).nonzero().flatten()
         if len(closer):
             closer = closer[margin[closer].argsort()]
-            closer = closer[_first_of_each(rows[closer])]
+            closer = closer[first_of_each(rows[closer])]
             self._keep(x[closer], rows[closer], margin[closer], reached=self.goal.reached(logits[closer], rows[closer]))
         return super()._see(x, rows, logits)
 

@@ -11,7 +11,8 @@ from fractions import Fraction
 import torch
 
 from harness.attacks.base import Access, Attack
-from harness.attacks.frame import AttackResult, Victim, run_attack
+from harness.attacks.frame import run_attack
+from harness.attacks.results import AttackResult, Victim
 from harness.errors import HarnessError
 from harness.evaluation.checks.base import GRADIENT_ATTACKS
 from harness.evaluation.checks.single import RAW_TOLERANCE

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from harness.evaluation.batches import load
+from harness.evaluation.batches import load, spread
 from harness.evaluation.findings import FARTHEST, Finding
-from harness.evaluation.probes import spread
 from harness.images import ImageSplit
 from harness.metrics import largest_logit, logit_differences
 from harness.models.agreement import LEAST_SCALE

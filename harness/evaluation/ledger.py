@@ -14,7 +14,7 @@ from torch import Tensor
 
 from harness.attacks.base import Attack
 from harness.attacks.evidence import Evidence
-from harness.attacks.frame import AttackResult
+from harness.attacks.results import AttackResult
 from harness.evaluation.batches import Batch
 from harness.evaluation.findings import findings_of
 from harness.records import ConditionResult, Outcome

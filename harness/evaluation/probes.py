@@ -1,6 +1,6 @@
 """Cheap experiments on a few examples that tell whether attacks on a network mean anything."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from harness.attacks.base import ATTACKS, Attack
 from harness.attacks.evidence import Evidence
-from harness.attacks.frame import Victim, run_attack
-from harness.evaluation.batches import load
+from harness.attacks.frame import run_attack
+from harness.attacks.results import Victim
+from harness.evaluation.batches import load, spread
 from harness.evaluation.findings import FARTHEST, Finding
 from harness.evaluation.gradient_check import check_gradients
 from harness.evaluation.output_check import are_bounded, are_probabilities
@@ -103,13 +104,6 @@ def probe_steps(attack: Attack, victim: Victim, *, threat_model: ThreatModel, se
         Finding.DOUBLED_STEPS_BROKEN.value: float(fooled.sum()),
     }
     return findings, passes
-
-
-def spread(indices: NDArray[np.int64], labels: NDArray[np.int64], count: int) -> list[int]:
-    """Returns at most `count` of the indices, evenly over the classes."""
-    ordered: Sequence[int] = sorted((int(index) for index in indices), key=lambda index: int(labels[index]))
-    positions = np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int)
-    return [ordered[position] for position in positions]
 
 
 def _random_difference(first: Tensor, second: Tensor) -> float:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harness.attacks.base import Attack
-from harness.attacks.frame import AttackResult, Victim, find_nearest, run_attack, within
+from harness.attacks.frame import find_nearest, run_attack, within
+from harness.attacks.results import AttackResult, Victim
 from harness.evaluation.batches import Batch
 from harness.evaluation.ledger import Ledger
 from harness.system.modes import ModuleLists

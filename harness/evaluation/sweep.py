@@ -1,11 +1,8 @@
-"""Evaluates a network on a split: on clean images, and under one attack over rising budgets."""
+"""Evaluates a network on a split under one attack over rising budgets."""
 
-import copy
 import itertools
 import logging
-import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,19 +10,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 from harness.attacks.base import Attack
-from harness.errors import HarnessError, ModelError
-from harness.evaluation.batch_check import batch_dependence
-from harness.evaluation.batches import Batch, batch_size_for, batches, load
+from harness.errors import HarnessError
+from harness.evaluation.batches import PROBES, Batch, batches, load, prepare, spread
 from harness.evaluation.findings import Finding
-from harness.evaluation.ledger import Keep, Ledger, peak_memory_mb
-from harness.evaluation.probes import can_double, probe_model, probe_steps, spread
+from harness.evaluation.ledger import Keep, Ledger
+from harness.evaluation.probes import can_double, probe_steps
 from harness.evaluation.protocols import Setting, independent, minimum_norm, nested
 from harness.images import ImageSplit
 from harness.models.agreement import with_finite_logits
 from harness.models.inference import AS_GIVEN, Form, Inference, inference_form
 from harness.models.padding import in_few_sizes
-from harness.models.safeguards import WithoutGradient, safeguarded
-from harness.records import ConditionResult, Outcome
+from harness.records import Outcome, Protocol
 from harness.system.memory import reused_memory
 from harness.system.modes import evaluating, frozen_parameters, guarded
 from harness.system.precision import full_float32
@@ -34,74 +29,10 @@ from harness.threat import ThreatModel
 
 logger = logging.getLogger(__name__)
 
-Protocol = Literal["nested", "independent"]
-"""Whether only survivors go on to the next budget, or every budget starts from scratch."""
 FAIR_SHARE = 0.05
 """Share of the examples that must survive a budget for more steps to matter there."""
 MOST_PROBES = 64
 """Survivors on which the attack is run again with twice its steps, where any of the first few falls to that."""
-PROBES = 2
-"""Images on which the faster form of a network is compared with the network itself, and the network tried beforehand."""
-
-
-@reused_memory()
-@full_float32()
-def evaluate_clean(
-    model: nn.Module,
-    split: ImageSplit,
-    *,
-    batch_size: int | None = None,
-    device: torch.device | str = "cpu",
-    probes: int = 16,
-    progress: Progress | None = None,
-) -> Outcome:
-    """Predicts on the unperturbed images of a split, in full float32.
-
-    Args:
-        model: Images (N, C, H, W) in [0,1] to logits (N, K); judged in eval mode, given back as it was.
-        split: The examples; must not be empty.
-        batch_size: Images of a forward pass; chosen by the device if not given.
-        device: Where to run.
-        probes: Number of examples on which `probe_model` looks for reasons to mistrust attacks on this model; 0 to leave
-            that and `batch_dependence` out.
-        progress: Where to show progress, by default nowhere.
-
-    Returns:
-        An outcome with one condition without a budget.
-
-    Raises:
-        HarnessError: if the split is empty, or the network writes into some batches and not into others.
-    """
-    device, model, size = _prepare(model, split, device, batch_size)
-    started, logits = time.perf_counter(), []
-    with evaluating(model), torch.no_grad(), (progress or Silent()).task("clean", len(split)) as advance:
-        for batch in batches(split, size, device):
-            unwritten = batch.x._version
-            logits.append(model(batch.x).float().cpu().numpy())
-            if batch.x._version != unwritten:  # not on the few images that it was tried on
-                raise ModelError("model: expected a network that leaves its input alone, got one that writes into some batches")
-            advance(len(batch), "")
-        seconds = time.perf_counter() - started
-        clean = np.concatenate(logits)
-        findings: dict[str, float] = {}
-        if probes:
-            findings |= batch_dependence(model, split, clean, batch_size=size, device=device)
-            findings |= probe_model(model, split, clean, probes=min(probes, size), device=device)
-        if isinstance(model, WithoutGradient):
-            logger.warning("no gradient passes through the network, so that only black-box attacks can run: %s", model.obstacle)
-            findings[Finding.NO_GRADIENT.value] = 1.0
-    labels = np.asarray(split.labels, dtype=np.int64)
-    condition = ConditionResult(
-        eps=None,
-        logits=clean,
-        fooled=np.zeros(len(labels), dtype=bool),
-        distance=np.zeros(len(labels), dtype=np.float32),
-        forwards=len(labels),
-        seconds=seconds,
-        peak_memory_mb=peak_memory_mb(device),
-        findings={Finding.BATCH_SIZE.value: float(size), **findings},
-    )
-    return Outcome(labels, clean, (condition,), np.full(len(labels), np.inf, dtype=np.float32))
 
 
 @reused_memory()
@@ -149,7 +80,7 @@ def sweep(
             or the attack cannot run under these threat models.
     """
     threats = _checked(attack, threat_models, target_class)
-    device, model, size = _prepare(model, split, device, batch_size)
+    device, model, size = prepare(model, split, device, batch_size)
     task = (progress or Silent()).task(attack.name, len(split) * len(threats))
     asked = inference if watch else AS_GIVEN
     with evaluating(model), frozen_parameters(model), task as advance:
@@ -239,17 +170,3 @@ def _checked(attack: Attack, threat_models: Sequence[ThreatModel], target_class:
         if reason := attack.supports(threat):
             raise HarnessError(f"attacks.{attack.name}: {reason}")
     return threats
-
-
-def _prepare(
-    model: nn.Module, split: ImageSplit, device: torch.device | str, batch_size: int | None
-) -> tuple[torch.device, nn.Module, int]:
-    """Returns the device, the network on it (a copy if it lies elsewhere; behind a safeguard if it needs one), the batch size."""
-    if not len(split):
-        raise HarnessError("evaluation: expected at least one example, got an empty split")
-    device = torch.device(device)
-    elsewhere = any(tensor.device.type != device.type for tensor in [*model.parameters(), *model.buffers()])
-    model = copy.deepcopy(model).to(device) if elsewhere else model
-    with evaluating(model):
-        model = safeguarded(model, load(split, range(min(PROBES, len(split))), device).x)
-        return device, model, batch_size_for(model, split, device, batch_size)

@@ -7,11 +7,11 @@ from functools import partial
 from harness.attacks.base import Attack
 from harness.conditions import ATTACK
 from harness.datasets.image_folder import FileSplit
-from harness.evaluation.sweep import Protocol
-from harness.records import Cell
+from harness.records import Cell, Protocol
 from harness.steps.base import Examples
 from harness.steps.conditions import Corrupted, FromFolder, Targeted, Trigger
-from harness.steps.evaluate import Evaluate, Judgement, Sweep
+from harness.steps.evaluate import Evaluate, Sweep
+from harness.steps.judgement import Judgement
 from harness.steps.train import Train
 from harness.suites.suite import Suite, Variant
 from harness.threat import ThreatModel

@@ -25,7 +25,8 @@ from harness.images import Source as Files
 from harness.models.classifier import Classifier
 from harness.steps.base import Context, Examples, ModelStep, Step
 from harness.steps.conditions import Corrupted, FromFolder, Trigger
-from harness.steps.evaluate import Judgement, Sweep
+from harness.steps.evaluate import Sweep
+from harness.steps.judgement import Judgement
 from harness.system.precision import full_float32
 
 BUNDLE = "bundle.h5"

@@ -1,39 +1,25 @@
 """The steps that judge a model: on clean images, and under one attack over a sweep of budgets."""
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from harness.attacks.base import Attack
+from harness.evaluation.clean import evaluate_clean
 from harness.evaluation.ledger import Keep
-from harness.evaluation.sweep import evaluate_clean, sweep
+from harness.evaluation.sweep import sweep
 from harness.images import ImageSplit
 from harness.models.inference import Inference
-from harness.records import Outcome
+from harness.records import Outcome, Protocol
 from harness.steps.base import Context, Examples, ModelStep, Step
-from harness.storage.outcomes import load_outcome, save_outcome
+from harness.steps.judgement import OUTCOME, Judgement
+from harness.storage.outcomes import save_outcome
 from harness.system.seeds import seed_of
 from harness.threat import ThreatModel
 
-OUTCOME = "outcome.safetensors"
 ROUNDING_FORMS = 2
 """Version of attacks on forms that round: what the network itself denies such a form may not call adversarial (2)."""
-
-
-class Judgement(Step):
-    """A step that leaves an outcome: what a model did on some examples, under one or more conditions."""
-
-    FULL_FLOAT32: ClassVar[bool] = True
-
-    @abstractmethod
-    def judged(self, context: Context) -> ImageSplit:
-        """Returns the examples, in the outcome's order."""
-
-    def outcome(self, context: Context) -> Outcome:
-        """Returns the outcome of the finished step."""
-        return load_outcome(context.folder(self) / OUTCOME)
 
 
 @dataclass(frozen=True)
@@ -88,7 +74,7 @@ class Sweep(Judgement):
     label: str
     attack: Attack
     threat_models: tuple[ThreatModel, ...]
-    protocol: Literal["nested", "independent"]
+    protocol: Protocol
     best_of_iterates: bool
     seed: int
     target_class: str | None = None

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from harness.attacks.base import ATTACKS, Attack
-from harness.attacks.frame import Victim, run_attack
+from harness.attacks.frame import run_attack
+from harness.attacks.results import Victim
 from harness.evaluation.batches import load
 from harness.export.metadata import Resize
 from harness.export.onnx import export_deploy, export_model

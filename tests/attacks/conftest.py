@@ -3,7 +3,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from harness.attacks.frame import Victim
+from harness.attacks.results import Victim
 
 
 def _digits() -> tuple[Tensor, Tensor]:

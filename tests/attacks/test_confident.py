@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.attacks.frame import Victim, run_attack
+from harness.attacks.frame import run_attack
+from harness.attacks.results import Victim
 from tests.attacks.nets import CLASSES, SIDE, attack_of, images, threat
 
 STEPS = 20

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from harness.attacks.base import ATTACKS, Attack
-from harness.attacks.frame import Victim, run_attack
+from harness.attacks.frame import run_attack
+from harness.attacks.results import Victim
 from harness.system.seeds import global_seed
 from harness.threat import Norm, ThreatModel
 from tests.attacks.nets import CLASSES, conv_net, images

@@ -11,7 +11,8 @@ from art.estimators.classification import PyTorchClassifier
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
-from harness.attacks.frame import Victim, run_attack
+from harness.attacks.frame import run_attack
+from harness.attacks.results import Victim
 from harness.metrics import wilson_interval
 from tests.attacks.nets import attack_of, threat
 

@@ -6,7 +6,8 @@ import torchattacks
 from torch import Tensor, nn
 
 from harness.attacks.base import Attack
-from harness.attacks.frame import Victim, find_nearest, restart_seed, run_attack, within
+from harness.attacks.frame import find_nearest, restart_seed, run_attack, within
+from harness.attacks.results import Victim
 from harness.attacks.torchattacks.stepwise import TINY
 from harness.errors import HarnessError
 from harness.system.seeds import global_seed

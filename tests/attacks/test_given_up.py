@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.attacks.base import Attack
-from harness.attacks.frame import Victim, run_attack
+from harness.attacks.frame import run_attack
+from harness.attacks.results import Victim
 from harness.attacks.torchattacks.auto import APGDCE
 from harness.threat import ThreatModel
 from tests.attacks.nets import attack_of, images, threat

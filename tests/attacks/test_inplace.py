@@ -2,8 +2,9 @@ import pytest
 import torch
 import torchattacks
 
+from harness.attacks.collectors import Breaker
+from harness.attacks.goals import Goal
 from harness.attacks.torchattacks.inplace import InPlacePGD
-from harness.attacks.watcher import Breaker, Goal
 from harness.system import memory
 from harness.system.seeds import global_seed
 from tests.attacks.nets import CLASSES, conv_net, images, threat

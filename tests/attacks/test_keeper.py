@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from harness.attacks.base import ATTACKS, Attack
-from harness.attacks.frame import AttackResult, Victim, run_attack
+from harness.attacks.frame import run_attack
+from harness.attacks.goals import Goal
 from harness.attacks.keeper import Keeper
-from harness.attacks.watcher import Goal
+from harness.attacks.results import AttackResult, Victim
 from harness.threat import Norm, ThreatModel
 from tests.attacks.nets import LinearNet, attack_of, clear_images, images, threat
 

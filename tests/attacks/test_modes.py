@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.attacks.base import Attack
-from harness.attacks.frame import Victim, run_attack
+from harness.attacks.frame import run_attack
+from harness.attacks.results import Victim
 from harness.datasets.tensors import TensorSplit
 from harness.errors import HarnessError
 from harness.evaluation.sweep import sweep

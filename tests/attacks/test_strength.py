@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.attacks.frame import Victim, find_nearest, run_attack
+from harness.attacks.frame import find_nearest, run_attack
+from harness.attacks.results import Victim
 from harness.attacks.torchattacks.auto import Square
 from harness.threat import Norm, ThreatModel
 from tests.attacks.nets import LinearNet, attack_of, clear_images, threat

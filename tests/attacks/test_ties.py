@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.attacks.frame import Victim, run_attack
+from harness.attacks.collectors import Breaker, Shrinker
+from harness.attacks.frame import run_attack
+from harness.attacks.goals import Goal
+from harness.attacks.results import Victim
 from harness.attacks.torchattacks.square import TieAwareSquare
-from harness.attacks.watcher import Breaker, Goal, Shrinker
 from tests.attacks.nets import attack_of, images, threat
 
 EPS = "1/10"

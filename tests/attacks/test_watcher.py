@@ -2,7 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from harness.attacks.watcher import AllBroken, Breaker, Goal, Shrinker, Watcher, _first_of_each
+from harness.attacks.collectors import AllBroken, Breaker, Shrinker
+from harness.attacks.goals import Goal
+from harness.attacks.watcher import Watcher, first_of_each
 from tests.attacks.nets import CLASSES, LinearNet, conv_net, images, threat
 
 
@@ -241,8 +243,8 @@ class Sloped(torch.autograd.Function):
 
 
 @pytest.mark.parametrize(("rows", "positions"), [([], []), ([3, 1, 3, 1, 0], [0, 1, 4]), ([2, 2], [0])])
-def test_first_of_each_row_is_taken(rows: list[int], positions: list[int]) -> None:
-    assert _first_of_each(torch.tensor(rows, dtype=torch.long)).tolist() == positions
+def testfirst_of_each_row_is_taken(rows: list[int], positions: list[int]) -> None:
+    assert first_of_each(torch.tensor(rows, dtype=torch.long)).tolist() == positions
 
 
 def test_what_breaks_after_the_others_were_left_out_is_spared_too(net: LinearNet, x: torch.Tensor) -> None:

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.attacks.base import ATTACKS
+from harness.attacks.collectors import Breaker
 from harness.attacks.torchattacks import inplace
 from harness.attacks.torchattacks.stepwise import PGD
-from harness.attacks.watcher import Breaker
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation.sweep import sweep
 from harness.system.memory import quick_garbage_collection, reused_memory

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from harness.attacks.collectors import Breaker
 from harness.attacks.torchattacks import inplace
 from harness.attacks.torchattacks.inplace import InPlacePGD
-from harness.attacks.watcher import Breaker, Watcher
+from harness.attacks.watcher import Watcher
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation.ledger import Ledger
 from harness.models import inference

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 import harness
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation.batch_check import batch_dependence
+from harness.evaluation.clean import evaluate_clean
 from harness.evaluation.findings import Finding
 from harness.evaluation.sanity import judge
-from harness.evaluation.sweep import evaluate_clean
 from harness.records import Cell, CellResult, Status, Verdict
 from harness.storage.outcomes import load_outcome, save_outcome
 from harness.threat import ThreatModel

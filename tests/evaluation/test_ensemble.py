@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.attacks.evidence import Evidence
-from harness.attacks.frame import Victim, run_attack
+from harness.attacks.frame import run_attack
+from harness.attacks.results import Victim
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation.checks.ensemble import gradient_stages_fail
 from harness.evaluation.findings import STAGE, Finding, stages_of

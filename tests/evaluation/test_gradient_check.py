@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation.checks.gradients import TOO_MANY
+from harness.evaluation.clean import evaluate_clean
 from harness.evaluation.findings import Finding
 from harness.evaluation.gradient_check import check_gradients
-from harness.evaluation.sweep import evaluate_clean
 from harness.records import Outcome
 from harness.standalone import evaluate
 from harness.threat import ThreatModel

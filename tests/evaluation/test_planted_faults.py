@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from harness.attacks.base import Attack
 from harness.datasets.tensors import TensorSplit
+from harness.evaluation.clean import evaluate_clean
 from harness.evaluation.findings import Finding
 from harness.evaluation.sanity import judge
-from harness.evaluation.sweep import Protocol, evaluate_clean, sweep
-from harness.records import Cell, CellResult, Outcome, Status, Verdict
+from harness.evaluation.sweep import sweep
+from harness.records import Cell, CellResult, Outcome, Protocol, Status, Verdict
 from harness.threat import ThreatModel
 from tests.attacks.nets import CLASSES, SIDE, attack_of, images, threat
 

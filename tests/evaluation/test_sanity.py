@@ -16,9 +16,10 @@ from harness.evaluation.checks.gradients import GRADIENTS
 from harness.evaluation.checks.model import MODEL
 from harness.evaluation.checks.neighbours import SAME_BUDGET, SMALLER_BUDGETS
 from harness.evaluation.checks.single import SINGLE
+from harness.evaluation.clean import evaluate_clean
 from harness.evaluation.findings import Finding
 from harness.evaluation.sanity import Transferred, judge
-from harness.evaluation.sweep import evaluate_clean, sweep
+from harness.evaluation.sweep import sweep
 from harness.records import Cell, CellResult, ConditionResult, Status, Verdict
 from tests.attacks.nets import CLASSES, SIDE, attack_of, images, threat
 

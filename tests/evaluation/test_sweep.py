@@ -15,9 +15,10 @@ from harness.attacks.base import Attack
 from harness.attacks.frame import restart_seed
 from harness.datasets.tensors import TensorSplit
 from harness.errors import HarnessError
+from harness.evaluation.clean import evaluate_clean
 from harness.evaluation.findings import Finding
 from harness.evaluation.protocols import batch_seed
-from harness.evaluation.sweep import evaluate_clean, sweep
+from harness.evaluation.sweep import sweep
 from harness.models.inference import AS_GIVEN, Inference
 from harness.storage.outcomes import load_outcome, save_outcome
 from harness.system.seeds import global_seed

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from harness.attacks.base import Attack
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation.checks.base import Row
+from harness.evaluation.clean import evaluate_clean
 from harness.evaluation.findings import Finding
 from harness.evaluation.sanity import judge
-from harness.evaluation.sweep import evaluate_clean, sweep
+from harness.evaluation.sweep import sweep
 from harness.records import Cell, CellResult, Outcome, Status, Verdict
 from harness.threat import ThreatModel
 from tests.attacks.nets import attack_of, threat

@@ -3,12 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.attacks.watcher import TOLERANCE
 from harness.evaluation.checks.base import GRADIENT_ATTACKS, Reason, Row, percent
 from harness.evaluation.checks.nonfinite import NONFINITE
 from harness.evaluation.findings import Finding
 from harness.metrics import wilson_interval
 from harness.records import Verdict
+from harness.threat import TOLERANCE
 
 RAW_TOLERANCE = 1e-4
 """An attack whose own output leaves the ball by more than this is faulty, though the frame projects it."""
