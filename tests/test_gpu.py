@@ -15,7 +15,6 @@ from harness.datasets.tensors import TensorSplit
 from harness.deployment.crosscheck import crosscheck
 from harness.evaluation.batches import CPU_BATCH, GPU_BATCH_LIMIT, batch_size_for
 from harness.evaluation.clean import evaluate_clean
-from harness.evaluation.findings import Finding
 from harness.evaluation.sweep import sweep
 from harness.models.inference import Inference
 from harness.records import Status
@@ -149,8 +148,8 @@ def test_every_form_of_the_network_attacks_as_on_the_cpu_within_an_interval(form
     assert on_cpu.conditions[0].fooled.mean() < on_cpu.conditions[1].fooled.mean()
     for there, here in zip(on_gpu.conditions, on_cpu.conditions, strict=True):
         assert abs(there.fooled.mean() - here.fooled.mean()) <= 0.08
-        asked = {Finding.COMPILED: form.get("compile"), Finding.BFLOAT16: form.get("precision")}
-        assert all(there.findings[name] == 1 for name, wanted in asked.items() if wanted)
+        assert there.evidence.compiled is (True if form.get("compile") else None)
+        assert there.evidence.bfloat16 is (True if form.get("precision") else None)
 
 
 def test_batch_size_follows_the_free_memory() -> None:

@@ -1,20 +1,15 @@
 """What an attack plug-in writes: a specification and `perturb`. The frame around it judges."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from harness.records.evidence import Access, Shortfall
 from harness.registry import Plugin, Registry
 from harness.threat import Norm, ThreatModel
-
-Access = Literal["none", "single_step", "iterative", "black_box", "ensemble"]
-"""What an attack uses of the model: nothing (a control), one gradient, many, only outputs, or several attacks."""
-
-Shortfall = Literal["budgets", "classes"]
-"""Why a strong attack is not conclusive: smaller budgets than it is known by, or too few classes for a stage."""
 
 
 class Attack(Plugin, ABC):

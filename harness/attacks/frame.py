@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from harness.attacks.base import Attack
 from harness.attacks.collectors import AllBroken, Breaker, Shrinker
-from harness.attacks.evidence import Evidence
 from harness.attacks.goals import Goal
 from harness.attacks.keeper import Keeper
 from harness.attacks.results import AttackResult, NearestResult, Victim
 from harness.attacks.summary import GradientFaults, evidence_of
 from harness.attacks.watcher import Watcher
 from harness.errors import HarnessError
+from harness.records.evidence import Evidence
 from harness.system.modes import ModuleLists, guarded, preserved_buffers
 from harness.system.seeds import global_seed, seed_of
 from harness.threat import TOLERANCE, ThreatModel, largest_change

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from harness.attacks.evidence import Evidence
 from harness.errors import HarnessError
+from harness.records.evidence import Evidence
 from harness.system.modes import ModuleLists
 
 

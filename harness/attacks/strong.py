@@ -7,11 +7,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from harness.attacks.base import ATTACKS, Access, Attack, Shortfall
+from harness.attacks.base import ATTACKS, Attack
 from harness.attacks.classes import count_classes
 from harness.attacks.torchattacks.auto import APGDCE, APGDT, LINF_AND_L2, Square
 from harness.attacks.torchattacks.minimum import FAB
 from harness.attacks.watcher import Watcher
+from harness.records.evidence import Access, Shortfall
 from harness.threat import Norm, ThreatModel
 
 STANDARD = {"steps": 100, "targets": 9, "fab_steps": 100, "queries": 5000}

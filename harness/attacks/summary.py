@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from harness.attacks.evidence import Evidence
 from harness.attacks.watcher import Watcher
+from harness.records.evidence import FARTHEST, Evidence
 
 
 class GradientFaults:
@@ -49,7 +49,6 @@ def evidence_of(watched: Watcher, *, silent: Tensor, violation: Tensor, fooled: 
         returned=len(violation),
         nonfinite_images=len(violation) - len(finite),
         mode_switches=watched.mode_switches,
-        violation=float(violation.max()) if len(violation) else 0.0,
         stages=watched.found_by_stage(fooled),
-        finite_violation=float(finite.max()) if len(finite) else 0.0,
+        violation=min(float(finite.max()), FARTHEST) if len(finite) else 0.0,
     )

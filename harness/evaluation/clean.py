@@ -10,12 +10,12 @@ from torch import nn
 from harness.errors import ModelError
 from harness.evaluation.batch_check import batch_dependence
 from harness.evaluation.batches import batches, prepare
-from harness.evaluation.findings import Finding
 from harness.evaluation.ledger import peak_memory_mb
 from harness.evaluation.probes import probe_model
 from harness.images import ImageSplit
 from harness.models.safeguards import WithoutGradient
 from harness.records import ConditionResult, Outcome
+from harness.records.evidence import Evidence, NetworkEvidence
 from harness.system.memory import reused_memory
 from harness.system.modes import evaluating
 from harness.system.precision import full_float32
@@ -63,13 +63,13 @@ def evaluate_clean(
             advance(len(batch), "")
         seconds = time.perf_counter() - started
         clean = np.concatenate(logits)
-        findings: dict[str, float] = {}
+        network = NetworkEvidence()
         if probes:
-            findings |= batch_dependence(model, split, clean, batch_size=size, device=device)
-            findings |= probe_model(model, split, clean, probes=min(probes, size), device=device)
+            network += batch_dependence(model, split, clean, batch_size=size, device=device)
+            network += probe_model(model, split, clean, probes=min(probes, size), device=device)
         if isinstance(model, WithoutGradient):
             logger.warning("no gradient passes through the network, so that only black-box attacks can run: %s", model.obstacle)
-            findings[Finding.NO_GRADIENT.value] = 1.0
+            network += NetworkEvidence(no_gradient=True)
     labels = np.asarray(split.labels, dtype=np.int64)
     condition = ConditionResult(
         eps=None,
@@ -79,6 +79,6 @@ def evaluate_clean(
         forwards=len(labels),
         seconds=seconds,
         peak_memory_mb=peak_memory_mb(device),
-        findings={Finding.BATCH_SIZE.value: float(size), **findings},
+        evidence=Evidence(batch_size=size, forwards=len(labels), network=network),
     )
     return Outcome(labels, clean, (condition,), np.full(len(labels), np.inf, dtype=np.float32))

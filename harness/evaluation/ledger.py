@@ -3,7 +3,7 @@
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 
@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.attacks.base import Attack
-from harness.attacks.evidence import Evidence
 from harness.attacks.results import AttackResult
 from harness.evaluation.batches import Batch
-from harness.evaluation.findings import findings_of
 from harness.records import ConditionResult, Outcome
+from harness.records.evidence import Evidence
 from harness.threat import ThreatModel
 
 Keep = Callable[[Fraction, NDArray[np.int64], Tensor], None]
@@ -34,7 +33,6 @@ class Account:
         self.distance = np.zeros(count, dtype=np.float32)
         self.violation = self.seconds = self.peak_memory_mb = 0.0
         self.evidence = Evidence()
-        self.probes: Mapping[str, float] = {}
 
     def write(self, indices: NDArray[np.int64], logits: NDArray[np.float32], *, fooled: Tensor, distance: Tensor) -> None:
         """Notes the results of some examples."""
@@ -139,15 +137,15 @@ class Ledger:
         account.seconds += time.perf_counter() - started
         account.peak_memory_mb = peak_memory_mb(self.device)
 
-    def outcome(self, attack: Attack, *, batch_size: int, setting: Mapping[str, float]) -> Outcome:
-        """Returns all that was found with an attack, in batches of up to `batch_size` images.
+    def outcome(self, attack: Attack, setting: Evidence) -> Outcome:
+        """Returns all that was found.
 
         Args:
             attack: The attack.
-            batch_size: Images of a full batch.
-            setting: What else a finding of every budget is, see `Finding`.
+            setting: What is known of it at every budget.
         """
         clean = np.zeros((len(self.labels), 0), dtype=np.float32) if self.clean_logits is None else self.clean_logits
+        setting += kind_of(attack, classes=clean.shape[1])
         conditions = (
             ConditionResult(
                 eps=threat_model.eps,
@@ -159,15 +157,21 @@ class Ledger:
                 backwards=account.evidence.backwards,
                 seconds=account.seconds,
                 peak_memory_mb=account.peak_memory_mb,
-                findings={
-                    **setting,
-                    **findings_of(attack, account.evidence, classes=clean.shape[1], batch_size=batch_size),
-                    **account.probes,
-                },
+                evidence=account.evidence + setting,
             )
             for threat_model, account in zip(self.threat_models, self.accounts, strict=True)
         )
         return Outcome(labels=self.labels, clean_logits=clean, conditions=tuple(conditions), smallest_eps=self.smallest)
+
+
+def kind_of(attack: Attack, *, classes: int) -> Evidence:
+    """Returns what is known of an attack on a network of so many classes before it runs."""
+    return Evidence(
+        access=attack.ACCESS,
+        conclusive=attack.conclusive(classes),
+        shortfall=attack.shortfall(classes),
+        margin=attack.MARGIN,
+    )
 
 
 def peak_memory_mb(device: torch.device) -> float:

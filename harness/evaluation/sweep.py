@@ -12,7 +12,6 @@ from torch import nn
 from harness.attacks.base import Attack
 from harness.errors import HarnessError
 from harness.evaluation.batches import PROBES, Batch, batches, load, prepare, spread
-from harness.evaluation.findings import Finding
 from harness.evaluation.ledger import Keep, Ledger
 from harness.evaluation.probes import can_double, probe_steps
 from harness.evaluation.protocols import Setting, independent, minimum_norm, nested
@@ -21,6 +20,7 @@ from harness.models.agreement import with_finite_logits
 from harness.models.inference import AS_GIVEN, Form, Inference, inference_form
 from harness.models.padding import in_few_sizes
 from harness.records import Outcome, Protocol
+from harness.records.evidence import Evidence
 from harness.system.memory import reused_memory
 from harness.system.modes import evaluating, frozen_parameters, guarded
 from harness.system.precision import full_float32
@@ -108,17 +108,18 @@ def sweep(
             _flow(setting, protocol)(setting, batches(split, size, device))
             if watch and can_double(attack):
                 _double_steps(setting, split, min(probes, size))
-    return setting.ledger.outcome(attack, batch_size=size, setting=_known(form, asked, target_class))
+    return setting.ledger.outcome(attack, _known(form, asked, target_class) + Evidence(batch_size=size))
 
 
-def _known(form: nn.Module, asked: Inference, target_class: int | None) -> dict[str, float]:
+def _known(form: nn.Module, asked: Inference, target_class: int | None) -> Evidence:
     """Returns what is the same at every budget: the class aimed at, and whether the network has the form asked for."""
-    found = {} if target_class is None else {Finding.TARGET_CLASS.value: float(target_class)}
-    if asked.compile:
-        found[Finding.COMPILED.value] = float(isinstance(form, Form) and form.is_compiled)
-    if asked.precision == "bfloat16":
-        found[Finding.BFLOAT16.value] = float(isinstance(form, Form) and form.inference.precision == "bfloat16")
-    return found
+    compiled = isinstance(form, Form) and form.is_compiled
+    coarse = isinstance(form, Form) and form.inference.precision == "bfloat16"
+    return Evidence(
+        target_class=target_class,
+        compiled=compiled if asked.compile else None,
+        bfloat16=coarse if asked.precision == "bfloat16" else None,
+    )
 
 
 def _flow(setting: Setting, protocol: Protocol) -> Callable[[Setting, Iterable[Batch]], None]:
@@ -144,7 +145,7 @@ def _double_steps(setting: Setting, split: ImageSplit, probes: int) -> None:
     size = setting.batch_size
     for chosen in [few, *(more[start : start + size] for start in range(0, len(more), size))]:
         _probe(setting, split, level, chosen)
-        if not setting.ledger.accounts[level].probes[Finding.DOUBLED_STEPS_BROKEN]:
+        if not setting.ledger.accounts[level].evidence.doubled_steps_successes:
             return
 
 
@@ -152,9 +153,7 @@ def _probe(setting: Setting, split: ImageSplit, level: int, chosen: list[int]) -
     """Adds what `probe_steps` finds on the examples `chosen` to a budget's account."""
     with setting.ledger.timed(level) as account:
         victim = setting.victim(load(split, chosen, setting.ledger.device))
-        found, passes = probe_steps(setting.attack, victim, threat_model=setting.threat_models[level], seed=setting.seed)
-        account.probes = {name: account.probes.get(name, 0.0) + value for name, value in found.items()}
-        account.evidence += passes
+        account.evidence += probe_steps(setting.attack, victim, threat_model=setting.threat_models[level], seed=setting.seed)
 
 
 def _checked(attack: Attack, threat_models: Sequence[ThreatModel], target_class: int | None) -> tuple[ThreatModel, ...]:

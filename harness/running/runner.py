@@ -10,7 +10,6 @@ from typing import Any
 
 from harness.datasets.verified import verified_for_evaluation
 from harness.errors import StoreError, surviving_exits
-from harness.evaluation.findings import Finding
 from harness.evaluation.sanity import judge
 from harness.executors.base import STOPPED_BEFORE, Interrupted, StepReport
 from harness.executors.choice import LOCAL, Executor, executor_of
@@ -175,14 +174,14 @@ def collect(plan: Plan, context: Context, reports: Mapping[str, StepReport], *, 
 def _form_of(suite: Suite, results: Iterable[CellResult]) -> dict[str, Any]:
     """Returns in which form attacks differentiated the networks, and at how many rows that was not possible."""
     asked = {"compile": suite.evaluation.compile, "precision": suite.evaluation.precision}
-    findings = [result.condition.findings for result in results if result.condition is not None]
-    lost = sum(0.0 in (found.get(Finding.COMPILED), found.get(Finding.BFLOAT16)) for found in findings)
+    found = [result.condition.evidence for result in results if result.condition is not None]
+    lost = sum(False in (it.compiled, it.bfloat16) for it in found)
     return {**asked, "rows_in_another_form": lost}
 
 
-def _batch_size(result: CellResult) -> float | None:
+def _batch_size(result: CellResult) -> int | None:
     """Returns the images of a full batch of a condition, as far as that is known."""
-    return None if result.condition is None else result.condition.findings.get(Finding.BATCH_SIZE)
+    return None if result.condition is None else (result.condition.evidence.batch_size or None)
 
 
 def _label(suite: Suite, variant: Variant) -> str:

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.attacks.base import ATTACKS, Access, Attack
+from harness.attacks.base import ATTACKS, Attack
 from harness.errors import HarnessError
 from harness.evaluation.attack_test import attack_test
 from harness.evaluation.planted import PLANTS
+from harness.records.evidence import Access
 from harness.threat import Norm, ThreatModel
 from tests.attacks.nets import attack_of
 

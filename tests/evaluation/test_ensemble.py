@@ -9,15 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.attacks.evidence import Evidence
 from harness.attacks.frame import run_attack
 from harness.attacks.results import Victim
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation.checks.ensemble import gradient_stages_fail
-from harness.evaluation.findings import STAGE, Finding, stages_of
 from harness.evaluation.sanity import judge
 from harness.evaluation.sweep import sweep
 from harness.records import Cell, CellResult, ConditionResult, Status, Verdict
+from harness.records.evidence import Evidence
 from tests.attacks.nets import CLASSES, SIDE, attack_of, images, threat
 
 FEW = {"steps": 5, "fab_steps": 3, "targets": 2, "queries": 60}
@@ -78,7 +77,7 @@ def test_stages_add_up_to_what_is_broken_at_each_budget() -> None:
     rows = _rows(Surrogate(), ("2/255", "5/255"), "nested")
     before = 0
     for row in rows:
-        stages = stages_of(row.condition.findings)
+        stages = row.condition.evidence.stages
         assert list(stages) == NAMES
         assert sum(stages.values()) == row.condition.fooled.sum() - before
         before = int(row.condition.fooled.sum())
@@ -112,8 +111,8 @@ def _planted(stages: Mapping[str, int], *, count: int, eps: str = "8/255", proto
     )  # fmt: skip
     logits = np.eye(2, dtype=np.float32)[[0, 1] * (count // 2)]
     labels = np.array([0, 1] * (count // 2))
-    findings = {f"{STAGE}{name}": float(number) for name, number in stages.items()} | {Finding.ACCESS.value: 4.0}
-    condition = ConditionResult(None, logits, np.zeros(count, bool), np.zeros(count, np.float32), findings=findings)
+    evidence = Evidence(access="ensemble", stages=stages)
+    condition = ConditionResult(None, logits, np.zeros(count, bool), np.zeros(count, np.float32), evidence=evidence)
     return CellResult(cell, "0", Status.DONE, labels=labels, clean_logits=logits, condition=condition)
 
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from harness.datasets.tensors import TensorSplit
-from harness.evaluation.findings import Finding
 from harness.evaluation.sweep import sweep
 from harness.models.inference import Inference, inference_form
 from tests.attacks.nets import attack_of, images, threat
@@ -46,7 +45,7 @@ def test_what_is_wrong_in_bfloat16_alone_is_no_success(dark: TensorSplit) -> Non
     for name in ("fgsm", "pgd", "cw"):
         budget = threat("1/100", "L2") if name == "cw" else threat("1/255")
         outcome = sweep(net, dark, attack_of(name), threat_models=[budget], inference=BFLOAT16)
-        assert outcome.conditions[0].findings[Finding.BFLOAT16] == 1
+        assert outcome.conditions[0].evidence.bfloat16 is True
         assert not outcome.conditions[0].fooled.any()
         assert (outcome.conditions[0].logits.argmax(axis=1) == 1).all()
 
@@ -86,7 +85,7 @@ def test_sweep_is_compiled_for_few_sizes_however_its_batches_shrink(
     sizes: list[int] = []
     monkeypatch.setattr(torch, "compile", tracing(sizes))
     outcome = sweep(net, split, attack_of("pgd"), threat_models=BUDGETS, inference=Inference(compile=True), batch_size=16)
-    assert {condition.findings[Finding.COMPILED] for condition in outcome.conditions} == {1.0}
+    assert {condition.evidence.compiled for condition in outcome.conditions} == {True}
     assert set(sizes) <= {16, 8, 4}
     assert len(sizes) == len(set(sizes))
 
@@ -101,8 +100,8 @@ def test_failing_compiler_changes_no_number_and_the_rows_know(
     )
     for found, wanted in zip(asked.conditions, plain.conditions, strict=True):
         assert np.array_equal(found.logits, wanted.logits)
-        assert found.findings[Finding.COMPILED] == 0
-        assert {Finding.COMPILED, Finding.BFLOAT16}.isdisjoint(wanted.findings)
+        assert found.evidence.compiled is False
+        assert (wanted.evidence.compiled, wanted.evidence.bfloat16) == (None, None)
 
 
 @pytest.mark.slow
@@ -112,6 +111,6 @@ def test_generated_code_breaks_the_same_examples(net: nn.Module, split: TensorSp
         sweep(net, split, attack_of("pgd"), threat_models=BUDGETS, inference=inference, batch_size=16)
         for inference in (Inference(compile=True), Inference())
     )
-    assert {condition.findings[Finding.COMPILED] for condition in compiled.conditions} == {1.0}
+    assert {condition.evidence.compiled for condition in compiled.conditions} == {True}
     for found, wanted in zip(compiled.conditions, plain.conditions, strict=True):
         assert math.isclose(found.fooled.mean(), wanted.fooled.mean(), abs_tol=0.051)

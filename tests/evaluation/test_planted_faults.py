@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from harness.attacks.base import Attack
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation.clean import evaluate_clean
-from harness.evaluation.findings import Finding
 from harness.evaluation.sanity import judge
 from harness.evaluation.sweep import sweep
 from harness.records import Cell, CellResult, Outcome, Protocol, Status, Verdict
@@ -197,7 +196,7 @@ def test_gradients_that_are_no_numbers_make_the_attack_invalid() -> None:
 
 def test_attack_that_stops_half_way_has_not_converged() -> None:
     row = judged(Smooth(), attack_of("pgd", steps=2, random_start=False), budgets=("8/255",))[0]
-    assert row.condition.findings[Finding.DOUBLED_STEPS_TRIED] > 8
+    assert row.condition.evidence.doubled_steps_tried > 8
     assert row.verdict is Verdict.SUSPECT
     assert says(row, "not converged")
 

@@ -16,10 +16,10 @@ from harness.attacks.frame import restart_seed
 from harness.datasets.tensors import TensorSplit
 from harness.errors import HarnessError
 from harness.evaluation.clean import evaluate_clean
-from harness.evaluation.findings import Finding
 from harness.evaluation.protocols import batch_seed
 from harness.evaluation.sweep import sweep
 from harness.models.inference import AS_GIVEN, Inference
+from harness.records.evidence import Evidence
 from harness.storage.outcomes import load_outcome, save_outcome
 from harness.system.seeds import global_seed
 from harness.threat import ThreatModel
@@ -82,8 +82,10 @@ def test_clean_outcome_holds_the_nets_logits(net: nn.Module, split: TensorSplit)
 
 
 def test_without_probes_nothing_is_found_out_about_the_network(net: nn.Module, split: TensorSplit) -> None:
-    assert len(evaluate_clean(net, split, batch_size=16).conditions[0].findings) > 1
-    assert evaluate_clean(net, split, batch_size=16, probes=0).conditions[0].findings == {Finding.BATCH_SIZE: 16}
+    assert evaluate_clean(net, split, batch_size=16).conditions[0].evidence.network.probed > 1
+    assert evaluate_clean(net, split, batch_size=16, probes=0).conditions[0].evidence == Evidence(
+        batch_size=16, forwards=len(split)
+    )
 
 
 def test_network_without_gradients_is_scored_and_probed(net: nn.Module, split: TensorSplit) -> None:
@@ -93,7 +95,7 @@ def test_network_without_gradients_is_scored_and_probed(net: nn.Module, split: T
 
     condition = evaluate_clean(Stepped(), split, batch_size=16).conditions[0]
     assert condition.logits.shape == (40, 4)
-    assert condition.findings["unbounded_survivors_share"] == 1
+    assert condition.evidence.network.unbounded_survivors == condition.evidence.network.probed > 0
 
 
 def test_nested_curve_never_rises_and_every_success_is_real(net: nn.Module, split: TensorSplit) -> None:
@@ -258,7 +260,7 @@ def test_outcome_survives_the_store(net: nn.Module, split: TensorSplit, tmp_path
     outcome = sweep(net, split, attack_of("fgsm"), threat_models=BUDGETS)
     save_outcome(outcome, tmp_path / "outcome.safetensors")
     loaded = load_outcome(tmp_path / "outcome.safetensors")
-    assert loaded.conditions[1].findings == outcome.conditions[1].findings
+    assert loaded.conditions[1].evidence == outcome.conditions[1].evidence
     assert np.array_equal(loaded.conditions[2].logits, outcome.conditions[2].logits)
 
 

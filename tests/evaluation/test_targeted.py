@@ -14,7 +14,6 @@ from harness.attacks.base import Attack
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation.checks.base import Row
 from harness.evaluation.clean import evaluate_clean
-from harness.evaluation.findings import Finding
 from harness.evaluation.sanity import judge
 from harness.evaluation.sweep import sweep
 from harness.records import Cell, CellResult, Outcome, Status, Verdict
@@ -72,7 +71,7 @@ def test_only_the_target_class_is_a_success_and_its_own_examples_are_spared(
         assert (predicted[condition.fooled] == TARGET).all()
         assert not condition.fooled[own | initially_wrong].any()
         assert torch.equal(images[it.eps][own], split.images[own])
-        assert condition.findings[Finding.TARGET_CLASS] == TARGET
+        assert condition.evidence.target_class == TARGET
 
 
 def test_image_in_another_wrong_class_is_no_success(net: nn.Module, split: TensorSplit) -> None:
@@ -95,9 +94,9 @@ def test_without_watching_success_counts_on_the_same_examples(net: nn.Module, sp
     assert not fooled[outcome.labels == TARGET].any()
 
 
-def test_untargeted_sweep_has_no_target_among_its_findings(net: nn.Module, split: TensorSplit) -> None:
+def test_untargeted_sweep_has_no_target_in_its_evidence(net: nn.Module, split: TensorSplit) -> None:
     outcome = sweep(net, split, attack_of("fgsm"), threat_models=[threat()])
-    assert Finding.TARGET_CLASS not in outcome.conditions[0].findings
+    assert outcome.conditions[0].evidence.target_class is None
 
 
 def test_success_rate_and_survivors_leave_out_the_target_class(net: nn.Module, split: TensorSplit) -> None:
@@ -114,7 +113,7 @@ def test_attack_that_leaves_only_the_target_class_standing_is_not_dead(net: nn.M
     reached = int(net(torch.ones_like(split.images[:1])).argmax())
     outcome = sweep(net, split, Away(), threat_models=[full], target_class=reached)
     (judged,) = judge(rows_of(outcome, [full], "away", targeted=True))
-    assert outcome.conditions[0].findings[Finding.GRADIENTS] == 0
+    assert outcome.conditions[0].evidence.gradients == 0
     assert not [reason for reason in judged.verdict_reasons if "dead" in reason]
 
 

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from harness.attacks.base import Access
-from harness.evaluation.findings import ACCESS, Finding
 from harness.records import CellResult, ConditionResult, Verdict
+from harness.records.evidence import Access, Evidence, NetworkEvidence
 
 SIGNIFICANCE = 0.05
 """Largest probability, two-sided, at which a difference counts as more than chance."""
@@ -46,9 +45,15 @@ class Row:
             return None
         return Row(result, result.condition, result.labels, result.clean_logits)
 
-    def finding(self, name: Finding) -> float | None:
-        """Returns a measured value, or None where it was not measured."""
-        return self.condition.findings.get(name.value)
+    @property
+    def evidence(self) -> Evidence:
+        """What the run showed."""
+        return self.condition.evidence
+
+    @property
+    def network(self) -> NetworkEvidence:
+        """What a clean row's run showed about the network."""
+        return self.condition.evidence.network
 
     @property
     def is_attack(self) -> bool:
@@ -68,8 +73,7 @@ class Row:
     @property
     def access(self) -> Access | None:
         """What the attack uses of the model."""
-        position = self.finding(Finding.ACCESS)
-        return None if position is None else ACCESS[int(position)]
+        return self.evidence.access
 
     @property
     def model_key(self) -> tuple[object, ...]:
@@ -91,8 +95,8 @@ class Row:
     @cached_property
     def eligible(self) -> NDArray[np.bool_]:
         """(N,) which examples an attack may break: correct without it, and not of the class that it aims at."""
-        target = self.finding(Finding.TARGET_CLASS)
-        return self.correct if target is None else self.correct & (self.labels != int(target))
+        target = self.evidence.target_class
+        return self.correct if target is None else self.correct & (self.labels != target)
 
     @property
     def survivors(self) -> int:
@@ -104,13 +108,12 @@ class Row:
         """Share of all examples that are correct without the attack and that it does not break."""
         return float((self.correct & ~self.condition.fooled).mean())
 
-    def share_of_correct(self, name: Finding) -> float:
-        """Returns a share of the attacked examples as one of the eligible ones; 0 where it was not measured.
+    def share_of_eligible(self, count: int) -> float:
+        """Returns a number of attacked examples as a share of the eligible ones.
 
-        Of a sweep that spares what is broken, the few that a larger budget is left with are no sample of the data.
+        Those that a larger budget of a nested sweep is left with are few, and no sample of the data.
         """
-        found = (self.finding(name) or 0.0) * (self.finding(Finding.ATTACKED) or 0.0)
-        return min(1.0, found / max(1, self.eligible.sum()))
+        return min(1.0, count / max(1, self.eligible.sum()))
 
     @property
     def success_rate(self) -> float:
@@ -135,6 +138,11 @@ def significant_lead(stronger: NDArray[np.bool_], weaker: NDArray[np.bool_]) -> 
         return 0
     chance = binomtest(only_stronger, only_stronger + only_weaker, 0.5).pvalue
     return only_stronger - only_weaker if chance <= SIGNIFICANCE else 0
+
+
+def share(count: int, whole: int) -> float:
+    """Returns a count as a share of a whole; 0 where there is no whole."""
+    return count / whole if whole else 0.0
 
 
 def percent(share: float) -> str:

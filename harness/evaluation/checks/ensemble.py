@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from harness.evaluation.checks.base import Reason, Row, percent
-from harness.evaluation.findings import stages_of
 from harness.metrics import wilson_interval
 from harness.records import Verdict
 
@@ -36,7 +35,7 @@ def gradient_stages_fail(row: Row, smaller: Sequence[Row]) -> Reason | None:
 
 def _late(row: Row) -> int:
     """Returns how many examples Square broke after other stages; 0 where it ran alone or not at all."""
-    stages = stages_of(row.condition.findings)
+    stages = row.evidence.stages
     return stages.get(LATE, 0) if len(stages) > 1 else 0
 
 

@@ -1,7 +1,6 @@
 """Checks of an attack's row against what differences of outputs showed about the gradients of its model."""
 
-from harness.evaluation.checks.base import GRADIENT_ATTACKS, Reason, Row, percent
-from harness.evaluation.findings import Finding
+from harness.evaluation.checks.base import GRADIENT_ATTACKS, Reason, Row, percent, share
 from harness.records import Verdict
 
 TOO_MANY = 0.25
@@ -14,10 +13,10 @@ def false_gradients(row: Row, clean: Row) -> Reason | None:
     Source: Athalye et al. 2018, https://arxiv.org/abs/1802.00420, section 3: shattered gradients; Tramèr et al. 2020,
         https://arxiv.org/abs/2002.08347, section 4: gradients of surrogates.
     """
-    share = clean.finding(Finding.WRONG_GRADIENT) or 0.0
-    if row.access not in GRADIENT_ATTACKS or share <= TOO_MANY:
+    wrong = share(clean.network.gradients_wrong, clean.network.gradients_compared)
+    if row.access not in GRADIENT_ATTACKS or wrong <= TOO_MANY:
         return None
-    where = f"differences of outputs contradict them on {percent(share)} of the compared examples"
+    where = f"differences of outputs contradict them on {percent(wrong)} of the compared examples"
     return Reason(Verdict.SUSPECT, f"gradients are not those of the forward pass: {where}")
 
 
@@ -26,10 +25,10 @@ def flat_gradients(row: Row, clean: Row) -> Reason | None:
 
     Source: Athalye et al. 2018, https://arxiv.org/abs/1802.00420, section 3: shattered gradients by quantisation.
     """
-    share = clean.finding(Finding.FLAT_GRADIENT) or 0.0
-    if row.access not in GRADIENT_ATTACKS or share <= TOO_MANY:
+    flat = share(clean.network.gradients_flat, clean.network.gradients_compared)
+    if row.access not in GRADIENT_ATTACKS or flat <= TOO_MANY:
         return None
-    where = f"next to zero on {percent(share)} of the compared examples, where outputs change in jumps"
+    where = f"next to zero on {percent(flat)} of the compared examples, where outputs change in jumps"
     return Reason(Verdict.SUSPECT, f"gradients are not those of the forward pass: {where}")
 
 

@@ -1,8 +1,8 @@
 """Checks of a row against what was found out about its model on clean images."""
 
-from harness.evaluation.checks.base import GRADIENT_ATTACKS, Reason, Row, percent
-from harness.evaluation.findings import FARTHEST, Finding
+from harness.evaluation.checks.base import GRADIENT_ATTACKS, Reason, Row, percent, share
 from harness.records import Verdict
+from harness.records.evidence import FARTHEST
 
 RANDOM_FORWARD = 1e-4
 """Relative difference of logits between two passes of the same images: well above rounding, well below noise."""
@@ -13,7 +13,7 @@ def random_forward(row: Row, clean: Row) -> Reason | None:
 
     Source: Athalye et al. 2018, https://arxiv.org/abs/1802.00420, section 4.2: expectation over transformation.
     """
-    difference = clean.finding(Finding.RANDOM_FORWARD) or 0.0
+    difference = clean.network.random_forward
     if difference <= RANDOM_FORWARD or difference > FARTHEST:  # beyond it: -inf less -inf, of a version that took that for NaN
         return None
     if difference == FARTHEST:
@@ -26,7 +26,7 @@ def no_gradient(row: Row, clean: Row) -> Reason | None:
 
     Source: Athalye et al. 2018, https://arxiv.org/abs/1802.00420, section 3: shattered gradients.
     """
-    if row.access not in GRADIENT_ATTACKS or not clean.finding(Finding.NO_GRADIENT):
+    if row.access not in GRADIENT_ATTACKS or not clean.network.no_gradient:
         return None
     return Reason(Verdict.INVALID, "no gradient passes through the network: only black-box attacks can run on it")
 
@@ -36,7 +36,7 @@ def probability_outputs(row: Row, clean: Row) -> Reason | None:
 
     Source: Carlini and Wagner 2017, https://arxiv.org/abs/1608.04644, section IV; AutoAttack warns of the same.
     """
-    if not clean.finding(Finding.PROBABILITIES) or not _takes_cross_entropy(row):
+    if not _returns_probabilities(clean) or not _takes_cross_entropy(row):
         return None
     return Reason(Verdict.SUSPECT, "the model returns probabilities instead of logits")
 
@@ -47,14 +47,18 @@ def bounded_outputs(row: Row, clean: Row) -> Reason | None:
     Source: Carlini and Wagner 2017, https://arxiv.org/abs/1608.04644, section IV; Croce and Hein 2020,
         https://arxiv.org/abs/2003.01690, section 4: a ratio of differences between logits does not depend on their scale.
     """
-    if not clean.finding(Finding.BOUNDED) or clean.finding(Finding.PROBABILITIES) or not _takes_cross_entropy(row):
+    if not clean.network.bounded or _returns_probabilities(clean) or not _takes_cross_entropy(row):
         return None
     return Reason(Verdict.SUSPECT, "the model returns bounded outputs instead of logits, as a sigmoid does: they saturate")
 
 
+def _returns_probabilities(clean: Row) -> bool:
+    return 0 < clean.network.probed == clean.network.probabilities
+
+
 def _takes_cross_entropy(row: Row) -> bool:
     """Whether a row's attack follows gradients of the cross-entropy alone; ensembles have other losses beside it."""
-    return row.access in GRADIENT_ATTACKS - {"ensemble"} and not row.finding(Finding.MARGIN)
+    return row.access in GRADIENT_ATTACKS - {"ensemble"} and not row.evidence.margin
 
 
 def unbounded_attack_fails(row: Row, clean: Row) -> Reason | None:
@@ -62,10 +66,10 @@ def unbounded_attack_fails(row: Row, clean: Row) -> Reason | None:
 
     Source: Carlini et al. 2019, https://arxiv.org/abs/1902.06705, section 5.2; Athalye et al. 2018, section 3.1.
     """
-    share = None if clean.finding(Finding.NO_GRADIENT) else clean.finding(Finding.UNBOUNDED_SURVIVORS)
-    if row.access not in GRADIENT_ATTACKS or share is None or share <= 1 / clean.clean_logits.shape[1]:
+    left = 0.0 if clean.network.no_gradient else share(clean.network.unbounded_survivors, clean.network.probed)
+    if row.access not in GRADIENT_ATTACKS or left <= 1 / clean.clean_logits.shape[1]:
         return None
-    return Reason(Verdict.SUSPECT, f"{percent(share)} of the probed examples stand under gradients with an unlimited budget")
+    return Reason(Verdict.SUSPECT, f"{percent(left)} of the probed examples stand under gradients with an unlimited budget")
 
 
 def depends_on_the_batch(row: Row, clean: Row) -> Reason | None:
@@ -75,7 +79,7 @@ def depends_on_the_batch(row: Row, clean: Row) -> Reason | None:
 
     Source: Carlini et al. 2019, https://arxiv.org/abs/1902.06705, section 5: a defense is a function of its input.
     """
-    difference, changed = (clean.finding(name) or 0.0 for name in (Finding.BATCH_DEPENDENCE, Finding.BATCH_CHANGES))
+    difference, changed = clean.network.batch_dependence, share(clean.network.batch_changed, clean.network.batch_tried)
     if not difference:
         return None
     what = "the other images of a batch change an image's logits"

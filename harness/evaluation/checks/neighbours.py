@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-from harness.attacks.base import Access, Shortfall
 from harness.evaluation.checks.base import (
     GRADIENT_ATTACKS,
     REPEATED_ATTACKS,
@@ -15,8 +14,8 @@ from harness.evaluation.checks.base import (
 )
 from harness.evaluation.checks.nonfinite import nonfinite_logits
 from harness.evaluation.checks.single import is_sound, outside_ball
-from harness.evaluation.findings import SHORTFALLS, Finding
 from harness.records import Verdict
+from harness.records.evidence import Access, Shortfall
 
 PLATEAU = (0.05, 0.95)
 """Success rates between which a larger budget must help."""
@@ -96,11 +95,11 @@ def upper_bound(row: Row, others: Sequence[Row]) -> Reason | None:
     Source: Tramèr et al. 2020, https://arxiv.org/abs/2002.08347; Croce and Hein 2020, https://arxiv.org/abs/2003.01690.
     """
     sound = [other for other in [row, *others] if is_sound(other)]
-    if row.access == "none" or any(other.finding(Finding.CONCLUSIVE) for other in sound):
+    if row.access == "none" or any(other.evidence.conclusive for other in sound):
         return None
     for other in sound:
-        if (shortfall := other.finding(Finding.SHORTFALL)) is not None:
-            lack = SHORT_OF[SHORTFALLS[int(shortfall)]]
+        if other.evidence.shortfall is not None:
+            lack = SHORT_OF[other.evidence.shortfall]
             return Reason(Verdict.PASS, f"upper bound: {other.result.cell.attack} ran with {lack}")
     kind = "strong targeted attack" if row.result.cell.targeted else "strong attack"
     return Reason(Verdict.PASS, f"upper bound: no {kind} at this budget")

@@ -3,8 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.evaluation.checks.base import LEAST_SHARE, Reason, Row, percent
-from harness.evaluation.findings import Finding
+from harness.evaluation.checks.base import LEAST_SHARE, Reason, Row, percent, share
 from harness.records import Verdict
 
 NONFINITE_IMAGES_INVALID = 0.5
@@ -38,11 +37,11 @@ def nonfinite_images(row: Row) -> Reason | None:
 
     Source: Carlini et al. 2019, https://arxiv.org/abs/1902.06705, section 5.1: adversarials must be valid.
     """
-    share = row.finding(Finding.NONFINITE_IMAGES) or 0.0
-    if not share:
+    part = share(row.evidence.nonfinite_images, row.evidence.returned)
+    if not part:
         return None
-    matters = share >= NONFINITE_IMAGES_INVALID and share * row.survivors > LEAST_SHARE * len(row.labels)
-    what = f"the attack returned NaN or infinite pixels in {percent(share)} of the images that it had not broken before"
+    matters = part >= NONFINITE_IMAGES_INVALID and part * row.survivors > LEAST_SHARE * len(row.labels)
+    what = f"the attack returned NaN or infinite pixels in {percent(part)} of the images that it had not broken before"
     return Reason(Verdict.INVALID if matters else Verdict.SUSPECT, what)
 
 

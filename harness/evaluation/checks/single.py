@@ -5,7 +5,6 @@ from numpy.typing import NDArray
 
 from harness.evaluation.checks.base import GRADIENT_ATTACKS, Reason, Row, percent
 from harness.evaluation.checks.nonfinite import NONFINITE
-from harness.evaluation.findings import Finding
 from harness.metrics import wilson_interval
 from harness.records import Verdict
 from harness.threat import TOLERANCE
@@ -29,7 +28,7 @@ def outside_ball(row: Row) -> Reason | None:
     """
     if row.condition.max_violation > TOLERANCE:
         return Reason(Verdict.INVALID, f"images outside the ball or [0,1] by {row.condition.max_violation:.2g}")
-    raw = row.finding(Finding.RAW_VIOLATION) or 0.0
+    raw = row.evidence.violation
     if raw > RAW_TOLERANCE:
         return Reason(Verdict.SUSPECT, f"the attack left the ball or [0,1] by {raw:.2g} before it was projected")
     return None
@@ -42,9 +41,9 @@ def dead_attack(row: Row) -> Reason | None:
 
     Source: a public benchmark carries a row with one forward and no backward pass; Carlini et al. 2019, section 5.
     """
-    if row.access not in GRADIENT_ATTACKS or row.finding(Finding.ATTACKED) is None or not row.survivors:
+    if row.access not in GRADIENT_ATTACKS or not row.evidence.attacked or not row.survivors:
         return None
-    return Reason(Verdict.INVALID, "dead attack: no backward pass") if row.finding(Finding.GRADIENTS) == 0 else None
+    return Reason(Verdict.INVALID, "dead attack: no backward pass") if row.evidence.gradients == 0 else None
 
 
 def zero_gradients(row: Row) -> Reason | None:
@@ -52,7 +51,7 @@ def zero_gradients(row: Row) -> Reason | None:
 
     Source: Athalye et al. 2018, https://arxiv.org/abs/1802.00420, section 3: shattered and vanishing gradients.
     """
-    share = row.share_of_correct(Finding.ZERO_GRADIENT)
+    share = row.share_of_eligible(row.evidence.zero_gradients)
     if row.access not in GRADIENT_ATTACKS or share < ZERO_GRADIENTS_SUSPECT:
         return None
     verdict = Verdict.INVALID if share >= ZERO_GRADIENTS_INVALID else Verdict.SUSPECT
@@ -64,7 +63,7 @@ def nonfinite_gradients(row: Row) -> Reason | None:
 
     Source: Athalye et al. 2018, https://arxiv.org/abs/1802.00420, section 3.
     """
-    share = row.share_of_correct(Finding.NONFINITE_GRADIENT)
+    share = row.share_of_eligible(row.evidence.nonfinite_gradients)
     if not share:
         return None
     verdict = Verdict.INVALID if share >= NONFINITE_INVALID else Verdict.SUSPECT
@@ -79,11 +78,12 @@ def silent_success(row: Row) -> Reason | None:
 
     Source: Pintor et al. 2022, "Indicators of attack failure", https://arxiv.org/abs/2106.09947: silent success.
     """
-    share, attacked = row.finding(Finding.SILENT_SUCCESS) or 0.0, int(row.finding(Finding.ATTACKED) or 0)
-    lost = round(share * attacked)
+    lost, attacked = row.evidence.silent_successes, row.evidence.attacked
     if lost < FEWEST_LOST or wilson_interval(lost, attacked).low <= SILENT_SUCCESS:
         return None
-    return Reason(Verdict.SUSPECT, f"silent success: the attack found and lost adversarials of {percent(share)} of the examples")
+    return Reason(
+        Verdict.SUSPECT, f"silent success: the attack found and lost adversarials of {percent(lost / attacked)} of the examples"
+    )
 
 
 def unconverged(row: Row) -> Reason | None:
@@ -93,14 +93,14 @@ def unconverged(row: Row) -> Reason | None:
 
     Source: Carlini et al. 2019, https://arxiv.org/abs/1902.06705, section 5.4: attacks must have converged.
     """
-    tried, broken = row.finding(Finding.DOUBLED_STEPS_TRIED), row.finding(Finding.DOUBLED_STEPS_BROKEN)
-    if not tried or broken is None:
+    tried, found = row.evidence.doubled_steps_tried, row.evidence.doubled_steps_successes
+    if not tried:
         return None
     interval = wilson_interval(row.survivors, len(row.labels))
-    drop = wilson_interval(int(broken), int(tried)).low * row.survivors / len(row.labels)
+    drop = wilson_interval(found, tried).low * row.survivors / len(row.labels)
     if drop <= (interval.high - interval.low) / 2:
         return None
-    return Reason(Verdict.SUSPECT, f"twice the steps break {broken:.0f} of {tried:.0f} survivors more: not converged")
+    return Reason(Verdict.SUSPECT, f"twice the steps break {found} of {tried} survivors more: not converged")
 
 
 def constant_prediction(row: Row) -> Reason | None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
 from harness.conditions import CLEAN, ConditionKind, condition_kind
+from harness.records.evidence import Evidence
 from harness.spec import LATER, Eps, Spec
 
 Protocol = Literal["nested", "independent"]
@@ -149,8 +150,8 @@ class ConditionResult:
     """Wall time."""
     peak_memory_mb: float = 0.0
     """Largest memory of the process (CPU) or of the device (GPU) since it started, in MiB: never less than in an earlier row."""
-    findings: Mapping[str, float] = field(default_factory=dict)
-    """What the sanity checks measured while the condition ran: name -> value."""
+    evidence: Evidence = Evidence()  # noqa: RUF009 - frozen
+    """What the run showed, for the sanity checks."""
 
 
 @dataclass(frozen=True)
