@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 Access = Literal["none", "single_step", "iterative", "black_box", "ensemble"]
 """What an attack uses of the model: nothing (a control), one gradient, many, only outputs, or several attacks."""
@@ -46,7 +46,8 @@ class NetworkEvidence:
 
     def __add__(self, other: "NetworkEvidence") -> "NetworkEvidence":
         pairs = {it.name: (getattr(self, it.name), getattr(other, it.name)) for it in fields(self)}
-        return NetworkEvidence(**{name: _largest(*pair) if _is_maximum(pair[0]) else sum(pair) for name, pair in pairs.items()})
+        merged: dict[str, Any] = {name: _largest(*it) if _is_maximum(it[0]) else sum(it) for name, it in pairs.items()}
+        return NetworkEvidence(**merged)
 
 
 @dataclass(frozen=True)

@@ -51,9 +51,9 @@ def evidence_of_findings(findings: Mapping[str, float]) -> Evidence:
         "violation": findings.get("raw_violation", 0.0),
         "stages": {name.removeprefix(STAGE): int(count) for name, count in findings.items() if name.startswith(STAGE)},
     }
-    counts = {name: int(findings.get(old, 0)) for name, old in COUNTS.items()}
-    parts = {name: round(findings.get(old, 0.0) * attacked) for name, old in OF_ATTACKED.items()}
-    return Evidence(network=_network(findings), **numbers, **counts, **parts)
+    numbers |= {name: int(findings.get(old, 0)) for name, old in COUNTS.items()}
+    numbers |= {name: round(findings.get(old, 0.0) * attacked) for name, old in OF_ATTACKED.items()}
+    return Evidence(network=_network(findings), **numbers)
 
 
 def _network(findings: Mapping[str, float]) -> NetworkEvidence:
