@@ -21,6 +21,7 @@ from harness.errors import DataError, HarnessError, ModelError, SuiteError, only
 from harness.evaluation.clean import evaluate_clean
 from harness.evaluation.network_check import check_network
 from harness.evaluation.sanity import judge
+from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
 from harness.executors.local import reason_of
 from harness.images import ImageSplit, composed, misread
@@ -92,9 +93,7 @@ def evaluate(
             in norm or repeat a budget, images or labels are invalid, change while they are judged or cannot be read, or the
             model fails on them or does not give one logit a class. Nothing else is raised for a model or data.
     """
-    _check_types(model, protocol)
-    for name, number in (("limit", limit), ("batch_size", batch_size), ("seed", seed)):
-        _check_number(name, number)
+    _check_types(model, protocol, limit=limit, batch_size=batch_size, seed=seed)
     model = for_autograd(model)
     inference = parse_spec(Inference, {"compile": compile, "precision": precision}, where="evaluate", error=HarnessError)
     threats, chosen = _rising(threat_model, target_class), _labelled(attacks)
@@ -107,28 +106,30 @@ def evaluate(
     results = [judging.clean(clean)]
     for label, attack in chosen.items():
         results += judging.attacked(clean, label, attack, threats)
-    record = RunRecord(
+    judged = tuple(_remarked(result, given.remark) for result in judge(tuple(results)))
+    return cells_table(_record_of(judged, class_names, examples))
+
+
+def _record_of(cells: tuple[CellResult, ...], class_names: tuple[str, ...], examples: ImageSplit) -> RunRecord:
+    return RunRecord(
         suite={"name": "evaluate"},
-        cells=tuple(_remarked(result, given.remark) for result in judge(tuple(results))),
+        cells=cells,
         class_names=class_names,
         example_ids=tuple(examples.ids),
         example_hashes=tuple(examples.hashes),
         histories={},
     )
-    return cells_table(record)
 
 
-def _check_types(model: object, protocol: object) -> None:
+def _check_types(model: object, protocol: object, **numbers: object) -> None:
     if not isinstance(model, nn.Module):
         hint = "; its module() is one" if isinstance(model, torch.export.ExportedProgram) else ""
         raise HarnessError(f"model: expected a torch.nn.Module, got {type(model).__name__}{hint}")
     if protocol not in get_args(Protocol):
         raise HarnessError(f"protocol: expected {' or '.join(get_args(Protocol))}, got {protocol!r}")
-
-
-def _check_number(name: str, value: object) -> None:
-    if value is not None and (not isinstance(value, Integral) or isinstance(value, bool)):
-        raise HarnessError(f"{name}: expected a whole number, got {value!r}")
+    for name, value in numbers.items():
+        if value is not None and (not isinstance(value, Integral) or isinstance(value, bool)):
+            raise HarnessError(f"{name}: expected a whole number, got {value!r}")
 
 
 def _listed(values: object, single: tuple[type, ...]) -> list[object]:
@@ -295,14 +296,16 @@ class _Judging:
         return sweep(
             self.model,
             self.examples,
-            attack,
-            threat_models=threats,
-            protocol=self.protocol,
-            seed=seed_of(self.seed, "attack"),
+            SweepSettings(
+                attack,
+                tuple(threats),
+                protocol=self.protocol,
+                seed=seed_of(self.seed, "attack"),
+                inference=self.inference,
+                target_class=self.target,
+            ),
             batch_size=self.batch_size,
             device=self.device,
-            inference=self.inference,
-            target_class=self.target,
             progress=self.progress,
         )
 

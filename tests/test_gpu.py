@@ -15,6 +15,7 @@ from harness.datasets.tensors import TensorSplit
 from harness.deployment.crosscheck import crosscheck
 from harness.evaluation.batches import CPU_BATCH, GPU_BATCH_LIMIT, batch_size_for
 from harness.evaluation.clean import evaluate_clean
+from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
 from harness.models.inference import Inference
 from harness.records import Status
@@ -142,8 +143,8 @@ def _labelled_by(network: nn.Module, count: int) -> TensorSplit:
 def test_every_form_of_the_network_attacks_as_on_the_cpu_within_an_interval(form: dict[str, object]) -> None:
     network, attack = classifier().eval(), _small("pgd")
     split, threats = _labelled_by(network, 80), [ThreatModel(eps="4/255"), ThreatModel(eps="16/255")]
-    on_cpu = sweep(network, split, attack, threat_models=threats)
-    on_gpu = sweep(network, split, attack, threat_models=threats, device=CUDA, inference=Inference.model_validate(form))
+    on_cpu = sweep(network, split, SweepSettings(attack, threats))
+    on_gpu = sweep(network, split, SweepSettings(attack, threats, inference=Inference.model_validate(form)), device=CUDA)
     assert torch.allclose(*(torch.from_numpy(outcome.clean_logits) for outcome in (on_cpu, on_gpu)), atol=1e-4)
     assert on_cpu.conditions[0].fooled.mean() < on_cpu.conditions[1].fooled.mean()
     for there, here in zip(on_gpu.conditions, on_cpu.conditions, strict=True):

@@ -15,9 +15,9 @@ from torch import Tensor
 from harness.attacks.base import Attack
 from harness.attacks.results import AttackResult
 from harness.evaluation.batches import Batch
+from harness.evaluation.settings import SweepSettings
 from harness.records import ConditionResult, Outcome
 from harness.records.evidence import Evidence
-from harness.threat import ThreatModel
 
 Keep = Callable[[Fraction, NDArray[np.int64], Tensor], None]
 """Called with a budget, positions in the split (n,) and their final images (n, C, H, W), once an example and budget."""
@@ -48,17 +48,18 @@ class Ledger:
 
     Args:
         labels: True labels (N,).
-        threat_models: The budgets, rising.
+        settings: The attack and its budgets.
         device: Where the network runs, for the memory it takes.
         keep: Receives the final images; they are not kept here.
     """
 
     def __init__(
-        self, labels: NDArray[np.int64], threat_models: Sequence[ThreatModel], *, device: torch.device, keep: Keep | None = None
+        self, labels: NDArray[np.int64], settings: SweepSettings, *, device: torch.device, keep: Keep | None = None
     ) -> None:
         """See the class."""
-        self.labels, self.threat_models, self.device, self.keep = labels, tuple(threat_models), device, keep
-        self.accounts = [Account(len(labels)) for _ in threat_models]
+        self.labels, self.settings, self.threat_models = labels, settings, settings.threat_models
+        self.device, self.keep = device, keep
+        self.accounts = [Account(len(labels)) for _ in self.threat_models]
         self.clean_logits: NDArray[np.float32] | None = None
         self.smallest = np.full(len(labels), np.inf, dtype=np.float32)
 
@@ -120,12 +121,12 @@ class Ledger:
         if self.keep is not None and len(indices):
             self.keep(self.threat_models[level].eps, indices, x)
 
-    def survivors(self, level: int, *, target_class: int | None) -> NDArray[np.int64]:
+    def survivors(self, level: int) -> NDArray[np.int64]:
         """Returns the positions of the examples that were attacked at a budget and still stand."""
         if self.clean_logits is None:
             return np.zeros(0, dtype=np.int64)
         standing = (self.clean_logits.argmax(axis=1) == self.labels) & ~self.accounts[level].fooled
-        return (standing & (self.labels != target_class)).nonzero()[0]
+        return (standing & (self.labels != self.settings.target_class)).nonzero()[0]
 
     @contextmanager
     def timed(self, level: int) -> Iterator[Account]:
@@ -137,15 +138,10 @@ class Ledger:
         account.seconds += time.perf_counter() - started
         account.peak_memory_mb = peak_memory_mb(self.device)
 
-    def outcome(self, attack: Attack, setting: Evidence) -> Outcome:
-        """Returns all that was found.
-
-        Args:
-            attack: The attack.
-            setting: What is known of it at every budget.
-        """
+    def outcome(self, known: Evidence) -> Outcome:
+        """Returns all that was found; `known` is what holds at every budget."""
         clean = np.zeros((len(self.labels), 0), dtype=np.float32) if self.clean_logits is None else self.clean_logits
-        setting += kind_of(attack, classes=clean.shape[1])
+        known += kind_of(self.settings.attack, classes=clean.shape[1])
         conditions = (
             ConditionResult(
                 eps=threat_model.eps,
@@ -157,7 +153,7 @@ class Ledger:
                 backwards=account.evidence.backwards,
                 seconds=account.seconds,
                 peak_memory_mb=account.peak_memory_mb,
-                evidence=account.evidence + setting,
+                evidence=account.evidence + known,
             )
             for threat_model, account in zip(self.threat_models, self.accounts, strict=True)
         )

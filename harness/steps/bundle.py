@@ -83,7 +83,7 @@ class Attacked(Source):
             show(wanted[eps, "attack"], rows, x)
             keys = [clean.hashes[row] for row in rows]
             for kind, (encoding, severity) in ENCODINGS.items():
-                show(wanted[eps, kind], rows, corrupt_batch(encoding, x, keys, severity=severity, seed=self.step.seed))
+                show(wanted[eps, kind], rows, corrupt_batch(encoding, x, keys, severity=severity, seed=self.step.settings.seed))
 
         self.step.attacked(context, keep)
 

@@ -12,6 +12,7 @@ from harness.attacks.frame import run_attack
 from harness.attacks.results import Victim
 from harness.datasets.tensors import TensorSplit
 from harness.errors import HarnessError
+from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
 from harness.models.inference import AS_GIVEN, Inference
 from harness.threat import ThreatModel
@@ -82,9 +83,9 @@ def test_asking_for_training_mode_changes_nothing(victim: Victim, attack: Attack
 def test_sweep_gives_clean_and_robust_accuracy_of_the_network_in_eval_mode(inference: Inference) -> None:
     net, x = conv_net(), images(40, low=0.0, high=1.0)
     split, before = TensorSplit(x, net(x).argmax(dim=1)), _state(net)
-    budgets = [threat("2/255"), threat("8/255")]
+    budgets = (threat("2/255"), threat("8/255"))
     expected, found = (
-        sweep(net, split, it, threat_models=budgets, batch_size=16, inference=inference) for it in (Steps(), Training())
+        sweep(net, split, SweepSettings(it, budgets, inference=inference), batch_size=16) for it in (Steps(), Training())
     )
     assert all(np.array_equal(a.fooled, b.fooled) for a, b in zip(found.conditions, expected.conditions, strict=True))
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
@@ -103,7 +104,7 @@ def test_reaching_past_the_watcher_in_a_sweep_is_refused_and_undone(inference: I
     net, x = conv_net().train(), images(8, low=0.0, high=1.0)
     split, before = TensorSplit(x, conv_net()(x).argmax(dim=1)), _state(net)
     with pytest.raises(HarnessError, match="expected a network left in eval mode"):
-        sweep(net, split, Reaching(), threat_models=[threat()], inference=inference)
+        sweep(net, split, SweepSettings(Reaching(), (threat(),), inference=inference))
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert all(module.training for module in net.modules())
     assert all(parameter.requires_grad for parameter in net.parameters())
@@ -126,7 +127,7 @@ class Meddling(Steps):
 def test_batch_of_a_sweep_finds_nothing_of_what_the_one_before_did_to_the_network(inference: Inference) -> None:
     net, x = conv_net(), images(12, low=0.0, high=1.0)
     Meddling.FOUND.clear()
-    sweep(net, TensorSplit(x, net(x).argmax(dim=1)), Meddling(), threat_models=[threat()], batch_size=4, inference=inference)
+    sweep(net, TensorSplit(x, net(x).argmax(dim=1)), SweepSettings(Meddling(), (threat(),), inference=inference), batch_size=4)
     assert len(Meddling.FOUND) >= 3
     assert len(set(Meddling.FOUND)) == 1
     assert not Meddling.FOUND[0][0]

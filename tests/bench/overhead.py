@@ -24,6 +24,7 @@ from harness.attacks.collectors import Breaker
 from harness.attacks.torchattacks import inplace
 from harness.attacks.torchattacks.stepwise import PGD
 from harness.datasets.tensors import TensorSplit
+from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
 from harness.system.memory import quick_garbage_collection, reused_memory
 from harness.threat import ThreatModel
@@ -141,5 +142,5 @@ def shares(network: nn.Module, subjects: Subjects, budgets: Sequence[Fraction]) 
         for method in ("forward", "standing", "completed"):
             timed.enter_context(clock.charging(Breaker, method, "own"))
         timed.enter_context(clock.charging(inplace, "_only", "own"))
-        sweep(Stopwatch(network, clock).eval(), split, attack, threat_models=[ThreatModel(eps=eps) for eps in budgets])
+        sweep(Stopwatch(network, clock).eval(), split, SweepSettings(attack, tuple(ThreatModel(eps=eps) for eps in budgets)))
         return clock.shares()

@@ -14,6 +14,7 @@ from harness.attacks.results import Victim
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation.checks.ensemble import gradient_stages_fail
 from harness.evaluation.sanity import judge
+from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
 from harness.records import Cell, CellResult, ConditionResult, Status, Verdict
 from harness.records.evidence import Evidence
@@ -52,8 +53,8 @@ class Surrogate(nn.Module):
 def _rows(net: nn.Module, budgets: tuple[str, ...], protocol: str) -> list[CellResult]:
     x = images(COUNT, low=0.0, high=1.0)
     split = TensorSplit(x, net(x).argmax(dim=1))
-    threats = [threat(eps) for eps in budgets]
-    outcome = sweep(net, split, attack_of("strong", **FEW), threat_models=threats, protocol=protocol)
+    threats = tuple(threat(eps) for eps in budgets)
+    outcome = sweep(net, split, SweepSettings(attack_of("strong", **FEW), threats, protocol=protocol))
     cell = Cell(dataset="d", model="m", arch="a", recipe="r", condition="attack", attack="strong", norm="Linf", protocol=protocol)
     return [
         CellResult(

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from harness.datasets.tensors import TensorSplit
+from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
 from harness.records.evidence import Evidence, NetworkEvidence
 from tests.attacks.nets import attack_of, threat
@@ -16,8 +17,10 @@ BUDGETS = ("2/255", "16/255")
 
 
 def _evidence(net: nn.Module, split: TensorSplit, attack: str, norm: str, protocol: str, **fields: object) -> list[Evidence]:
-    budgets = [threat(eps, norm) for eps in BUDGETS]
-    outcome = sweep(net, split, attack_of(attack, **fields), threat_models=budgets, protocol=protocol, batch_size=BATCH, probes=0)
+    budgets = tuple(threat(eps, norm) for eps in BUDGETS)
+    outcome = sweep(
+        net, split, SweepSettings(attack_of(attack, **fields), budgets, protocol=protocol), batch_size=BATCH, probes=0
+    )
     return [condition.evidence for condition in outcome.conditions]
 
 

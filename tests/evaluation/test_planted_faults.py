@@ -11,6 +11,7 @@ from harness.attacks.base import Attack
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation.clean import evaluate_clean
 from harness.evaluation.sanity import judge
+from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
 from harness.records import Cell, CellResult, Outcome, Protocol, Status, Verdict
 from harness.threat import ThreatModel
@@ -73,7 +74,7 @@ def judged(
     threats, clean = [threat(eps) for eps in budgets], Cell(dataset="d", model="m", arch="a", recipe="r")
     rows = [_row(clean, evaluate_clean(model, split), 0)]
     for attack in attacks:
-        outcome = sweep(model, split, attack, threat_models=threats, protocol=protocol, seed=seed)
+        outcome = sweep(model, split, SweepSettings(attack, threats, protocol=protocol, seed=seed))
         changes = {"condition": "attack", "attack": attack.name, "norm": "Linf"}
         rows += [
             _row(clean.model_copy(update={**changes, "eps": threat_model.eps}), outcome, number)

@@ -18,6 +18,7 @@ from harness.evaluation.checks.neighbours import SAME_BUDGET, SMALLER_BUDGETS
 from harness.evaluation.checks.single import SINGLE
 from harness.evaluation.clean import evaluate_clean
 from harness.evaluation.sanity import Transferred, judge
+from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
 from harness.records import Cell, CellResult, ConditionResult, Status, Verdict
 from tests.attacks.nets import CLASSES, SIDE, attack_of, images, threat
@@ -93,7 +94,7 @@ def _results(
     clean = evaluate_clean(model, split)
     rows = [(cell, clean, 0)]
     for name in attacks:
-        outcome = sweep(model, split, attack_of(name, **QUICK[name]), threat_models=[threat(eps) for eps in budgets])
+        outcome = sweep(model, split, SweepSettings(attack_of(name, **QUICK[name]), tuple(threat(eps) for eps in budgets)))
         update = {"condition": "attack", "attack": name, "norm": "Linf"}
         rows += [
             (cell.model_copy(update={**update, "eps": Fraction(eps)}), outcome, number) for number, eps in enumerate(budgets)
