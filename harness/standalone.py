@@ -96,8 +96,7 @@ def evaluate(
     _check_types(model, protocol, limit=limit, batch_size=batch_size, seed=seed)
     model = for_autograd(model)
     inference = parse_spec(Inference, {"compile": compile, "precision": precision}, where="evaluate", error=HarnessError)
-    threats, chosen = _rising(threat_model, target_class), _labelled(attacks)
-    given = _examples_of(data)
+    threats, chosen, given = _rising(threat_model, target_class), _labelled(attacks), _examples_of(data)
     examples = subset(given.split, limit, seed)
     class_names = _class_names(given, check_network(model, examples, _device_of(model)))
     target = _target_index(target_class, class_names)
@@ -106,8 +105,8 @@ def evaluate(
     results = [judging.clean(clean)]
     for label, attack in chosen.items():
         results += judging.attacked(clean, label, attack, threats)
-    judged = tuple(_remarked(result, given.remark) for result in judge(tuple(results)))
-    return cells_table(_record_of(judged, class_names, examples))
+    judged = (_remarked(result, given.remark) for result in judge(tuple(results)))
+    return cells_table(_record_of(tuple(judged), class_names, examples))
 
 
 def _record_of(cells: tuple[CellResult, ...], class_names: tuple[str, ...], examples: ImageSplit) -> RunRecord:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from harness import evaluate, load_results, load_suite
 from harness.attacks.frame import run_attack
-from harness.attacks.results import Victim
+from harness.attacks.results import AttackInput
 from harness.datasets.tensors import TensorSplit
 from harness.deployment.crosscheck import crosscheck
 from harness.evaluation.batches import CPU_BATCH, GPU_BATCH_LIMIT, batch_size_for
@@ -120,7 +120,7 @@ def test_attack_keeps_its_images_in_the_ball_and_repeats(name: str, norm: Norm, 
     threat_model = ThreatModel(norm=norm, eps=BUDGETS[norm], targeted=targeted)
     net = conv_net().eval().to(CUDA)
     state = torch.cuda.get_rng_state()
-    first, second = (run_attack(_small(name), Victim(net, x, y), threat_model=threat_model, seed=1) for _ in range(2))
+    first, second = (run_attack(_small(name), AttackInput(net, x, y), threat_model=threat_model, seed=1) for _ in range(2))
     torch.testing.assert_close(first.x_adv, second.x_adv, atol=1e-5, rtol=0)
     assert first.x_adv.device.type == "cuda"
     assert threat_model.violation(first.x_adv, x).max() <= 1e-6

@@ -5,12 +5,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from harness.attacks.goals import Correction, Goal
+from harness.attacks.criterion import Correction, Criterion
 from harness.attacks.watcher import Watcher, first_of_each, no_gradient
 from harness.threat import TOLERANCE, ThreatModel, largest_change
 
 
-class AllBroken(BaseException):
+class AllAdversarial(BaseException):
     """Ends an attack early: every example of the batch has its adversarial.
 
     No Exception, so that a library's own `except Exception` cannot swallow it.
@@ -35,41 +35,46 @@ class Rows(torch.autograd.Function):
 
 
 class Collector(Watcher):
-    """A watcher that keeps an adversarial image of each example; `judge` confirms it before it counts.
+    """A watcher that keeps an adversarial image of each example, once the reference model confirms it.
 
-    What the judge does not confirm the attack is not told either: libraries leave alone what they take for broken.
+    What that does not confirm the attack is not told either: libraries leave alone what they take for adversarial.
 
     Args:
         model: The network that the attack differentiates, perhaps in a faster form.
         x: The original images (N, C, H, W).
-        goal: When an iterate is a success.
+        criterion: When an iterate is a success.
         threat_model: Where an iterate must lie.
-        judge: The real network.
+        reference: The reference model, which decides what is a success.
     """
 
-    def __init__(self, model: nn.Module, x: Tensor, goal: Goal, *, threat_model: ThreatModel, judge: nn.Module) -> None:
+    def __init__(
+        self, model: nn.Module, x: Tensor, criterion: Criterion, *, threat_model: ThreatModel, reference: nn.Module
+    ) -> None:
         """See the class."""
-        super().__init__(model, x, goal, threat_model=threat_model)
-        self._networks = (model, judge)
-        self.best = torch.empty_like(x)  # holds images where `found` says so
+        super().__init__(model, x, criterion, threat_model=threat_model)
+        self._networks = (model, reference)
+        self.best = torch.empty_like(x)  # holds images where `success` says so
         self.logits: Tensor | None = None
 
     @property
-    def judge(self) -> nn.Module:
-        """The real network."""
+    def reference(self) -> nn.Module:
+        """The reference model."""
         return self._networks[-1]
 
     def _confirmed(self, x: Tensor, logits: Tensor, candidates: Tensor, rows: Tensor) -> tuple[Tensor, Correction | None]:
-        """Keeps the candidates (indices into `x`) that the judge agrees on; returns their indices, and what it said of others."""
+        """Keeps those of the candidates (indices into `x`) that are adversarial for the reference model.
+
+        Returns their indices, and the reference model's logits on the others.
+        """
         candidates = candidates[first_of_each(rows[candidates])]
         if not len(candidates):
             return candidates, None
         images, kept = _taken(x, candidates), logits[candidates].float()
-        if self.judge is not self.model:
+        if self.reference is not self.model:
             self.forwards += len(candidates)
-            kept = self.judge(images).float()
-        reached = self.goal.reached(kept, rows[candidates])
-        sure, refused = reached.nonzero().flatten(), (~reached).nonzero().flatten()
+            kept = self.reference(images).float()
+        is_adversarial = self.criterion.is_adversarial(kept, rows[candidates])
+        sure, refused = is_adversarial.nonzero().flatten(), (~is_adversarial).nonzero().flatten()
         correction = Correction(candidates[refused], kept[refused]) if len(refused) else None
         images, candidates, kept = _taken(images, sure), candidates[sure], kept[sure]
         if self.logits is None:
@@ -80,41 +85,43 @@ class Collector(Watcher):
         return candidates, correction
 
 
-class Breaker(Collector):
-    """Keeps the first adversarial of each example inside the ball, and spares the network what is broken.
+class FirstAdversarial(Collector):
+    """Keeps the first adversarial of each example inside the ball, and passes that example no more.
 
-    An example that is broken is no longer passed through the network: the attack gets the logits of its
-    adversarial back, with a gradient of zero, unless it asks who is `standing` and goes on with those alone. Once all
-    are broken the attack is stopped by `AllBroken`.
+    Instead of a pass the attack gets the logits of the kept adversarial, with a gradient of zero, unless it asks which
+    examples are `active` and goes on with those alone. Once there is an adversarial of every example, `AllAdversarial`
+    ends the attack.
     """
 
-    def __init__(self, model: nn.Module, x: Tensor, goal: Goal, *, threat_model: ThreatModel, judge: nn.Module) -> None:
+    def __init__(
+        self, model: nn.Module, x: Tensor, criterion: Criterion, *, threat_model: ThreatModel, reference: nn.Module
+    ) -> None:
         """See `Collector`."""
-        super().__init__(model, x, goal, threat_model=threat_model, judge=judge)
-        self.broken = 0
+        super().__init__(model, x, criterion, threat_model=threat_model, reference=reference)
+        self.successes = 0
         self.told: Tensor | None = None  # images that the attack was last told to be adversarial, after the kept ones
-        self.all_standing = (self.origins.order, 0)  # rows none of which was broken, and how many others were by then
+        self.all_active = (self.origins.order, 0)  # rows without any success, and how many successes there were by then
 
-    def standing(self) -> Tensor | None:
-        """See `Watcher.standing`: what is broken needs no more steps."""
+    def active(self) -> Tensor | None:
+        """See `Watcher.active`: an example with an adversarial needs no more steps."""
         rows, certain = self.origins.last
-        if self._all_stand(rows):
+        if self._are_active(rows):
             return None
-        standing = ~self.found[rows]
-        if standing.all() or not certain.all():
+        active = ~self.success[rows]
+        if active.all() or not certain.all():
             return None
-        self.origins.order = rows[standing]
-        self.all_standing = (self.origins.order, self.broken)
-        return standing
+        self.origins.order = rows[active]
+        self.all_active = (self.origins.order, self.successes)
+        return active
 
     def completed(self, x: Tensor, rows: Tensor) -> Tensor:
         """See `Watcher.completed`."""
         return self.best.index_copy(0, rows, x)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns logits for (n, C, H, W); those of broken examples are remembered ones."""
+        """Returns logits for (n, C, H, W); those of examples with an adversarial are that one's."""
         rows, certain = self.origins.match(x)
-        rest = self._unbroken(x.detach(), rows, certain)
+        rest = self._to_pass(x.detach(), rows, certain)
         if rest is None:
             logits = self._pass(x, rows)
         elif len(rest):
@@ -126,38 +133,38 @@ class Breaker(Collector):
             correction = self._see(x.detach(), rows, logits.detach())
         return logits if correction is None else correction.of(logits)
 
-    def _unbroken(self, x: Tensor, rows: Tensor, certain: Tensor) -> Tensor | None:
+    def _to_pass(self, x: Tensor, rows: Tensor, certain: Tensor) -> Tensor | None:
         """Returns the indices of the rows that need the network, or None where all do."""
-        if self._all_stand(rows):
+        if self._are_active(rows):
             return None
-        broken = (self.found[rows] & certain).nonzero().flatten()
-        if not len(broken):
+        known = (self.success[rows] & certain).nonzero().flatten()
+        if not len(known):
             return None
-        violation = self.threat_model.violation(x[broken], self.x[rows[broken]])
-        spared = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        spared[broken] = (violation <= TOLERANCE) | violation.isinf()  # infinite: a pixel is not finite
-        return (~spared).nonzero().flatten()
+        violation = self.threat_model.violation(x[known], self.x[rows[known]])
+        active = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        active[known] = (violation > TOLERANCE) & ~violation.isinf()  # infinite: a pixel is not finite
+        return active.nonzero().flatten()
 
-    def _all_stand(self, rows: Tensor) -> bool:
-        """Returns whether it is known, without a look at any tensor, that none of the examples `rows` is broken."""
-        known, broken = self.all_standing
-        return rows is known and broken == self.broken
+    def _are_active(self, rows: Tensor) -> bool:
+        """Returns whether it is known, without a look at any tensor, that no attack succeeded on any of the examples `rows`."""
+        known, successes = self.all_active
+        return rows is known and successes == self.successes
 
     def _see(self, x: Tensor, rows: Tensor, logits: Tensor) -> Correction | None:
-        wrong = self.goal.reached(logits, rows)
-        if not self._all_stand(rows):
-            again = self.found[rows]
-            self._tell(x, rows, (wrong & again).nonzero().flatten())
-            wrong &= ~again
-        positions = wrong.nonzero().flatten()
+        is_adversarial = self.criterion.is_adversarial(logits, rows)
+        if not self._are_active(rows):
+            again = self.success[rows]
+            self._tell(x, rows, (is_adversarial & again).nonzero().flatten())
+            is_adversarial &= ~again
+        positions = is_adversarial.nonzero().flatten()
         if not len(positions):
             return None
         inside = self.threat_model.violation(_taken(x, positions), self.x[rows[positions]]) <= TOLERANCE
         sure, correction = self._confirmed(x, logits, positions[inside], rows)
         self.certain[rows[sure]] = self.origins.last[1][sure]
-        self.broken += len(sure)
-        if self.broken == len(self.x):
-            raise AllBroken
+        self.successes += len(sure)
+        if self.successes == len(self.x):
+            raise AllAdversarial
         return correction
 
     def _tell(self, x: Tensor, rows: Tensor, positions: Tensor) -> None:
@@ -167,30 +174,32 @@ class Breaker(Collector):
                 self.told = torch.full_like(self.x, torch.inf)
             self.told[rows[positions]] = x[positions]
 
-    def given_up(self, x: Tensor) -> Tensor:
+    def lost(self, x: Tensor) -> Tensor:
         """Returns (N,) which of the returned images (N, C, H, W) are another than the attack knew to be adversarial.
 
-        What is broken gets remembered logits, so that the attack takes each later image of it for adversarial as well, and
-        may return the last of them. Images that are not finite are left out: gradients of what is broken are zero, by whose
-        length attacks divide.
+        Of an example with an adversarial the attack gets that one's logits, so that it takes each later image of it for
+        adversarial as well, and may return the last of them. Images that are not finite are left out: the gradients of such
+        an example are zero, and attacks divide by their length.
         """
-        lost = self.found & self.certain & (largest_change(x, self.best) > TOLERANCE)
+        lost = self.success & self.certain & (largest_change(x, self.best) > TOLERANCE)
         return lost if self.told is None else lost & (largest_change(x, self.told) > TOLERANCE)
 
 
-class Shrinker(Collector):
+class NearestAdversarial(Collector):
     """Keeps the nearest adversarial of each example, however far, for attacks that seek the smallest distance."""
 
-    def __init__(self, model: nn.Module, x: Tensor, goal: Goal, *, threat_model: ThreatModel, judge: nn.Module) -> None:
+    def __init__(
+        self, model: nn.Module, x: Tensor, criterion: Criterion, *, threat_model: ThreatModel, reference: nn.Module
+    ) -> None:
         """See `Collector`."""
-        super().__init__(model, x, goal, threat_model=threat_model, judge=judge)
+        super().__init__(model, x, criterion, threat_model=threat_model, reference=reference)
         self.distance = torch.full((len(x),), torch.inf, device=x.device)
 
     def consider(self, x: Tensor, rows: Tensor, logits: Tensor) -> Correction | None:
         """Keeps those of the images (n, C, H, W) that are adversarial, in bounds and nearer than the ones so far."""
         distance = self.threat_model.distance(x, self.x[rows])
         in_bounds = ((x >= -TOLERANCE) & (x <= 1 + TOLERANCE)).flatten(1).all(dim=1)
-        nearer = self.goal.reached(logits, rows) & in_bounds & (distance < self.distance[rows])
+        nearer = self.criterion.is_adversarial(logits, rows) & in_bounds & (distance < self.distance[rows])
         sure, correction = self._confirmed(x, logits, nearer.nonzero().flatten(), rows)
         self.distance[rows[sure]] = distance[sure]
         return correction

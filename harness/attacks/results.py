@@ -12,12 +12,12 @@ from harness.system.modes import ModuleLists
 
 @dataclass(frozen=True, eq=False)
 class AttackResult:
-    """What an attack achieved on one batch, as judged by the real network in float32."""
+    """What an attack achieved on one batch, as judged by the reference model in float32."""
 
     x_adv: Tensor
     """Images (N, C, H, W) inside ball and bounds: the adversarial where there is one, else the attack's last image."""
     logits: Tensor
-    """Logits (N, K) of the real network on `x_adv`."""
+    """Logits (N, K) of the reference model on `x_adv`."""
     fooled: Tensor
     """(N,) whether `x_adv` is misclassified, or classified as the target."""
     distance: Tensor
@@ -42,21 +42,21 @@ class NearestResult:
 
 
 @dataclass(frozen=True, eq=False)
-class Victim:
-    """A network and the examples of one batch that are to be attacked.
+class AttackInput:
+    """A network, and the examples of one batch to attack.
 
     Raises:
         HarnessError: if `x` are no images in [0,1], or the labels do not fit them.
     """
 
     model: nn.Module
-    """The real network, images (N, C, H, W) in [0,1] to logits (N, K); it alone decides what counts."""
+    """The reference model, images (N, C, H, W) in [0,1] to logits (N, K); it alone decides what counts."""
     x: Tensor
     """Images (N, C, H, W), float32 in [0,1]."""
     y: Tensor
     """True labels (N,), int64, or the wanted classes where the threat model is targeted."""
     form: nn.Module | None = None
-    """The network in the form that attacks differentiate; the real one if not given."""
+    """The inference form, which attacks differentiate; the reference model if not given."""
     held: ModuleLists | None = None
     """What `guarded` gives out for both, where the caller guards them for all batches of a sweep."""
 
@@ -76,6 +76,6 @@ class Victim:
         """The layout of images that the network computes in; that of `x` where it says nothing."""
         return getattr(self.form, "memory_format", torch.preserve_format)
 
-    def at(self, rows: Tensor) -> "Victim":
+    def at(self, rows: Tensor) -> "AttackInput":
         """Returns the same network with the examples `rows` (n,) only."""
         return replace(self, x=self.x[rows], y=self.y[rows])

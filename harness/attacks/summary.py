@@ -49,6 +49,6 @@ def evidence_of(watched: Watcher, *, silent: Tensor, violation: Tensor, fooled: 
         returned=len(violation),
         nonfinite_images=len(violation) - len(finite),
         mode_switches=watched.mode_switches,
-        stages=watched.found_by_stage(fooled),
+        stages=watched.successes_by_stage(fooled),
         violation=min(float(finite.max()), FARTHEST) if len(finite) else 0.0,
     )

@@ -6,7 +6,7 @@ from typing import Self, cast
 import torch
 from torch import Tensor, nn
 
-from harness.attacks.goals import Correction, Goal
+from harness.attacks.criterion import Correction, Criterion
 from harness.attacks.origins import Origins
 from harness.threat import TOLERANCE, ThreatModel
 
@@ -20,20 +20,20 @@ class Watcher(nn.Module):
     Args:
         model: The network that the attack differentiates.
         x: The original images (N, C, H, W).
-        goal: When an iterate is a success.
+        criterion: When an iterate is a success.
         threat_model: Where an iterate must lie.
     """
 
-    def __init__(self, model: nn.Module, x: Tensor, goal: Goal, *, threat_model: ThreatModel) -> None:
+    def __init__(self, model: nn.Module, x: Tensor, criterion: Criterion, *, threat_model: ThreatModel) -> None:
         """See the class."""
         super().__init__()
         self._networks: tuple[nn.Module, ...] = (model,)  # in a tuple, so that it is no submodule
-        self.x, self.goal, self.threat_model = x, goal, threat_model
+        self.x, self.criterion, self.threat_model = x, criterion, threat_model
         self.origins = Origins(x, order=threat_model.norm.order, eps=float(threat_model.eps))
         self.anchor = nn.Parameter(x.new_empty(0), requires_grad=False)  # libraries ask the first parameter for the device
         self.forwards = self.backwards = 0
-        self.found = self._flags()
-        self.certain = self._flags()  # found in an image of which there is no doubt whose it is
+        self.success = self._flags()
+        self.certain = self._flags()  # a success in an image of which there is no doubt whose it is
         self.stages: list[str] = []  # of an ensemble, those that have begun
         self.stage_of = torch.full((len(x),), -1, device=x.device)  # the stage that found the adversarial
         self.measured: list[Tensor] = []  # of each gradient, the examples (n,) that it was of
@@ -65,19 +65,19 @@ class Watcher(nn.Module):
         return self
 
     def begin(self, stage: str) -> None:
-        """Notes that an ensemble goes on to that attack: what is found from now on is found by it."""
+        """Notes that an ensemble goes on to that attack: further successes are its own."""
         self.stages.append(stage)
 
-    def found_by_stage(self, fooled: Tensor) -> dict[str, int]:
-        """Returns for each stage that has begun how many of the examples `fooled`, a mask (N,), it made adversarial."""
+    def successes_by_stage(self, is_adversarial: Tensor) -> dict[str, int]:
+        """Returns for each stage that has begun how many of the examples `is_adversarial`, a mask (N,), it made adversarial."""
         if not self.stages:
             return {}
-        found, counts = self.stage_of[fooled], dict.fromkeys(self.stages, 0)
+        found, counts = self.stage_of[is_adversarial], dict.fromkeys(self.stages, 0)
         for stage, count in zip(self.stages, found[found >= 0].bincount(minlength=len(self.stages)).tolist(), strict=True):
             counts[stage] += count
         return counts
 
-    def standing(self) -> Tensor | None:
+    def active(self) -> Tensor | None:
         """Returns which examples of the last batch, a mask (n,), the attack should go on with; None for all of them.
 
         An attack need not ask. One that does passes those alone from then on, in their order, and returns what `completed`
@@ -86,7 +86,7 @@ class Watcher(nn.Module):
         return None
 
     def completed(self, x: Tensor, rows: Tensor) -> Tensor:
-        """Returns images (N, C, H, W): `x` (n, C, H, W) as the examples `rows` (n,), and what was found of all others."""
+        """Returns images (N, C, H, W): `x` (n, C, H, W) as the examples `rows` (n,), and the kept adversarials of all others."""
         return x
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class Watcher(nn.Module):
 
     def _see(self, x: Tensor, rows: Tensor, logits: Tensor) -> Correction | None:
         """Looks at a batch (n, C, H, W) and its logits (n, K); returns what the attack is told instead of some of them."""
-        wrong = self.goal.reached(logits, rows).nonzero().flatten()
+        wrong = self.criterion.is_adversarial(logits, rows).nonzero().flatten()
         if len(wrong):
             inside = self.threat_model.violation(x[wrong], self.x[rows[wrong]]) <= TOLERANCE
             self._note(rows[wrong[inside]])
@@ -128,8 +128,8 @@ class Watcher(nn.Module):
 
     def _note(self, rows: Tensor) -> None:
         """Notes that an adversarial of the examples `rows` (n,) was found."""
-        self.stage_of[rows[~self.found[rows]]] = len(self.stages) - 1
-        self.found[rows] = True
+        self.stage_of[rows[~self.success[rows]]] = len(self.stages) - 1
+        self.success[rows] = True
 
     def _flags(self) -> Tensor:
         return torch.zeros(len(self.x), dtype=torch.bool, device=self.x.device)

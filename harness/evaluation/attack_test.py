@@ -12,7 +12,7 @@ import torch
 
 from harness.attacks.base import Attack
 from harness.attacks.frame import run_attack
-from harness.attacks.results import AttackResult, Victim
+from harness.attacks.results import AttackInput, AttackResult
 from harness.errors import HarnessError
 from harness.evaluation.checks.base import GRADIENT_ATTACKS
 from harness.evaluation.checks.single import RAW_TOLERANCE
@@ -74,10 +74,10 @@ def attack_test(attack: Attack, *, factor: float | None = None, seed: int = 0) -
         threat_model = ThreatModel(norm=norm, eps=BUDGETS[norm])
         for plant in _plants(attack.ACCESS, norm):
             net, x = PLANTS[plant](EXAMPLES, threat_model, factor=factor or FACTORS[attack.ACCESS], seed=seed)
-            victim = Victim(net, x, net(x).argmax(dim=1))
+            inputs = AttackInput(net, x, net(x).argmax(dim=1))
             try:
                 first, second = (
-                    run_attack(attack, victim, threat_model=threat_model, seed=seed, best_of_iterates=False) for _ in range(2)
+                    run_attack(attack, inputs, threat_model=threat_model, seed=seed, best_of_iterates=False) for _ in range(2)
                 )
             except HarnessError as error:
                 problems.append(f"{norm} {plant}: {error}")

@@ -1,7 +1,7 @@
 """Whether the logits of an image depend on the other images of its batch, found out with a few passes of a few images.
 
-Attacks pass batches of what still stands, and move every image in them: a network that looks at the whole batch answers
-otherwise each time, and its accuracy is that of one order of the examples.
+Attacks pass batches of the examples without success, and move every image in them: a network that looks at the whole batch
+answers otherwise each time, and its accuracy is that of one order of the examples.
 """
 
 from collections.abc import Iterator

@@ -24,7 +24,7 @@ GPU_MEMORY_SHARE = 0.6
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class SplitBatch:
     """Examples of a split on the device."""
 
     indices: Tensor
@@ -37,32 +37,32 @@ class Batch:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def at(self, rows: Tensor) -> "Batch":
+    def at(self, rows: Tensor) -> "SplitBatch":
         """Returns a copy of the examples `rows`, a mask (n,) or positions (m,); this batch itself where a mask takes all."""
         if rows.dtype == torch.bool and rows.all():
             return self
-        return Batch(self.indices[rows.cpu()], self.x[rows], self.y[rows])
+        return SplitBatch(self.indices[rows.cpu()], self.x[rows], self.y[rows])
 
-    def cut(self, size: int) -> "tuple[Batch, Batch]":
+    def cut(self, size: int) -> "tuple[SplitBatch, SplitBatch]":
         """Returns the first `size` examples, in the same memory, and a copy of the others, which may outlive this batch."""
         rest = torch.arange(len(self), device=self.x.device)[size:]
-        return Batch(self.indices[:size], self.x[:size], self.y[:size]), self.at(rest)
+        return SplitBatch(self.indices[:size], self.x[:size], self.y[:size]), self.at(rest)
 
     @staticmethod
-    def joined(parts: "list[Batch]") -> "Batch":
+    def joined(parts: "list[SplitBatch]") -> "SplitBatch":
         """Returns one or more batches as one."""
         if len(parts) == 1:
             return parts[0]
-        return Batch(*(torch.cat([getattr(part, name) for part in parts]) for name in ("indices", "x", "y")))
+        return SplitBatch(*(torch.cat([getattr(part, name) for part in parts]) for name in ("indices", "x", "y")))
 
 
-def batches(split: ImageSplit, batch_size: int, device: torch.device | str) -> Iterator[Batch]:
+def batches(split: ImageSplit, batch_size: int, device: torch.device | str) -> Iterator[SplitBatch]:
     """Yields a split in its order; every image is decoded once, and one batch is in memory at a time."""
     for start in range(0, len(split), batch_size):
         yield load(split, range(start, min(start + batch_size, len(split))), device)
 
 
-def load(split: ImageSplit, indices: range | list[int], device: torch.device | str) -> Batch:
+def load(split: ImageSplit, indices: range | list[int], device: torch.device | str) -> SplitBatch:
     """Returns the examples at some positions of a split.
 
     Raises:
@@ -74,7 +74,7 @@ def load(split: ImageSplit, indices: range | list[int], device: torch.device | s
         raise DataError(f"data: expected images of one size, got {found}; resize them")
     x = torch.stack(images).float()
     y = torch.from_numpy(np.asarray(split.labels)[list(indices)].astype(np.int64))
-    return Batch(torch.tensor(list(indices)), x.to(device), y.to(device))
+    return SplitBatch(torch.tensor(list(indices)), x.to(device), y.to(device))
 
 
 def spread(indices: NDArray[np.int64], labels: NDArray[np.int64], count: int) -> list[int]:

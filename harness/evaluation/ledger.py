@@ -14,7 +14,7 @@ from torch import Tensor
 
 from harness.attacks.base import Attack
 from harness.attacks.results import AttackResult
-from harness.evaluation.batches import Batch
+from harness.evaluation.batches import SplitBatch
 from harness.evaluation.settings import SweepSettings
 from harness.records import ConditionResult, Outcome
 from harness.records.evidence import Evidence
@@ -63,13 +63,13 @@ class Ledger:
         self.clean_logits: NDArray[np.float32] | None = None
         self.smallest = np.full(len(labels), np.inf, dtype=np.float32)
 
-    def clean(self, batch: Batch, logits: Tensor) -> None:
+    def clean(self, batch: SplitBatch, logits: Tensor) -> None:
         """Notes the logits (n, K) of unperturbed images."""
         if self.clean_logits is None:
             self.clean_logits = np.zeros((len(self.labels), logits.shape[1]), dtype=np.float32)
         self.clean_logits[batch.indices.numpy()] = logits.cpu().numpy()
 
-    def spare(self, batch: Batch) -> None:
+    def leave_out(self, batch: SplitBatch) -> None:
         """Notes examples that are not attacked: their image stays the clean one at every budget."""
         if self.clean_logits is None or not len(batch):
             return
@@ -78,7 +78,7 @@ class Ledger:
         for level in range(len(self.threat_models)):
             self._write(level, indices, batch.x, logits, fooled=nothing.bool(), distance=nothing)
 
-    def settle(self, levels: Sequence[int], indices: Tensor, result: AttackResult, *, rows: Tensor) -> None:
+    def note(self, levels: Sequence[int], indices: Tensor, result: AttackResult, *, rows: Tensor) -> None:
         """Notes the outcome of an attack on some examples for one budget, or for that one and all larger ones.
 
         Args:
@@ -121,12 +121,12 @@ class Ledger:
         if self.keep is not None and len(indices):
             self.keep(self.threat_models[level].eps, indices, x)
 
-    def survivors(self, level: int) -> NDArray[np.int64]:
-        """Returns the positions of the examples that were attacked at a budget and still stand."""
+    def active(self, level: int) -> NDArray[np.int64]:
+        """Returns the positions of the examples that were attacked at a budget without success."""
         if self.clean_logits is None:
             return np.zeros(0, dtype=np.int64)
-        standing = (self.clean_logits.argmax(axis=1) == self.labels) & ~self.accounts[level].fooled
-        return (standing & (self.labels != self.settings.target_class)).nonzero()[0]
+        active = (self.clean_logits.argmax(axis=1) == self.labels) & ~self.accounts[level].fooled
+        return (active & (self.labels != self.settings.target_class)).nonzero()[0]
 
     @contextmanager
     def timed(self, level: int) -> Iterator[Account]:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from harness.attacks.base import ATTACKS, Attack
 from harness.attacks.frame import run_attack
-from harness.attacks.results import Victim
+from harness.attacks.results import AttackInput
 from harness.evaluation.batches import load, spread
 from harness.evaluation.gradient_check import check_gradients
 from harness.evaluation.output_check import are_bounded, are_probabilities
@@ -57,7 +57,7 @@ def probe_model(
     attack = ATTACKS.parse({"name": "pgd", "steps": UNBOUNDED_STEPS, "alpha_relative": "1/10", "random_start": False})
     unbounded = run_attack(
         attack,
-        Victim(model, batch.x, batch.y),
+        AttackInput(model, batch.x, batch.y),
         threat_model=ThreatModel(norm=Norm.LINF, eps="1"),
         seed=seed_of(seed, "unbounded"),
     )
@@ -67,7 +67,7 @@ def probe_model(
         random_forward=_random_difference(first, second),
         probabilities=int(are_probabilities(first).sum()),
         bounded=are_bounded(model, batch.x),
-        unbounded_survivors=int((~unbounded.fooled).sum()),
+        unbounded_failures=int((~unbounded.fooled).sum()),
     )
     return found + check_gradients(model, batch.x[few], batch.y[few], seed=seed_of(seed, "gradients"))
 
@@ -77,11 +77,11 @@ def can_double(attack: Attack) -> bool:
     return attack.ACCESS == "iterative" and not attack.MINIMUM_NORM and "steps" in type(attack).model_fields
 
 
-def probe_steps(attack: Attack, victim: Victim, *, threat_model: ThreatModel, seed: int) -> Evidence:
-    """Attacks survivors again with twice the steps: an attack that has converged breaks few of them.
+def probe_steps(attack: Attack, inputs: AttackInput, *, threat_model: ThreatModel, seed: int) -> Evidence:
+    """Attacks examples without success again with twice the steps: an attack that has converged succeeds on few of them.
 
-    What falls to another random start with the steps it had says nothing of convergence: where any falls, the attack is
-    run with its own steps and the same seed as well, and only what that leaves standing counts.
+    A success from another random start with the steps it had says nothing of convergence: where there is any, the attack is
+    run with its own steps and the same seed as well, and only examples without success of that count.
 
     Returns:
         How many were tried, on how many that was a success, and the passes that it cost.
@@ -89,10 +89,10 @@ def probe_steps(attack: Attack, victim: Victim, *, threat_model: ThreatModel, se
     Source: Carlini et al. 2019, https://arxiv.org/abs/1902.06705, section 5.4: verify that attacks have converged.
     """
     doubled, seed = attack.model_copy(update={"steps": 2 * attack.model_dump()["steps"]}), seed_of(seed, "doubled steps")
-    twice = run_attack(doubled, victim, threat_model=threat_model, seed=seed)
+    twice = run_attack(doubled, inputs, threat_model=threat_model, seed=seed)
     fooled, passes = twice.fooled, Evidence(forwards=twice.evidence.forwards, backwards=twice.evidence.backwards)
     if fooled.any():
-        once = run_attack(attack, victim, threat_model=threat_model, seed=seed)
+        once = run_attack(attack, inputs, threat_model=threat_model, seed=seed)
         fooled = fooled[~once.fooled]
         passes += Evidence(forwards=once.evidence.forwards, backwards=once.evidence.backwards)
     return passes + Evidence(doubled_steps_tried=len(fooled), doubled_steps_successes=int(fooled.sum()))

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from harness.evaluation.batches import PROBES, Batch, batches, load, prepare, spread
+from harness.evaluation.batches import PROBES, SplitBatch, batches, load, prepare, spread
 from harness.evaluation.ledger import Keep, Ledger
 from harness.evaluation.probes import can_double, probe_steps
 from harness.evaluation.protocols import SweepRun, independent, minimum_norm, nested
@@ -24,9 +24,9 @@ from harness.system.precision import full_float32
 from harness.system.progress import Progress, Silent
 
 FAIR_SHARE = 0.05
-"""Share of the examples that must survive a budget for more steps to matter there."""
+"""Share of the examples that must be active at a budget for more steps to matter there."""
 MOST_PROBES = 64
-"""Survivors on which the attack is run again with twice its steps, where any of the first few falls to that."""
+"""Examples on which the attack is run again with twice its steps, where that succeeds on any of the first few."""
 
 
 @reused_memory()
@@ -100,7 +100,7 @@ def _known(form: nn.Module, settings: SweepSettings) -> Evidence:
     )
 
 
-def _protocol_of(settings: SweepSettings) -> Callable[[SweepRun, Iterable[Batch]], None]:
+def _protocol_of(settings: SweepSettings) -> Callable[[SweepRun, Iterable[SplitBatch]], None]:
     """Returns how examples go through the budgets; a library's own search for minimum norms is judged as it comes."""
     if settings.attack.MINIMUM_NORM and settings.best_of_iterates:
         return minimum_norm
@@ -108,16 +108,16 @@ def _protocol_of(settings: SweepSettings) -> Callable[[SweepRun, Iterable[Batch]
 
 
 def _double_steps(run: SweepRun, split: ImageSplit, probes: int) -> None:
-    """Runs `probe_steps` at the largest budget that a fair share of the examples survive.
+    """Runs `probe_steps` at the largest budget that leaves a fair share of the examples active.
 
-    Where any of the first few falls, more are tried: few say whether there is doubt, but not how much.
+    Where that succeeds on any of the first few, more are tried: few say whether there is doubt, but not how much.
     """
-    survivors = [run.ledger.survivors(level) for level in range(len(run.settings.threat_models))]
-    level = max((level for level, rows in enumerate(survivors) if len(rows) >= FAIR_SHARE * len(split)), default=None)
+    active = [run.ledger.active(level) for level in range(len(run.settings.threat_models))]
+    level = max((level for level, rows in enumerate(active) if len(rows) >= FAIR_SHARE * len(split)), default=None)
     if level is None or not probes:
         return
-    few = spread(survivors[level], run.ledger.labels, probes)
-    more = spread(np.setdiff1d(survivors[level], few), run.ledger.labels, max(0, MOST_PROBES - len(few)))
+    few = spread(active[level], run.ledger.labels, probes)
+    more = spread(np.setdiff1d(active[level], few), run.ledger.labels, max(0, MOST_PROBES - len(few)))
     size = run.batch_size
     for chosen in [few, *(more[start : start + size] for start in range(0, len(more), size))]:
         _probe(run, split, level, chosen)
@@ -128,6 +128,6 @@ def _double_steps(run: SweepRun, split: ImageSplit, probes: int) -> None:
 def _probe(run: SweepRun, split: ImageSplit, level: int, chosen: list[int]) -> None:
     """Adds what `probe_steps` finds on the examples `chosen` to a budget's account."""
     with run.ledger.timed(level) as account:
-        victim = run.victim(load(split, chosen, run.ledger.device))
+        inputs = run.inputs(load(split, chosen, run.ledger.device))
         threat_model = run.settings.threat_models[level]
-        account.evidence += probe_steps(run.settings.attack, victim, threat_model=threat_model, seed=run.settings.seed)
+        account.evidence += probe_steps(run.settings.attack, inputs, threat_model=threat_model, seed=run.settings.seed)

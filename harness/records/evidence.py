@@ -21,7 +21,7 @@ class NetworkEvidence:
 
     probed: int = 0
     """Correctly classified examples on which the network was probed."""
-    unbounded_survivors: int = 0
+    unbounded_failures: int = 0
     """Those of them that a gradient attack with a budget of the whole pixel range does not make adversarial."""
     probabilities: int = 0
     """Those whose outputs are probabilities: in [0,1], with sum 1."""

@@ -63,7 +63,7 @@ def _network(findings: Mapping[str, float]) -> NetworkEvidence:
     flat, also_compared = _counted(findings, "flat_gradient_share", MOST_COMPARED)
     return NetworkEvidence(
         probed=probed,
-        unbounded_survivors=round(findings.get("unbounded_survivors_share", 0.0) * probed),
+        unbounded_failures=round(findings.get("unbounded_survivors_share", 0.0) * probed),
         probabilities=probed if findings.get("probabilities") == 1 else 0,
         bounded=findings.get("bounded_outputs") == 1,
         no_gradient=findings.get("no_gradient") == 1,

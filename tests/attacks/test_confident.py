@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.attacks.frame import run_attack
-from harness.attacks.results import Victim
+from harness.attacks.results import AttackInput
 from tests.attacks.nets import CLASSES, SIDE, attack_of, images, threat
 
 STEPS = 20
@@ -26,8 +26,8 @@ class Confident(nn.Module):
 
 def _broken(name: str, scale: float) -> int:
     net, x = Confident(scale), images(60, low=0.0, high=1.0)
-    victim = Victim(net, x, net(x).argmax(dim=1))
-    return int(run_attack(attack_of(name, steps=STEPS), victim, threat_model=threat("1/4", "L2"), seed=0).fooled.sum())
+    inputs = AttackInput(net, x, net(x).argmax(dim=1))
+    return int(run_attack(attack_of(name, steps=STEPS), inputs, threat_model=threat("1/4", "L2"), seed=0).fooled.sum())
 
 
 @pytest.mark.parametrize("scale", [1, 10, 20, 40])

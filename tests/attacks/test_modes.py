@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from harness.attacks.base import Attack
 from harness.attacks.frame import run_attack
-from harness.attacks.results import Victim
+from harness.attacks.results import AttackInput
 from harness.datasets.tensors import TensorSplit
 from harness.errors import HarnessError
 from harness.evaluation.settings import SweepSettings
@@ -57,9 +57,9 @@ class Reaching(Steps):
 
 
 @pytest.fixture
-def victim() -> Victim:
+def inputs() -> AttackInput:
     net, x = conv_net(), images(8, low=0.0, high=1.0)
-    return Victim(net, x, net(x).argmax(dim=1))
+    return AttackInput(net, x, net(x).argmax(dim=1))
 
 
 def _state(net: nn.Module) -> dict[str, Tensor]:
@@ -68,15 +68,15 @@ def _state(net: nn.Module) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("attack", [Training(), Thorough()], ids=["train", "modules"])
 @pytest.mark.parametrize("best_of_iterates", [True, False])
-def test_asking_for_training_mode_changes_nothing(victim: Victim, attack: Attack, *, best_of_iterates: bool) -> None:
-    before, logits = _state(victim.model), victim.model(victim.x)
+def test_asking_for_training_mode_changes_nothing(inputs: AttackInput, attack: Attack, *, best_of_iterates: bool) -> None:
+    before, logits = _state(inputs.model), inputs.model(inputs.x)
     expected, found = (
-        run_attack(it, victim, threat_model=threat(), seed=0, best_of_iterates=best_of_iterates) for it in (Steps(), attack)
+        run_attack(it, inputs, threat_model=threat(), seed=0, best_of_iterates=best_of_iterates) for it in (Steps(), attack)
     )
     assert torch.equal(found.x_adv, expected.x_adv)
-    assert torch.equal(found.fooled, victim.model(found.x_adv).argmax(dim=1) != victim.y)
-    assert all(torch.equal(value, before[name]) for name, value in victim.model.state_dict().items())
-    assert torch.equal(victim.model(victim.x), logits)
+    assert torch.equal(found.fooled, inputs.model(found.x_adv).argmax(dim=1) != inputs.y)
+    assert all(torch.equal(value, before[name]) for name, value in inputs.model.state_dict().items())
+    assert torch.equal(inputs.model(inputs.x), logits)
 
 
 @pytest.mark.parametrize("inference", [AS_GIVEN, Inference()], ids=["as given", "faster form"])
@@ -91,12 +91,12 @@ def test_sweep_gives_clean_and_robust_accuracy_of_the_network_in_eval_mode(infer
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
-def test_reaching_past_the_watcher_is_refused_and_undone(victim: Victim) -> None:
-    before, modes = _state(victim.model), [module.training for module in victim.model.modules()]
+def test_reaching_past_the_watcher_is_refused_and_undone(inputs: AttackInput) -> None:
+    before, modes = _state(inputs.model), [module.training for module in inputs.model.modules()]
     with pytest.raises(HarnessError, match=r"attacks\.steps: expected a network left in eval mode, got \d+ modules"):
-        run_attack(Reaching(), victim, threat_model=threat(), seed=0)
-    assert all(torch.equal(value, before[name]) for name, value in victim.model.state_dict().items())
-    assert [module.training for module in victim.model.modules()] == modes
+        run_attack(Reaching(), inputs, threat_model=threat(), seed=0)
+    assert all(torch.equal(value, before[name]) for name, value in inputs.model.state_dict().items())
+    assert [module.training for module in inputs.model.modules()] == modes
 
 
 @pytest.mark.parametrize("inference", [AS_GIVEN, Inference()], ids=["as given", "faster form"])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.attacks.collectors import Breaker
+from harness.attacks.collectors import FirstAdversarial
 from harness.attacks.torchattacks import inplace
 from harness.attacks.torchattacks.inplace import InPlacePGD
 from harness.attacks.watcher import Watcher
@@ -87,10 +87,10 @@ class Slow(nn.Module):
         (InPlacePGD, "_start", "attack"),
         (inplace, "_only", "own"),
         (Watcher, "_measure", "own"),
-        (Breaker, "_see", "own"),
-        (Breaker, "standing", "own"),
-        (Breaker, "completed", "own"),
-        (Ledger, "settle", "own"),
+        (FirstAdversarial, "_see", "own"),
+        (FirstAdversarial, "active", "own"),
+        (FirstAdversarial, "completed", "own"),
+        (Ledger, "note", "own"),
         (inference, "fold_batchnorm", "own"),
     ],
 )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.attacks.frame import run_attack
-from harness.attacks.results import Victim
+from harness.attacks.results import AttackInput
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation.checks.ensemble import gradient_stages_fail
 from harness.evaluation.sanity import judge
@@ -88,10 +88,10 @@ def test_stages_add_up_to_what_is_broken_at_each_budget() -> None:
 def test_stages_of_batches_and_restarts_add_up(best_of_iterates: bool) -> None:
     net = Honest()
     x = images(COUNT, low=0.0, high=1.0)
-    victim = Victim(net, x, net(x).argmax(dim=1))
+    inputs = AttackInput(net, x, net(x).argmax(dim=1))
     attack = attack_of("strong", **FEW, restarts=2)
     found = [
-        run_attack(attack, victim.at(rows), threat_model=threat("3/255"), seed=0, best_of_iterates=best_of_iterates)
+        run_attack(attack, inputs.at(rows), threat_model=threat("3/255"), seed=0, best_of_iterates=best_of_iterates)
         for rows in torch.arange(COUNT).split(15)
     ]
     total = sum((it.evidence for it in found), Evidence())
@@ -101,7 +101,7 @@ def test_stages_of_batches_and_restarts_add_up(best_of_iterates: bool) -> None:
 
 def test_attack_without_stages_counts_none() -> None:
     net, x = Honest(), images(4)
-    result = run_attack(attack_of("pgd"), Victim(net, x, net(x).argmax(dim=1)), threat_model=threat("64/255"), seed=0)
+    result = run_attack(attack_of("pgd"), AttackInput(net, x, net(x).argmax(dim=1)), threat_model=threat("64/255"), seed=0)
     assert result.evidence.stages == {}
 
 

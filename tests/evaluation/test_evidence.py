@@ -47,11 +47,11 @@ def test_parts_of_a_split_add_up_to_the_whole(
 
 
 def test_evidence_of_networks_adds_counts_and_keeps_maxima() -> None:
-    first = NetworkEvidence(probed=8, unbounded_survivors=2, bounded=True, random_forward=0.25, gradients_compared=6)
-    second = NetworkEvidence(probed=4, unbounded_survivors=1, random_forward=0.5, gradients_compared=3, gradients_wrong=1)
+    first = NetworkEvidence(probed=8, unbounded_failures=2, bounded=True, random_forward=0.25, gradients_compared=6)
+    second = NetworkEvidence(probed=4, unbounded_failures=1, random_forward=0.5, gradients_compared=3, gradients_wrong=1)
     expected = NetworkEvidence(
         probed=12,
-        unbounded_survivors=3,
+        unbounded_failures=3,
         bounded=True,
         random_forward=0.5,
         gradients_compared=9,

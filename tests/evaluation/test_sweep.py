@@ -96,7 +96,7 @@ def test_network_without_gradients_is_scored_and_probed(net: nn.Module, split: T
 
     condition = evaluate_clean(Stepped(), split, batch_size=16).conditions[0]
     assert condition.logits.shape == (40, 4)
-    assert condition.evidence.network.unbounded_survivors == condition.evidence.network.probed > 0
+    assert condition.evidence.network.unbounded_failures == condition.evidence.network.probed > 0
 
 
 def test_nested_curve_never_rises_and_every_success_is_real(net: nn.Module, split: TensorSplit) -> None:

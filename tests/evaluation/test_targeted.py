@@ -102,12 +102,12 @@ def test_untargeted_sweep_has_no_target_in_its_evidence(net: nn.Module, split: T
     assert outcome.conditions[0].evidence.target_class is None
 
 
-def test_success_rate_and_survivors_leave_out_the_target_class(net: nn.Module, split: TensorSplit) -> None:
+def test_success_rate_and_active_examples_leave_out_the_target_class(net: nn.Module, split: TensorSplit) -> None:
     outcome = sweep(net, split, SweepSettings(attack_of("pgd"), BUDGETS[2:], target_class=TARGET))
     row = Row.of(rows_of(outcome, BUDGETS[2:], "pgd", targeted=True)[0])
     assert row is not None
     eligible = row.correct & (outcome.labels != TARGET)
-    assert row.survivors == (eligible & ~row.condition.fooled).sum() < (row.correct & ~row.condition.fooled).sum()
+    assert row.active == (eligible & ~row.condition.fooled).sum() < (row.correct & ~row.condition.fooled).sum()
     assert row.success_rate == pytest.approx(row.condition.fooled.sum() / eligible.sum())
 
 

@@ -69,7 +69,7 @@ CLEAN = Evidence(
     **PASSES,
     network=NetworkEvidence(
         probed=11,
-        unbounded_survivors=4,
+        unbounded_failures=4,
         probabilities=11,
         bounded=True,
         no_gradient=True,
