@@ -7,10 +7,11 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from harness.attacks.art import best_l1_point
-from harness.attacks.base import ATTACKS, Access, Attack
+from harness.attacks.base import ATTACKS, Attack
 from harness.errors import HarnessError
 from harness.evaluation.attack_test import attack_test
 from harness.evaluation.planted import PLANTS, SATURATED
+from harness.records.evidence import Access
 from harness.threat import Norm, ThreatModel
 from tests.attacks.nets import attack_of
 

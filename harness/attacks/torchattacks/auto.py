@@ -10,11 +10,12 @@ import torchattacks
 from pydantic import Field
 from torch import Tensor, nn
 
-from harness.attacks.base import ATTACKS, Access, Attack
+from harness.attacks.base import ATTACKS, Attack
 from harness.attacks.classes import count_classes
 from harness.attacks.gradients import followable, followable_cross_entropy
 from harness.attacks.torchattacks.library import draw_seed, run_library
 from harness.attacks.torchattacks.square import TieAwareSquare
+from harness.records.evidence import Access
 from harness.threat import Norm, ThreatModel
 
 LINF_AND_L2 = frozenset({Norm.LINF, Norm.L2})

@@ -25,9 +25,9 @@ class InPlacePGD(torchattacks.PGD):  # type: ignore[misc]  # the library has no 
         count, x_adv, rows = len(images), self._start(images), torch.arange(len(images), device=images.device)
         for _ in range(self.steps):
             self._step(x_adv, self._gradient(x_adv, wanted, count=count), images)
-            standing = self.model.standing() if isinstance(self.model, Watcher) else None
-            if standing is not None:
-                x_adv, images, wanted, rows = _only(standing, x_adv, images, wanted, rows)
+            active = self.model.active() if isinstance(self.model, Watcher) else None
+            if active is not None:
+                x_adv, images, wanted, rows = _only(active, x_adv, images, wanted, rows)
         return x_adv if len(rows) == count else self.model.completed(x_adv, rows)
 
     def _start(self, images: Tensor) -> Tensor:

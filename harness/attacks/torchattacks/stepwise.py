@@ -7,11 +7,12 @@ import torchattacks
 from pydantic import Field
 from torch import Tensor, nn
 
-from harness.attacks.base import ATTACKS, Access, Attack
+from harness.attacks.base import ATTACKS, Attack
 from harness.attacks.gradients import followable_cross_entropy
 from harness.attacks.stepwise import Stepwise
 from harness.attacks.torchattacks.inplace import InPlacePGD
 from harness.attacks.torchattacks.library import run_library
+from harness.records.evidence import Access
 from harness.threat import Norm, ThreatModel
 
 TINY = torch.finfo(torch.float32).tiny

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from harness.models.network import Network
 from harness.spec import LATER, Eps
-from harness.threat import LINF_HINT, Norm, ThreatModel
+from harness.threat import Norm, ThreatModel, expect_pixel_budget
 from harness.training.recipes.base import Objective, Recipe, TrainingBatch
 
 REACH = 2.5
@@ -43,8 +43,7 @@ class AdversarialRecipe(Recipe):
     def _budget_fits_the_norm(self) -> Self:
         if self.eps == 0:
             raise ValueError('eps: expected a budget > 0, got 0; for no budget at all there is the recipe "standard"')
-        if self.norm is Norm.LINF and self.eps > 1:
-            raise ValueError(f"eps: {LINF_HINT}, got {self.eps}")
+        expect_pixel_budget(self.norm, self.eps, where="eps")
         if self.alpha is not None and self.alpha == 0:
             raise ValueError("alpha: expected a step size > 0, got 0")
         return self
