@@ -61,3 +61,19 @@ def naming(place: str, *kinds: type[HarnessError]) -> Iterator[None]:
         yield
     except kinds as error:
         raise type(error)(f"{place}{error}") from error
+
+
+@contextmanager
+def surviving_exits(what: str) -> Iterator[None]:
+    """Turns `sys.exit` in a plug-in into an error: only a command line may end the program.
+
+    Args:
+        what: What is at work, for the message.
+
+    Raises:
+        HarnessError: if the block calls `sys.exit`.
+    """
+    try:
+        yield
+    except SystemExit as stop:
+        raise HarnessError(f"{what}: expected a result, but sys.exit({stop.code!r}) was called") from stop

@@ -58,9 +58,29 @@ def predictions(logits: Floats) -> Indices:
     return np.asarray(logits).argmax(axis=1)
 
 
+def logit_differences(found: Floats, reference: Floats) -> Floats:
+    """Returns how far logits lie apart, (N, K) and (N, K) -> (N, K).
+
+    Two infinities of one sign are equal, as of classes that are switched off. An infinity and another number, and a NaN
+    and whatever it is compared with, lie infinitely far apart.
+
+    >>> logit_differences(np.array([[1.0, -np.inf, np.nan]]), np.array([[1.5, -np.inf, 2.0]]))
+    array([[0.5, 0. , inf]])
+    """
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(found.astype(np.float64) - reference)
+    return np.where(found == reference, 0.0, np.where(np.isnan(difference), np.inf, difference))
+
+
+def largest_logit(logits: Floats) -> float:
+    """Returns the largest absolute value of logits (N, K); those that are not finite do not count, and of none it is 0."""
+    return float(np.abs(logits, where=np.isfinite(logits), out=np.zeros(logits.shape)).max(initial=0.0))
+
+
 def softmax(logits: Floats) -> Floats:
     """Returns class probabilities in double precision, (N, K) -> (N, K)."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True, initial=-np.inf)
+    with np.errstate(invalid="ignore"):
+        shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True, initial=-np.inf)
     exponentials = np.exp(shifted)
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
@@ -152,11 +172,12 @@ def roc_curves(logits: Floats, labels: Indices) -> tuple[RocCurve, ...]:
         labels: (N,).
 
     Returns:
-        One curve for each class that has positives and negatives among the labels; none where a logit is not finite.
+        One curve for each class that has positives and negatives among the labels; none where logits give no probabilities:
+        one is NaN or inf, or all of an example are -inf.
     """
-    if not np.isfinite(logits).all():
-        return ()
     probabilities = softmax(logits)
+    if np.isnan(probabilities).any():
+        return ()
     present = np.unique(labels)
     if len(present) < 2:
         return ()

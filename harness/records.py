@@ -43,7 +43,7 @@ CELL_COLUMNS = (
 `robust_accuracy` is the share of examples that are correct when clean and that the attack did not fool. Where `targeted`, only
 the target class fools: an example that ends in another wrong class stands, as does every example of the target class itself,
 which is not attacked. `attack_success_rate` counts initially correct examples, of a targeted attack or a poison those of other
-classes than the target.
+classes than the target. An attack that finds no such example has no numbers: its `status` is skipped, `reason` says why.
 """
 
 

@@ -285,7 +285,7 @@ class _Judging:
             return self._sweep(attack, threats), ""
         except DataError:  # no fault of the attack: no other row can be trusted either
             raise
-        except Exception as error:  # an attack's boundary: the others keep their numbers, as the steps of a suite do
+        except (Exception, SystemExit) as error:  # an attack's boundary: the others keep their numbers, as in a suite
             reason = reason_of(error)
             logger.error("%s failed: %s", label, reason, exc_info=not isinstance(error, HarnessError))
             return None, reason

@@ -65,6 +65,18 @@ def test_a_class_without_labels_has_no_roc_curve_and_does_not_count_in_the_mean(
     assert metrics.roc_auc_macro(curves) == pytest.approx(np.mean([curve.auc for curve in curves]))
 
 
+@pytest.mark.filterwarnings("ignore:Only one class is present")
+@pytest.mark.parametrize("absent", [[0], [3], [1, 2]])
+def test_roc_auc_leaves_out_the_classes_that_scikit_learn_calls_nan(absent: list[int]) -> None:
+    logits, labels = random_case(7)
+    kept = ~np.isin(labels, absent)
+    each = reference.roc_auc_score(
+        labels[kept], metrics.softmax(logits[kept]), multi_class="ovr", average=None, labels=np.arange(CLASSES)
+    )
+    assert np.flatnonzero(np.isnan(each)).tolist() == absent
+    assert metrics.roc_auc_macro(metrics.roc_curves(logits[kept], labels[kept])) == pytest.approx(np.nanmean(each))
+
+
 @pytest.mark.parametrize(
     ("logits", "labels"),
     [

@@ -1,5 +1,6 @@
 """`harness.evaluate`: any module, any data, without a suite."""
 
+import sys
 import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -191,6 +192,19 @@ class Broken(Attack):
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         raise ZeroDivisionError("by nothing\nat all")
+
+
+class Exiting(Attack):
+    name: Literal["exiting"] = "exiting"
+
+    def perturb(self, *_: object, **__: object) -> Tensor:
+        sys.exit(3)
+
+
+def test_attack_that_calls_exit_has_failed_rows_and_costs_no_other_row(model: nn.Module, pair: tuple[Tensor, Tensor]) -> None:
+    table = evaluate(model, (pair[0], model(pair[0]).argmax(dim=1)), attacks=[Exiting(), "fgsm"])
+    assert table.set_index("attack")["status"].to_dict() == {"none": "done", "exiting": "failed", "fgsm": "done"}
+    assert table.set_index("attack")["reason"]["exiting"] == "SystemExit: expected a result, but sys.exit(3) was called"
 
 
 def test_attack_that_breaks_has_failed_rows_and_costs_no_other_row(

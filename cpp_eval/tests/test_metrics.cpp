@@ -25,9 +25,12 @@ TEST_CASE("the top class is the first of the largest logits") {
     CHECK(top_class(std::vector<float>{-2, -3, -4}) == 0u);
 }
 
-TEST_CASE("a logit that is not finite leaves no top class") {
+TEST_CASE("NaN and an infinite largest logit leave no top class, a class that is switched off does") {
+    constexpr float infinity = std::numeric_limits<float>::infinity();
     CHECK_FALSE(top_class(std::vector<float>{1, std::numeric_limits<float>::quiet_NaN()}));
-    CHECK_FALSE(top_class(std::vector<float>{std::numeric_limits<float>::infinity(), 0}));
+    CHECK_FALSE(top_class(std::vector<float>{infinity, 0}));
+    CHECK_FALSE(top_class(std::vector<float>{-infinity, -infinity}));
+    CHECK(top_class(std::vector<float>{-infinity, -5, -7}) == 1u);
 }
 
 TEST_CASE("scores of each class follow from the confusion matrix") {

@@ -87,12 +87,31 @@ TEST_CASE("what is rounded or re-encoded after an attack or with a trigger has a
     }
 }
 
-TEST_CASE("a logit that is not finite is counted, is wrong, and speaks against agreement") {
+TEST_CASE("NaN is counted, is wrong, and speaks against agreement") {
     const auto made = condition(Kind::clean, {0, 0});
     const auto outcome = outcome_of(made, {1, NAN, 1, 0}, nullptr);
     CHECK(outcome.nan_count() == 1);
     CHECK(outcome.accuracy() == 0.5);
-    CHECK(outcome.disagreements({}) == std::vector<std::string>{"1 example with a logit that is not finite"});
+    CHECK(outcome.disagreements({}) == std::vector<std::string>{"1 example with a logit that is NaN"});
+}
+
+TEST_CASE("an infinite largest logit is wrong, and speaks against agreement; a class switched off does not") {
+    const auto made = condition(Kind::clean, {0, 0});
+    const auto above = outcome_of(made, {INFINITY, 0, 1, -INFINITY}, nullptr);
+    CHECK(above.nan_count() == 0);
+    CHECK(above.accuracy() == 0.5);
+    CHECK(above.disagreements({}) ==
+          std::vector<std::string>{"1 example with a largest logit that is infinite"});
+    auto stored = made;
+    stored.has_logits = true;
+    const std::vector<float> reference = {2, -INFINITY, 2, -INFINITY};
+    CHECK(outcome_of(stored, reference, nullptr, 0, reference).disagreements({}).empty());
+    CHECK(outcome_of(stored, reference, nullptr, 0, reference).matches({}) == true);
+    const auto alone = outcome_of(stored, {2, -INFINITY, 2, -9}, nullptr, 0, reference);
+    CHECK(contains(alone.disagreements({}).front(),
+                   "1 example with a logit that is infinite in one runtime alone"));
+    CHECK(alone.matches({.expects_reference = false}) == false);
+    CHECK(outcome_of(made, {2, 1, 2, 1}, nullptr).matches({}) == std::nullopt);
 }
 
 TEST_CASE("leaving the ball speaks against an attack, not against rounding to 8 bits") {
@@ -113,7 +132,7 @@ TEST_CASE("the rule: flips outside the margin, and the percentile of the differe
     const auto outcome = outcome_of(made, {0.5f, 0.6f}, nullptr, 0, {0.55f, 0.5f});
     CHECK(outcome.disagreements({.margin = 0.01, .quantile_bound = 0.01}) ==
           std::vector<std::string>{"1 flip outside the margin of 0.01",
-                                   "99th percentile of the logit difference 0.1, above 0.01"});
+                                   "99th percentile of the relative logit difference 0.1, above 0.01"});
     CHECK(outcome.disagreements({.margin = 0.06, .quantile_bound = 0.2}).empty());
     CHECK(outcome.disagreements({.margin = 0, .quantile_bound = 0, .expects_reference = false}).empty());
 }

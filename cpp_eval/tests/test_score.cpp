@@ -84,10 +84,51 @@ TEST_CASE("a model whose output has no declared shape is scored all the same") {
     CHECK(report_of(config_for("undeclared_output.onnx"))["conditions"][0]["accuracy"] == 0.75);
 }
 
-TEST_CASE("logits that are not finite are counted") {
-    const auto report = report_of(config_for("log.onnx"));
-    CHECK(report["conditions"][0]["nan_count"] == 2);
+TEST_CASE("logits that are NaN are counted") {
+    const auto report = report_of(config_for("nan.onnx"));
+    CHECK(report["conditions"][0]["nan_count"] == 4);
     CHECK(report["conditions"][0]["agrees"] == false);
+    CHECK(report["conditions"][0]["logit_diff"]["max"].is_null());
+}
+
+TEST_CASE("infinities that the reference does not have are told as such") {
+    const auto report = report_of(config_for("log.onnx"));
+    CHECK(report["conditions"][0]["nan_count"] == 0);
+    CHECK(report["conditions"][0]["infinite"] == 2);
+    CHECK(report["conditions"][0]["logit_diff"]["max"] == "inf");
+    CHECK(report["conditions"][0]["agrees"] == false);
+    CHECK(contains(to_csv(report), ",inf,"));
+}
+
+TEST_CASE(
+    "on another network the attacked images give transfer accuracy, and a trigger what it gives anywhere") {
+    const auto own = report_of(config_for("flatten.onnx"));
+    CHECK(own["transfer"] == false);
+    CHECK(own["conditions"][1]["transfer_accuracy"].is_null());
+    for (const char* other : {"another.onnx", "log.onnx"}) {
+        const auto report = report_of(config_for(other));
+        CHECK(report["transfer"] == true);
+        CHECK(report["conditions"][1]["robust_accuracy"].is_null());
+        CHECK(report["conditions"][1]["attack_success_rate"].is_null());
+        CHECK(report["conditions"][1]["transfer_accuracy"].is_number());
+        CHECK(report["conditions"][1]["transfer_success_rate"].is_number());
+        CHECK(report["conditions"][2]["robust_accuracy"].is_number());
+    }
+}
+
+TEST_CASE("a file without a hash that gives the bundle's logits is the bundle's network") {
+    CHECK(report_of(config_for("undeclared_output.onnx", "folder.h5"))["transfer"] == false);
+}
+
+TEST_CASE("a file as the installed onnx writes it by default is scored, or refused in one line") {
+    const std::string message = score_error(config_for("newest.onnx"));
+    INFO(message);
+    if (message == "(no error)") {
+        CHECK(report_of(config_for("newest.onnx"))["conditions"][0]["accuracy"] == 0.75);
+    } else {
+        CHECK(contains(message, "newest.onnx"));
+        CHECK_FALSE(contains(message, "\n"));
+    }
 }
 
 TEST_CASE("the model's hash is handed on") {
@@ -114,8 +155,8 @@ TEST_CASE("agreement that is not judged is neither true nor false") {
     CHECK(report_of(config)["agrees"] == true);
     config.judge = Judge::never;
     CHECK(report_of(config)["agrees"].is_null());
-    config.model = kFixtures / "models" / "log.onnx";
-    CHECK(report_of(config)["agrees"] == false);  // logits that are not finite need no reference
+    config.model = kFixtures / "models" / "nan.onnx";
+    CHECK(report_of(config)["agrees"] == false);  // NaN needs no reference
 }
 
 TEST_CASE("of several outputs the first that holds logits of the bundle's classes counts") {

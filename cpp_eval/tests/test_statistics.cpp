@@ -1,4 +1,5 @@
 #include <cmath>
+#include <limits>
 
 #include "scoring/statistics.hpp"
 #include "testing.hpp"
@@ -12,6 +13,14 @@ TEST_CASE("a quantile interpolates between neighbours as numpy does") {
     CHECK(quantile(values, 0.5) == Approx(2.5));
     CHECK(quantile(values, 0.99) == Approx(3.97));
     CHECK(quantile({7}, 0.9) == 7);
+}
+
+TEST_CASE("a quantile next to infinity is infinite, never NaN") {
+    constexpr double infinity = std::numeric_limits<double>::infinity();
+    CHECK(quantile({0, infinity}, 0.99) == infinity);
+    CHECK(quantile({0, infinity}, 0) == 0);
+    CHECK(quantile({infinity, infinity, 1}, 0.75) == infinity);
+    CHECK(quantile({infinity, 1, 2}, 0.5) == 2);
 }
 
 TEST_CASE("a summary of nothing is undefined, not 0") {

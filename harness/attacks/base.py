@@ -13,6 +13,9 @@ from harness.threat import Norm, ThreatModel
 Access = Literal["none", "single_step", "iterative", "black_box", "ensemble"]
 """What an attack uses of the model: nothing (a control), one gradient, many, only outputs, or several attacks."""
 
+Shortfall = Literal["budgets", "classes"]
+"""Why a strong attack is not conclusive: smaller budgets than it is known by, or too few classes for a stage."""
+
 
 class Attack(Plugin, ABC):
     """Base of the attack plug-ins.
@@ -34,6 +37,9 @@ class Attack(Plugin, ABC):
     RETURNS_LAST: ClassVar[bool] = False
     """Whether `perturb` returns the last iterate also of examples that it does not break; else the frame keeps one itself
     where it must hand over the attack's own images."""
+    MARGIN: ClassVar[bool] = False
+    """Whether a loss of its is a ratio or the sign of differences between logits: a network that ends in a sigmoid weakens the
+    cross-entropy, and not such a loss."""
     RESTARTS_INSIDE: ClassVar[bool] = False
     """Whether `perturb` itself runs the restarts, so that the frame calls it once."""
     ANY_LAYOUT: ClassVar[frozenset[Norm]] = frozenset()
@@ -46,6 +52,10 @@ class Attack(Plugin, ABC):
     def conclusive(self, classes: int) -> bool:
         """Whether its robust accuracy among so many classes is more than an upper bound and may stand for a headline number."""
         return False
+
+    def shortfall(self, classes: int) -> Shortfall | None:
+        """Returns what an attack that may be conclusive lacks to be so among so many classes; None for all others."""
+        return None
 
     def supports(self, threat_model: ThreatModel) -> str | None:
         """Returns None if the attack can run under this threat model, else the reason why not."""

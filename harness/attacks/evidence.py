@@ -27,10 +27,16 @@ class Evidence:
     """Examples with a NaN or infinite gradient in any restart; each counts once."""
     silent_successes: int = 0
     """Examples of which the attack was shown an adversarial inside the ball, and returned another image that is none."""
+    returned: int = 0
+    """Images that the attack returned of examples that no iterate of it had broken."""
+    nonfinite_images: int = 0
+    """Those of them with a pixel that is NaN or infinite; in their place the original pixels are judged."""
     mode_switches: int = 0
     """Calls by which the attack asked for training mode; the watcher keeps them from the network."""
     violation: float = 0.0
-    """Largest distance outside ball or bounds of a returned image, before the frame projected it."""
+    """Largest distance outside ball or bounds of a returned image, before the frame projected it; inf if one is not finite."""
+    finite_violation: float = 0.0
+    """The same of the images that are finite."""
     stages: Mapping[str, int] = field(default_factory=dict)
     """Of an ensemble: each stage that ran, and how many examples it made adversarial."""
 
@@ -43,9 +49,12 @@ class Evidence:
             zero_gradients=self.zero_gradients + other.zero_gradients,
             nonfinite_gradients=self.nonfinite_gradients + other.nonfinite_gradients,
             silent_successes=self.silent_successes + other.silent_successes,
+            returned=self.returned + other.returned,
+            nonfinite_images=self.nonfinite_images + other.nonfinite_images,
             mode_switches=self.mode_switches + other.mode_switches,
             violation=max(self.violation, other.violation),
             stages={name: self.stages.get(name, 0) + other.stages.get(name, 0) for name in {**self.stages, **other.stages}},
+            finite_violation=max(self.finite_violation, other.finite_violation),
         )
 
 
@@ -78,16 +87,20 @@ def evidence_of(watched: Watcher, *, silent: Tensor, violation: Tensor, fooled: 
     Args:
         watched: The watcher of a batch of N examples.
         silent: (n,) whether an example's success was lost by the attack.
-        violation: (n,) of the images that the attack returned; may be empty.
+        violation: (n,) of the images that the attack returned, infinite where a pixel is not finite; may be empty.
         fooled: (n,) whether an example's image is adversarial now.
     """
+    finite = violation[violation.isfinite()]
     return Evidence(
         attacked=len(watched.x),
         forwards=watched.forwards,
         backwards=watched.backwards,
         gradients=watched.backwards,
         silent_successes=int(silent.sum()),
+        returned=len(violation),
+        nonfinite_images=len(violation) - len(finite),
         mode_switches=watched.mode_switches,
         violation=float(violation.max()) if len(violation) else 0.0,
         stages=watched.found_by_stage(fooled),
+        finite_violation=float(finite.max()) if len(finite) else 0.0,
     )

@@ -19,7 +19,7 @@ from harness.attacks.watcher import TOLERANCE, AllBroken, Breaker, Shrinker, Wat
 from harness.errors import HarnessError
 from harness.system.modes import ModuleLists, guarded, preserved_buffers
 from harness.system.seeds import global_seed, seed_of
-from harness.threat import ThreatModel
+from harness.threat import ThreatModel, largest_change
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +167,11 @@ def find_nearest(attack: Attack, victim: Victim, *, threat_model: ThreatModel, s
             unknown = nearest.isinf()
             x_adv[better], x_adv[unknown] = watched.best[better], last[unknown]
             faults.note(rows, watched)
-            evidence += evidence_of(watched, silent=unknown[:0], violation=nearest[:0], fooled=better)
+            nothing_lost, lengths = unknown[:0], torch.zeros_like(nearest)  # an attack that ignores the budget leaves no ball
+            finite = largest_change(last, victim.x).isfinite()
+            evidence += evidence_of(
+                watched, silent=nothing_lost, violation=lengths.where(finite, torch.inf)[unknown], fooled=better
+            )
     return NearestResult(x_adv, nearest, evidence + faults.evidence)
 
 

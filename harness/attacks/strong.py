@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from harness.attacks.base import ATTACKS, Access, Attack
+from harness.attacks.base import ATTACKS, Access, Attack, Shortfall
 from harness.attacks.classes import count_classes
 from harness.attacks.torchattacks.auto import APGDCE, APGDT, LINF_AND_L2, Square
 from harness.attacks.torchattacks.minimum import FAB
@@ -29,6 +29,7 @@ class Strong(Attack):
 
     NORMS: ClassVar[frozenset[Norm]] = LINF_AND_L2
     ACCESS: ClassVar[Access] = "ensemble"
+    MARGIN: ClassVar[bool] = True
 
     name: Literal["strong"] = "strong"
     steps: int = Field(default=STANDARD["steps"], ge=1)
@@ -47,7 +48,13 @@ class Strong(Attack):
 
     def conclusive(self, classes: int) -> bool:
         """Whether all stages run, and no budget is smaller than the original's."""
-        return classes >= FEWEST_CLASSES and all(getattr(self, name) >= budget for name, budget in STANDARD.items())
+        return self.shortfall(classes) is None
+
+    def shortfall(self, classes: int) -> Shortfall | None:
+        """See `Attack.shortfall`."""
+        if any(getattr(self, name) < budget for name, budget in STANDARD.items()):
+            return "budgets"
+        return "classes" if classes < FEWEST_CLASSES else None
 
     @property
     def title(self) -> str:

@@ -86,7 +86,7 @@ class Bundle:
         """Yields a condition in batches of `size` examples.
 
         Raises:
-            DataError: if the condition does not exist, its data is damaged, or a value is not finite or not in [0,1].
+            DataError: if the condition does not exist, its data is damaged, a pixel is not in [0,1], or a logit is NaN.
         """
         stored = self.condition(name)
         place = f"{self.path}: /conditions/{name}"

@@ -111,15 +111,15 @@ def check_labels(y: NDArray[np.int64], n: int, classes: int, *, place: str) -> N
 
 
 def check_logits(logits: NDArray[np.float32], shape: tuple[int, int], place: str) -> None:
-    """Checks reference logits (N, K).
+    """Checks reference logits (N, K); they may be infinite, as some networks give -inf to exclude a class.
 
     Raises:
-        DataError: if shape or type differ, or a value is not finite.
+        DataError: if shape or type differ, or a value is NaN.
     """
     if logits.shape != shape or logits.dtype != np.float32:
         raise DataError(f"{place}/logits: expected float32 of shape {shape}, got {logits.dtype} {logits.shape}")
-    if not np.isfinite(logits).all():
-        raise DataError(f"{place}/logits: expected finite values, got NaN or infinity")
+    if np.isnan(logits).any():
+        raise DataError(f"{place}/logits: expected finite values or infinities, got NaN")
 
 
 def to_stored(value: Any) -> Any:

@@ -62,11 +62,11 @@ class ConditionWriter:
         Args:
             x: Images (B, C, H, W), float32, in [0,1].
             y: True class indices (B,), int64.
-            logits: PyTorch's logits (B, K), float32, finite; given for every batch or for none.
+            logits: PyTorch's logits (B, K), float32, without NaN; given for every batch or for none.
             rows: Rows (B,) of these examples in the condition that `clean` names; given for every batch or for none.
 
         Raises:
-            DataError: if an array has another shape or type, a value that is not finite, or a pixel or label out of range.
+            DataError: if an array has another shape or type, a logit that is NaN, or a pixel or label out of range.
         """
         place = str(self._group.name)
         check_images(x, place)

@@ -60,10 +60,13 @@ def crosscheck(
     out: OutOption = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Score the same stored images in PyTorch and in ONNX Runtime, Python and C++; exit 1 where they disagree."""
+    """Score the same stored images in PyTorch and in ONNX Runtime, Python and C++; exit 1 where they disagree.
+
+    On a file of another network than the attacked one the images give transfer accuracy, no robust accuracy.
+    """
     from harness.deployment.crosscheck import crosscheck as check_suite
     from harness.deployment.crosscheck import crosscheck_bundle, crosscheck_file, expect_judge
-    from harness.deployment.table import SUMMARY_COLUMNS, disagreements_of, summary_of
+    from harness.deployment.table import disagreements_of, summary_columns, summary_of
     from harness.suites.files import load_suite
 
     if onnx is None and (given := "--model" if model else "--bundle" if bundle else "--judge" if judge != "auto" else ""):
@@ -80,7 +83,7 @@ def crosscheck(
         loaded = load_suite(suite, overrides or ())
         title = loaded.name
         found = crosscheck_file(loaded, onnx, model=model, judge=when, out=out, store=store, device=device, progress=progress)
-    console.show_table(f"{title}: runtimes", SUMMARY_COLUMNS, summary_of(found.table))
+    console.show_table(f"{title}: runtimes", summary_columns(found.table), summary_of(found.table))
     notes = [f"images of {label}: {path}" for label, path in found.bundles.items()] + found.note.splitlines()
     for line in (*found.failures, *disagreements_of(found.table), *notes, str(found.path)):
         console.stdout.print(line, markup=False)

@@ -10,6 +10,9 @@ from harness.errors import HarnessError
 
 BAD_INPUT = 2
 CHECK_FAILED = 1
+INTERRUPTED = 130
+"""What a shell reports of a program that Ctrl-C ended."""
+STOPPED = "harness: stopped; the same command goes on"
 UNEXPECTED = 70
 """An error that is no HarnessError: EX_SOFTWARE of sysexits.h."""
 USERS_TO_SOLVE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR})
@@ -36,6 +39,6 @@ def exit_code(call: Callable[[], Any], *, debug: bool) -> int:
         console.stderr.print(f"harness: unexpected {type(error).__name__}: {error}; --debug shows where", markup=False)
         return UNEXPECTED
     except KeyboardInterrupt:
-        console.stderr.print("harness: stopped")
-        return 130
+        console.stderr.print(STOPPED)
+        return INTERRUPTED
     return 0

@@ -10,7 +10,7 @@ from harness.planning.plan import Plan, plan_of
 from harness.reports.load import load_results
 from harness.reports.names import is_missing
 from harness.running.workspace import DEFAULT_RESULTS, STORE_FOLDER
-from harness.storage.store import META, Entry, Store
+from harness.storage.store import Store
 from harness.suites.suite import Suite
 
 SHORT = 12
@@ -45,14 +45,7 @@ def step_rows(plan: Plan, store: Store) -> list[tuple[str, ...]]:
 def damaged_rows(plan: Plan, store: Store) -> list[tuple[str, str, str]]:
     """Returns one row a damaged file of the plan's finished steps: kind, digest, file."""
     entries = [entry for step in plan.steps if (entry := store.get(step.KIND, step.digest)) is not None]
-    return [(entry.kind, entry.digest, file) for entry in entries for file in _damaged(store, entry)]
-
-
-def _damaged(store: Store, entry: Entry) -> list[str]:
-    try:
-        return store.damaged_files(entry)
-    except StoreError:
-        return [META]
+    return [(entry.kind, entry.digest, file) for entry in entries for file in store.damaged_files(entry)]
 
 
 def open_store(folder: Path | None) -> Store:

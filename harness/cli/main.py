@@ -8,15 +8,18 @@ import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli import console
 from harness.cli.deployment import crosscheck, export
-from harness.cli.exit_codes import CHECK_FAILED, exit_code
+from harness.cli.exit_codes import CHECK_FAILED, INTERRUPTED, STOPPED, exit_code
 from harness.cli.options import DeviceOption, OutOption, SetOption, StoreOption, SuiteArgument
 from harness.errors import DataError, ModelError, SuiteError, naming
+
+if TYPE_CHECKING:
+    from harness.running.runner import RunSummary
 
 NOTHING_FINISHED = "nothing finished, so the earlier results in {} stay as they are"
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -107,10 +110,10 @@ def run(
                 console.show_table(*table)
     for failure in summary.failures:
         console.stderr.print(failure, markup=False)
-    outcome = f"report: {summary.folder / 'report.html'}" if summary.written else NOTHING_FINISHED.format(summary.folder)
-    console.stdout.print(f"{summary.seconds:.1f} s; {outcome}")
+    console.stdout.print(f"{summary.seconds:.1f} s; {_written(summary)}")
     if summary.interrupted:
-        raise typer.Exit(130)
+        console.stderr.print(STOPPED)
+        raise typer.Exit(INTERRUPTED)
     if not summary.ok:
         raise typer.Exit(CHECK_FAILED)
 
@@ -194,6 +197,14 @@ def doctor() -> None:
         raise typer.Exit(CHECK_FAILED)
 
 
+def _written(summary: "RunSummary") -> str:
+    if not summary.written:
+        return NOTHING_FINISHED.format(summary.folder)
+    if summary.interrupted:
+        return f"tables: {summary.folder}; `harness report` draws the page from them"
+    return f"report: {summary.folder / 'report.html'}"
+
+
 def _naming(suite: str) -> AbstractContextManager[None]:
     """Puts the suite before an error about one of its fields that shows only when it is planned, as `load_suite` does."""
     return naming(f"{suite}: ", SuiteError, DataError, ModelError)
@@ -201,10 +212,14 @@ def _naming(suite: str) -> AbstractContextManager[None]:
 
 def _results_of(suite: str, out: Path | None) -> Path:
     """Returns the folder of a suite's results: the named one, a folder itself, or results/<suite>."""
+    from harness.reports.load import check_own_results
     from harness.suites.files import suite_name
 
-    if out is not None or Path(suite).is_dir():
+    if Path(suite).is_dir():
         return out or Path(suite)
+    if out is not None:
+        check_own_results(out, suite_name(suite))
+        return out
     return Path("results") / suite_name(suite)
 
 

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from harness.datasets.augment import Augment, DrawnAugmentation
 from harness.images import DetailedSplit, ImageSplit
+from harness.system.children import end_with_parent
 from harness.system.seeds import generator_of, seed_of
 
 Draw = tuple[int, int, int]
@@ -153,8 +154,14 @@ def training_batches(
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_end_with_parent,
         generator=generator_of(seed, "loader"),  # without it, every iteration would draw from the global generator
     )
+
+
+def _end_with_parent(_: int) -> None:
+    """Makes a worker process end at once with its parent."""
+    end_with_parent()
 
 
 def evaluation_batches(split: ImageSplit, *, batch_size: int, workers: int) -> DataLoader[tuple[Tensor, int]]:
@@ -171,5 +178,6 @@ def evaluation_batches(split: ImageSplit, *, batch_size: int, workers: int) -> D
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_end_with_parent,
         generator=generator_of("loader"),
     )

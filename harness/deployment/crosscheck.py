@@ -1,6 +1,6 @@
 """Cross-checks a suite: its trained models, exported, score the images that they were measured on, in every runtime."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,7 @@ from harness.deployment.agreement import Rule
 from harness.deployment.model_files import model_files
 from harness.deployment.runtimes import INSTALL, OnnxCpp, OnnxPython, PyTorch, Runtime, find_program, open_logits_model
 from harness.deployment.selection import bundling_of, variants_of
-from harness.deployment.table import Scored, table_of
+from harness.deployment.table import Scored, is_transfer, table_of
 from harness.errors import HarnessError, StepFailed
 from harness.export.metadata import Metadata, model_sha256
 from harness.export.runtime import OnnxModel
@@ -40,6 +40,10 @@ Judge = Literal["auto", "always", "never"]
 """Whether the bundle's logits are expected of a user's file; auto: unless it is, or may be, another model."""
 JUDGES: tuple[Judge, ...] = ("auto", "always", "never")
 UNJUDGED = "agreement is not judged: the file is, or may be, another model than the images' own; --judge always judges it"
+TRANSFERRED = (
+    "transfer accuracy: the attacked images were made against another network ({}); an attack on this one may leave less"
+)
+COARSER = "int8, fp16: the attacked images were made against the float network; an attack on these files may leave less"
 OWN_FILE = "crossruntime_{}.csv"
 """Name of the table of a user's file, by the file's own."""
 
@@ -101,7 +105,9 @@ def crosscheck(
     write_csv(table, folder / TABLE)
     if is_results_folder(folder):
         write_text(folder / REPORT, render(load_results(folder)))
-    return Crosscheck(folder / TABLE, table, tuple(scores.failures), "" if program else INSTALL, bundles)
+    coarser = bool((table["norm"].notna() & (table["precision"] != "float32")).any())
+    note = "\n".join((*[COARSER] * coarser, *[INSTALL] * (program is None)))
+    return Crosscheck(folder / TABLE, table, tuple(scores.failures), note, bundles)
 
 
 def crosscheck_file(
@@ -184,10 +190,23 @@ def _score_file(onnx: OnnxModel, bundle: Bundle, *, rule: Rule, label: str, targ
     scores.add(onnx.path.stem, bundle.path, _onnx_runtimes(onnx.path, precision, program))
     if not scores.scored:
         raise HarnessError(scores.failures[0])
-    table = table_of(scores.scored)
+    made_against = None if _is_attacked_network(onnx, bundle, scores.scored) else label or "unnamed"
+    table = table_of(scored._replace(made_against=made_against) for scored in scores.scored)
     write_csv(table, target)
-    notes = ("" if rule.expects_reference else UNJUDGED, "" if program else INSTALL)
+    transferred = TRANSFERRED.format(made_against) if is_transfer(table) else ""
+    notes = ("" if rule.expects_reference else UNJUDGED, transferred, "" if program else INSTALL)
     return Crosscheck(target, table, tuple(scores.failures), "\n".join(filter(None, notes)), {label: bundle.path})
+
+
+def _is_attacked_network(onnx: OnnxModel, bundle: Bundle, found: Sequence[Scored]) -> bool:
+    """Returns whether the attacked images were made against this network.
+
+    It is so where the file has the hash of the bundle's weights, or gives the bundle's logits in some runtime; a file that
+    does neither may be any network.
+    """
+    named = onnx.metadata is not None and onnx.metadata.model_sha256 == bundle.model_sha256 != ""
+    compared = [[score.matches for score in scored.scores if score.matches is not None] for scored in found]
+    return named or any(matches and all(matches) for matches in compared)
 
 
 def expect_judge(text: str) -> Judge:

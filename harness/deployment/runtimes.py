@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from harness.bundle import Bundle
+from harness.bundle import Bundle, BundleCondition
 from harness.deployment.agreement import Rule
 from harness.deployment.scores import BATCH, Score, scores_of
 from harness.errors import HarnessError, ModelError
@@ -100,7 +100,8 @@ class OnnxCpp(Runtime):
         report = self._report(bundle, rule)
         found = {condition["name"]: condition for condition in report["conditions"]}
         threads, version = report["runtime"]["threads"], report["versions"]["onnxruntime"]
-        scores = (_score_of(stored.spec.name, found, bundle) for stored in bundle.conditions)
+        judged = bool(report["judged"])
+        scores = (_score_of(found[stored.spec.name], stored.spec, judged=judged) for stored in bundle.conditions)
         return [replace(score, threads=threads, version=version) for score in scores]
 
     def _report(self, bundle: Bundle, rule: Rule) -> dict[str, Any]:
@@ -153,24 +154,32 @@ def find_program() -> Path | None:
     return built[0] if built else Path(on_path) if on_path else None
 
 
-def _score_of(name: str, found: Mapping[str, Mapping[str, Any]], bundle: Bundle) -> Score:
-    row, difference = found[name], found[name]["logit_diff"] or {}
+def _score_of(row: Mapping[str, Any], condition: BundleCondition, *, judged: bool) -> Score:
+    difference = row["logit_diff"] or {}
     return Score(
-        condition=bundle.condition(name).spec,
+        condition=condition,
         n_examples=row["n"],
         accuracy=_number(row["accuracy"]),
-        robust_accuracy=_number(row["robust_accuracy"]),
-        attack_success_rate=_number(row["attack_success_rate"]),
+        robust_accuracy=_number(_of_attack(row, "robust_accuracy", "transfer_accuracy")),
+        attack_success_rate=_number(_of_attack(row, "attack_success_rate", "transfer_success_rate")),
         agreement=_number(row["top1_agreement"]),
         flips=None if row["flips"] is None else len(row["flips"]),
         flips_outside_margin=row["flips_outside_margin"],
         max_difference=_number(difference.get("max")),
         p99_difference=_number(difference.get("p99")),
+        p99_relative=_number(difference.get("p99_relative")),
         images_per_second=row["images_per_second"],
         reasons=tuple(row["reasons"]),
-        judged=row["logit_diff"] is not None and row["agrees"] is not None,
+        judged=judged and row["logit_diff"] is not None,
+        matches=row["matches"],
     )
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+def _of_attack(row: Mapping[str, Any], own: str, transferred: str) -> float | None:
+    """Returns a number of attacked images, which the program calls by another name on another network."""
+    return row[transferred] if row[own] is None else row[own]
+
+
+def _number(value: float | str | None) -> float:
+    """Returns a number of the report: null is none, the text "inf" infinity."""
+    return math.nan if value is None else float(value)

@@ -40,10 +40,14 @@ class Score:
     """What breaks the rule of agreement; nothing where the runtimes agree."""
     judged: bool = True
     """Whether the stored logits exist and were expected; what needs no reference breaks the rule all the same."""
+    matches: bool | None = None
+    """Whether these are the stored logits, by the rule, whether or not they were expected; None where there are none."""
     threads: int | None = None
     """Threads inside an operator; None where the runtime chose."""
     version: str = ""
     """Of the runtime's library."""
+    p99_relative: float = float("nan")
+    """What the rule bounds: the 99th percentile of the differences divided by the scale of their example."""
 
 
 def scores_of(bundle: Bundle, forward: Forward, rule: Rule) -> Iterator[Score]:
@@ -70,13 +74,15 @@ def scores_of(bundle: Bundle, forward: Forward, rule: Rule) -> Iterator[Score]:
             robust_accuracy=robust,
             attack_success_rate=success,
             agreement=comparison.agreement,
-            flips=len(comparison.flip_margins) if stored.has_logits else None,
+            flips=len(comparison.flips) if stored.has_logits else None,
             flips_outside_margin=comparison.flips_outside(rule.margin) if stored.has_logits else None,
             max_difference=comparison.max_difference,
             p99_difference=comparison.p99_difference,
+            p99_relative=comparison.p99_relative,
             images_per_second=len(labels) / seconds,
             reasons=comparison.disagreements(rule),
             judged=stored.has_logits and rule.expects_reference,
+            matches=comparison.matches(rule),
         )
 
 

@@ -1,6 +1,6 @@
 """The table crossruntime.csv: one row for each model, condition, runtime and precision."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -12,16 +12,22 @@ COLUMNS = (
     *("model", "condition", "images", "attack", "norm", "eps", "runtime", "precision", "n_examples"),
     *("accuracy", "robust_accuracy", "attack_success_rate", "agreement", "flips", "flips_outside_margin"),
     *("max_difference", "p99_difference", "images_per_second", "agrees", "reasons", "digest"),
-    *("threads", "version"),
+    *("threads", "version", "p99_relative", "made_against", "transfer_accuracy", "transfer_success_rate"),
 )
 """`images` is the condition's name in the bundle; `digest` is that of the cell of the grid."""
+ROBUST, TRANSFER = "robust accuracy, lowest", "transfer accuracy, lowest"
+"""Headings of the same column of the summary: of a network, and of one that the images were not made against."""
 SUMMARY_COLUMNS = (
-    *("model", "runtime", "precision", "clean accuracy", "robust accuracy, lowest", "rounded", "JPEG", "agreement, lowest"),
+    *("model", "runtime", "precision", "clean accuracy", ROBUST, "rounded", "JPEG", "agreement, lowest"),
     *("flips outside margin", "largest difference", "images/s", "agrees"),
 )
 TYPES = {"agrees": "boolean", "flips": "Int64", "flips_outside_margin": "Int64", "threads": "Int64"}
 """Of the columns in which a value may be missing."""
+RATES = ("robust_accuracy", "attack_success_rate", "transfer_accuracy", "transfer_success_rate")
+"""Columns of numbers, even where none is known."""
 VERDICTS = {True: "yes", False: "no"}
+MADE_AGAINST: dict[Precision, str] = {"float32": "itself", "int8": "its float network", "fp16": "its float network"}
+"""Precision of a file -> the network that its attacked images were made against."""
 
 
 class Scored(NamedTuple):
@@ -30,7 +36,9 @@ class Scored(NamedTuple):
     model: str
     runtime: str
     precision: Precision
-    scores: Iterable[Score]
+    scores: Sequence[Score]
+    made_against: str | None = None
+    """The other network that the attacked images were made against; None where it was this one."""
 
 
 def table_of(found: Iterable[Scored]) -> pd.DataFrame:
@@ -38,10 +46,11 @@ def table_of(found: Iterable[Scored]) -> pd.DataFrame:
 
     The rule of agreement holds for float32, where the stored logits are expected of the file; whether INT8 and FP16 will do
     is for their accuracies to say. All are shown the same images, attacked on the PyTorch model: what INT8 resists of them,
-    an attack on INT8 itself may still break.
+    an attack on INT8 itself may still break. On another network than the attacked one they give transfer accuracy, which
+    says nothing of the network's robustness: robust accuracy is missing there.
     """
     rows = [_row(scored, score) for scored in found for score in scored.scores]
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(TYPES)
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(TYPES | dict.fromkeys(RATES, "float64"))
 
 
 def _row(scored: Scored, score: Score) -> dict[str, Any]:
@@ -49,6 +58,7 @@ def _row(scored: Scored, score: Score) -> dict[str, Any]:
     judged = scored.precision == "float32" and (score.judged or bool(score.reasons))
     return {
         **vars(score),
+        **_of_attack(scored, score),
         "model": scored.model,
         "condition": condition.kind,
         "images": condition.name,
@@ -63,13 +73,41 @@ def _row(scored: Scored, score: Score) -> dict[str, Any]:
     }
 
 
-def summary_of(table: pd.DataFrame) -> Iterator[list[str]]:
-    """Yields one row of texts for each model, runtime and precision, in `SUMMARY_COLUMNS`.
+def _of_attack(scored: Scored, score: Score) -> dict[str, float | str | None]:
+    """Returns the numbers of an attack's images under the name that they deserve."""
+    if score.condition.norm is None:
+        return {}
+    if scored.made_against is None:
+        return {"made_against": MADE_AGAINST[scored.precision]}
+    return {
+        "made_against": f"another network: {scored.made_against}",
+        "transfer_accuracy": score.robust_accuracy,
+        "transfer_success_rate": score.attack_success_rate,
+        "robust_accuracy": None,
+        "attack_success_rate": None,
+    }
 
-    The lowest robust accuracy of all attacks is told for their images as they are, rounded to 8 bits, and through JPEG.
+
+def is_transfer(table: pd.DataFrame) -> bool:
+    """Returns whether the attacked images were made against another network; a table is of one such file, or of none."""
+    return bool(table["transfer_accuracy"].notna().any())
+
+
+def summary_columns(table: pd.DataFrame) -> tuple[str, ...]:
+    """Returns the headings of `summary_of`."""
+    return tuple(TRANSFER if name == ROBUST and is_transfer(table) else name for name in SUMMARY_COLUMNS)
+
+
+def summary_of(table: pd.DataFrame) -> Iterator[list[str]]:
+    """Yields one row of texts for each model, runtime and precision, in `summary_columns`.
+
+    The lowest robust accuracy of all attacks is told for their images as they are, rounded to 8 bits, and through JPEG;
+    where the images were made against another network it is the transfer accuracy.
     """
     for (model, runtime, precision), rows in table.groupby(["model", "runtime", "precision"], sort=False):
-        robust = rows[rows["norm"].notna()].groupby("condition")["robust_accuracy"].min()
+        attacked = rows[rows["norm"].notna()]
+        left = attacked["robust_accuracy"].fillna(attacked["transfer_accuracy"])
+        robust = left.groupby(attacked["condition"]).min()
         agrees = rows["agrees"].dropna()
         yield [
             str(model),

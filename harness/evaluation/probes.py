@@ -11,14 +11,17 @@ from harness.attacks.base import ATTACKS, Attack
 from harness.attacks.evidence import Evidence
 from harness.attacks.frame import Victim, run_attack
 from harness.evaluation.batches import load
-from harness.evaluation.findings import Finding
+from harness.evaluation.findings import FARTHEST, Finding
+from harness.evaluation.gradient_check import check_gradients
+from harness.evaluation.output_check import are_bounded, are_probabilities
 from harness.images import ImageSplit
+from harness.models.agreement import relative_difference
 from harness.system.seeds import seed_of
 from harness.threat import Norm, ThreatModel
 
 UNBOUNDED_STEPS = 20
-SUM_TOLERANCE = 1e-3
-"""Rounding that probabilities may show in their sum."""
+GRADIENT_PROBES = 6
+"""Examples on which gradients are compared with differences of outputs."""
 
 
 def probe_model(
@@ -30,7 +33,7 @@ def probe_model(
     device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> Mapping[str, float]:
-    """Looks for random outputs, probabilities instead of logits, and gradients that lead nowhere.
+    """Looks for random outputs, bounded outputs in place of logits, gradients that lead nowhere or are those of something else.
 
     Args:
         model: The network, on the device.
@@ -41,7 +44,8 @@ def probe_model(
         seed: Seeds the experiments.
 
     Returns:
-        The findings PROBED, RANDOM_FORWARD, PROBABILITIES and UNBOUNDED_SURVIVORS; nothing if no example is correct.
+        The findings PROBED, RANDOM_FORWARD, PROBABILITIES, BOUNDED and UNBOUNDED_SURVIVORS, and those of `check_gradients`;
+        nothing if no example is correct.
 
     Source: Carlini et al. 2019, https://arxiv.org/abs/1902.06705, section 5; Croce et al. 2021,
         https://arxiv.org/abs/2010.09670, on what makes an evaluation unreliable.
@@ -60,11 +64,14 @@ def probe_model(
         threat_model=ThreatModel(norm=Norm.LINF, eps="1"),
         seed=seed_of(seed, "unbounded"),
     )
+    few = slice(0, None, -(-len(chosen) // GRADIENT_PROBES))
     return {
         Finding.PROBED.value: float(len(chosen)),
-        Finding.RANDOM_FORWARD.value: float((first - second).abs().max() / first.abs().max().clamp(min=1e-6)),
-        Finding.PROBABILITIES.value: float(_are_probabilities(first)),
+        Finding.RANDOM_FORWARD.value: _random_difference(first, second),
+        Finding.PROBABILITIES.value: float(are_probabilities(first)),
+        Finding.BOUNDED.value: float(are_bounded(model, batch.x)),
         Finding.UNBOUNDED_SURVIVORS.value: 1 - float(unbounded.fooled.float().mean()),
+        **check_gradients(model, batch.x[few], batch.y[few], seed=seed_of(seed, "gradients")),
     }
 
 
@@ -105,6 +112,7 @@ def spread(indices: NDArray[np.int64], labels: NDArray[np.int64], count: int) ->
     return [ordered[position] for position in positions]
 
 
-def _are_probabilities(outputs: Tensor) -> bool:
-    in_range = bool((outputs >= 0).all() and (outputs <= 1).all())
-    return in_range and bool(((outputs.sum(dim=1) - 1).abs() <= SUM_TOLERANCE).all())
+def _random_difference(first: Tensor, second: Tensor) -> float:
+    """Returns how far two passes of the same images lie apart, of the largest logit; NaN in both is no difference."""
+    both = first.isnan() & second.isnan()
+    return min(relative_difference(second.masked_fill(both, 0.0), first.masked_fill(both, 0.0)), FARTHEST)

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from harness.conditions import CLEAN
 from harness.evaluation.checks.base import REPEATED_ATTACKS, Reason, Row, beats
 from harness.evaluation.checks.ensemble import ENSEMBLE
-from harness.evaluation.checks.model import MODEL
+from harness.evaluation.checks.gradients import GRADIENTS
+from harness.evaluation.checks.model import MODEL, NETWORK
 from harness.evaluation.checks.neighbours import SAME_BUDGET, SMALLER_BUDGETS
 from harness.evaluation.checks.single import SINGLE
-from harness.records import Cell, CellResult, Verdict
+from harness.records import Cell, CellResult, Status, Verdict
 
 SEVERITY = (Verdict.PASS, Verdict.SUSPECT, Verdict.INVALID)
 
@@ -36,10 +37,13 @@ class Transferred:
 def judge(results: Sequence[CellResult], *, transfers: Sequence[Transferred] = ()) -> tuple[CellResult, ...]:
     """Returns the results with `verdict` and `verdict_reasons` filled in, in the same order.
 
+    An attack that had no example to attack loses its numbers: they would be those of the clean images.
+
     Args:
         results: All rows of a run; a row is compared with the others of its model.
         transfers: What adversarials of other models do.
     """
+    results = [_without_idle_attack(result) for result in results]
     rows = [Row.of(result) for result in results]
     known = [row for row in rows if row is not None]
     return tuple(
@@ -48,16 +52,28 @@ def judge(results: Sequence[CellResult], *, transfers: Sequence[Transferred] = (
     )
 
 
+def _without_idle_attack(result: CellResult) -> CellResult:
+    row = Row.of(result)
+    if row is None or not row.is_attack or row.eligible.any():
+        return result
+    kind = "examples of another class than its target" if row.result.cell.targeted else "examples"
+    reason = f"nothing to attack: none of the {len(row.labels)} {kind} is classified correctly"
+    return replace(
+        result, status=Status.SKIPPED, reason=reason, labels=None, clean_logits=None, condition=None, smallest_eps=None
+    )
+
+
 def reasons_of(row: Row, rows: Sequence[Row]) -> list[Reason]:
     """Returns all that the checks have against one row, given all rows of the run."""
     found = [check(row) for check in SINGLE]
+    clean = next((other for other in rows if other.model_key == row.model_key and other.result.cell.condition == CLEAN), None)
+    found += [check(row, clean) for check in NETWORK if clean is not None]
     if row.is_attack:
         kin = [other for other in rows if other is not row and other.model_key == row.model_key]
-        clean = next((other for other in kin if other.result.cell.condition == CLEAN), None)
         attacks = [other for other in kin if other.is_attack]
         rivals = [other for other in attacks if other.budget_key == row.budget_key]
         smaller = [other for other in attacks if _is_smaller_budget(other.result.cell, row.result.cell)]
-        found += [check(row, clean) for check in MODEL if clean is not None]
+        found += [check(row, clean) for check in (*MODEL, *GRADIENTS) if clean is not None]
         found += [check(row, rivals) for check in SAME_BUDGET]
         found += [check(row, smaller) for check in (*SMALLER_BUDGETS, *ENSEMBLE)]
     return [reason for reason in found if reason is not None]

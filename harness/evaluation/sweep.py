@@ -14,12 +14,14 @@ from torch import nn
 
 from harness.attacks.base import Attack
 from harness.errors import HarnessError, ModelError
+from harness.evaluation.batch_check import batch_dependence
 from harness.evaluation.batches import Batch, batch_size_for, batches, load
 from harness.evaluation.findings import Finding
 from harness.evaluation.ledger import Keep, Ledger, peak_memory_mb
 from harness.evaluation.probes import can_double, probe_model, probe_steps, spread
 from harness.evaluation.protocols import Setting, independent, minimum_norm, nested
 from harness.images import ImageSplit
+from harness.models.agreement import with_finite_logits
 from harness.models.inference import AS_GIVEN, Inference, inference_form
 from harness.models.inference import InferenceForm as Form
 from harness.models.padding import in_few_sizes
@@ -62,7 +64,7 @@ def evaluate_clean(
         batch_size: Images of a forward pass; chosen by the device if not given.
         device: Where to run.
         probes: Number of examples on which `probe_model` looks for reasons to mistrust attacks on this model; 0 to leave
-            that out.
+            that and `batch_dependence` out.
         progress: Where to show progress, by default nowhere.
 
     Returns:
@@ -82,10 +84,13 @@ def evaluate_clean(
             advance(len(batch), "")
         seconds = time.perf_counter() - started
         clean = np.concatenate(logits)
-        findings = probe_model(model, split, clean, probes=min(probes, size), device=device) if probes else {}
+        findings: dict[str, float] = {}
+        if probes:
+            findings |= batch_dependence(model, split, clean, batch_size=size, device=device)
+            findings |= probe_model(model, split, clean, probes=min(probes, size), device=device)
         if isinstance(model, WithoutGradient):
             logger.warning("no gradient passes through the network, so that only black-box attacks can run: %s", model.obstacle)
-            findings = {**findings, Finding.NO_GRADIENT.value: 1.0}
+            findings[Finding.NO_GRADIENT.value] = 1.0
     labels = np.asarray(split.labels, dtype=np.int64)
     condition = ConditionResult(
         eps=None,
@@ -129,7 +134,8 @@ def sweep(
         threat_models: The budgets, rising, of one norm.
         protocol: "nested": only survivors go on to the next budget. "independent": every budget from scratch.
         watch: Count the best of an attack's iterates and stop what is broken. Without it the attack's returned image
-            is judged; with the independent protocol that is what the library itself gives, bit for bit.
+            is judged; with the independent protocol that is what the library itself gives, bit for bit where no margin
+            between logits is above `harness.attacks.gradients.LARGEST_MARGIN`.
         seed: Seeds every random choice.
         batch_size: Images of a forward pass; chosen by the device if not given.
         device: Where to run.
@@ -154,6 +160,7 @@ def sweep(
         form = inference_form(model, probe, asked, largest=full)
         judge = in_few_sizes(model, probe, full) if watch else model  # a library alone gets batches as it cuts them
         attacked = judge if form is model else in_few_sizes(form, probe, full)
+        attacked = with_finite_logits(attacked, model, probe) if watch else attacked
         with guarded(judge, attacked) as held:
             setting = Setting(
                 attack=attack,

@@ -5,7 +5,7 @@ from importlib.metadata import entry_points
 from typing import Protocol, cast
 
 from harness.errors import HarnessError
-from harness.executors.local import StepReport
+from harness.executors.base import StepReport
 from harness.executors.processes import execute_in_processes
 from harness.steps.base import Context, Step
 

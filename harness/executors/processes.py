@@ -3,28 +3,29 @@
 import logging
 import pickle
 import signal
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from functools import partial
+from typing import cast
 
 import torch
 
 from harness.errors import HarnessError
-from harness.executors.local import Interrupted, StepReport, execute, settled
-from harness.executors.worker import work
+from harness.executors.base import StepReport
+from harness.executors.local import execute, found
+from harness.executors.schedule import schedule
+from harness.executors.worker import Settings
 from harness.records import Status
 from harness.steps.base import Context, Step
-from harness.system.interrupts import blocked
+from harness.system import children
+from harness.system.children import Child, Lost, refuse_unguarded
 from harness.system.progress import Silent
-from harness.system.progress_relay import Screen
+from harness.system.progress_relay import Message, Screen
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 30.0
-"""Seconds that a worker has to clean up after it is told to stop."""
+WORKER = "harness.executors.worker:work"
 
 
 def execute_in_processes(steps: Iterable[Step], context: Context, *, jobs: int) -> dict[str, StepReport]:
@@ -40,7 +41,7 @@ def execute_in_processes(steps: Iterable[Step], context: Context, *, jobs: int) 
         jobs: Number of processes; with one the steps run in this process.
 
     Returns:
-        See `execute`. A step whose process was killed has failed; the others go on.
+        See `execute`. A step whose process was killed, or could not start, has failed; the others go on.
 
     Raises:
         Interrupted: see `execute`.
@@ -50,77 +51,47 @@ def execute_in_processes(steps: Iterable[Step], context: Context, *, jobs: int) 
         raise HarnessError(f"jobs: expected a whole number >= 1, got {jobs}")
     if jobs == 1:
         return execute(steps, context)
-    ordered, reports = list(steps), dict[str, StepReport]()
-    try:
-        with _crew(context, jobs) as crew:
-            waiting = list(ordered)
-            while len(reports) < len(ordered):
-                waiting = list(_not_begun(waiting, context, crew, reports=reports))
-                reports.update(crew.finished())
-    except KeyboardInterrupt as interrupt:
-        raise Interrupted(reports) from interrupt
-    return reports
-
-
-def _not_begun(waiting: Sequence[Step], context: Context, crew: "_Crew", *, reports: dict[str, StepReport]) -> Iterator[Step]:
-    """Settles what needs no computing, begins what can begin, and yields the other steps."""
-    for step in waiting:
-        ready = all(needed.digest in reports for needed in step.inputs.values())
-        if ready and (report := settled(step, context, reports)) is not None:
-            reports[step.digest] = report
-        elif ready and crew.has_room:
-            crew.begin(step)
-        else:
-            yield step
+    refuse_unguarded()
+    with _crew(context, jobs) as crew:
+        return schedule(steps, crew, stored=partial(found, context=context))
 
 
 @dataclass
 class _Worker:
-    """A process, the line to it, and what it is at."""
+    """A process, and what it is at."""
 
-    process: BaseProcess
-    connection: Connection
+    child: Child
     screen: Screen
     step: Step | None = None
 
-    @property
-    def title(self) -> str:
-        """What its step is called."""
-        return self.step.title if self.step is not None else ""
-
-    def hear(self) -> StepReport | None:
-        """Shows what the worker tells, and returns the report of its step if that has ended, whichever way."""
-        alive = self.process.is_alive()
-        try:
-            while self.connection.poll():
-                if isinstance(message := self.connection.recv(), StepReport):
-                    return self._ended(message)
-                self.screen.show(message, prefix=f"{self.title}: ")
-        except (EOFError, ConnectionResetError):
-            self.process.join(PATIENCE)
-            alive = False
-        return None if alive else self._ended(self._loss())
-
-    def _ended(self, report: StepReport) -> StepReport:
-        self.screen.give_up()
-        return report
-
-    def _loss(self) -> StepReport:
-        code = self.process.exitcode or 0
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        hint = "; is there enough memory for so many jobs?" if code == -signal.SIGKILL else ""
-        logger.error("%s failed: its process %s%s", self.title, how, hint)
-        return StepReport(Status.FAILED, f"its process {how}{hint}")
+    def hear(self) -> StepReport | Lost | None:
+        """Shows what the worker tells, and returns the report of its step if that has ended, or that the worker has."""
+        for message in self.child.told():
+            if isinstance(message, StepReport | Lost):
+                self.screen.give_up()
+                return message
+            self.screen.show(cast(Message, message), prefix="" if self.step is None else f"{self.step.title}: ")
+        return None
 
 
 @dataclass
 class _Crew:
-    """The workers; they are started when they are first needed, and anew in place of those that are killed."""
+    """The workers: a place of `harness.executors.schedule`.
+
+    They are started when they are first needed, and anew in place of those that are killed. Where one ends by itself before any
+    has started, no other is tried.
+    """
 
     context: Context
     jobs: int
     threads: int
     workers: list[_Worker] = field(default_factory=list)
+    ended: dict[str, StepReport] = field(default_factory=dict)
+    """Reports that `finished` has not returned yet."""
+    works: bool = False
+    """Whether any worker has started."""
+    unable: str = ""
+    """Why none can be started."""
 
     @property
     def has_room(self) -> bool:
@@ -129,48 +100,66 @@ class _Crew:
 
     def begin(self, step: Step) -> None:
         """Gives a step to a worker that has none."""
-        worker = next((worker for worker in self.workers if worker.step is None), None) or self._started()
-        logger.info("begins: %s", step.title)
-        with _one_clear_line(step.title), suppress(BrokenPipeError):  # of a lost worker `hear` tells
-            worker.connection.send(step)
+        worker = next((worker for worker in self.workers if worker.step is None), None)
+        if worker is None and self.unable and not self.works:
+            self._lose(step, self.unable)
+            return
+        try:
+            worker = worker or self._started()
+        except OSError as error:
+            self._lose(step, f"its process cannot be started: {error.strerror or error}")
+            return
+        with _one_clear_line(step.title):
+            worker.child.send(step)
         worker.step = step
 
     def finished(self) -> dict[str, StepReport]:
         """Waits until a worker that is at a step tells something; returns the reports of the steps that have ended."""
-        if not (busy := [worker for worker in self.workers if worker.step is not None]):
-            return {}
-        wait([source for worker in busy for source in (worker.connection, worker.process.sentinel)])
-        found: dict[str, StepReport] = {}
+        busy = [worker for worker in self.workers if worker.step is not None]
+        if busy and not self.ended:
+            children.await_news(worker.child for worker in busy)
         for worker in busy:
-            if worker.step is not None and (report := worker.hear()) is not None:
-                found[worker.step.digest], worker.step = report, None
-        self.workers = [worker for worker in self.workers if worker.step is not None or worker.process.is_alive()]
-        return found
+            self._take(worker.hear(), worker)
+        for worker in [worker for worker in self.workers if worker.step is None and not worker.child.process.is_alive()]:
+            self._remove(worker)
+        ended, self.ended = self.ended, {}
+        return ended
 
     def dismiss(self) -> None:
         """Ends all workers; those at a step get time to clean up, and what they could not is removed for them."""
-        for worker in self.workers:
-            if worker.step is None:
-                worker.connection.close()
-            else:
-                worker.process.terminate()
-        for worker in self.workers:
-            worker.process.join(PATIENCE)
-            worker.process.kill()
-            worker.process.join()
-            worker.connection.close()
+        children.end(worker.child for worker in self.workers)
         self.context.store.remove_left_behind()
 
+    def _take(self, heard: StepReport | Lost | None, worker: _Worker) -> None:
+        """Notes what a worker at a step has told."""
+        self.works |= worker.child.listens
+        if heard is None or worker.step is None:
+            return
+        if isinstance(heard, Lost):
+            hint = "; is there enough memory for so many jobs?" if heard.code == -signal.SIGKILL else ""
+            reason = f"its process {heard.reason}{hint}"
+            self._lose(worker.step, reason)
+            self.unable = "" if heard.code < 0 else reason
+            self._remove(worker)
+        else:
+            self.ended[worker.step.digest] = heard
+        worker.step = None
+
+    def _lose(self, step: Step, reason: str) -> None:
+        logger.error("%s failed: %s", step.title, reason)
+        self.ended[step.digest] = StepReport(Status.FAILED, reason)
+
+    def _remove(self, worker: _Worker) -> None:
+        self.workers.remove(worker)
+        children.end([worker.child])
+
     def _started(self) -> _Worker:
-        here, there = get_context("spawn").Pipe()
+        worker = _Worker(children.started(WORKER), Screen(self.context.progress))
+        self.workers.append(worker)
         level = logging.getLogger("harness").getEffectiveLevel()
-        arguments = (there, replace(self.context, progress=Silent()), self.threads, level)
-        process = get_context("spawn").Process(target=work, args=arguments)
-        with _one_clear_line("data"), blocked(signal.SIGINT):  # a terminal sends Ctrl-C to all: workers are stopped by this one
-            process.start()
-        there.close()
-        self.workers.append(_Worker(process, here, Screen(self.context.progress)))
-        return self.workers[-1]
+        with _one_clear_line("data"):
+            worker.child.send(Settings(replace(self.context, progress=Silent()), self.threads, level))
+        return worker
 
 
 @contextmanager

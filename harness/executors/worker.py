@@ -1,7 +1,7 @@
 """A worker: a process that computes one step after the other and tells its parent how it goes."""
 
 import signal
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 
 import torch
@@ -12,22 +12,32 @@ from harness.system.memory import quick_garbage_collection
 from harness.system.progress_relay import Reporter
 
 
-def work(connection: Connection, context: Context, threads: int, level: int) -> None:
+@dataclass(frozen=True)
+class Settings:
+    """What a worker is told before its first step."""
+
+    context: Context
+    """Where to run; its progress display is replaced."""
+    threads: int
+    """Threads of torch."""
+    level: int
+    """Lowest level of the log that is told."""
+
+
+def work(connection: Connection) -> None:
     """Computes the steps that come through the connection, until it is closed or SIGTERM comes.
 
     Args:
-        connection: Steps come in; messages of `harness.system.progress_relay` go out, and the `StepReport` as the last
-            one of a step.
-        context: Where to run; its progress display is replaced.
-        threads: Threads of torch.
-        level: Lowest level of the log that is told.
+        connection: `Settings` come in, then steps; messages of `harness.system.progress_relay` go out, and the `StepReport`
+            as the last one of a step.
     """
     try:
         signal.signal(signal.SIGTERM, _stop)
-        torch.set_num_threads(threads)
+        settings: Settings = connection.recv()
+        torch.set_num_threads(settings.threads)
         reporter = Reporter(connection)
-        reporter.take_log(level)
-        context = replace(context, progress=reporter)
+        reporter.take_log(settings.level)
+        context = replace(settings.context, progress=reporter)
         with quick_garbage_collection():
             while True:
                 reporter.send(computed(connection.recv(), context))

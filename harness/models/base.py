@@ -143,7 +143,7 @@ class Architecture(Plugin, ABC):
             raise ModelError(f"{where}: {type(error).__name__}: {str(error).strip().splitlines()[:1]}") from error
         if found != str(expected):
             raise ModelError(f"{self.arch}: expected logits of shape {expected} for two images, got {found}")
-        if self.weights is not None and not logits.isfinite().all():
+        if self.weights is not None and logits.softmax(dim=1).isnan().any():
             raise ModelError(f"{self.arch}: expected finite logits for two grey images, got others; {self.weights} is damaged")
 
 

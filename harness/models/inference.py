@@ -11,11 +11,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from harness.models.agreement import relative_difference
 from harness.models.compiling import Padded, compiled
 from harness.models.copying import deep_copy
 from harness.models.folding import fold_batchnorm
 from harness.models.layout import NumberFormat, quick_layout
 from harness.spec import Spec
+from harness.system.memory import laid_out_as
 from harness.system.modes import evaluating, set_eval
 
 logger = logging.getLogger(__name__)
@@ -49,8 +51,9 @@ AS_GIVEN = Inference(channels_last=False, fold_batchnorm=False)
 class InferenceForm(nn.Module):
     """A network with a layout and number format of its own: float32 images in, float32 logits out.
 
-    It converts images to the layout `memory_format`. Under autocast, convolutions and products round their inputs to
-    bfloat16; the images, their normalisation and the loss stay in float32.
+    It converts images to the layout `memory_format`. Gradients have the layout of the images given, as attacks may view them as
+    rows. Under autocast, convolutions and products round their inputs to bfloat16; the images, their normalisation and the
+    loss stay in float32.
     """
 
     def __init__(self, network: nn.Module, inference: Inference, memory_format: torch.memory_format) -> None:
@@ -62,8 +65,11 @@ class InferenceForm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns logits (N, K) for images (N, C, H, W) in [0,1]."""
+        entry = x.view_as(x)
+        if entry.requires_grad:
+            entry.register_hook(lambda gradient: laid_out_as(gradient, x))
         with self._number_format(x.device):
-            return cast(Tensor, (self.padded or self.network)(x.to(memory_format=self.memory_format))).float()
+            return cast(Tensor, (self.padded or self.network)(entry.to(memory_format=self.memory_format))).float()
 
     def _number_format(self, device: torch.device) -> AbstractContextManager[Any]:
         if self.inference.precision == "float32":
@@ -95,7 +101,7 @@ class InferenceForm(nn.Module):
 
     def agrees(self, logits: Tensor, wanted: Tensor, *, what: str) -> bool:
         """Returns whether logits (n, K) are near enough to those wanted; logs a warning where they are not."""
-        difference = float((logits - wanted).abs().max() / wanted.abs().max().clamp(min=1e-6))
+        difference = relative_difference(logits, wanted)
         if difference <= AGREEMENT[self.inference.precision]:
             return True
         logger.warning("inference form %s: %s, it differs by %.2g of the largest logit", self.inference, what, difference)

@@ -6,6 +6,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from harness.models.agreement import relative_difference
+
 TOLERANCE = 1e-3
 """Largest difference of logits, relative to the largest one, that counts as rounding: other batch sizes use other kernels."""
 
@@ -72,7 +74,7 @@ def keeps_images_apart(network: nn.Module, probe: Tensor) -> bool:
     the probe, as copies would not change a mean.
     """
     wanted, found = network(probe), network(torch.cat([probe, 1 - probe]))[: len(probe)]
-    return bool((found - wanted).abs().max() <= TOLERANCE * wanted.abs().max())
+    return relative_difference(found, wanted) <= TOLERANCE
 
 
 def in_few_sizes(network: nn.Module, probe: Tensor, largest: int) -> nn.Module:

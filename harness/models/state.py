@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from harness.storage.store import follow_umask
+
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:
     """Returns a copy of a network's state: on the CPU, contiguous, each tensor with its own memory."""
@@ -28,6 +30,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
+        follow_umask(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,17 +1,25 @@
 """Writing a results folder so that a killed process never leaves half of one."""
 
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.storage.locks import claimed, claimed_if_free
+
+STAGING = ".staging-"
+"""Begins the names of directories in which results are written before they are moved into place."""
+CLAIM = ".claim"
+"""Ends the name of the file beside such a directory that is locked as long as its process lives."""
 
 
 @contextmanager
 def staged(folder: Path, *, owned: Mapping[str, tuple[str, ...]]) -> Iterator[Path]:
     """Gives an empty directory whose files replace those of `folder`, one by one, when the block ends without an error.
+
+    Such directories of killed processes are removed first; those of other processes at work stay.
 
     Args:
         folder: The results folder; made if it does not exist.
@@ -21,10 +29,14 @@ def staged(folder: Path, *, owned: Mapping[str, tuple[str, ...]]) -> Iterator[Pa
     Raises:
         HarnessError: if the folder cannot be written.
     """
-    with _disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=folder))
-    try:
+    with ExitStack() as stack:
+        with _disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            _remove_left_behind(folder)
+            staging = folder / f"{STAGING}{uuid.uuid4().hex[:8]}"
+            stack.enter_context(claimed(_claim(staging), "results"))
+            stack.callback(shutil.rmtree, staging, ignore_errors=True)
+            staging.mkdir()
         with _disk_errors(folder):
             yield staging
             renewed = {path.relative_to(staging) for path in staging.rglob("*") if path.is_file()}
@@ -33,8 +45,18 @@ def staged(folder: Path, *, owned: Mapping[str, tuple[str, ...]]) -> Iterator[Pa
                 (staging / name).replace(folder / name)
             for path in _owned_files(folder, owned) - {folder / name for name in renewed}:
                 path.unlink()
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _remove_left_behind(folder: Path) -> None:
+    """Removes directories, and their claims, on which nobody works."""
+    for staging in {path.with_name(path.name.removesuffix(CLAIM)) for path in folder.glob(f"{STAGING}*")}:
+        with claimed_if_free(_claim(staging)) as free:
+            if free:
+                shutil.rmtree(staging, ignore_errors=True)
+
+
+def _claim(staging: Path) -> Path:
+    return staging.with_name(f"{staging.name}{CLAIM}")
 
 
 def _owned_files(folder: Path, owned: Mapping[str, tuple[str, ...]]) -> set[Path]:

@@ -154,6 +154,25 @@ def is_results_folder(folder: Path) -> bool:
     return (folder / "cells.csv").is_file()
 
 
+def check_own_results(folder: Path, suite: str) -> None:
+    """Checks that a folder has no results of another suite, which would be taken for this one's or overwritten.
+
+    Args:
+        folder: A results folder, or one that is to be made.
+        suite: The suite's name.
+
+    Raises:
+        HarnessError: if it has.
+    """
+    try:
+        record = read_json(folder / "provenance.json").get("suite")
+    except StoreError:  # none yet, or a damaged one, which says nothing
+        return
+    found = record.get("name", suite) if isinstance(record, dict) else suite
+    if found != suite:
+        raise HarnessError(f"{folder}: expected the results of the suite {suite}, found those of {found}; name another folder")
+
+
 def _provenance(folder: Path) -> dict[str, Any]:
     path = folder / "provenance.json"
     try:

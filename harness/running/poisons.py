@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from harness.conditions import CLEAN
-from harness.executors.local import STOPPED_BEFORE, StepReport
+from harness.executors.base import STOPPED_BEFORE, StepReport
 from harness.planning.plan import Plan, PlannedCell, PlannedDetection
 from harness.poisoning.poisoned import MANIFEST, ExamplePair, example_pairs
 from harness.records import FINISHED, Cell, CellResult, DetectionResult, PoisonedSet, Status

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from harness.datasets.verified import verified_for_evaluation
-from harness.errors import StoreError
+from harness.errors import StoreError, surviving_exits
 from harness.evaluation.findings import Finding
 from harness.evaluation.sanity import judge
+from harness.executors.base import STOPPED_BEFORE, Interrupted, StepReport
 from harness.executors.choice import LOCAL, Executor, executor_of
-from harness.executors.local import STOPPED_BEFORE, Interrupted, StepReport
+from harness.executors.recovery import unreadable, with_stored
 from harness.planning.plan import Plan, PlannedCell, plan_of
 from harness.records import FINISHED, CellResult, Outcome, RunRecord, Status
 from harness.reports.files import check_writable
-from harness.reports.load import is_results_folder
+from harness.reports.load import check_own_results, is_results_folder
 from harness.reports.names import model_label
 from harness.reports.page.html import write_report
 from harness.reports.tables.write import asserted_tables, write_tables
@@ -29,6 +30,7 @@ from harness.steps.base import Context
 from harness.storage.provenance import describe_host
 from harness.storage.store import Store
 from harness.suites.suite import Suite, Variant, suite_json
+from harness.system.children import refuse_unguarded
 from harness.system.modes import usual_torch
 from harness.system.progress import Progress, Silent
 from harness.training.processes import check_devices
@@ -46,7 +48,7 @@ class RunSummary:
     record: RunRecord
     seconds: float
     failures: tuple[str, ...] = ()
-    """One line for each step that failed or could not run."""
+    """One line for each step that failed, and for those that did not run for the same reason."""
     interrupted: bool = False
     written: bool = True
     """Whether the results were written; where nothing finished, those of an earlier run stay."""
@@ -85,9 +87,11 @@ def run(
         HarnessError: if the data, a weights file or a device is missing, or the results cannot be written. A step that fails
             does not raise: its cells are marked failed.
     """
+    refuse_unguarded()
     started, chosen = time.perf_counter(), executor_of(executor)
-    data = verified_for_evaluation(suite.dataset.load())
-    plan = plan_of(suite, data)
+    with surviving_exits("the suite's data and networks"):
+        data = verified_for_evaluation(suite.dataset.load())
+        plan = plan_of(suite, data)
     context = Context(
         store=Store(store or DEFAULT_RESULTS / STORE_FOLDER),
         data=data,
@@ -96,20 +100,37 @@ def run(
         batch_size=suite.evaluation.batch_size,
         progress=progress or Silent(),
     )
-    if any(context.entry(step) is None for step in plan.training.values()):
-        check_devices(suite.devices, context.device)
-    check_writable(folder := out or DEFAULT_RESULTS / suite.name)
+    folder = out or DEFAULT_RESULTS / suite.name
+    check_own_results(folder, suite.name)
+    check_writable(folder)
+    _check_before_computing(plan, context)
     reports, interrupted = _execute(plan, context, chosen, jobs=jobs)
+    reports |= unreadable(plan.steps, context, reports)
     seconds = time.perf_counter() - started
     record = collect(plan, context, reports, seconds=seconds)
     written = _is_worth_writing(record, folder)
     if written:
         write_tables(record, folder)
         write_poisons(plan, context, reports, folder)
-        write_report(folder)
+        if not interrupted:  # who stops a run waits for its tables only; `harness report` draws the rest from them
+            write_report(folder)
     _write_traces(plan, reports, folder)
     failures = tuple(_failures(plan, reports))
     return RunSummary(folder, record, seconds, failures=failures, interrupted=interrupted, written=written)
+
+
+def _check_before_computing(plan: Plan, context: Context) -> None:
+    """Finds out before the first step what would end later ones: a store, devices or weights that are not as they must be."""
+    if any(context.entry(step) is None for step in plan.steps):
+        context.store.check_writable()
+    untrained = [step for step in plan.training.values() if context.entry(step) is None]
+    if untrained:
+        check_devices(plan.suite.devices, context.device)
+    kinds = {(step.architecture.model_dump_json(), step.resolution): step for step in untrained if step.warm_start is None}
+    for step in kinds.values():
+        if step.architecture != step.architecture.without_weights():  # it needs a file, or a download
+            with surviving_exits(step.title):
+                step.architecture.build(context.data.class_names, resolution=step.resolution, seed=0)
 
 
 def collect(plan: Plan, context: Context, reports: Mapping[str, StepReport], *, seconds: float) -> RunRecord:
@@ -174,7 +195,7 @@ def _execute(plan: Plan, context: Context, executor: Executor, *, jobs: int) -> 
     try:
         return executor(plan.steps, context, jobs=jobs), False
     except Interrupted as stopped:
-        return stopped.reports, True
+        return with_stored(plan.steps, context, stopped.reports), True
 
 
 def _result_of(
@@ -213,11 +234,17 @@ def _is_worth_writing(record: RunRecord, folder: Path) -> bool:
 
 
 def _failures(plan: Plan, reports: Mapping[str, StepReport]) -> Iterator[str]:
-    """Yields one line for each step that failed, or that one of those left without its input."""
+    """Yields one line for each step that failed, and one for all that did not run for the same reason."""
+    idle: dict[str, list[str]] = {}
     for step in plan.steps:
         report = reports.get(step.digest, STOPPED_BEFORE)
-        if report.status not in FINISHED:
+        if report.status is Status.NOT_RUN:
+            idle.setdefault(report.reason, []).append(step.title)
+        elif report.status not in FINISHED:
             yield f"{step.title}: {report.reason}"
+    for reason, titles in idle.items():
+        others = f" and {len(titles) - 1} more" if len(titles) > 1 else ""
+        yield f"{titles[0]}{others}: {reason}"
 
 
 def _write_traces(plan: Plan, reports: Mapping[str, StepReport], folder: Path) -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from harness.conditions import ATTACK, CLEAN
 from harness.evaluation.sanity import Transferred
-from harness.executors.local import STOPPED_BEFORE, StepReport
+from harness.executors.base import STOPPED_BEFORE, StepReport
 from harness.metrics import attack_success_rate
 from harness.planning.plan import Plan, PlannedTransfer
 from harness.records import FINISHED, CellResult, TransferRow

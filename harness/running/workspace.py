@@ -7,7 +7,8 @@ import torch
 
 from harness.datasets.verified import verified_for_evaluation
 from harness.errors import HarnessError, ModelError
-from harness.executors.local import Interrupted, execute
+from harness.executors.base import Interrupted
+from harness.executors.local import execute
 from harness.planning.plan import Plan, plan_of
 from harness.steps.base import Context, Step
 from harness.steps.train import Train
@@ -57,7 +58,8 @@ class Workbench:
                 f"`harness run` of the suite {self.plan.suite.name} makes it"
             )
         if damaged := self.context.store.damaged_files(entry):
-            raise ModelError(f"{variant.name}: its stored result is damaged ({damaged[0]}); delete {entry.path} to train it anew")
+            again = f"`harness run` of the suite {self.plan.suite.name} trains it anew"
+            raise ModelError(f"{variant.name}: its stored result is damaged ({damaged[0]}); {again}")
         return step
 
     def finish(self, *steps: Step) -> list[str]:

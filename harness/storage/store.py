@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from harness.errors import StoreError
@@ -22,11 +23,14 @@ from harness.storage.locks import claimed, claimed_if_free
 META = "meta.json"
 PARTIAL = ".partial"
 CLAIMS = ".claims"
+DAMAGED = ".damaged"
 CLAIM_DIGITS = 12
 """Digits of a digest that name its claim and its temporary directories."""
 TEMPORARY = f".{'?' * CLAIM_DIGITS}.????????"
 """Pattern of the names of temporary directories."""
 SCHEMA_VERSION = 1
+RECORDED = ("schema_version", "kind", "digest", "files")
+"""What every meta.json holds."""
 SHORTEST_PREFIX = 4
 CHUNK = 1 << 20
 
@@ -112,6 +116,8 @@ class Store:
         try:
             yield temporary
             with _disk_errors(self.root):
+                for path in _files_below(temporary):
+                    follow_umask(path)
                 files = {str(path.relative_to(temporary)): sha256_of_file(path) for path in _files_below(temporary)}
                 write_json(
                     temporary / META, {"schema_version": SCHEMA_VERSION, "kind": kind, "digest": digest, **meta, "files": files}
@@ -119,6 +125,17 @@ class Store:
                 _move_into_place(temporary, target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+    def check_writable(self) -> None:
+        """Writes to the store and removes it again, so that nothing is computed that could not be kept.
+
+        Raises:
+            StoreError: if it cannot be written.
+        """
+        with _disk_errors(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(dir=self.root, prefix=".writable-"):
+                pass
 
     def partial(self, digest: str) -> Path:
         """Returns the folder where an unfinished step may keep its checkpoints; it survives a killed process."""
@@ -142,12 +159,31 @@ class Store:
                     shutil.rmtree(folder, ignore_errors=True)
 
     def damaged_files(self, entry: Entry) -> list[str]:
-        """Returns the payload files of an entry that are missing or differ from their recorded hash."""
-        return [
-            name
-            for name, expected in entry.meta["files"].items()
-            if not (entry.path / name).is_file() or sha256_of_file(entry.path / name) != expected
-        ]
+        """Returns the files of an entry that are missing, differ from their recorded hash, or are no complete record.
+
+        Raises:
+            StoreError: if one cannot be read, for example because it belongs to another user.
+        """
+        with _disk_errors(entry.path, "read"):
+            if (hashes := _recorded_hashes(entry)) is None:
+                return [META]
+            return [
+                name
+                for name, expected in hashes.items()
+                if not (entry.path / name).is_file() or sha256_of_file(entry.path / name) != expected
+            ]
+
+    def set_aside(self, entry: Entry) -> Path:
+        """Moves a damaged entry out of the way, and returns where it lies now; to be used in `claimed`.
+
+        Raises:
+            StoreError: if the store cannot be written.
+        """
+        place = self.root / DAMAGED / f"{entry.kind}.{entry.digest[:CLAIM_DIGITS]}.{uuid.uuid4().hex[:8]}"
+        with _disk_errors(self.root):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            entry.path.rename(place)
+        return place
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -172,6 +208,13 @@ def write_json(path: Path, value: object) -> None:
     temporary.replace(path)
 
 
+def follow_umask(path: Path) -> None:
+    """Gives a file the mode of a new one, for others to read as the user has it: some libraries write for the owner alone."""
+    mask = os.umask(0o077)  # the only way to read it is to set it
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
+
+
 def sha256_of_file(path: Path) -> str:
     """Returns the sha256 of a file, read in chunks."""
     digest = hashlib.sha256()
@@ -179,6 +222,18 @@ def sha256_of_file(path: Path) -> str:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _recorded_hashes(entry: Entry) -> dict[str, str] | None:
+    """Returns file -> hash as an entry's meta.json records them; None where it is damaged or that of another entry."""
+    try:
+        record = json.loads((entry.path / META).read_bytes())
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or not record.keys() >= set(RECORDED):
+        return None
+    hashes, is_own = record["files"], (record["kind"], record["digest"]) == (entry.kind, entry.digest)
+    return hashes if is_own and isinstance(hashes, dict) else None
 
 
 def _files_below(folder: Path) -> list[Path]:
@@ -196,8 +251,8 @@ def _move_into_place(temporary: Path, target: Path) -> None:
 
 
 @contextmanager
-def _disk_errors(root: Path) -> Iterator[None]:
+def _disk_errors(place: Path, verb: str = "written") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(f"{root}: the store cannot be written: {error.strerror or error}") from error
+        raise StoreError(f"{place}: the store cannot be {verb}: {error.strerror or error}") from error

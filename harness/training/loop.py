@@ -1,6 +1,5 @@
 """Training: epochs of updates with a validation after each; the best epoch's weights are kept."""
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ from harness.models.state import state_of
 from harness.spec import digest_of
 from harness.system.memory import reused_memory
 from harness.system.progress import Progress
-from harness.training.checkpoint import load_snapshot, save_snapshot
+from harness.training.checkpoint import hash_of, save_snapshot, usable_snapshot
 from harness.training.history import Row, summarise
 from harness.training.inference_form import without_copying_activations
 from harness.training.processes import OneProcess, Processes
@@ -68,20 +67,20 @@ def train(
         device: Where to compute.
         workers: Processes that load images; does not change the result.
         checkpoint: A folder for the state after each epoch. If it holds one, training resumes there and ends with the
-            weights of an uninterrupted run. The caller removes it.
+            weights of an uninterrupted run; a damaged one is renamed. The caller removes it.
         progress: Where to show progress.
         processes: The processes that share each batch; by default only this one.
 
     Raises:
-        HarnessError: if a split is empty, the class counts differ, a loss is not finite, or the checkpoint is not one of
-            this training.
+        HarnessError: if a split is empty, the class counts differ, a loss is not finite, or the checkpoint cannot be read or is
+            not one of this training.
     """
     _check(model, data)
     processes = processes or OneProcess(device)
     fingerprint = _fingerprint(model, data, recipe, seed, processes.count)
     model.to(device).to(memory_format=quick_layout(device, recipe.precision))
     run = Run(model, data, recipe, seed=seed, workers=workers, processes=processes)
-    if checkpoint is not None and (snapshot := load_snapshot(checkpoint, fingerprint=fingerprint)):
+    if checkpoint is not None and (snapshot := usable_snapshot(checkpoint, fingerprint=fingerprint)):
         run.restore(snapshot)
     with ExitStack() as stack:
         stack.enter_context(without_copying_activations(model))
@@ -112,9 +111,5 @@ def _check(model: Classifier, data: ImageData) -> None:
 
 def _fingerprint(model: Classifier, data: ImageData, recipe: Recipe, seed: int, count: int) -> str:
     """Returns the digest of a training: of recipe, seed, data, first weights, and the number of processes if above one."""
-    weights = hashlib.sha256()
-    for name, tensor in sorted(state_of(model).items()):
-        weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        weights.update(tensor.view(-1).view(torch.uint8).numpy().tobytes())
     several = [count] if count > 1 else []
-    return digest_of([recipe.identity(), seed, data.content_hash, weights.hexdigest(), *several])
+    return digest_of([recipe.identity(), seed, data.content_hash, hash_of(state_of(model)), *several])

@@ -8,29 +8,30 @@ statistics on each share alone; after each epoch the processes' running statisti
 import copy
 import logging
 import os
-import signal
+import pickle
 import socket
+import time
+import traceback
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
-from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import safetensors.torch
 import torch
 from torch import Tensor
-from torch.multiprocessing.spawn import ProcessContext, ProcessException, start_processes
 
 from harness.errors import HarnessError
 from harness.images import ImageData
 from harness.models.classifier import Classifier
 from harness.models.state import state_of
-from harness.system.interrupts import blocked
+from harness.system import children
+from harness.system.children import Child, Lost, refuse_unguarded
 from harness.system.progress import Progress, Silent
-from harness.system.progress_relay import Reporter, Screen
+from harness.system.progress_relay import Message, Reporter, Screen
 from harness.training.loop import TrainingResult, train
 from harness.training.processes import Processes, check_devices
 from harness.training.recipes.base import Recipe
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
 
 HERE = "127.0.0.1"
 """Address at which the processes connect."""
+PARTNER = "harness.training.parallel:take_part"
+"""The main function of each process."""
+END_OF_PROCESS = 0.2
+"""Seconds to wait after an error, so that a process that has ended is noticed as the cause."""
 
 
 class FabricProcesses(Processes):
@@ -65,6 +70,16 @@ class Trained:
     result: TrainingResult
     state: bytes
     """The network's state in safetensors: tensors themselves would be sent as shared memory, which ends with the process."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The message of a process that ends with an error."""
+
+    reason: str
+    trace: str
+    moment: float
+    """Time of the error on a clock that the processes share: the first error is the cause of the others."""
 
 
 def train_on_devices(
@@ -101,72 +116,51 @@ def train_on_devices(
     if devices == 1:
         return train(model, data, recipe, seed=seed, device=device, workers=workers, checkpoint=checkpoint, progress=progress)
     check_devices(devices, device)
+    refuse_unguarded()
     training = partial(train, data=data, recipe=recipe, seed=seed, workers=workers, checkpoint=checkpoint)
-    receiver, sender = get_context("spawn").Pipe(duplex=False)
-    job = _Job(model.cpu(), training, sender, devices=devices, accelerator=device.type, port=_free_port())
+    threads = max(1, torch.get_num_threads() // devices)
+    level = logging.getLogger("harness").getEffectiveLevel()
+    job = _Job(model.cpu(), training, devices, accelerator=device.type, port=_free_port(), threads=threads, level=level)
     with ExitStack() as stack:
-        with blocked(signal.SIGINT, signal.SIGTERM):  # they are delivered when all processes are started and can be ended
-            context = start_processes(job, nprocs=devices, join=False)
-            stack.callback(_end, context)
-        sender.close()
-        try:
-            trained = _trained(context, receiver, progress)
-        except ProcessException as error:
-            last = str(error).strip().splitlines()[-1]
-            raise HarnessError(f"on {devices} devices: {last.partition(': ')[2] or last}") from error
+        processes: list[Child] = []
+        stack.callback(children.end, processes, patience=0.0)
+        for rank in range(devices):
+            processes.append(_started(job, rank))
+        trained = _trained(processes, progress)
     model.load_state_dict(safetensors.torch.load(trained.state))
     model.eval()
     return trained.result
 
 
+@dataclass(frozen=True)
 class _Job:
-    """The task of each process.
+    """The task of the processes."""
 
-    Args:
-        model: The network to train.
-        training: `train` without the arguments that differ between processes.
-        sender: Connection for the progress messages of the first process.
-        devices: Number of processes.
-        accelerator: Kind of device.
-        port: Port at which they connect.
-    """
+    model: Classifier
+    training: "partial[TrainingResult]"
+    """`train` without the arguments that differ between processes."""
+    devices: int
+    accelerator: str
+    """Kind of device."""
+    port: int
+    """Port at which they connect."""
+    threads: int
+    """Threads of torch, for each process."""
+    level: int
+    """Lowest level of the log messages of the first process."""
 
-    def __init__(
-        self,
-        model: Classifier,
-        training: "partial[TrainingResult]",
-        sender: Connection,
-        *,
-        devices: int,
-        accelerator: str,
-        port: int,
-    ) -> None:
-        self.model, self.training, self.sender = model, training, sender
-        self.devices, self.accelerator, self.port = devices, accelerator, port
-        self.threads = max(1, torch.get_num_threads() // devices)
-        self.level = logging.getLogger("harness").getEffectiveLevel()
-
-    def __call__(self, rank: int) -> None:
-        """Trains as the process of that rank."""
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-        Thread(target=_end_with_parent, daemon=True).start()
-        reporter = self._reporter(rank)
+    def run(self, rank: int, reporter: Reporter) -> None:
+        """Trains as the process of a rank; the first one reports its progress and the result."""
+        if rank:
+            logging.disable()
+        else:
+            reporter.take_log(self.level)
         processes = FabricProcesses(self._joined(rank))
         torch.set_num_threads(self.threads)
         own = copy.deepcopy(self.model)  # the model that was sent lies in memory that the processes share
-        result = self.training(own, device=processes.device, progress=reporter or Silent(), processes=processes)
-        if reporter is not None:
+        result = self.training(own, device=processes.device, progress=Silent() if rank else reporter, processes=processes)
+        if rank == 0:
             reporter.send(Trained(result, safetensors.torch.save(state_of(own))))
-
-    def _reporter(self, rank: int) -> Reporter | None:
-        """Returns the reporter of the first process; the others get None and log nothing."""
-        if rank:
-            self.sender.close()
-            logging.disable()
-            return None
-        reporter = Reporter(self.sender)
-        reporter.take_log(self.level)
-        return reporter
 
     def _joined(self, rank: int) -> "Fabric":
         """Returns Fabric, connected with the other processes."""
@@ -180,22 +174,50 @@ class _Job:
         return fabric
 
 
-def _trained(context: ProcessContext, receiver: Connection, progress: Progress) -> Trained:
-    """Returns the last message of the first process, after showing its progress until all processes have ended."""
-    screen, sources, trained = Screen(progress), [receiver], None
+def take_part(connection: Connection) -> None:
+    """Trains as one of several processes.
+
+    Args:
+        connection: Gives the job and the rank; gets messages of `harness.system.progress_relay`, `Trained` and `Failure`.
+    """
+    reporter = Reporter(connection)
     try:
-        ended = False
-        while not ended:
-            wait([*sources, *context.sentinels])
-            ended = bool(context.join(timeout=0))
-            try:
-                while sources and receiver.poll():
-                    if isinstance(message := receiver.recv(), Trained):
-                        trained = message
-                    else:
-                        screen.show(message)
-            except (EOFError, OSError):  # the first process has ended, perhaps within a message
-                sources.clear()
+        job, rank = connection.recv()
+        job.run(rank, reporter)
+    except (Exception, SystemExit) as error:  # the boundary of the process: the parent gets the error with its traceback
+        last = traceback.format_exception_only(error)[-1].strip()
+        reason = str(error) if isinstance(error, HarnessError) else last
+        reporter.send(Failure(reason, traceback.format_exc(), time.monotonic()))
+
+
+def _started(job: _Job, rank: int) -> Child:
+    try:
+        child = children.started(PARTNER)
+    except OSError as error:
+        raise HarnessError(f"on {job.devices} devices: a process cannot be started: {error.strerror or error}") from error
+    try:
+        child.send((job, rank))
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        children.end([child], patience=0.0)
+        raise HarnessError(f"on {job.devices} devices: expected a model and data that can be pickled, got {error}") from error
+    return child
+
+
+def _trained(processes: Sequence[Child], progress: Progress) -> Trained:
+    """Returns the result of the first process, after showing the progress until all processes have ended."""
+    screen, running, trained = Screen(progress), dict(enumerate(processes)), None
+    try:
+        while running:
+            children.await_news(running.values())
+            news = _news(running)
+            _check(news, running, f"on {len(processes)} devices")
+            for rank, message in news:
+                if isinstance(message, Trained):
+                    trained = message
+                elif isinstance(message, Lost):
+                    del running[rank]
+                else:
+                    screen.show(cast(Message, message))
     finally:
         screen.give_up()
     if trained is None:
@@ -203,17 +225,23 @@ def _trained(context: ProcessContext, receiver: Connection, progress: Progress) 
     return trained
 
 
-def _end(context: ProcessContext) -> None:
-    for process in context.processes:
-        process.kill()
-        process.join()
+def _news(running: Mapping[int, Child]) -> list[tuple[int, object]]:
+    return [(rank, message) for rank, child in running.items() for message in child.told()]
 
 
-def _end_with_parent() -> None:
-    """Ends this process when the process that started it has ended."""
-    if (parent := parent_process()) is not None:
-        parent.join()
-        os._exit(1)
+def _check(news: Sequence[tuple[int, object]], running: Mapping[int, Child], where: str) -> None:
+    """Raises the error that has ended a training: a lost process, else the first error, which causes those of the others."""
+    if all(not isinstance(message, Failure | Lost) for _, message in news):
+        return
+    if any(isinstance(message, Failure) for _, message in news):
+        time.sleep(END_OF_PROCESS)
+        news = [*news, *_news(running)]
+    for rank, message in news:
+        if isinstance(message, Lost) and (message.code or not running[rank].listens):
+            raise HarnessError(f"{where}: process {rank} {message.reason}")
+    if failures := [message for _, message in news if isinstance(message, Failure)]:
+        first = min(failures, key=lambda message: message.moment)
+        raise HarnessError(f"{where}: {first.reason}") from RuntimeError(first.trace)
 
 
 def _free_port() -> int:

@@ -47,6 +47,7 @@ class Processes(ABC):
             num_workers=loader.num_workers,
             persistent_workers=loader.persistent_workers,
             pin_memory=loader.pin_memory,
+            worker_init_fn=loader.worker_init_fn,
             generator=loader.generator,
         )
 

@@ -144,6 +144,15 @@ def test_report_is_written_anew_from_the_tables(there: Path) -> None:
     assert page.is_file()
 
 
+def test_report_of_one_suite_does_not_take_the_folder_of_another(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (there / "second.yaml").write_text((there / "tiny.yaml").read_text().replace("name: tiny", "name: second", 1))
+    page = (there / "results" / "tiny" / "report.html").stat().st_mtime_ns
+    for verb in (["report"], ["run", "--device", "cpu"]):
+        assert call(verb[0], "second.yaml", "--out", "results/tiny", *verb[1:]) == 2
+        assert "results/tiny: expected the results of the suite second, found those of tiny" in capsys.readouterr().err
+    assert (there / "results" / "tiny" / "report.html").stat().st_mtime_ns == page
+
+
 def test_leaderboard_merges_runs(there: Path) -> None:
     assert call("leaderboard", "results/tiny", "results/tiny", "--out", "board.csv") == 0
     assert len(pd.read_csv(there / "board.csv")) == 4

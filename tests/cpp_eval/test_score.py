@@ -8,6 +8,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -15,7 +16,10 @@ from numpy.typing import NDArray
 
 from harness import metrics
 from harness.bundle import BundleCondition, BundleWriter
+from harness.errors import ModelError
+from harness.export.differences import Differences
 from harness.export.files import stamp
+from harness.export.runtime import OnnxModel
 from harness.threat import Norm, ThreatModel
 from tests.cpp_eval.conftest import CLASSES, Run, built, execute
 
@@ -143,10 +147,11 @@ def test_changed_logits_are_found_as_flips_and_quantiles(harness_eval: Evaluator
     assert [flip["example"] for flip in condition["flips"]] == flipped.tolist()
     margins = [reference[i].max() - reference[i, logits[i].argmax()] for i in flipped]
     assert [flip["margin"] for flip in condition["flips"]] == pytest.approx(margins, rel=1e-4, abs=1e-5)
-    assert condition["flips_outside_margin"] == sum(margin > 0.2 for margin in margins)
+    compared = Differences(reference, logits)
+    assert condition["flips_outside_margin"] == compared.flips_outside(0.2)
     difference = np.abs(reference.astype(np.float64) - logits)
-    wanted = [difference.max(), difference.mean(), np.quantile(difference.max(1), 0.99)]
-    assert list(condition["logit_diff"].values()) == pytest.approx(wanted, rel=1e-3)
+    wanted = {"max": difference.max(), "mean": difference.mean(), "p99": np.quantile(difference.max(1), 0.99)}
+    assert condition["logit_diff"] == pytest.approx(wanted | {"p99_relative": compared.p99_relative}, rel=1e-3)
     assert run.code == 1
 
 
@@ -222,6 +227,22 @@ def test_the_report_says_how_it_was_made(harness_eval: Evaluator, small_net: Pat
     latency = report["conditions"][0]["latency_ms"]
     assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"]
     assert report["conditions"][0]["images_per_second"] > 0
+
+
+def test_a_file_of_the_newest_opset_is_scored_as_python_does_or_refused_in_one_line(
+    harness_eval: Evaluator, cpp_fixtures: Path
+) -> None:
+    newest, bundle = cpp_fixtures / "models" / "newest.onnx", cpp_fixtures / "bundles" / "hand.h5"
+    written = onnx.load(newest)
+    assert (written.ir_version, written.opset_import[0].version) == (onnx.IR_VERSION, onnx.defs.onnx_opset_version())
+    run = harness_eval("score", "--model", newest, "--bundle", bundle, "--quiet")
+    try:
+        OnnxModel(newest)
+    except ModelError:
+        assert (run.code, run.out, len(run.err.splitlines())) == (2, "", 1)
+        assert run.err.startswith(f"harness_eval: {newest}")
+    else:
+        assert run.report["conditions"][0]["accuracy"] == 0.75
 
 
 def broken_files() -> list[tuple[str, str]]:

@@ -1,7 +1,6 @@
 """The rule of agreement on planted logits."""
 
 import numpy as np
-import pytest
 
 from harness.deployment.agreement import Comparison, Rule
 
@@ -40,14 +39,61 @@ def test_few_outliers_pass_and_many_do_not() -> None:
     found[:5, 0] += 0.5
     assert Comparison(reference, found).disagreements(RULE) == ()
     found[:20, 0] += 0.5
-    assert Comparison(reference, found).disagreements(RULE) == ("99th percentile of the logit difference 0.5, above 0.001",)
+    assert Comparison(reference, found).disagreements(RULE) == (
+        "99th percentile of the relative logit difference 0.5, above 0.001",
+    )
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_logit_that_is_not_finite_is_no_prediction_and_no_agreement(value: float) -> None:
+def with_first(value: float) -> Comparison:
     found = logits((1, 2, 3), (3, 2, 1))
     found[0, 0] = value
-    comparison = Comparison(logits((1, 2, 3), (3, 2, 1)), found)
+    return Comparison(logits((1, 2, 3), (3, 2, 1)), found)
+
+
+def test_nan_is_no_prediction_and_no_agreement() -> None:
+    comparison = with_first(np.nan)
     assert comparison.predicted.tolist() == [-1, 0]
     assert (comparison.agreement, comparison.max_difference, len(comparison.flip_margins)) == (0.5, 0.0, 0)
-    assert comparison.disagreements(RULE) == ("1 example with a logit that is not finite",)
+    assert comparison.disagreements(RULE) == ("1 example with a logit that is NaN",)
+
+
+def test_largest_logit_that_is_infinite_is_no_prediction_and_an_infinite_difference() -> None:
+    comparison = with_first(np.inf)
+    assert comparison.predicted.tolist() == [-1, 0]
+    assert (comparison.agreement, comparison.max_difference, len(comparison.flip_margins)) == (0.5, np.inf, 0)
+    assert comparison.disagreements(RULE)[0] == "1 example with a logit that is infinite in one runtime alone"
+    alone = Comparison(None, comparison.found)
+    assert alone.disagreements(RULE) == ("1 example with a largest logit that is infinite",)
+
+
+def test_class_switched_off_in_both_agrees_and_in_one_alone_does_not() -> None:
+    off = logits((-np.inf, 2, 3), (-np.inf, 2, 1))
+    assert Comparison(off, off.copy()).disagreements(RULE) == ()
+    assert Comparison(off, off.copy()).agreement == 1
+    assert Comparison(None, off).disagreements(RULE) == ()
+    assert "2 examples with a logit that is infinite in one runtime alone" in Comparison(
+        logits((-9, 2, 3), (-9, 2, 1)), off
+    ).disagreements(RULE)
+
+
+def test_a_single_infinity_among_many_examples_breaks_the_rule() -> None:
+    reference = np.tile(np.array([1, 0, -5], np.float32), (1000, 1))
+    found = reference.copy()
+    found[7, 2] = -np.inf
+    assert Comparison(reference, found).disagreements(RULE) == ("1 example with a logit that is infinite in one runtime alone",)
+
+
+def test_large_logits_agree_within_the_rounding_of_their_size() -> None:
+    reference = logits((5600, -300, 20), (4000, 4200, 10))
+    assert Comparison(reference, reference + np.float32(0.02)).disagreements(RULE) == ()
+    assert Comparison(reference, reference * np.float32(1.0102)).disagreements(RULE) == (
+        "99th percentile of the relative logit difference 0.0102, above 0.001",
+    )
+
+
+def test_logits_match_or_not_whether_or_not_they_are_expected() -> None:
+    reference, unexpected = logits((1, 2, 3), (3, 2, 1)), Rule(expects_reference=False)
+    assert Comparison(reference, reference.copy()).matches(unexpected)
+    assert Comparison(reference, reference[::-1].copy()).matches(unexpected) is False
+    assert with_first(np.nan).matches(unexpected) is False
+    assert Comparison(None, reference).matches(unexpected) is None

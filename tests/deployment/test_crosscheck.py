@@ -1,6 +1,7 @@
 """The cross-check of a suite end to end: agreement, planted disagreement, the command line."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import torch
 
 from harness import crosscheck
 from harness.bundle import BundleCondition, BundleWriter
-from harness.deployment.crosscheck import UNJUDGED, Crosscheck, crosscheck_bundle, crosscheck_file
+from harness.deployment.crosscheck import COARSER, TRANSFERRED, UNJUDGED, Crosscheck, crosscheck_bundle, crosscheck_file
 from harness.deployment.runtimes import INSTALL, OnnxPython, find_program
 from harness.errors import HarnessError, ModelError
+from harness.export.files import stamp
 from harness.reports.tables.write import write_tables
 from harness.running.workspace import Workbench
 from tests.deployed import Deployed
@@ -101,6 +103,9 @@ def test_file_of_a_user_is_scored_on_the_images_of_its_own_model(deployed: Deplo
     assert found.agrees
     assert found.path == tmp_path / "crossruntime_mine.csv"
     assert set(found.table["model"]) == {"mine"}
+    assert set(found.table["made_against"].dropna()) == {"itself"}
+    assert found.table["transfer_accuracy"].isna().all()
+    assert "transfer" not in found.note
     assert set(found.table["threads"]) == {torch.get_num_threads()}
     assert sorted(set(found.table["runtime"])) == sorted(RUNTIMES)
 
@@ -115,9 +120,35 @@ def test_foreign_file_is_measured_and_judged_only_where_that_is_asked_for(
     assert set(found.table["model"]) == {"theirs"}
     assert found.table["agrees"].isna().all()
     assert (found.table["flips"] > 0).any()
+    attacked = found.table[found.table["norm"].notna()]
+    assert attacked[["robust_accuracy", "attack_success_rate"]].isna().all(axis=None)
+    assert attacked[["transfer_accuracy", "transfer_success_rate"]].notna().all(axis=None)
+    assert set(attacked["made_against"]) == {"another network: baseline"}
+    assert TRANSFERRED.format("baseline") in found.note
     assert not crosscheck_file(deployed.suite(*NARROW), foreign, model="other", **places).agrees
     assert not crosscheck_file(deployed.suite(*NARROW), foreign, judge="always", **places).agrees
     assert crosscheck_file(deployed.suite(*NARROW), foreign, model="other", judge="never", **places).agrees
+
+
+def test_file_without_a_name_that_gives_the_stored_logits_is_the_attacked_network(
+    deployed: Deployed, file: Path, tmp_path: Path
+) -> None:
+    stamp(shutil.copy(file, tmp_path / "nameless.onnx"), {})
+    places = {"out": tmp_path, "store": deployed.store, "device": "cpu"}
+    own = crosscheck_file(deployed.suite(*NARROW), tmp_path / "nameless.onnx", model="other", **places).table
+    assert own["robust_accuracy"].notna().any()
+    assert own["transfer_accuracy"].isna().all()
+    other = crosscheck_file(deployed.suite(), tmp_path / "nameless.onnx", model="baseline", **places).table
+    assert other["robust_accuracy"][other["norm"].notna()].isna().all()
+    assert other["transfer_accuracy"].notna().any()
+
+
+def test_smaller_numbers_say_what_their_images_were_made_against(checked: Crosscheck) -> None:
+    attacked = checked.table[checked.table["norm"].notna()]
+    found = {precision: set(rows["made_against"]) for precision, rows in attacked.groupby("precision")}
+    assert found == {"float32": {"itself"}, "int8": {"its float network"}, "fp16": {"its float network"}}
+    assert checked.table.loc[checked.table["norm"].isna(), "made_against"].isna().all()
+    assert COARSER in checked.note
 
 
 def test_runtime_that_fails_costs_its_own_rows_only(deployed: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,6 +187,17 @@ def test_bundle_without_logits_gives_accuracies(tmp_path: Path, foreign: Path) -
     assert found.table["accuracy"].notna().all()
     assert found.table[["agreement", "flips", "max_difference", "agrees"]].isna().all(axis=None)
     assert len(set(found.table["accuracy"])) == 1
+
+
+def test_command_line_calls_images_of_another_network_transfer(
+    deployed: Deployed, foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    assert call(deployed, tmp_path, "--onnx", str(foreign)) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "transfer accuracy, lowest" in printed
+    assert "robust accuracy" not in printed
+    assert TRANSFERRED.format("baseline") in printed
 
 
 def test_command_line_agrees_with_zero_and_disagrees_with_one(

@@ -121,4 +121,4 @@ def test_another_model_is_measured_and_not_judged(tmp_path: Path) -> None:
     score, *_ = scores_of(bundle, lambda x: np.roll(forward(x), 1, axis=1), other)
     assert (score.flips, score.judged, score.reasons) == (6, False, ())
     broken, *_ = scores_of(bundle, lambda x: np.nan * forward(x), other)
-    assert broken.reasons == ("6 examples with a logit that is not finite",)
+    assert broken.reasons == ("6 examples with a logit that is NaN",)

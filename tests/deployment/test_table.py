@@ -8,7 +8,7 @@ import pytest
 
 from harness.bundle import BundleCondition
 from harness.deployment.scores import Score
-from harness.deployment.table import COLUMNS, SUMMARY_COLUMNS, Scored, disagreements_of, summary_of, table_of
+from harness.deployment.table import COLUMNS, SUMMARY_COLUMNS, Scored, disagreements_of, summary_columns, summary_of, table_of
 
 CLEAN = BundleCondition(name="clean", kind="clean", digest="c0")
 PGD = BundleCondition(name="pgd Linf 8-255", kind="attack", attack="pgd", norm="Linf", eps="8/255", clean="clean", digest="a1")
@@ -77,6 +77,7 @@ def test_summary_has_a_row_for_each_model_runtime_and_precision(table: pd.DataFr
     ]
     assert [row["robust accuracy, lowest"] for row in rows] == ["50.0", "40.0", "30.0"]
     assert rows[0]["images/s"] == "33"
+    assert summary_columns(table) == SUMMARY_COLUMNS
 
 
 def test_summary_counts_attacks_alone_among_what_is_stored() -> None:
@@ -93,6 +94,21 @@ def test_summary_tells_what_storing_an_image_undoes() -> None:
     (row,) = summary_of(table_of([Scored("pgd", "PyTorch", "float32", [score(CLEAN), *scores])]))
     found = dict(zip(SUMMARY_COLUMNS, row, strict=True))
     assert (found["robust accuracy, lowest"], found["rounded"], found["JPEG"]) == ("50.0", "60.0", "70.0")
+
+
+def test_images_made_against_another_network_give_transfer_and_no_robust_accuracy() -> None:
+    trigger = BundleCondition(name="trigger", kind="trigger", attack="backdoor", target_class=0, clean="clean")
+    stored = [score(condition, robust=rate) for condition, rate in STORED.items()]
+    scores = [score(CLEAN), replace(score(PGD, robust=0.9), attack_success_rate=0.1), *stored, score(trigger, robust=0.2)]
+    table = table_of([Scored("theirs", "ONNX Runtime (Python)", "float32", scores, made_against="ours")])
+    assert table["transfer_accuracy"].tolist()[1:4] == [0.9, 0.6, 0.7]
+    assert table["transfer_success_rate"].tolist()[1] == 0.1
+    assert table[["robust_accuracy", "attack_success_rate"]][:4].isna().all(axis=None)
+    assert table["robust_accuracy"].tolist()[4] == 0.2  # a trigger is made against no network
+    (row,) = summary_of(table)
+    found = dict(zip(summary_columns(table), row, strict=True))
+    assert (found["transfer accuracy, lowest"], found["rounded"], found["JPEG"]) == ("90.0", "60.0", "70.0")
+    assert "robust accuracy, lowest" not in found
 
 
 def test_empty_table_keeps_its_columns() -> None:

@@ -16,10 +16,12 @@ import pytest
 import torch
 
 from harness.errors import HarnessError
-from harness.executors.local import StepReport, execute
+from harness.executors.base import StepReport
+from harness.executors.local import execute
 from harness.executors.processes import _Crew, _Worker, execute_in_processes
 from harness.records import Status
 from harness.steps.base import Context, Step
+from harness.system.children import Child
 from harness.system.progress import Advance
 from harness.system.progress_relay import Logged, Screen
 from tests.executors.steps import Failing, Killed, Numbered, context_in, value_of
@@ -93,7 +95,7 @@ def test_two_jobs_compute_what_one_does_and_lose_only_what_was_killed(tmp_path: 
 def test_finished_steps_start_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context = context_in(tmp_path)
     execute(STEPS[:3], context)
-    monkeypatch.setattr("harness.executors.processes.get_context", None)
+    monkeypatch.setattr("harness.system.children.started", None)
     reports = execute_in_processes(STEPS[:3], context, jobs=2)
     assert {report.status for report in reports.values()} == {Status.CACHED}
 
@@ -120,8 +122,8 @@ INTERRUPTED = """
 import signal
 import sys
 from pathlib import Path
-from harness.executors.local import Interrupted
-from harness.executors.processes import _Crew, _Worker, execute_in_processes
+from harness.executors.base import Interrupted
+from harness.executors.processes import execute_in_processes
 from tests.executors.steps import Numbered, Sleeping, context_in
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests with SIGINT ignored
@@ -187,15 +189,40 @@ class DiesUnseen:
 
     def join(self, _: float | None = None) -> None: ...
 
+    def terminate(self) -> None: ...
+
     def kill(self) -> None: ...
 
 
 def test_worker_that_dies_between_two_looks_is_reported(tmp_path: Path) -> None:
     context, step, (here, there) = context_in(tmp_path), Numbered(1), Pipe()
     crew = _Crew(context, jobs=2, threads=1)
-    crew.workers.append(_Worker(DiesUnseen(), here, Screen(context.progress), step))
+    crew.workers.append(_Worker(Child(DiesUnseen(), here), Screen(context.progress), step))
     there.send(Logged(logging.INFO, "harness", "still there"))
     assert crew.finished() == {}
     there.close()
     assert crew.finished()[step.digest].status is Status.FAILED
     assert crew.workers == []
+
+
+UNGUARDED = """
+import sys
+from pathlib import Path
+from harness.executors.processes import execute_in_processes
+from tests.executors.steps import Numbered, context_in
+reports = execute_in_processes([Numbered(1), Numbered(2), Numbered(3)], context_in(Path(sys.argv[1])), jobs=2)
+print(*(f"{report.status}: {report.reason}" for report in reports.values()), sep="\\n")
+"""
+
+
+def test_script_without_a_guard_has_failed_steps_that_name_it(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(UNGUARDED)
+    here = Path(__file__).parents[2]
+    command = [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "store")]
+    environment = {**os.environ, "PYTHONPATH": str(here)}
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment, check=True, timeout=300)
+    lines = ran.stdout.splitlines()
+    assert len(lines) == 3
+    assert {line.partition(" exit code")[0] for line in lines} == {"failed: its process ended with"}
+    assert all('does not guard its main part with `if __name__ == "__main__"`' in line for line in lines)
+    assert "Traceback" not in ran.stderr

@@ -100,6 +100,37 @@ def test_calibration_sees_every_image_and_prints_nothing(tmp_path, model_file, c
     assert capsys.readouterr().out == ""
 
 
+def switching_a_class_off(path):
+    classifier = small_classifier()
+    with torch.no_grad():
+        classifier.backbone[-1].bias[2] = -float("inf")
+    export_model(classifier, path, resolution=SIDE, samples=SAMPLES)
+    return path
+
+
+def test_classes_that_are_switched_off_are_exported_and_stay_off_in_16_bits(tmp_path):
+    source = switching_a_class_off(tmp_path / "off.onnx")
+    convert_fp16(source, tmp_path / "fp16.onnx", samples=SAMPLES)
+    assert np.isneginf(OnnxModel(tmp_path / "fp16.onnx").logits(SAMPLES["clean"])[:, 2]).all()
+
+
+def test_infinite_logits_have_no_8_bit_form_and_are_refused_in_one_line(tmp_path):
+    source = switching_a_class_off(tmp_path / "off.onnx")
+    with pytest.raises(ModelError, match=r"off\.onnx: expected finite logits, as 8-bit numbers have a range, got NaN or inf"):
+        quantise_int8(source, tmp_path / "int8.onnx", images=Photos(20), samples=SAMPLES)
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_large_logits_are_no_hindrance(tmp_path):
+    classifier = small_classifier()
+    with torch.no_grad():
+        classifier.backbone[-1].weight *= 1000
+        classifier.backbone[-1].bias *= 1000
+    parity = export_model(classifier, tmp_path / "large.onnx", resolution=SIDE, samples=SAMPLES)["clean"]
+    assert parity.p99_relative < 1e-5
+    assert convert_fp16(tmp_path / "large.onnx", tmp_path / "fp16.onnx", samples=SAMPLES)["clean"].p99_difference > 1e-2
+
+
 def test_calibration_without_images_is_an_error(tmp_path, model_file):
     with pytest.raises(ModelError, match="expected training images to calibrate on, got none"):
         quantise_int8(model_file, tmp_path / "int8.onnx", images=Photos(0), samples=SAMPLES)

@@ -277,3 +277,18 @@ def test_weights_of_a_form_are_its_own_and_what_is_tied_stays_tied(x: Tensor, ca
     assert torch.equal(net(x), logits)
     assert net.first.weight.stride() == strides
     assert [weight.requires_grad for weight in net.parameters()] == [False, True, True, True, True]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gradients_come_back_in_the_layout_of_the_images(x: Tensor, layout: torch.memory_format) -> None:
+    """Attacks view them as rows."""
+
+    class Permuted(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.permute(0, 3, 2, 1).cumsum(dim=1).relu().mean(dim=(1, 2))
+
+    for net in (conv_net(), Permuted()):
+        form = inference_form(net, x[:2])
+        gradient = _gradient(form, x.contiguous(memory_format=layout))
+        assert gradient.is_contiguous(memory_format=layout)
+        assert torch.allclose(gradient, _gradient(net, x), rtol=1e-3, atol=1e-3)

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,34 @@ def test_a_folder_is_tried_without_leaving_anything_in_it(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     with pytest.raises(HarnessError, match="file: the results cannot be written"):
         check_writable(tmp_path / "file")
+
+
+AT_WORK = """
+import sys
+from pathlib import Path
+from harness.reports.files import staged
+with staged(Path(sys.argv[1]), owned={}) as staging:
+    (staging / "cells.csv").write_text("1")
+    print(staging, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_only_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".staging-of_an_earlier.version").mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", AT_WORK, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        staging = Path(other.stdout.readline().strip())
+        check_writable(tmp_path)
+        assert [path for path in tmp_path.iterdir() if path.is_dir()] == [staging]
+        assert (staging / "cells.csv").is_file()
+        other.kill()
+        other.wait()
+    assert staging.is_dir()
+    check_writable(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

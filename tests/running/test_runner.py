@@ -1,18 +1,25 @@
 """A tiny suite, run end to end in-process: resume, failure, interruption, digests."""
 
+import json
+import os
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from harness import load_results
-from harness.errors import HarnessError
+from harness.errors import HarnessError, ModelError, StoreError
 from harness.planning.plan import plan_of
 from harness.records import Status
 from harness.running.runner import RunSummary, run
 from harness.steps.evaluate import Sweep
 from harness.steps.train import Train
+from harness.storage.store import sha256_of_file
 from harness.suites.files import load_suite
 from harness.suites.suite import Suite
 from tests.nets import ON_DIGITS
@@ -137,16 +144,63 @@ def test_failed_step_leaves_no_accuracy_and_the_rest_goes_on(folder: Path, monke
     assert "RuntimeError: out of luck" in (summary.folder / "errors.log").read_text()
 
 
-def test_damaged_result_is_named_and_not_silently_computed_again(folder: Path, first: RunSummary) -> None:
+def without_key(record: Path) -> None:
+    content = json.loads(record.read_text())
+    del content["files"]
+    record.write_text(json.dumps(content))
+
+
+def cut(payload: Path) -> None:
+    payload.write_bytes(payload.read_bytes()[:-2])
+
+
+@pytest.fixture
+def without_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report is not what such a test looks at, and takes most of the time of a run without computing."""
+    monkeypatch.setattr("harness.running.runner.write_report", lambda _: None)
+
+
+@pytest.fixture
+def copied(folder: Path, first: RunSummary, tmp_path: Path) -> Path:
+    """A copy of the store of a finished run."""
     assert first.ok
-    shutil.copytree(folder / "store", folder / "damaged")
-    outcome = next((folder / "damaged" / "clean").glob("*/outcome.safetensors"))
-    outcome.write_bytes(outcome.read_bytes()[:-1])
-    summary = run_in(folder, tiny(folder), store="damaged", out="damaged-out")
+    return shutil.copytree(folder / "store", tmp_path / "store")
+
+
+@pytest.mark.usefixtures("without_page")
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [("outcome.safetensors", cut), ("outcome.safetensors", Path.unlink), ("meta.json", cut), ("meta.json", without_key)],
+)
+def test_damaged_result_is_set_aside_and_computed_anew(
+    first: RunSummary, copied: Path, caplog: pytest.LogCaptureFixture, file: str, damage: Callable[[Path], None]
+) -> None:
+    hurt = next(copied.glob(f"clean/*/{file}"))
+    damage(hurt)
+    summary = run_in(copied, tiny(copied), out="out", store="")
+    assert summary.ok
+    assert [cell.cell.condition for cell in summary.record.cells if cell.status is Status.DONE] == ["clean"]
+    (line,) = [line for line in caplog.messages if "damaged" in line]
+    assert f"its stored result is damaged ({file}): computed anew; the old one lies in {copied}" in line
+    same = [pd.read_csv(it.folder / "cells.csv").drop(columns=["status", "seconds", "peak_memory_mb"]) for it in (first, summary)]
+    pd.testing.assert_frame_equal(*same)
+    assert (hurt.parent / "outcome.safetensors").is_file()
+    assert len(list((copied / ".damaged").iterdir())) == 1
+
+
+@pytest.mark.usefixtures("without_page")
+def test_result_that_cannot_be_read_is_a_failed_row_and_nothing_else_is_lost(copied: Path) -> None:
+    entry = next((copied / "clean").iterdir())
+    (entry / "outcome.safetensors").write_bytes(b"nothing")
+    content = json.loads((entry / "meta.json").read_text())
+    content["files"] = {"outcome.safetensors": sha256_of_file(entry / "outcome.safetensors")}
+    (entry / "meta.json").write_text(json.dumps(content))
+    summary = run_in(copied, tiny(copied), out="out", store="")
     assert not summary.ok
     (failed,) = [cell for cell in summary.record.cells if cell.status is Status.FAILED]
-    assert str(outcome.parent) in failed.reason
-    assert (summary.folder / "report.html").is_file()
+    assert failed.reason.startswith("its stored result cannot be read (")
+    assert str(entry) in failed.reason
+    assert len(summary.failures) == 1
 
 
 def test_what_depends_on_a_failed_step_is_not_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,6 +238,23 @@ def test_results_folder_that_cannot_be_written_stops_a_run_before_it_computes(fo
     assert not (folder / "unused").exists()
 
 
+@pytest.mark.usefixtures("without_page")
+def test_plugin_that_calls_exit_is_a_failed_step(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Sweep, "run", lambda *_: sys.exit(3))
+    summary = run_in(folder, tiny(folder, "seed=8"), store="exits", out="exits-out")
+    assert statuses(summary) == {Status.DONE, Status.FAILED}
+    reasons = {cell.reason for cell in summary.record.cells if cell.status is Status.FAILED}
+    assert reasons == {"SystemExit: expected a result, but sys.exit(3) was called"}
+
+
+@pytest.mark.usefixtures("without_page")
+def test_data_set_that_calls_exit_is_one_clear_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = tiny(folder)
+    monkeypatch.setattr(type(suite.dataset), "load", lambda _: sys.exit(0))
+    with pytest.raises(HarnessError, match=r"expected a result, but sys.exit\(0\) was called"):
+        run_in(folder, suite)
+
+
 @pytest.fixture
 def interrupting(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     def stopped(self: Sweep, *_: object) -> None:
@@ -204,3 +275,79 @@ def test_interrupted_run_keeps_what_is_finished_and_goes_on_later(folder: Path, 
     assert resumed.ok
     trained = [cell.status for cell in resumed.record.cells if cell.cell.condition == "clean" and cell.cell.model == "baseline"]
     assert trained == [Status.CACHED]
+
+
+@pytest.mark.usefixtures("without_page")
+def test_stop_keeps_the_rows_of_stored_steps_that_it_did_not_reach(
+    folder: Path, first: RunSummary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    assert first.ok
+    monkeypatch.setattr("harness.executors.local.found", stopped)
+    summary = run_in(folder, tiny(folder, "attacks.pgd.steps=5"), out="stopped-out")
+    assert summary.interrupted
+    cached = {cell.cell.attack for cell in summary.record.cells if cell.status is Status.CACHED}
+    assert cached == {"none", "fgsm"}
+    assert {cell.cell.attack for cell in summary.record.cells if cell.status is Status.NOT_RUN} == {"pgd"}
+    assert summary.failures == ("attack baseline with pgd and 1 more: not run: stopped before",)
+
+
+@pytest.mark.usefixtures("without_page")
+def test_stopped_model_without_attacks_has_no_rank(folder: Path, first: RunSummary, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Sweep.run
+
+    def stopped(self: Sweep, *arguments: object) -> None:
+        if self.model.label == "hardened":
+            raise KeyboardInterrupt
+        original(self, *arguments)  # type: ignore[arg-type]
+
+    assert first.ok
+    monkeypatch.setattr(Sweep, "run", stopped)
+    suite = tiny(folder, "evaluation.limit=40")
+    board = load_results(run_in(folder, suite, out="rankless").folder).leaderboard.set_index("model")
+    assert board.loc["baseline", "rank"] == 1
+    assert pd.isna(board.loc["hardened", "rank"])
+    assert board.loc["hardened", "clean_accuracy"] > 0
+
+
+def test_folder_of_another_suite_is_refused_before_anything_is_computed(folder: Path, first: RunSummary) -> None:
+    before = {path.name: path.stat().st_mtime_ns for path in first.folder.iterdir()}
+    other = tiny(folder).model_copy(update={"name": "other"})
+    with pytest.raises(HarnessError, match=r"out: expected the results of the suite other, found those of tiny; name another"):
+        run_in(folder, other, store="unused")
+    assert {path.name: path.stat().st_mtime_ns for path in first.folder.iterdir()} == before
+    assert not (folder / "unused").exists()
+
+
+def test_store_that_cannot_be_written_is_found_before_the_first_step(folder: Path) -> None:
+    (folder / "no-store").write_text("a file")
+    with pytest.raises(StoreError, match="no-store: the store cannot be written"):
+        run_in(folder, tiny(folder, "seed=9"), store="no-store", out="no-store-out")
+
+
+def test_weights_of_another_architecture_are_found_before_the_first_step(folder: Path, tmp_path: Path) -> None:
+    save_file({"conv.weight": torch.zeros(4, 3, 7, 7)}, tmp_path / "other.safetensors")
+    suite = tiny(folder, f"architecture.weights={tmp_path / 'other.safetensors'}")
+    with pytest.raises(ModelError, match=r"other\.safetensors do not fit: .*1 unexpected \(conv\.weight\)"):
+        run_in(folder, suite, store="misfit", out="misfit-out")
+    assert not list((folder / "misfit").glob("*/*"))
+
+
+@pytest.mark.usefixtures("without_page")
+def test_files_can_be_read_by_those_whom_the_umask_lets(folder: Path) -> None:
+    mask = os.umask(0o027)
+    try:
+        run_in(
+            folder,
+            tiny(folder, "models={only: {recipe: {name: standard, epochs: 1}}}", "expectations=[]"),
+            store="shared",
+            out="shared-out",
+        )
+    finally:
+        os.umask(mask)
+    modes = {
+        path.stat().st_mode & 0o777 for top in ("shared", "shared-out") for path in (folder / top).rglob("*") if path.is_file()
+    }
+    assert modes == {0o640}

@@ -47,7 +47,9 @@ def run(folder: Path, store: str) -> int:
 
 
 @pytest.mark.usefixtures("own_handler")
-def test_terminated_run_goes_on_in_its_training_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminated_run_goes_on_in_its_training_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "stopped.yaml").write_text(SUITE)
     saved: list[int] = []
     save = loop.save_snapshot
@@ -61,6 +63,9 @@ def test_terminated_run_goes_on_in_its_training_to_the_same_weights(tmp_path: Pa
     monkeypatch.setattr(loop, "save_snapshot", save_and_count)
     assert run(tmp_path, "store") == 130
     assert not list((tmp_path / "store").glob(f"train/*/{WEIGHTS}"))
+    said = capsys.readouterr().err.splitlines()
+    assert said.count("harness: stopped; the same command goes on") == 1
+    assert said.count("train only and 1 more: not run: stopped before") == 1
     assert run(tmp_path, "store") == 0
     assert len(saved) == EPOCHS
     assert run(tmp_path, "straight") == 0

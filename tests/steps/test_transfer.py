@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from harness.attacks.base import Attack
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation.sweep import sweep
-from harness.executors.local import StepReport
+from harness.executors.base import StepReport
 from harness.images import ImageData
 from harness.models.inference import Inference
 from harness.planning.plan import PlannedTransfer

@@ -1,6 +1,8 @@
 import os
+import sys
 from multiprocessing import active_children
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from harness.training.parallel import train_on_devices
 from harness.training.recipes.base import Recipe
 from tests.training.cases import CPU, classifier, digits, plain_convnet, recipe, same_state, trained
 
-pytestmark = pytest.mark.slow
+slow = pytest.mark.slow
 
 
 class Recorder:
@@ -64,6 +66,7 @@ def shared(
     )
 
 
+@slow
 @pytest.mark.parametrize(
     ("name", "fields"),
     [
@@ -86,6 +89,7 @@ def test_two_processes_learn_what_one_learns_from_the_whole_batch(name: str, fie
     assert "MASTER_PORT" not in os.environ
 
 
+@slow
 def test_error_in_a_process_is_told_in_one_line() -> None:
     model = classifier(plain_convnet())
     nn.init.constant_(model.backbone[0].bias, torch.nan)
@@ -93,6 +97,7 @@ def test_error_in_a_process_is_told_in_one_line() -> None:
         shared(model, recipe())
 
 
+@slow
 def test_interrupted_training_leaves_no_process_and_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     chosen = recipe("pgd", ema=0.9)
     straight, resumed = classifier(), classifier()
@@ -106,6 +111,7 @@ def test_interrupted_training_leaves_no_process_and_goes_on_to_the_same_weights(
     assert found.best_epoch == expected.best_epoch
 
 
+@slow
 def test_killed_process_ends_the_training_with_one_line() -> None:
     with pytest.raises(HarnessError, match=r"^on 2 devices: .+"):
         shared(classifier(), recipe(), progress=Killing())
@@ -113,10 +119,24 @@ def test_killed_process_ends_the_training_with_one_line() -> None:
 
 
 def test_one_device_trains_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.training.parallel.start_processes", None)
+    monkeypatch.setattr("harness.system.children.started", None)
     one, other = classifier(), classifier()
     trained(one, recipe(epochs=1))
     train_on_devices(
         other, digits(), recipe(epochs=1), devices=1, seed=0, device=CPU, workers=0, checkpoint=None, progress=Silent()
     )
     assert same_state(one, other)
+
+
+def test_process_that_dies_while_it_starts_ends_the_training_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("from harness.system.children import refuse_unguarded\nrefuse_unguarded()\n")
+    main = ModuleType("__main__")
+    main.__file__ = str(script)
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    reason = r"^on 2 devices: process \d ended with exit code 78 while it started; a likely cause is a script that does not guard"
+    with pytest.raises(HarnessError, match=reason):
+        shared(classifier(), recipe())
+    assert active_children() == []

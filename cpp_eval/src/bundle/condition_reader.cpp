@@ -67,10 +67,11 @@ void ConditionReader::read_logits(Batch& batch) {
     batch.logits.resize(logits_ ? batch.count * classes_ : 0);
     if (!logits_) return;
     logits_->read(batch.first, batch.count, batch.logits);
-    if (!std::ranges::all_of(batch.logits, [](float logit) { return std::isfinite(logit); })) {
-        throw BadInput(logits_->place() +
-                       ": expected finite values, got NaN or infinity in the batch that starts at example " +
-                       std::to_string(batch.first));
+    if (std::ranges::any_of(batch.logits, [](float logit) { return std::isnan(logit); })) {
+        throw BadInput(
+            logits_->place() +
+            ": expected finite values or infinities, got NaN in the batch that starts at example " +
+            std::to_string(batch.first));
     }
 }
 

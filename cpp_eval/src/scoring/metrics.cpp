@@ -18,8 +18,10 @@ double rate(std::int64_t numerator, std::int64_t denominator) {
 }  // namespace
 
 std::optional<std::size_t> top_class(std::span<const float> logits) {
-    if (!std::ranges::all_of(logits, [](float logit) { return std::isfinite(logit); })) return std::nullopt;
-    return static_cast<std::size_t>(std::ranges::max_element(logits) - logits.begin());
+    if (std::ranges::any_of(logits, [](float logit) { return std::isnan(logit); })) return std::nullopt;
+    const auto largest = std::ranges::max_element(logits);
+    if (largest == logits.end() || std::isinf(*largest)) return std::nullopt;
+    return static_cast<std::size_t>(largest - logits.begin());
 }
 
 std::vector<ClassScores> class_report(const Confusion& confusion) {

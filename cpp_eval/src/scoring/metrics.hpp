@@ -9,7 +9,8 @@
 
 namespace harness {
 
-/// The class with the largest logit, the first of equals; none where a logit is NaN or infinite.
+/// The class with the largest logit, the first of equals; none where a logit is NaN or the largest one
+/// infinite. A class at -inf is one that the network switched off.
 [[nodiscard]] std::optional<std::size_t> top_class(std::span<const float> logits);
 
 /// Counts of (true class, predicted class).

@@ -1,6 +1,7 @@
 #include "scoring/outcome.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <limits>
 
@@ -41,7 +42,8 @@ void Outcome::add(const Batch& batch, std::span<const float> logits, const std::
         if (predicted) {
             confusion_.add(label, *predicted);
         } else {
-            ++nan_count_;
+            ++(std::ranges::any_of(row, [](float logit) { return std::isnan(logit); }) ? nan_count_
+                                                                                       : unbounded_);
         }
         correct_.push_back(correct);
         if (correct) ++hits_;
@@ -79,21 +81,33 @@ double Outcome::attack_success_rate() const {
 
 std::vector<std::string> Outcome::disagreements(const Rule& rule) const {
     std::vector<std::string> reasons;
-    if (nan_count_ > 0)
-        reasons.push_back(counted(nan_count_, "example") + " with a logit that is not finite");
+    if (nan_count_ > 0) reasons.push_back(counted(nan_count_, "example") + " with a logit that is NaN");
+    const bool judged = agreement_ && rule.expects_reference;
+    if (!judged && unbounded_ > 0)
+        reasons.push_back(counted(unbounded_, "example") + " with a largest logit that is infinite");
     if (condition_->kind == Kind::attack && violations_ > 0) {
         reasons.push_back(counted(violations_, "example") + " outside the ball or [0,1], by up to " +
                           short_number(max_violation_));
     }
-    if (!agreement_ || !rule.expects_reference) return reasons;
+    if (!judged) return reasons;
+    if (const std::size_t infinite = agreement_->infinite(); infinite > 0) {
+        reasons.push_back(counted(infinite, "example") +
+                          " with a logit that is infinite in one runtime alone");
+    }
     if (const std::size_t flips = agreement_->flips_outside(rule.margin); flips > 0) {
         reasons.push_back(counted(flips, "flip") + " outside the margin of " + short_number(rule.margin));
     }
-    if (const double p99 = agreement_->difference().p99; p99 > rule.quantile_bound) {
-        reasons.push_back("99th percentile of the logit difference " + short_number(p99) + ", above " +
-                          short_number(rule.quantile_bound));
+    if (const double p99 = agreement_->difference().p99_relative; p99 > rule.quantile_bound) {
+        reasons.push_back("99th percentile of the relative logit difference " + short_number(p99) +
+                          ", above " + short_number(rule.quantile_bound));
     }
     return reasons;
+}
+
+std::optional<bool> Outcome::matches(const Rule& rule) const {
+    if (!agreement_) return std::nullopt;
+    return nan_count_ == 0 && agreement_->infinite() == 0 && agreement_->flips_outside(rule.margin) == 0 &&
+           !(agreement_->difference().p99_relative > rule.quantile_bound);
 }
 
 }  // namespace harness

@@ -13,7 +13,7 @@
 
 namespace harness {
 
-/// When two runtimes count as agreeing.
+/// When two runtimes count as agreeing. Both bounds are times the scale of an example: see agreement.hpp.
 struct Rule {
     /// A flip is excused where the reference preferred its class by no more than this.
     double margin = 1e-3;
@@ -44,7 +44,7 @@ class Outcome {
     /// The share of fooled examples among the initially correct ones, without those of the target class; NaN
     /// where no attack.
     [[nodiscard]] double attack_success_rate() const;
-    /// Examples with a logit that is NaN or infinite; they have no prediction and count as wrong.
+    /// Examples with a logit that is NaN; they have no prediction and count as wrong.
     [[nodiscard]] std::size_t nan_count() const { return nan_count_; }
     /// The largest distance outside the ball or [0,1], and how many examples pass the tolerance.
     [[nodiscard]] double max_violation() const { return max_violation_; }
@@ -59,6 +59,9 @@ class Outcome {
 
     /// What speaks against agreement; of the comparison only where the reference is expected.
     [[nodiscard]] std::vector<std::string> disagreements(const Rule& rule) const;
+    /// Whether these are the reference's logits by the rule, whether or not they are expected; none without a
+    /// reference.
+    [[nodiscard]] std::optional<bool> matches(const Rule& rule) const;
 
   private:
     void count_attack(std::size_t label, std::optional<std::size_t> predicted, bool initially_correct);
@@ -68,6 +71,7 @@ class Outcome {
     std::vector<bool> correct_;
     std::size_t hits_ = 0;
     std::size_t nan_count_ = 0;
+    std::size_t unbounded_ = 0;  // examples without NaN whose largest logit is infinite
     std::size_t initially_correct_ = 0;
     std::size_t fooled_ = 0;
     std::size_t robust_ = 0;

@@ -44,7 +44,10 @@ constexpr std::array kCsvColumns = {"name",
                                     "latency_ms_p99",
                                     "images_per_second",
                                     "seconds",
-                                    "agrees"};
+                                    "agrees",
+                                    "logit_diff_p99_relative",
+                                    "transfer_accuracy",
+                                    "transfer_success_rate"};
 
 // A missing value is null.
 template <typename Value>
@@ -55,6 +58,11 @@ Json or_null(const std::optional<Value>& value) {
 // An undefined or infinite number is null.
 Json or_null(double number) {
     return std::isfinite(number) ? Json(number) : Json(nullptr);
+}
+
+// JSON has no infinity: where one says something it is a text.
+Json with_infinity(double number) {
+    return std::isinf(number) && number > 0 ? Json("inf") : or_null(number);
 }
 
 std::string hdf5_version() {
@@ -101,7 +109,7 @@ Json flips(const std::vector<Flip>& found) {
                         {"label", flip.label},
                         {"reference", flip.reference},
                         {"predicted", flip.predicted},
-                        {"margin", flip.margin}});
+                        {"margin", with_infinity(flip.margin)}});
     }
     return rows;
 }
@@ -118,12 +126,24 @@ void add_identity(Json& row, const Condition& condition) {
     row["n"] = condition.size();
 }
 
-void add_metrics(Json& row, const Outcome& outcome, const std::vector<std::string>& class_names) {
+// What images that were made against another network say of this one is transfer, not robustness.
+void add_attack(Json& row, const Outcome& outcome, bool transfer) {
+    const Json none = nullptr;
+    const Json accuracy = or_null(outcome.robust_accuracy());
+    const Json success = or_null(outcome.attack_success_rate());
+    const bool transferred = transfer && outcome.condition().budget;
+    row["robust_accuracy"] = transferred ? none : accuracy;
+    row["attack_success_rate"] = transferred ? none : success;
+    row["transfer_accuracy"] = transferred ? accuracy : none;
+    row["transfer_success_rate"] = transferred ? success : none;
+}
+
+void add_metrics(Json& row, const Outcome& outcome, const std::vector<std::string>& class_names,
+                 bool transfer) {
     const auto report = class_report(outcome.confusion());
     const MacroScores macro = macro_scores(report);
     row["accuracy"] = or_null(outcome.accuracy());
-    row["robust_accuracy"] = or_null(outcome.robust_accuracy());
-    row["attack_success_rate"] = or_null(outcome.attack_success_rate());
+    add_attack(row, outcome, transfer);
     row["precision_macro"] = or_null(macro.precision);
     row["recall_macro"] = or_null(macro.recall);
     row["f1_macro"] = or_null(macro.f1);
@@ -135,9 +155,10 @@ void add_metrics(Json& row, const Outcome& outcome, const std::vector<std::strin
 }
 
 Json difference_json(const LogitDifference& difference) {
-    return {{"max", or_null(difference.max)},
-            {"mean", or_null(difference.mean)},
-            {"p99", or_null(difference.p99)}};
+    return {{"max", with_infinity(difference.max)},
+            {"mean", with_infinity(difference.mean)},
+            {"p99", with_infinity(difference.p99)},
+            {"p99_relative", with_infinity(difference.p99_relative)}};
 }
 
 void add_agreement(Json& row, const Outcome& outcome, const Rule& rule) {
@@ -147,6 +168,8 @@ void add_agreement(Json& row, const Outcome& outcome, const Rule& rule) {
     row["flips"] = agreement ? flips(agreement->flips()) : Json(nullptr);
     row["flips_outside_margin"] = agreement ? Json(agreement->flips_outside(rule.margin)) : Json(nullptr);
     row["logit_diff"] = agreement ? difference_json(agreement->difference()) : Json(nullptr);
+    row["infinite"] = agreement ? Json(agreement->infinite()) : Json(nullptr);
+    row["matches"] = or_null(outcome.matches(rule));
     const bool judged = agreement && rule.expects_reference;
     row["agrees"] = judged || !reasons.empty() ? Json(reasons.empty()) : Json(nullptr);
     row["reasons"] = reasons;
@@ -178,9 +201,11 @@ std::string csv_cell(const Json& value) {
 const Json& csv_value(const Json& row, const std::string& column) {
     if (row.contains(column)) return row.at(column);
     static const Json missing = nullptr;
-    const auto split = column.rfind('_');
-    const Json& group = row.at(column.substr(0, split));
-    return group.is_null() ? missing : group.at(column.substr(split + 1));
+    for (const std::string group : {"logit_diff", "latency_ms"}) {
+        if (column.starts_with(group + "_") && !row.at(group).is_null())
+            return row.at(group).at(column.substr(group.size() + 1));
+    }
+    return missing;
 }
 
 }  // namespace
@@ -209,12 +234,13 @@ Json to_json(const Scores& scores, const Bundle& bundle, const ScoreConfig& conf
     report["rule"] = {{"margin", config.rule.margin}, {"quantile_bound", config.rule.quantile_bound}};
     const bool agreeing = agrees(scores);
     report["judged"] = scores.rule.expects_reference;
+    report["transfer"] = scores.transfer;
     report["agrees"] = scores.rule.expects_reference || !agreeing ? Json(agreeing) : Json(nullptr);
     report["conditions"] = Json::array();
     for (const Outcome& outcome : scores.outcomes) {
         Json row;
         add_identity(row, outcome.condition());
-        add_metrics(row, outcome, bundle.class_names());
+        add_metrics(row, outcome, bundle.class_names(), scores.transfer);
         add_agreement(row, outcome, scores.rule);
         add_timing(row, outcome);
         report["conditions"].push_back(std::move(row));

@@ -68,6 +68,19 @@ Rule rule_for(const ScoreConfig& config, const Bundle& bundle, const std::option
     return rule;
 }
 
+// Whether the attacked images were made against another network than this file's, as far as is known.
+bool is_transfer(const Bundle& bundle, const std::optional<std::string>& found, const Rule& rule,
+                 const std::vector<Outcome>& outcomes) {
+    if (found && !found->empty() && *found == bundle.model_sha256()) return false;
+    std::size_t matching = 0;
+    for (const Outcome& outcome : outcomes) {
+        const auto matches = outcome.matches(rule);
+        if (matches == false) return true;
+        if (matches) ++matching;
+    }
+    return matching == 0;
+}
+
 // The first pass allocates and tunes; it is not timed.
 void warm_up(Classifier& classifier, const ImageShape& shape, std::size_t batch) {
     const std::vector<float> grey(batch * shape.size(), 0.5f);
@@ -139,11 +152,14 @@ std::size_t Scoring::batch_size() const {
 Scores Scoring::finish() {
     State& state = *state_;
     const auto sha256 = state.model.metadata("model_sha256");
+    const Rule rule = rule_for(state.config, state.bundle, sha256);
+    const bool transfer = is_transfer(state.bundle, sha256, rule, state.outcomes);
     return {.provider = state.model.provider(),
             .threads = state.model.threads(),
             .batch = state.size,
             .model_sha256 = sha256,
-            .rule = rule_for(state.config, state.bundle, sha256),
+            .rule = rule,
+            .transfer = transfer,
             .outcomes = std::move(state.outcomes),
             .seconds = seconds_since(state.started)};
 }

@@ -43,6 +43,9 @@ struct Scores {
     std::optional<std::string> model_sha256;
     /// What agreement was judged by.
     Rule rule;
+    /// Whether the attacked images were made against another network, as far as is known: the file has
+    /// another hash than the bundle, or none, and does not give the bundle's logits.
+    bool transfer;
     /// One outcome a condition, in the bundle's order.
     std::vector<Outcome> outcomes;
     double seconds;

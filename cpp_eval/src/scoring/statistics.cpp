@@ -14,9 +14,10 @@ double quantile(std::vector<double> values, double q) {
     const auto at = values.begin() + static_cast<std::ptrdiff_t>(below);
     std::nth_element(values.begin(), at, values.end());
     const double low = *at;
-    if (below + 1 == values.size()) return low;
+    const double part = position - static_cast<double>(below);
+    if (part == 0) return low;
     const double high = *std::min_element(at + 1, values.end());
-    return std::lerp(low, high, position - static_cast<double>(below));
+    return std::isinf(high) ? high : std::lerp(low, high, part);
 }
 
 double largest(const std::vector<double>& values) {

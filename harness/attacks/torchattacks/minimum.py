@@ -29,6 +29,7 @@ class FAB(_MinimumNorm):
 
     NORMS: ClassVar[frozenset[Norm]] = frozenset(Norm)
     RESTARTS_INSIDE: ClassVar[bool] = True
+    MARGIN: ClassVar[bool] = True
 
     name: Literal["fab"] = "fab"
     steps: int = Field(default=100, ge=1)

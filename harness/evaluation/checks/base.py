@@ -6,13 +6,14 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from harness.attacks.base import Access
 from harness.evaluation.findings import ACCESS, Finding
 from harness.records import CellResult, ConditionResult, Verdict
 
-Z = 1.96
-"""Two-sided 95 % of the normal distribution."""
+SIGNIFICANCE = 0.05
+"""Largest probability, two-sided, at which a difference counts as more than chance."""
 LEAST_SHARE = 0.01
 """Smaller differences between two attacks, as a share of the examples, are left alone."""
 
@@ -60,6 +61,11 @@ class Row:
         return self.result.cell.kind.represents_data
 
     @property
+    def is_folder(self) -> bool:
+        """Whether the row is one of a folder of images, which stand for the clean ones too."""
+        return self.result.cell.condition == "folder"
+
+    @property
     def access(self) -> Access | None:
         """What the attack uses of the model."""
         position = self.finding(Finding.ACCESS)
@@ -93,6 +99,11 @@ class Row:
         """Number of eligible examples that the attack does not break."""
         return int((self.eligible & ~self.condition.fooled).sum())
 
+    @property
+    def robust_accuracy(self) -> float:
+        """Share of all examples that are correct without the attack and that it does not break."""
+        return float((self.correct & ~self.condition.fooled).mean())
+
     def share_of_correct(self, name: Finding) -> float:
         """Returns a share of the attacked examples as one of the eligible ones; 0 where it was not measured.
 
@@ -108,14 +119,22 @@ class Row:
 
 
 def beats(stronger: NDArray[np.bool_], weaker: NDArray[np.bool_]) -> int:
-    """Returns by how many examples one attack breaks more than another, or 0 where that may be chance.
+    """Returns by how many examples one attack breaks more than another, or 0 where that are few or may be chance."""
+    lead = significant_lead(stronger, weaker)
+    return lead if lead > LEAST_SHARE * len(stronger) else 0
 
-    Source: McNemar 1947, "Note on the sampling error of the difference between correlated proportions": of the
-        examples that only one of the two breaks, chance gives each half.
+
+def significant_lead(stronger: NDArray[np.bool_], weaker: NDArray[np.bool_]) -> int:
+    """Returns by how many of the same examples (N,) one attack breaks more than another, or 0 where that may be chance.
+
+    Source: McNemar 1947, "Note on the sampling error of the difference between correlated proportions", in its exact form:
+        of the examples that only one of the two breaks, chance gives each half.
     """
     only_stronger, only_weaker = int((stronger & ~weaker).sum()), int((weaker & ~stronger).sum())
-    lead = only_stronger - only_weaker
-    return lead if lead > max(LEAST_SHARE * len(stronger), Z * (only_stronger + only_weaker) ** 0.5) else 0
+    if only_stronger <= only_weaker:
+        return 0
+    chance = binomtest(only_stronger, only_stronger + only_weaker, 0.5).pvalue
+    return only_stronger - only_weaker if chance <= SIGNIFICANCE else 0
 
 
 def percent(share: float) -> str:

@@ -1,7 +1,7 @@
-"""Checks of an attack's row against what was found out about its model on clean images."""
+"""Checks of a row against what was found out about its model on clean images."""
 
 from harness.evaluation.checks.base import GRADIENT_ATTACKS, Reason, Row, percent
-from harness.evaluation.findings import Finding
+from harness.evaluation.findings import FARTHEST, Finding
 from harness.records import Verdict
 
 RANDOM_FORWARD = 1e-4
@@ -14,8 +14,10 @@ def random_forward(row: Row, clean: Row) -> Reason | None:
     Source: Athalye et al. 2018, https://arxiv.org/abs/1802.00420, section 4.2: expectation over transformation.
     """
     difference = clean.finding(Finding.RANDOM_FORWARD) or 0.0
-    if difference <= RANDOM_FORWARD:
+    if difference <= RANDOM_FORWARD or difference > FARTHEST:  # beyond it: -inf less -inf, of a version that took that for NaN
         return None
+    if difference == FARTHEST:
+        return Reason(Verdict.SUSPECT, "two passes of the same images differ in which logits are NaN or infinite")
     return Reason(Verdict.SUSPECT, f"random outputs: two passes of the same images differ by {percent(difference)}")
 
 
@@ -34,9 +36,25 @@ def probability_outputs(row: Row, clean: Row) -> Reason | None:
 
     Source: Carlini and Wagner 2017, https://arxiv.org/abs/1608.04644, section IV; AutoAttack warns of the same.
     """
-    if not clean.finding(Finding.PROBABILITIES):
+    if not clean.finding(Finding.PROBABILITIES) or not _takes_cross_entropy(row):
         return None
     return Reason(Verdict.SUSPECT, "the model returns probabilities instead of logits")
+
+
+def bounded_outputs(row: Row, clean: Row) -> Reason | None:
+    """Whatever squashes outputs into an interval saturates at its ends as a softmax does.
+
+    Source: Carlini and Wagner 2017, https://arxiv.org/abs/1608.04644, section IV; Croce and Hein 2020,
+        https://arxiv.org/abs/2003.01690, section 4: a ratio of differences between logits does not depend on their scale.
+    """
+    if not clean.finding(Finding.BOUNDED) or clean.finding(Finding.PROBABILITIES) or not _takes_cross_entropy(row):
+        return None
+    return Reason(Verdict.SUSPECT, "the model returns bounded outputs instead of logits, as a sigmoid does: they saturate")
+
+
+def _takes_cross_entropy(row: Row) -> bool:
+    """Whether a row's attack follows gradients of the cross-entropy alone; ensembles have other losses beside it."""
+    return row.access in GRADIENT_ATTACKS - {"ensemble"} and not row.finding(Finding.MARGIN)
 
 
 def unbounded_attack_fails(row: Row, clean: Row) -> Reason | None:
@@ -50,5 +68,24 @@ def unbounded_attack_fails(row: Row, clean: Row) -> Reason | None:
     return Reason(Verdict.SUSPECT, f"{percent(share)} of the probed examples stand under gradients with an unlimited budget")
 
 
-MODEL = (random_forward, no_gradient, probability_outputs, unbounded_attack_fails)
-"""All checks of this file."""
+def depends_on_the_batch(row: Row, clean: Row) -> Reason | None:
+    """Where other images change an image's logits, accuracies are those of one order of the examples in one size of batch.
+
+    Attacks leave out what they have broken, so the logits of the rest move without any change of theirs.
+
+    Source: Carlini et al. 2019, https://arxiv.org/abs/1902.06705, section 5: a defense is a function of its input.
+    """
+    difference, changed = (clean.finding(name) or 0.0 for name in (Finding.BATCH_DEPENDENCE, Finding.BATCH_CHANGES))
+    if not difference:
+        return None
+    what = "the other images of a batch change an image's logits"
+    if changed:
+        return Reason(Verdict.INVALID, f"{what}, and the class of {percent(changed)} of the probed examples")
+    by = "to NaN or infinity" if difference >= FARTHEST else f"by {percent(difference)} of the largest"
+    return Reason(Verdict.SUSPECT, f"{what}, {by}")
+
+
+MODEL = (random_forward, no_gradient, probability_outputs, bounded_outputs, unbounded_attack_fails)
+"""Checks of an attack's row."""
+NETWORK = (depends_on_the_batch,)
+"""Checks of every row, the clean one included."""

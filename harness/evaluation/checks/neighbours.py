@@ -1,11 +1,21 @@
 """Checks of an attack's row against other attacks on the same model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from harness.attacks.base import Access
-from harness.evaluation.checks.base import GRADIENT_ATTACKS, REPEATED_ATTACKS, Reason, Row, beats, of_access, percent
-from harness.evaluation.checks.single import is_sound
-from harness.evaluation.findings import Finding
+from harness.attacks.base import Access, Shortfall
+from harness.evaluation.checks.base import (
+    GRADIENT_ATTACKS,
+    REPEATED_ATTACKS,
+    Reason,
+    Row,
+    beats,
+    of_access,
+    percent,
+    significant_lead,
+)
+from harness.evaluation.checks.nonfinite import nonfinite_logits
+from harness.evaluation.checks.single import is_sound, outside_ball
+from harness.evaluation.findings import SHORTFALLS, Finding
 from harness.records import Verdict
 
 PLATEAU = (0.05, 0.95)
@@ -14,6 +24,11 @@ PLATEAU_FACTOR = 4
 """How much larger the budget must be."""
 PLATEAU_GAIN = 0.01
 """Least gain of the success rate."""
+SHORT_OF: Mapping[Shortfall, str] = {
+    "budgets": "smaller budgets than the original's",
+    "classes": "too few classes for all of its stages",
+}
+"""What a strong attack that is not conclusive ran with."""
 
 
 def single_step_wins(row: Row, others: Sequence[Row]) -> Reason | None:
@@ -80,10 +95,34 @@ def upper_bound(row: Row, others: Sequence[Row]) -> Reason | None:
 
     Source: Tramèr et al. 2020, https://arxiv.org/abs/2002.08347; Croce and Hein 2020, https://arxiv.org/abs/2003.01690.
     """
-    if row.access == "none" or any(other.finding(Finding.CONCLUSIVE) and is_sound(other) for other in [row, *others]):
+    sound = [other for other in [row, *others] if is_sound(other)]
+    if row.access == "none" or any(other.finding(Finding.CONCLUSIVE) for other in sound):
         return None
+    for other in sound:
+        if (shortfall := other.finding(Finding.SHORTFALL)) is not None:
+            lack = SHORT_OF[SHORTFALLS[int(shortfall)]]
+            return Reason(Verdict.PASS, f"upper bound: {other.result.cell.attack} ran with {lack}")
     kind = "strong targeted attack" if row.result.cell.targeted else "strong attack"
     return Reason(Verdict.PASS, f"upper bound: no {kind} at this budget")
+
+
+def rival_leaves_less(row: Row, others: Sequence[Row]) -> Reason | None:
+    """What another attack broke within the same budget bounds robust accuracy too: a remark, however strong this attack is.
+
+    The frame judged these adversarials by itself, so they count as long as they are valid images.
+
+    Source: Carlini et al. 2019, https://arxiv.org/abs/1902.06705: the worst case over attacks, example by example.
+    """
+    lower = [it for it in others if _has_valid_images(it) and significant_lead(it.condition.fooled, row.condition.fooled)]
+    if not lower:
+        return None
+    least = min(lower, key=lambda other: other.robust_accuracy)
+    return Reason(Verdict.PASS, f"upper bound: {least.result.cell.attack} leaves {100 * least.robust_accuracy:.1f}")
+
+
+def _has_valid_images(row: Row) -> bool:
+    found = [check(row) for check in (outside_ball, nonfinite_logits)]
+    return all(reason is None or reason.verdict is not Verdict.INVALID for reason in found)
 
 
 def _beaten(row: Row, rivals: Sequence[Row], *, victims: frozenset[Access], why: str) -> Reason | None:
@@ -95,5 +134,5 @@ def _beaten(row: Row, rivals: Sequence[Row], *, victims: frozenset[Access], why:
     return None
 
 
-SAME_BUDGET = (single_step_wins, black_box_wins, noise_wins, upper_bound)
+SAME_BUDGET = (single_step_wins, black_box_wins, noise_wins, upper_bound, rival_leaves_less)
 SMALLER_BUDGETS = (success_shrinks, success_stalls)

@@ -1,9 +1,11 @@
 """Checks that look at one row alone."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.attacks.watcher import TOLERANCE
 from harness.evaluation.checks.base import GRADIENT_ATTACKS, Reason, Row, percent
+from harness.evaluation.checks.nonfinite import NONFINITE
 from harness.evaluation.findings import Finding
 from harness.metrics import wilson_interval
 from harness.records import Verdict
@@ -31,15 +33,6 @@ def outside_ball(row: Row) -> Reason | None:
     if raw > RAW_TOLERANCE:
         return Reason(Verdict.SUSPECT, f"the attack left the ball or [0,1] by {raw:.2g} before it was projected")
     return None
-
-
-def nonfinite_logits(row: Row) -> Reason | None:
-    """Predictions from NaN are none: the largest of some logits with a NaN is the NaN, so that it decides the class.
-
-    Source: NumPy, https://numpy.org/doc/stable/reference/generated/numpy.max.html: NaN values are propagated.
-    """
-    broken = ~np.isfinite(row.condition.logits).all(axis=1)
-    return Reason(Verdict.INVALID, f"logits of {int(broken.sum())} examples are not finite") if broken.any() else None
 
 
 def dead_attack(row: Row) -> Reason | None:
@@ -115,9 +108,32 @@ def constant_prediction(row: Row) -> Reason | None:
 
     Source: public tables rank nets with a constant prediction; Tramèr et al. 2020, https://arxiv.org/abs/2002.08347.
     """
-    if not row.is_sample or len(np.unique(row.labels)) < 2 or len(np.unique(row.clean_logits.argmax(axis=1))) > 1:
+    if not row.is_sample or row.is_folder or not _is_one_answer(row.clean_logits, row.labels):
         return None
     return Reason(Verdict.INVALID if row.is_attack else Verdict.SUSPECT, "the model predicts one class for every clean image")
+
+
+def constant_condition(row: Row) -> Reason | None:
+    """Images that all get one answer, corrupted or of another source, are not told apart any more.
+
+    A trigger is meant to do that, so that its images are left out.
+
+    Source: as of `constant_prediction`.
+    """
+    condition = row.result.cell.condition
+    if condition not in ("corruption", "folder") or not _is_one_answer(row.condition.logits, row.labels):
+        return None
+    return Reason(Verdict.SUSPECT, f"the model predicts one class for every image of this {condition}")
+
+
+def nothing_eligible(row: Row) -> Reason | None:
+    """A success rate is of examples that were classified correctly before: of none there is none, which is no success of 0.
+
+    Source: Carlini et al. 2019, https://arxiv.org/abs/1902.06705, section 5: what was wrong before is no success of an attack.
+    """
+    if row.result.cell.condition not in ("trigger", "target") or row.correct.any():
+        return None
+    return Reason(Verdict.PASS, "no attack success rate: no example was classified correctly before")
 
 
 def chance_level(row: Row) -> Reason | None:
@@ -137,18 +153,25 @@ def chance_level(row: Row) -> Reason | None:
 
 SINGLE = (
     outside_ball,
-    nonfinite_logits,
+    *NONFINITE,
     dead_attack,
     zero_gradients,
     nonfinite_gradients,
     silent_success,
     unconverged,
     constant_prediction,
+    constant_condition,
+    nothing_eligible,
     chance_level,
 )
-"""All checks of this file."""
+"""All checks of one row alone."""
+
+
+def _is_one_answer(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> bool:
+    """Whether images of several classes, labels (N,), are all given one class by their logits (N, K)."""
+    return len(np.unique(labels)) > 1 and len(np.unique(logits.argmax(axis=1))) == 1
 
 
 def is_sound(row: Row) -> bool:
-    """Whether no check of this file makes the row INVALID."""
+    """Whether no check of one row alone makes the row INVALID."""
     return not any(reason.verdict is Verdict.INVALID for check in SINGLE if (reason := check(row)) is not None)

@@ -92,4 +92,7 @@ class Strip(Detector):
 def _entropy(logits: Tensor) -> Tensor:
     """Returns the Shannon entropy in bits of the predicted distribution, (N, K) -> (N,)."""
     log_probabilities = logits.double().log_softmax(dim=1)
-    return -(log_probabilities.exp() * log_probabilities).sum(dim=1) / np.log(2)
+    probabilities = log_probabilities.exp()
+    # A logit of -inf has probability 0, and 0 times -inf is NaN.
+    terms = probabilities * log_probabilities.masked_fill(probabilities == 0, 0.0)
+    return -terms.sum(dim=1) / np.log(2)

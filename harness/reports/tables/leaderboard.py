@@ -71,7 +71,9 @@ def ranked(board: pd.DataFrame) -> pd.DataFrame:
     order = pd.Series(list(zip(*keys, strict=True)), index=board.index)
     contest = board[CONTEST].map(str).agg("|".join, axis=1)
     rank = [int((order[contest == group] < place).sum()) + 1 for group, place in zip(contest, order, strict=True)]
-    board.insert(0, "rank", pd.Series(rank, index=board.index).where(board["clean_accuracy"].notna()).astype("Int64"))
+    attacked = board["robust_accuracy"].notna()
+    has_numbers = board["clean_accuracy"].notna() & (attacked | ~attacked.groupby(contest).transform("any"))
+    board.insert(0, "rank", pd.Series(rank, index=board.index).where(has_numbers).astype("Int64"))
     return (
         board.assign(_contest=contest)
         .sort_values(["_contest", "rank"], kind="stable")

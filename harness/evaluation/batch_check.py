@@ -1,0 +1,210 @@
+"""Whether the logits of an image depend on the other images of its batch, found out with a few passes of a few images.
+
+Attacks pass batches of what still stands, and move every image in them: a network that looks at the whole batch answers
+otherwise each time, and its accuracy is that of one order of the examples.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from harness.evaluation.batches import load
+from harness.evaluation.findings import FARTHEST, Finding
+from harness.evaluation.probes import spread
+from harness.images import ImageSplit
+from harness.metrics import largest_logit, logit_differences
+from harness.models.agreement import LEAST_SCALE
+from harness.system.seeds import seed_of
+
+Logits = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+IMAGES = 16
+"""Images that are looked at, where a batch holds so many."""
+SAME_SIZE = 1e-4
+"""Largest relative difference between batches of one size with other images in them: the kernels are the same, so an image
+that keeps its place keeps its logits to the last bit."""
+OTHER_SIZE = 1e-2
+"""The same between several sizes and places: there kernels differ, and with them the rounding of deep networks."""
+OTHER_SIZE_COARSE = 0.1
+"""The same where the network computes in fewer than 32 bits somewhere; `harness.models.inference` allows as much."""
+NOISE = 10.0
+"""How many times the difference between two passes of the same batch a difference must be, so that it is no random one."""
+
+
+def batch_dependence(
+    model: nn.Module,
+    split: ImageSplit,
+    clean_logits: NDArray[np.float32],
+    *,
+    batch_size: int,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+) -> Mapping[str, float]:
+    """Passes images alone, in other places and among other images, and compares their logits.
+
+    Args:
+        model: The network in eval mode, on the device.
+        split: The examples.
+        clean_logits: Logits (N, K) on them, from batches of up to `batch_size` in their order.
+        batch_size: Images of a full batch; no larger ones are tried.
+        device: Where to run.
+        seed: Seeds the order of a batch.
+
+    Returns:
+        The findings BATCH_DEPENDENCE and BATCH_CHANGES; nothing where images are passed one by one only.
+    """
+    size = min(batch_size, len(split))
+    count = min(IMAGES, size) // 2 * 2
+    if not count:
+        return {}
+    labels = np.asarray(split.labels)
+    chosen = spread(np.arange(len(labels)), labels, count)
+    trial = _Trial(model, load(split, chosen, device).x)
+    order = np.random.default_rng(seed_of(seed, "batch")).permuted(np.tile(np.arange(count), (-(-size // count), 1)), axis=1)
+    compared = [
+        _Compared(trial.rows, clean_logits[chosen].astype(np.float64), OTHER_SIZE),
+        *trial.in_other_company(),
+        *trial.in_other_sizes(order.flatten()[:size]),
+    ]
+    worst, changed = 0.0, np.zeros(count, dtype=bool)
+    for batch in compared:
+        exceeding = trial.exceeding(batch)
+        worst = max(worst, float(exceeding.max(initial=0.0)))
+        if batch.natural:
+            changed[batch.rows[(exceeding > 0) & trial.is_other_class(batch)]] = True
+    return {Finding.BATCH_DEPENDENCE.value: min(worst, FARTHEST), Finding.BATCH_CHANGES.value: float(changed.mean())}
+
+
+@dataclass(frozen=True, eq=False)
+class _Compared:
+    """Logits of some of the images in a batch of another kind."""
+
+    rows: Indices
+    """(n,) which of the images."""
+    logits: Logits
+    """(n, K)."""
+    bound: float
+    """Largest relative difference that is rounding."""
+    natural: bool = True
+    """Whether all images of the batch are as in the data set."""
+    reference: Logits | None = None
+    """(n, K) what to compare with, where it is not the natural batch."""
+
+
+class _Trial:
+    """A network and an even number of images; every second one is a subject, and the one behind it can be exchanged."""
+
+    def __init__(self, model: nn.Module, x: Tensor) -> None:
+        self.model, self.x = model, x
+        self.rows = np.arange(len(x))
+        self.subjects = self.rows[::2]
+
+    def logits(self, x: Tensor) -> Logits | None:
+        """Returns the logits of a batch; nothing where the network fails on its size."""
+        try:
+            with torch.no_grad():
+                logits = cast(Tensor, self.model(x.clone()))
+        except Exception:  # a network may fail on a size in any way; of one that fails on the natural batch nothing is said
+            return None
+        return logits.double().cpu().numpy() if logits.shape == (len(x), *logits.shape[1:2]) else None
+
+    @cached_property
+    def natural(self) -> Logits | None:
+        """The logits of all images in one batch."""
+        return self.logits(self.x)
+
+    @cached_property
+    def noise(self) -> float:
+        """The relative difference between two passes of that batch."""
+        return float(self._relative(self.logits(self.x), self.natural).max(initial=0.0))
+
+    @cached_property
+    def is_coarse(self) -> bool:
+        """Whether the network computes in fewer than 32 bits somewhere, or does not show."""
+        try:
+            with torch.no_grad(), _Formats() as formats:
+                self.model(self.x[:1].clone())
+        except Exception:  # compiled networks may refuse to be looked into
+            return True
+        return formats.coarse
+
+    def in_other_company(self) -> Iterator[_Compared]:
+        """Yields the subjects in their places, with other images between them."""
+        subjects, others = self.x[::2], self.x[1::2]
+        extremes = torch.zeros_like(others)
+        extremes[::2] = 1
+        for company in (others.flip(0), others[:1].expand_as(others), subjects.roll(1, dims=0)):
+            yield from self._subjects(subjects, company, natural=True)
+        for company in (1 - others, extremes):
+            yield from self._subjects(subjects, company, natural=False)
+        darker = self.logits(_alternating(subjects / 2, others / 2))
+        if darker is not None:
+            yield from self._subjects(subjects / 2, extremes, natural=False, reference=darker[::2])
+
+    def in_other_sizes(self, order: Indices) -> Iterator[_Compared]:
+        """Yields the images alone, by the half, and in a full batch in the order given."""
+        for row in self.subjects:
+            yield from self._batch(self.rows[row : row + 1])
+        yield from self._batch(self.rows[: len(self.subjects)][::-1].copy())
+        yield from self._batch(order)
+
+    def _subjects(
+        self, subjects: Tensor, company: Tensor, *, natural: bool, reference: Logits | None = None
+    ) -> Iterator[_Compared]:
+        if (logits := self.logits(_alternating(subjects, company))) is not None:
+            yield _Compared(self.subjects, logits[::2], SAME_SIZE, natural, reference)
+
+    def _batch(self, rows: Indices) -> Iterator[_Compared]:
+        if (logits := self.logits(self.x[torch.from_numpy(rows)])) is not None:
+            yield _Compared(rows, logits, OTHER_SIZE)
+
+    def exceeding(self, batch: _Compared) -> Logits:
+        """Returns (n,) the relative difference of each image where it is more than rounding and noise explain, else 0."""
+        difference = self._relative(batch.logits, self._reference(batch))
+        exceeds = difference > max(batch.bound, NOISE * self.noise)
+        if batch.bound == OTHER_SIZE and exceeds.any() and self.is_coarse:
+            exceeds &= difference > OTHER_SIZE_COARSE
+        return np.where(exceeds, difference, 0.0)
+
+    def is_other_class(self, batch: _Compared) -> NDArray[np.bool_]:
+        """Returns (n,) whether an image is classified in another way."""
+        reference = self._reference(batch)
+        return np.zeros(len(batch.rows), bool) if reference is None else batch.logits.argmax(axis=1) != reference.argmax(axis=1)
+
+    def _reference(self, batch: _Compared) -> Logits | None:
+        return batch.reference if self.natural is None or batch.reference is not None else self.natural[batch.rows]
+
+    def _relative(self, found: Logits | None, reference: Logits | None) -> Logits:
+        """Returns (n,) the largest difference of each image, relative to the largest logit; NaN in both is no difference."""
+        if found is None or reference is None or self.natural is None:
+            return np.zeros(0 if found is None else len(found))
+        difference = np.where(np.isnan(found) & np.isnan(reference), 0.0, logit_differences(found, reference))
+        return np.asarray(difference.max(axis=1) / max(largest_logit(self.natural), LEAST_SCALE))
+
+
+def _alternating(subjects: Tensor, company: Tensor) -> Tensor:
+    """Returns one batch (2n, C, H, W) of subjects and company (n, C, H, W) in turn."""
+    return torch.stack([subjects, company], dim=1).flatten(0, 1)
+
+
+class _Formats(TorchDispatchMode):
+    """Notes whether any operation gives floating-point numbers of fewer than 32 bits."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.coarse = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        formats = {leaf.dtype for leaf in tree_leaves(result) if isinstance(leaf, Tensor)}
+        self.coarse |= any(kind.is_floating_point and kind.itemsize < 4 for kind in formats)
+        return result
