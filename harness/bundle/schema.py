@@ -111,7 +111,7 @@ def check_labels(y: NDArray[np.int64], n: int, classes: int, *, place: str) -> N
 
 
 def check_logits(logits: NDArray[np.float32], shape: tuple[int, int], place: str) -> None:
-    """Checks reference logits (N, K); -inf is a class that the network switched off.
+    """Checks reference logits (N, K); they may be infinite, as some networks give -inf to exclude a class.
 
     Raises:
         DataError: if shape or type differ, or a value is NaN.

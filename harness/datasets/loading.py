@@ -160,7 +160,7 @@ def training_batches(
 
 
 def _end_with_parent(_: int) -> None:
-    """Lets a process that decodes end at once with the one that it decodes for."""
+    """Makes a worker process end at once with its parent."""
     end_with_parent()
 
 

@@ -17,13 +17,13 @@ Samples = Mapping[str, Tensor]
 
 
 class Tolerance(Spec):
-    """The rule of agreement: classes may differ only where the network itself can't tell them apart.
+    """The rule of agreement: classes may differ only where the network's outputs for them are nearly equal.
 
-    Both bounds are times the scale of an example, which is at least 1 (`harness.export.differences`).
+    Both bounds are multiplied by the scale of an example, which is at least 1 (`harness.export.differences`).
     """
 
     margin: float = Field(default=1e-3, ge=0)
-    """A flip is excused where the reference preferred its own class to the other by no more than this."""
+    """A flip is allowed where the reference's outputs for the two classes differ by at most this."""
     quantile: float = Field(default=1e-3, ge=0)
     """Largest allowed 99th percentile of the examples' largest absolute differences."""
 
@@ -39,7 +39,7 @@ class Parity:
     flips: int
     """Number of images with another predicted class."""
     flips_outside_margin: int
-    """Flips that the margin does not excuse."""
+    """Number of flips that the margin does not allow."""
     infinite: int
     """Images with an output that is infinite in one runtime and something else in the other."""
     max_difference: float
@@ -47,11 +47,11 @@ class Parity:
     p99_difference: float
     """99th percentile of the images' largest absolute differences."""
     p99_relative: float
-    """The same, each divided by its image's scale: what is judged."""
+    """The same, each divided by its image's scale; the rule applies to this."""
 
 
 def measure(reference: NDArray[np.float32], found: NDArray[np.float32], tolerance: Tolerance) -> Parity:
-    """Compares outputs (N, K), K >= 2, of a reference and of another runtime."""
+    """Returns the differences between outputs (N, K), K >= 2, of a reference and another runtime."""
     compared = Differences(reference, found)
     return Parity(
         n=len(reference),

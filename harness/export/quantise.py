@@ -32,7 +32,7 @@ BATCH = 16
 LEAST_AGREEMENT = 0.5
 """Smallest share of predictions that INT8 keeps: a file that changes more predictions than it keeps is damaged."""
 FP16_SHARE = 0.02
-"""Rounding to 16 bits moves logits by thousandths of their size; beyond this share of the scale something is wrong."""
+"""Largest allowed change of logits in FP16, relative to the scale; rounding changes them by thousandths."""
 
 PERCENTILE = 99.99
 """Percentage of an activation's values inside its range. Full ranges are wider by the few largest values of SiLU, and coarser:
@@ -59,8 +59,8 @@ def quantise_int8(
         The comparison with the source on each of the samples.
 
     Raises:
-        ModelError: if the source is no such model or has logits that are not finite, there are no images, the result does not
-            run, has logits that are not finite, predicts one class for everything, or changes too many predictions.
+        ModelError: if the source is not a float model or has logits that are not finite, there are no images, or the result does
+            not run, has logits that are not finite, predicts one class for all images, or changes too many predictions.
     """
     model = _float_model(source)
     calibration = _Calibration(model, images)
@@ -156,7 +156,7 @@ def _finish(draft: Path, model: OnnxModel, *, precision: Literal["int8", "float1
     for name, images in samples.items():
         reference, found = model.logits(images), converted.logits(images)
         where = f"{draft.name}, {name}"
-        # Of logits that are all below 1 the scale is 1, which 16 bits resolve far better.
+        # If all logits are below 1, the scale is 1, and the error of 16 bits is far below that.
         bound = FP16_SHARE * min(1.0, float(np.abs(reference).max(initial=0)))
         tolerance = Tolerance() if precision == "int8" else Tolerance(margin=bound, quantile=bound)
         parities[name] = measure(reference, found, tolerance)

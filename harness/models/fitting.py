@@ -19,7 +19,7 @@ SHOWN = 3
 """How many names of a kind an error lists."""
 
 
-class Differences(NamedTuple):
+class StateDifferences(NamedTuple):
     """How a state differs from the one that a network needs."""
 
     missing: list[str]
@@ -99,9 +99,9 @@ def _without_a_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
     return None
 
 
-def _differences(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], ignored: Sequence[str]) -> Differences:
+def _differences(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], ignored: Sequence[str]) -> StateDifferences:
     """Returns the differences in names and shapes; a batch norm's count of batches may be missing, as older files lack it."""
-    return Differences(
+    return StateDifferences(
         missing=[name for name in wanted if name not in given and not name.endswith("num_batches_tracked")],
         unexpected=[name for name in given if name not in wanted and name not in ignored],
         shapes=[

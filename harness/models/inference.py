@@ -51,10 +51,8 @@ AS_GIVEN = Inference(channels_last=False, fold_batchnorm=False)
 class InferenceForm(nn.Module):
     """A network with a layout and number format of its own: float32 images in, float32 logits out.
 
-    The layout that images are brought into is its `memory_format`; gradients come back in the layout that the images had, as
-    attacks may view them as rows.
-
-    Under autocast, convolutions and products round what goes into them to bfloat16; the images, their normalisation and the
+    It converts images to the layout `memory_format`. Gradients have the layout of the images given, as attacks may view them as
+    rows. Under autocast, convolutions and products round their inputs to bfloat16; the images, their normalisation and the
     loss stay in float32.
     """
 
@@ -102,7 +100,7 @@ class InferenceForm(nn.Module):
         return form if self.agrees(logits, self(image).detach().expand_as(logits), what="compiled") else self
 
     def agrees(self, logits: Tensor, wanted: Tensor, *, what: str) -> bool:
-        """Returns whether logits (n, K) are near enough to those wanted; says so where they are not."""
+        """Returns whether logits (n, K) are near enough to those wanted; logs a warning where they are not."""
         difference = relative_difference(logits, wanted)
         if difference <= AGREEMENT[self.inference.precision]:
             return True

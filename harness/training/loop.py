@@ -66,8 +66,8 @@ def train(
         seed: Decides the order of the images, their augmentation, dropout and the attack's random starts.
         device: Where to compute.
         workers: Processes that load images; does not change the result.
-        checkpoint: A folder for the state after each epoch. If it holds one, training goes on from there and ends with
-            the weights of an uninterrupted run; a damaged one is set aside. The caller removes it.
+        checkpoint: A folder for the state after each epoch. If it holds one, training resumes there and ends with the
+            weights of an uninterrupted run; a damaged one is renamed. The caller removes it.
         progress: Where to show progress.
         processes: The processes that share each batch; by default only this one.
 
@@ -110,6 +110,6 @@ def _check(model: Classifier, data: ImageData) -> None:
 
 
 def _fingerprint(model: Classifier, data: ImageData, recipe: Recipe, seed: int, count: int) -> str:
-    """Returns what identifies a training: recipe, seed, data, the first weights, and the processes if there are several."""
+    """Returns the digest of a training: of recipe, seed, data, first weights, and the number of processes if above one."""
     several = [count] if count > 1 else []
     return digest_of([recipe.identity(), seed, data.content_hash, hash_of(state_of(model)), *several])

@@ -93,7 +93,6 @@ def _entropy(logits: Tensor) -> Tensor:
     """Returns the Shannon entropy in bits of the predicted distribution, (N, K) -> (N,)."""
     log_probabilities = logits.double().log_softmax(dim=1)
     probabilities = log_probabilities.exp()
-    terms = probabilities * log_probabilities.masked_fill(
-        probabilities == 0, 0.0
-    )  # 0 times -inf, of a class switched off, is NaN
+    # A logit of -inf has probability 0, and 0 times -inf is NaN.
+    terms = probabilities * log_probabilities.masked_fill(probabilities == 0, 0.0)
     return -terms.sum(dim=1) / np.log(2)
