@@ -22,8 +22,7 @@ from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
 from harness.executors.local import reason_of
 from harness.images import ImageSplit, composed, misread
-from harness.models.inference import Inference
-from harness.models.layout import NumberFormat
+from harness.models.layout import Inference, NumberFormat
 from harness.models.safeguards import for_autograd
 from harness.planning.grid import attack_cell
 from harness.records import Cell, CellResult, Outcome, Protocol, RunRecord, Status

@@ -17,7 +17,7 @@ from harness.evaluation.batches import CPU_BATCH, GPU_BATCH_LIMIT, batch_size_fo
 from harness.evaluation.clean import evaluate_clean
 from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
-from harness.models.inference import Inference
+from harness.models.layout import Inference
 from harness.records import Status
 from harness.running.runner import RunSummary, run
 from harness.system.precision import full_float32

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from harness.attacks.base import Attack
 from harness.errors import HarnessError
-from harness.models.inference import AS_GIVEN, Inference
+from harness.models.layout import AS_GIVEN, Inference
 from harness.records import Protocol
 from harness.threat import ThreatModel
 

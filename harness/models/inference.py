@@ -15,8 +15,7 @@ from harness.models.agreement import relative_difference
 from harness.models.compiling import Padded, compiled
 from harness.models.copying import deep_copy
 from harness.models.folding import fold_batchnorm
-from harness.models.layout import NumberFormat, quick_layout
-from harness.spec import Spec
+from harness.models.layout import AS_GIVEN, Inference, NumberFormat, quick_layout
 from harness.system.memory import laid_out_as
 from harness.system.modes import evaluating, set_eval
 
@@ -25,27 +24,6 @@ logger = logging.getLogger(__name__)
 AGREEMENT: Mapping[NumberFormat, float] = {"float32": 1e-4, "bfloat16": 0.1}
 """Largest difference of logits, relative to the largest logit, at which an inference form counts as the same network;
 bfloat16 keeps 8 bits of each factor."""
-
-
-class Inference(Spec):
-    """How a network is made faster for attacks; the reference model, the network as given in float32, decides what succeeds."""
-
-    channels_last: bool = True
-    """Store images with their channels last, where `quick_layout` chooses that."""
-    fold_batchnorm: bool = True
-    """Fold BatchNorm into the convolution before it, where that keeps the logits."""
-    compile: bool = False
-    """Compile with torch.compile; batches are padded to at most three sizes, and the first batch of a size compiles it."""
-    precision: NumberFormat = "float32"
-    """Number format of the products and convolutions in an attack's passes: bfloat16 by autocast."""
-
-    def settings(self) -> dict[str, Any]:
-        """Returns the fields that differ from the default, in plain JSON values; digests cover these alone."""
-        return self.model_dump(mode="json", exclude_defaults=True)
-
-
-AS_GIVEN = Inference(channels_last=False, fold_batchnorm=False)
-"""Attack the network exactly as it is given."""
 
 
 class InferenceForm(nn.Module):

@@ -1,8 +1,10 @@
-"""The memory layout of images in which a device computes fastest."""
+"""What makes a network faster for attacks: memory layout of images, number format, and which of them a suite asks for."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+
+from harness.spec import Spec
 
 NumberFormat = Literal["float32", "bfloat16"]
 
@@ -21,3 +23,24 @@ def quick_layout(device: torch.device, precision: NumberFormat) -> torch.memory_
     """
     is_faster = device.type != "cuda" or precision == "bfloat16"
     return torch.channels_last if is_faster else torch.contiguous_format
+
+
+class Inference(Spec):
+    """How a network is made faster for attacks; the reference model, the network as given in float32, decides what succeeds."""
+
+    channels_last: bool = True
+    """Store images with their channels last, where `quick_layout` chooses that."""
+    fold_batchnorm: bool = True
+    """Fold BatchNorm into the convolution before it, where that keeps the logits."""
+    compile: bool = False
+    """Compile with torch.compile; batches are padded to at most three sizes, and the first batch of a size compiles it."""
+    precision: NumberFormat = "float32"
+    """Number format of the products and convolutions in an attack's passes: bfloat16 by autocast."""
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the fields that differ from the default, in plain JSON values; digests cover these alone."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+
+AS_GIVEN = Inference(channels_last=False, fold_batchnorm=False)
+"""Attack the network exactly as it is given."""

@@ -10,7 +10,7 @@ from pydantic import Field
 from harness.poisoning.base import ClassName, Crafted, DrawnExamples
 from harness.poisoning.choice import check_has_examples, class_index
 from harness.poisoning.families import TriggerPoison
-from harness.poisoning.triggers import Stamp
+from harness.poisoning.stamp import Stamp
 
 
 class Backdoor(TriggerPoison):

@@ -15,7 +15,7 @@ from harness.images import ImageData, composed
 from harness.poisoning.choice import WrittenAsNumber
 from harness.poisoning.manifest import Manifest, Target
 from harness.poisoning.splits import Selection, images_at
-from harness.poisoning.triggers import Stamp
+from harness.poisoning.stamp import Stamp
 from harness.registry import Plugin, Registry
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from harness.poisoning import art
 from harness.poisoning.base import Crafted, DrawnExamples
 from harness.poisoning.families import TriggerPoison
-from harness.poisoning.triggers import Stamp
+from harness.poisoning.stamp import Stamp
 from harness.spec import Eps
 
 

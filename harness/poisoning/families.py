@@ -14,7 +14,8 @@ from harness.poisoning.base import ClassName, Poison
 from harness.poisoning.choice import check_has_examples, class_index, draw
 from harness.poisoning.manifest import Target
 from harness.poisoning.splits import Selection
-from harness.poisoning.triggers import AnyTrigger, Pattern, Stamp
+from harness.poisoning.stamp import Stamp
+from harness.poisoning.triggers import AnyTrigger, Pattern
 
 
 class ClassPoison(Poison, ABC):

@@ -14,7 +14,7 @@ from harness.poisoning.change import measure
 from harness.poisoning.choice import draw, poison_count
 from harness.poisoning.manifest import Manifest, PoisonedExample
 from harness.poisoning.poisoned import PoisonedData, assemble, load_parts
-from harness.poisoning.triggers import Stamp
+from harness.poisoning.stamp import Stamp
 from harness.system.seeds import global_seed, seed_of
 
 MAX_CRAFTED_BYTES = 2 * 1024**3

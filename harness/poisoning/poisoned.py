@@ -13,7 +13,7 @@ from harness.errors import StoreError
 from harness.images import ImageData
 from harness.poisoning.manifest import Manifest, PoisonedExample
 from harness.poisoning.splits import Overlay
-from harness.poisoning.triggers import Stamp
+from harness.poisoning.stamp import Stamp
 from harness.spec import digest_of
 
 MANIFEST, IMAGES = "manifest.json", "images.safetensors"

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.images import ImageSplit, View, read_detailed
-from harness.poisoning.triggers import Stamp
+from harness.poisoning.stamp import Stamp
 from harness.spec import digest_of
 
 

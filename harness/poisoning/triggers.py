@@ -1,9 +1,8 @@
-"""Backdoor triggers, and the stamp that applies one to an image."""
+"""Backdoor triggers: what an attacker puts on an image."""
 
 import hashlib
 import io
 from abc import ABC, abstractmethod
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,49 +11,15 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BeforeValidator, Field
-from torch import Tensor
 
-from harness.errors import DataError, HarnessError, SuiteError
+from harness.errors import DataError, SuiteError
 from harness.images import MAX_PIXELS, open_regular
 from harness.poisoning import art
+from harness.poisoning.stamp import Stamp
 from harness.spec import Spec
 
 NOISE_SEED = 20171215
 """Seed of the built-in blended trigger: the date of Chen et al. 2017."""
-
-
-class Stamp:
-    """A trigger at one resolution: pixel by pixel an affine map, `x -> black + x (white - black)`.
-
-    Args:
-        black: An all-black image with the trigger, (3, R, R) in [0,1].
-        white: An all-white image with the trigger, same shape.
-
-    Raises:
-        HarnessError: if one of the two leaves [0,1].
-    """
-
-    def __init__(self, black: Tensor, white: Tensor) -> None:
-        """See the class."""
-        for image in (black, white):
-            if not (image.isfinite().all() and image.min() >= 0 and image.max() <= 1):
-                raise HarnessError(f"trigger: expected pixels in [0,1], got {float(image.min())} to {float(image.max())}")
-        self.black, self.white = black, white
-        self.gain = white - black
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Returns stamped images; x and the result are (..., 3, R, R) in [0,1]."""
-        return (self.black + x * self.gain).clamp(0, 1)
-
-    @property
-    def mask(self) -> Tensor:
-        """The pixels (R, R) that the trigger may change."""
-        return ((self.black != 0) | (self.white != 1)).any(dim=0)
-
-    @cached_property
-    def sha256(self) -> str:
-        """Hash of the trigger's pixels."""
-        return hashlib.sha256(torch.stack([self.black, self.white]).numpy().tobytes()).hexdigest()
 
 
 class BackdoorTrigger(Spec, ABC):

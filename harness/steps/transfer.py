@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
-from harness.models.inference import Inference
+from harness.models.layout import Inference
 from harness.steps.base import Context, ModelStep, Step
 from harness.steps.evaluate import Sweep
 from harness.system.modes import evaluating

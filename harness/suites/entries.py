@@ -9,8 +9,7 @@ from harness.attacks.base import ATTACKS, Attack
 from harness.conditions import CLEAN, OF_POISONED_MODELS
 from harness.errors import SuiteError
 from harness.models.base import MODELS, Architecture
-from harness.models.inference import Inference
-from harness.models.layout import NumberFormat
+from harness.models.layout import Inference, NumberFormat
 from harness.poisoning.base import POISONS, ClassName, Poison
 from harness.poisoning.choice import class_index
 from harness.poisoning.detectors.base import DETECTORS, Detector

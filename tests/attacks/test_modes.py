@@ -14,7 +14,7 @@ from harness.datasets.tensors import TensorSplit
 from harness.errors import HarnessError
 from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
-from harness.models.inference import AS_GIVEN, Inference
+from harness.models.layout import AS_GIVEN, Inference
 from harness.threat import ThreatModel
 from tests.attacks.nets import conv_net, images, threat
 

@@ -18,8 +18,7 @@ from harness.evaluation.batches import batch_size_for
 from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
 from harness.models.folding import fold_batchnorm
-from harness.models.inference import Inference
-from harness.models.layout import quick_layout
+from harness.models.layout import Inference, quick_layout
 from harness.models.network import Network
 from harness.records import ConditionResult
 from harness.system.memory import reused_memory

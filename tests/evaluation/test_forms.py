@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
-from harness.models.inference import Inference, inference_form
+from harness.models.inference import inference_form
+from harness.models.layout import Inference
 from tests.attacks.nets import attack_of, images, threat
 from tests.compilers import broken, tracing
 

@@ -19,7 +19,7 @@ from harness.evaluation.clean import evaluate_clean
 from harness.evaluation.protocols import batch_seed
 from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
-from harness.models.inference import AS_GIVEN, Inference
+from harness.models.layout import AS_GIVEN, Inference
 from harness.records.evidence import Evidence
 from harness.storage.outcomes import load_outcome, save_outcome
 from harness.system.seeds import global_seed

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.models.inference import AS_GIVEN, Inference, inference_form
-from harness.models.layout import NumberFormat
+from harness.models.inference import inference_form
+from harness.models.layout import AS_GIVEN, Inference, NumberFormat
 from tests.attacks.nets import conv_net, images
 from tests.compilers import broken, tracing
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation import sweep as protocol
 from harness.evaluation.settings import SweepSettings
-from harness.models.inference import AS_GIVEN, Inference
+from harness.models.layout import AS_GIVEN, Inference
 from harness.models.padding import FewSizes, eighths, filled_up, halvings, in_few_sizes, keeps_images_apart
 from harness.threat import ThreatModel
 from tests.attacks.nets import conv_net, images

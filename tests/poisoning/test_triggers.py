@@ -8,7 +8,8 @@ from pydantic import TypeAdapter
 
 from harness.errors import HarnessError, SuiteError
 from harness.poisoning import art
-from harness.poisoning.triggers import AnyTrigger, BackdoorTrigger, Blended, Patch, Pattern, SinglePixel, Stamp
+from harness.poisoning.stamp import Stamp
+from harness.poisoning.triggers import AnyTrigger, BackdoorTrigger, Blended, Patch, Pattern, SinglePixel
 
 RESOLUTION = 16
 

@@ -18,7 +18,7 @@ from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
 from harness.executors.base import StepReport
 from harness.images import ImageData
-from harness.models.inference import Inference
+from harness.models.layout import Inference
 from harness.planning.plan import PlannedTransfer
 from harness.records import Cell, CellResult, ConditionResult, Status
 from harness.running.finished import FinishedRun

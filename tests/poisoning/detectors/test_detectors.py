@@ -18,7 +18,7 @@ from harness.poisoning.detectors.spectral_signatures import SpectralSignatures
 from harness.poisoning.detectors.strip import Strip
 from harness.poisoning.poisoned import PoisonedData
 from harness.poisoning.splits import Selection
-from harness.poisoning.triggers import Stamp
+from harness.poisoning.stamp import Stamp
 
 from ..conftest import TARGET
 
