@@ -9,6 +9,7 @@ from harness.datasets.verified import verified_for_evaluation
 from harness.errors import HarnessError, ModelError
 from harness.executors.base import Interrupted
 from harness.executors.local import execute
+from harness.messages import shown
 from harness.planning.plan import Plan, plan_of
 from harness.steps.base import Context, Step
 from harness.steps.train import Train
@@ -29,12 +30,24 @@ def resolve_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    expected = "expected auto, cpu, or a device of this machine"
     try:
         device = torch.device(name)
+        if device.type == "meta":  # it computes nothing
+            raise RuntimeError
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise HarnessError(f"device: expected auto, cpu, or a device of this machine, got {name!r}") from error
+        found = f", and {_cuda_found()}" if name.startswith("cuda") else ""
+        raise HarnessError(f"device: {expected}, got {shown(name)}{found}") from error
     return device
+
+
+def _cuda_found() -> str:
+    """Returns which CUDA GPUs there are, in words."""
+    if not torch.cuda.is_available():
+        return "no CUDA GPU was found" if torch.backends.cuda.is_built() else "this build of PyTorch has no CUDA"
+    count = torch.cuda.device_count()
+    return f"the CUDA GPUs found are {', '.join(f'cuda:{place}' for place in range(count))}"
 
 
 @dataclass(frozen=True)
