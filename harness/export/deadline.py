@@ -7,6 +7,9 @@ from contextlib import contextmanager
 
 import onnxruntime
 
+FATAL = 4
+"""ONNX Runtime's number for errors that end the process."""
+
 
 class Deadline:
     """A point in time that passes of one session end at; it begins to count when it is made.
@@ -32,6 +35,7 @@ class Deadline:
         if self._end is None:
             yield options
             return
+        options.log_severity_level = FATAL  # the end of the pass arrives as an exception
         timer = threading.Timer(max(self._end - time.monotonic(), 0), lambda: setattr(options, "terminate", True))
         timer.daemon = True
         timer.start()

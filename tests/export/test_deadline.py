@@ -45,11 +45,12 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_pass_that_takes_too_long_ends_in_one_line_and_leaves_no_thread(slow: Path) -> None:
+def test_pass_that_takes_too_long_ends_in_one_line_and_leaves_no_thread(slow: Path, capfd: pytest.CaptureFixture[str]) -> None:
     model, before, started = OnnxModel(slow, timeout=0.3), threading.active_count(), time.perf_counter()
     with pytest.raises(ModelError, match=r"slow\.onnx: expected an end within 0\.3 s, got none"):
         model.logits(np.zeros((1, 3, 4, 4), np.float32))
     assert time.perf_counter() - started < 2
+    assert not capfd.readouterr().err
     assert threading.active_count() <= before + 1  # a timer that has fired is about to end
 
 
