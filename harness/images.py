@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.errors import DataError
+from harness.system.messages import decodable
 
 SPLITS = ("train", "validation", "test")
 MAX_PIXELS = 89_478_485
@@ -35,8 +36,11 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def composed(name: str) -> str:
-    """Returns a class name in the one form in which names are compared: accents are one character with their letter (NFC)."""
-    return unicodedata.normalize("NFC", name)
+    """Returns a class name in the one form in which names are compared: accents are one character with their letter (NFC).
+
+    A byte of a folder's name that is no UTF-8 becomes an escape, as no table could hold it.
+    """
+    return unicodedata.normalize("NFC", decodable(name))
 
 
 def misread(place: int, class_names: Sequence[str]) -> str | None:

@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property
-from numbers import Integral
+from numbers import Integral, Real
 from typing import get_args
 
 import pandas as pd
@@ -14,7 +15,7 @@ from torch import nn
 from harness.attacks.base import ATTACKS, Attack
 from harness.datasets.given import Given, examples_of
 from harness.datasets.splits import subset
-from harness.errors import DataError, HarnessError, ModelError, only_harness_errors
+from harness.errors import DataError, HarnessError, ModelError, SuiteError, naming, only_harness_errors
 from harness.evaluation.clean import evaluate_clean
 from harness.evaluation.network_check import check_network
 from harness.evaluation.sanity import judge
@@ -29,6 +30,7 @@ from harness.records import Cell, CellResult, Outcome, Protocol, RunRecord, Stat
 from harness.reports.tables.write import cells_table
 from harness.spec import digest_fields, digest_of, parse_spec, suggestion
 from harness.system.memory import quick_garbage_collection, reused_memory
+from harness.system.messages import shown
 from harness.system.modes import usual_torch
 from harness.system.progress import Progress, Silent
 from harness.system.seeds import seed_of
@@ -37,6 +39,7 @@ from harness.threat import ThreatModel
 logger = logging.getLogger(__name__)
 
 AttackLike = str | Mapping[str, object] | Attack
+ThreatLike = str | float | Fraction | Mapping[str, object] | ThreatModel
 
 
 @usual_torch()
@@ -47,7 +50,7 @@ def evaluate(
     data: object,
     *,
     attacks: AttackLike | Sequence[AttackLike] = ("fgsm", "pgd"),
-    threat_model: ThreatModel | Sequence[ThreatModel] = ThreatModel(),  # noqa: B008 - frozen
+    threat_model: ThreatLike | Sequence[ThreatLike] = ThreatModel(),  # noqa: B008 - frozen
     target_class: int | str | None = None,
     protocol: Protocol = "nested",
     limit: int | None = None,
@@ -68,7 +71,8 @@ def evaluate(
             a DataLoader, a map-style data set, or a pair of tensors: images (N, 3, H, W) in [0,1] and labels (N,). An image
             must be the same whenever it is read, and all of one size.
         attacks: Names ("pgd"), mappings ({"name": "pgd", "steps": 40}) or attack plug-ins; one or several.
-        threat_model: One threat model, or several of one norm: a sweep of budgets.
+        threat_model: One threat model, or several of one norm: a sweep of budgets. "8/255" is that Linf budget, which aims at
+            the target class where there is one; a mapping has the fields ({"norm": "L2", "eps": 0.5}).
         target_class: Where they are targeted, the class to reach: its place among the logits, or its name in a data set.
         protocol: "nested" or "independent", as in a suite.
         limit: Number of examples, drawn stratified by class; all where it is left out.
@@ -133,10 +137,8 @@ def _listed(values: object, single: tuple[type, ...]) -> list[object]:
 
 def _rising(threat_model: object, target_class: object) -> list[ThreatModel]:
     """Returns the budgets of a sweep, smallest first."""
-    given = _listed(threat_model, (str, ThreatModel))
-    threats = [threat for threat in given if isinstance(threat, ThreatModel)]
-    if other := [threat for threat in given if not isinstance(threat, ThreatModel)]:
-        raise HarnessError(f'threat_model: expected threat models such as ThreatModel(eps="8/255"), got {other[0]!r}')
+    targeted = target_class is not None
+    threats = [_threat(value, targeted=targeted) for value in _listed(threat_model, (str, Mapping, ThreatModel))]
     if len({threat.targeted for threat in threats}) > 1:
         raise HarnessError("threat_model: expected all of them targeted or none, got both")
     norms = {threat.norm for threat in threats}
@@ -150,6 +152,18 @@ def _rising(threat_model: object, target_class: object) -> list[ThreatModel]:
         )
         raise HarnessError(f"target_class: expected {wanted}, got {target_class!r}")
     return sorted(threats, key=lambda threat: threat.eps)
+
+
+def _threat(value: object, *, targeted: bool) -> ThreatModel:
+    """Returns a threat model, or the one that a budget or its fields stand for."""
+    if isinstance(value, ThreatModel):
+        return value
+    with naming("threat_model: ", SuiteError):
+        if isinstance(value, Mapping):
+            return ThreatModel(**{"targeted": targeted, **{str(name): found for name, found in value.items()}})
+        if isinstance(value, str | Real) and not isinstance(value, bool):
+            return ThreatModel(eps=value, targeted=targeted)
+    raise HarnessError(f'threat_model: expected a budget such as "8/255", or ThreatModel(eps="8/255"), got {shown(value)}')
 
 
 def _target_index(wanted: object, class_names: Sequence[str]) -> int | None:

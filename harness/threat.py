@@ -4,13 +4,14 @@ import math
 from collections.abc import Iterable
 from enum import StrEnum
 from fractions import Fraction
-from typing import Self
+from typing import Any, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from torch import Tensor
 
-from harness.spec import Eps, Spec
+from harness.errors import SuiteError
+from harness.spec import Eps, Spec, explain
 from harness.system.memory import cached_parts
 
 
@@ -43,6 +44,10 @@ def expect_pixel_budget(norm: Norm, eps: Fraction, *, where: str) -> None:
         raise ValueError(f'{where}: expected a budget <= 1 in pixel units of [0,1]; write "8/255", not 8; got {eps}')
 
 
+class InvalidThreatModel(SuiteError, ValueError):
+    """A field of a threat model is not valid; a `ValueError`, so that a specification that holds one names its own field."""
+
+
 class ThreatModel(Spec):
     """What the attacker may do: stay within `eps` of the image in `norm`, and inside [0,1].
 
@@ -55,6 +60,17 @@ class ThreatModel(Spec):
     """The budget: "8/255", kept exact; at most 1 for Linf."""
     targeted: bool = False
     """Whether the attacker must reach a chosen class instead of any wrong one."""
+
+    def __init__(self, **fields: Any) -> None:
+        """Checks the fields.
+
+        Raises:
+            InvalidThreatModel: if one is not valid; one line, where pydantic's own error has five.
+        """
+        try:
+            super().__init__(**fields)
+        except ValidationError as problem:
+            raise InvalidThreatModel("; ".join(f"ThreatModel.{line}" for line in explain(problem))) from problem
 
     @model_validator(mode="after")
     def _linf_budget_fits_the_pixel_range(self) -> Self:

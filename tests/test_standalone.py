@@ -162,8 +162,11 @@ def test_labels_counted_from_one_are_refused(model: nn.Module, pair: tuple[Tenso
     [
         ({"model": lambda x: x}, "model: expected a torch.nn.Module, got function"),
         ({"protocol": "nestd"}, "protocol: expected nested or independent, got 'nestd'"),
-        ({"threat_model": "8/255"}, r'threat_model: expected threat models such as ThreatModel\(eps="8/255"\), got \'8/255\''),
-        ({"threat_model": ["8/255"]}, "threat_model: expected threat models"),
+        ({"threat_model": True}, 'threat_model: expected a budget such as "8/255", or ThreatModel.*, got True'),
+        ({"threat_model": [None]}, 'threat_model: expected a budget such as "8/255"'),
+        ({"threat_model": "8"}, 'threat_model: ThreatModel.eps: expected a budget <= 1 .* write "8/255", not 8, got 8'),
+        ({"threat_model": ["8/255", "much"]}, "threat_model: ThreatModel.eps: expected a budget like .*, got 'much'"),
+        ({"threat_model": {"epz": 1}}, "threat_model: ThreatModel.epz: unknown field; did you mean 'eps'"),
         ({"threat_model": ThreatModel(targeted=True)}, "target_class: expected the class that the targeted .* aims at, got None"),
         ({"target_class": 1}, r"target_class: expected ThreatModel\(targeted=True\) beside it, got 1"),
         (
@@ -180,6 +183,19 @@ def test_argument_of_another_type_is_refused_before_anything_is_computed(
     never = Returning(nn.Identity(), lambda _: pytest.fail("computed"))
     with pytest.raises(HarnessError, match=message):
         evaluate(**{"model": never, "data": pair, **arguments})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", ["8/255", 8 / 255, ["8/255"], {"eps": "8/255"}])
+def test_budget_alone_is_a_threat_model(model: nn.Module, pair: tuple[Tensor, Tensor], given: Any) -> None:
+    found = evaluate(model, pair, attacks="fgsm", threat_model=given)
+    wanted = evaluate(model, pair, attacks="fgsm", threat_model=ThreatModel(eps="8/255"))
+    numbers = ["norm", "eps", "accuracy", "robust_accuracy", "max_violation"]
+    assert found[numbers].round(6).equals(wanted[numbers].round(6))
+
+
+def test_budget_alone_aims_at_the_target_class(model: nn.Module, pair: tuple[Tensor, Tensor]) -> None:
+    table = evaluate(model, pair, attacks="fgsm", threat_model="8/255", target_class=1)
+    assert table["targeted"].tolist()[1:] == [True]
 
 
 @pytest.mark.parametrize("attacks", ["fgsm", {"name": "fgsm"}, attack_of("fgsm")])

@@ -4,9 +4,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 from torch import Tensor
 
+from harness.errors import HarnessError
 from harness.spec import digest_of
 from harness.system import memory
 from harness.threat import Norm, ThreatModel, largest_change
@@ -127,8 +127,15 @@ def test_digest_is_pinned() -> None:
     ("eps", "message"), [("8", 'write "8/255", not 8'), (-1, "expected a budget >= 0"), ("x", "expected a budget like")]
 )
 def test_impossible_budgets_are_refused(eps: object, message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
+    with pytest.raises(HarnessError, match=message) as said:
         ThreatModel(eps=eps)
+    assert str(said.value).startswith("ThreatModel.eps: expected")
+    assert "\n" not in str(said.value)
+
+
+def test_unknown_field_of_a_threat_model_is_one_line() -> None:
+    with pytest.raises(HarnessError, match=r"^ThreatModel\.epz: unknown field; did you mean 'eps'\?$"):
+        ThreatModel(epz="8/255")
 
 
 def test_equal_budgets_in_other_words_are_equal() -> None:

@@ -1,6 +1,7 @@
 // Parses, validates, calls, prints.
 #include <CLI/CLI.hpp>
 #include <charconv>
+#include <chrono>
 #include <cstdio>
 #include <exception>
 #include <fstream>
@@ -9,6 +10,7 @@
 #include <limits>
 #include <map>
 #include <new>
+#include <optional>
 #include <type_traits>
 
 #include "error.hpp"
@@ -27,6 +29,7 @@ const std::map<std::string, harness::Judge> kJudges = {{"auto", harness::Judge::
                                                        {"always", harness::Judge::always},
                                                        {"never", harness::Judge::never}};
 
+constexpr double kLongestTimeout = 1e6;
 constexpr double kLargest = std::numeric_limits<double>::max();
 
 // What the user reads of an error: one line.
@@ -49,6 +52,12 @@ CLI::Validator number_from(Number low, Number high, const std::string& range) {
         return "";
     };
     return CLI::Validator(check, range);
+}
+
+void add_timeout(CLI::App& command, double& seconds) {
+    command.add_option("--timeout", seconds, "Seconds that the whole work may take; 0: any time")
+        ->transform(number_from(0.0, kLongestTimeout, "from 0 to 1000000"))
+        ->capture_default_str();
 }
 
 void add_runtime_options(CLI::App& command, harness::RuntimeOptions& options) {
@@ -198,8 +207,10 @@ int main(int argc, char** argv) {
     app.failure_message([](const CLI::App*, const CLI::Error& error) { return complaint(error.what()); });
     harness::ScoreConfig score_config;
     harness::ClassifyConfig classify_config;
-    const CLI::App* score = add_score(app, score_config);
-    add_classify(app, classify_config);
+    double timeout = 0;
+    CLI::App* score = add_score(app, score_config);
+    add_timeout(*score, timeout);
+    add_timeout(*add_classify(app, classify_config), timeout);
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {
@@ -208,5 +219,6 @@ int main(int argc, char** argv) {
     const auto work = [&] {
         return score->parsed() ? run_score(score_config) : run_classify(classify_config);
     };
-    return guarded([&] { return harness::supervised([&] { return guarded(work); }); });
+    const auto limit = timeout > 0 ? std::optional{std::chrono::duration<double>{timeout}} : std::nullopt;
+    return guarded([&] { return harness::supervised([&] { return guarded(work); }, limit); });
 }

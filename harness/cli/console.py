@@ -8,10 +8,12 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from harness.system.messages import printable
 from harness.system.progress import Advance
 
 PLAIN_INTERVAL = 10.0
@@ -91,13 +93,13 @@ def progress_display() -> RichProgress | PlainProgress:
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Prints a table: drawn on a terminal, else tab-separated lines that other programs can read."""
     if not stdout.is_terminal:
-        sys.stdout.writelines("\t".join(str(value) for value in row) + "\n" for row in [columns, *rows])
+        sys.stdout.writelines("\t".join(printable(str(value)) for value in row) + "\n" for row in [columns, *rows])
         return
     table = Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(str(value) for value in row))
+        table.add_row(*(escape(printable(str(value))) for value in row))
     stdout.print(table)
 
 

@@ -13,6 +13,9 @@ from harness.cli.exit_codes import CHECK_FAILED
 from harness.cli.options import DeviceOption, OutOption, SetOption, StoreOption, SuiteArgument
 from harness.errors import HarnessError
 
+LONGEST_TIMEOUT = 1_000_000
+"""Seconds; the operating system's timers take no number of any size."""
+
 
 def export(
     suite: SuiteArgument,
@@ -59,6 +62,9 @@ def crosscheck(
     store: StoreOption = None,
     out: OutOption = None,
     device: DeviceOption = "auto",
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", metavar="SECONDS", help="What one runtime may take for one file [any time].")
+    ] = None,
 ) -> None:
     """Score the same stored images in PyTorch and in ONNX Runtime, Python and C++; exit 1 where they disagree.
 
@@ -71,18 +77,22 @@ def crosscheck(
 
     if onnx is None and (given := "--model" if model else "--bundle" if bundle else "--judge" if judge != "auto" else ""):
         raise HarnessError(f"{given}: expected together with --onnx FILE, got it alone")
+    if timeout is not None and not 0 < timeout <= LONGEST_TIMEOUT:
+        raise HarnessError(f"--timeout: expected seconds > 0 and <= {LONGEST_TIMEOUT}, got {timeout:g}")
     when, progress = expect_judge(judge), console.progress_display()
     if suite is None and bundle is not None and onnx is not None and not (model or overrides):
-        found, title = crosscheck_bundle(bundle, onnx, judge=when, out=out, progress=progress), bundle.name
+        found, title = crosscheck_bundle(bundle, onnx, judge=when, out=out, timeout=timeout, progress=progress), bundle.name
     elif suite is None or bundle is not None:
         raise HarnessError("crosscheck: expected SUITE, or --bundle FILE without SUITE, --model and --set")
     elif onnx is None:
         loaded = load_suite(suite, overrides or ())
-        found, title = check_suite(loaded, out=out, store=store, device=device, progress=progress), loaded.name
+        found, title = check_suite(loaded, out=out, store=store, device=device, timeout=timeout, progress=progress), loaded.name
     else:
         loaded = load_suite(suite, overrides or ())
         title = loaded.name
-        found = crosscheck_file(loaded, onnx, model=model, judge=when, out=out, store=store, device=device, progress=progress)
+        found = crosscheck_file(
+            loaded, onnx, model=model, judge=when, out=out, store=store, device=device, timeout=timeout, progress=progress
+        )
     console.show_table(f"{title}: runtimes", summary_columns(found.table), summary_of(found.table))
     notes = [f"images of {label}: {path}" for label, path in found.bundles.items()] + found.note.splitlines()
     for line in (*found.failures, *disagreements_of(found.table), *notes, str(found.path)):

@@ -18,6 +18,7 @@ from harness.datasets.layout import WHOLE, Layout, read_classes, read_layout, re
 from harness.datasets.shares import DrawsValidationAndTest, completed
 from harness.errors import DataError
 from harness.images import ImageData, ImageSplit, Source, composed
+from harness.system.messages import decodable
 
 HELD = ("test", "validation")
 """The splits on which a finished model may be scored; the first one that exists is used."""
@@ -52,7 +53,8 @@ class FileSplit:
     ) -> None:
         """See the class."""
         self.root = root
-        self.ids: Sequence[str] = ids
+        self._files = ids
+        self.ids: Sequence[str] = [decodable(file) for file in ids]
         self.labels: NDArray[np.int64] = labels
         self.hashes: Sequence[str] = hashes
         self.resolution = resolution
@@ -63,12 +65,12 @@ class FileSplit:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        pixels = read_image(self.root / self.ids[index])
+        pixels = read_image(self.root / self._files[index])
         return resized(pixels, self.resolution, self.resize), int(self.labels[index])
 
     def read_detailed(self, index: int, side: int) -> Tensor:
         """See `DetailedSplit`; the largest side is the file's shorter one, or the resolution if that is larger."""
-        pixels = read_image(self.root / self.ids[index])
+        pixels = read_image(self.root / self._files[index])
         return resized(pixels, max(self.resolution, min(side, *pixels.shape[1:])), self.resize)
 
 

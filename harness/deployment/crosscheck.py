@@ -1,7 +1,8 @@
 """The cross-check: a suite's exported models score the images that they were measured on, in every runtime."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -74,6 +75,7 @@ def crosscheck(
     out: Path | None = None,
     store: Path | None = None,
     device: str = "auto",
+    timeout: float | None = None,
     progress: Progress | None = None,
 ) -> Crosscheck:
     """Scores the exported models of a suite on stored images, and writes crossruntime.csv and the report's page anew.
@@ -83,6 +85,7 @@ def crosscheck(
         out: Folder of the results, by default results/<suite>.
         store: Folder of the finished steps, by default results/.store.
         device: Where attacks run: "auto", "cpu", "cuda" or "cuda:1". Models are scored on the CPU.
+        timeout: Seconds that one runtime may take for one file, or None for any time.
         progress: Where to show progress, by default nowhere.
 
     Raises:
@@ -99,7 +102,7 @@ def crosscheck(
         scores.failures.extend(bench.finish(*files.values(), bundling))
         if bench.context.entry(bundling) is not None:
             bundles[model.label] = bundling.file(bench.context)
-            runtimes = _runtimes_of(bench, model, files=files, program=program)
+            runtimes = _runtimes_of(bench, model, files=files, start=partial(_onnx_runtimes, program=program, timeout=timeout))
             scores.add(model.label, bundles[model.label], runtimes)
     table = table_of(scores.scored)
     write_csv(table, folder / TABLE)
@@ -119,6 +122,7 @@ def crosscheck_file(
     out: Path | None = None,
     store: Path | None = None,
     device: str = "auto",
+    timeout: float | None = None,
     progress: Progress | None = None,
 ) -> Crosscheck:
     """Scores a user's own ONNX file on the images that one model of a suite was measured on.
@@ -131,6 +135,7 @@ def crosscheck_file(
         out: Folder of the results, by default results/<suite>; the table gets the name crossruntime_<file>.csv.
         store: Folder of the finished steps, by default results/.store.
         device: Where attacks run.
+        timeout: Seconds that one runtime may take for one file, or None for any time.
         progress: Where to show progress, by default nowhere.
 
     Raises:
@@ -138,7 +143,7 @@ def crosscheck_file(
             unknown or not trained yet, its images cannot be stored, or no runtime can score them.
     """
     bench, folder = open_workbench(suite, store=store, device=device, progress=progress), out or DEFAULT_RESULTS / suite.name
-    onnx = open_logits_model(path, bench.context.data.class_names)
+    onnx = open_logits_model(path, bench.context.data.class_names, timeout=timeout)
     onnx.logits(np.full((1, 3, suite.dataset.resolution, suite.dataset.resolution), 0.5, np.float32))
     variant = suite.variant(model) if model else _origin(bench, onnx.model_sha256)
     label, bundling = bench.training(variant).label, bundling_of(bench.plan, variant, bench.context.data.class_names)
@@ -149,7 +154,8 @@ def crosscheck_file(
     own = model is not None or onnx.model_sha256 == bundle.model_sha256
     rule = replace(_rule_of(suite), expects_reference=_expected(judge, own=own))
     target = folder / OWN_FILE.format(path.stem)
-    return _score_file(onnx, bundle, rule=rule, label=label, target=target, progress=bench.context.progress)
+    scores = _Scores(rule, bench.context.progress)
+    return _score_file(onnx, bundle, scores, label=label, target=target, timeout=timeout)
 
 
 def crosscheck_bundle(
@@ -159,6 +165,7 @@ def crosscheck_bundle(
     judge: Judge = "auto",
     rule: Rule | None = None,
     out: Path | None = None,
+    timeout: float | None = None,
     progress: Progress | None = None,
 ) -> Crosscheck:
     """Scores a user's own ONNX file on the images of a bundle: neither suite, nor data, nor trained model is needed.
@@ -169,32 +176,36 @@ def crosscheck_bundle(
         judge: Whether the bundle's logits are expected; auto: unless the file says that it is another model.
         rule: The rule of agreement.
         out: Folder of the table crossruntime_<file>.csv, by default results.
+        timeout: Seconds that one runtime may take for one file, or None for any time.
         progress: Where to show progress, by default nowhere.
 
     Raises:
         HarnessError: if one of the two is missing or damaged, they do not fit, or no runtime can score them.
     """
     bundle = read_bundle(bundle_path)
-    onnx = open_logits_model(path, bundle.class_names)
+    onnx = open_logits_model(path, bundle.class_names, timeout=timeout)
     onnx.logits(np.full((1, *bundle.conditions[0].shape), 0.5, np.float32))
     own = onnx.model_sha256 is None or not bundle.model_sha256 or onnx.model_sha256 == bundle.model_sha256
     rule = replace(rule or Rule(), expects_reference=_expected(judge, own=own))
     target = (out or DEFAULT_RESULTS) / OWN_FILE.format(path.stem)
-    return _score_file(onnx, bundle, rule=rule, label=bundle.model, target=target, progress=progress or Silent())
+    scores = _Scores(rule, progress or Silent())
+    return _score_file(onnx, bundle, scores, label=bundle.model, target=target, timeout=timeout)
 
 
-def _score_file(onnx: OnnxModel, bundle: Bundle, *, rule: Rule, label: str, target: Path, progress: Progress) -> Crosscheck:
+def _score_file(
+    onnx: OnnxModel, bundle: Bundle, scores: "_Scores", *, label: str, target: Path, timeout: float | None
+) -> Crosscheck:
     precision = PRECISIONS["float32" if onnx.metadata is None else onnx.metadata.precision]
     check_writable(target.parent)
-    program, scores = find_program(), _Scores(rule, progress)
-    scores.add(onnx.path.stem, bundle.path, _onnx_runtimes(onnx.path, precision, program))
+    program = find_program()
+    scores.add(onnx.path.stem, bundle.path, _onnx_runtimes(onnx.path, precision, program=program, timeout=timeout))
     if not scores.scored:
         raise HarnessError(scores.failures[0])
     made_against = None if _is_attacked_network(onnx, bundle, scores.scored) else label or "unnamed"
     table = table_of(scored._replace(made_against=made_against) for scored in scores.scored)
     write_csv(table, target)
     transferred = TRANSFERRED.format(made_against) if is_transfer(table) else ""
-    notes = ("" if rule.expects_reference else UNJUDGED, transferred, "" if program else INSTALL)
+    notes = ("" if scores.rule.expects_reference else UNJUDGED, transferred, "" if program else INSTALL)
     return Crosscheck(target, table, tuple(scores.failures), "\n".join(filter(None, notes)), {label: bundle.path})
 
 
@@ -234,21 +245,27 @@ def _files_of(bench: Workbench, variant: Variant) -> dict[Precision, ModelFile]:
     return {precision: files[FORMATS[precision]] for precision in bench.plan.suite.crosscheck.formats}
 
 
+_Start = Callable[[Path, Precision], Iterator[tuple[Precision, Runtime]]]
+"""What gives the runtimes of one ONNX file."""
+
+
 def _runtimes_of(
-    bench: Workbench, model: Train, *, files: Mapping[Precision, ModelFile], program: Path | None
+    bench: Workbench, model: Train, *, files: Mapping[Precision, ModelFile], start: _Start
 ) -> Iterator[tuple[Precision, Runtime]]:
     on_cpu = replace(bench.context, device=torch.device("cpu"))
     yield "float32", PyTorch(model.classifier(on_cpu))
     for precision, file in files.items():
         if bench.context.entry(file) is not None:
-            yield from _onnx_runtimes(file.file(bench.context), precision, program)
+            yield from start(file.file(bench.context), precision)
 
 
-def _onnx_runtimes(path: Path, precision: Precision, program: Path | None) -> Iterator[tuple[Precision, Runtime]]:
+def _onnx_runtimes(
+    path: Path, precision: Precision, *, program: Path | None, timeout: float | None
+) -> Iterator[tuple[Precision, Runtime]]:
     """Yields the runtimes with as many threads as PyTorch uses, so that their speeds can be compared."""
-    yield precision, OnnxPython(path, torch.get_num_threads())
+    yield precision, OnnxPython(path, torch.get_num_threads(), timeout)
     if program is not None:
-        yield precision, OnnxCpp(path, program, torch.get_num_threads())
+        yield precision, OnnxCpp(path, program, torch.get_num_threads(), timeout)
 
 
 @dataclass(frozen=True)

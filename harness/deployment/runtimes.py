@@ -76,10 +76,12 @@ class OnnxPython(Runtime):
     path: Path
     threads: int | None = None
     """Threads inside an operator, or None for the runtime's choice."""
+    timeout: float | None = None
+    """Seconds that scoring may take, or None for any time."""
 
     def score(self, bundle: Bundle, rule: Rule) -> Sequence[Score]:
         """See `Runtime.score`."""
-        model = open_logits_model(self.path, bundle.class_names, threads=self.threads)
+        model = open_logits_model(self.path, bundle.class_names, threads=self.threads, timeout=self.timeout)
         version = str(onnxruntime.__version__)
         return [replace(score, threads=self.threads, version=version) for score in scores_of(bundle, model.logits, rule)]
 
@@ -94,6 +96,8 @@ class OnnxCpp(Runtime):
     program: Path
     threads: int | None = None
     """Threads inside an operator, or None for the program's choice."""
+    timeout: float | None = None
+    """Seconds that the program may take, or None for any time."""
 
     def score(self, bundle: Bundle, rule: Rule) -> Sequence[Score]:
         """See `Runtime.score`."""
@@ -121,19 +125,23 @@ class OnnxCpp(Runtime):
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(  # noqa: S603 - the program that the user built or named
-                [self.program, *arguments], capture_output=True, text=True, check=False
+                [self.program, *arguments], capture_output=True, text=True, check=False, timeout=self.timeout
             )
+        except subprocess.TimeoutExpired as error:  # it is killed, and what it started ends with it
+            raise ModelError(f"{self.path}: expected an end within {self.timeout:g} s, got none from {PROGRAM}") from error
         except OSError as error:
             raise HarnessError(f"{self.program}: expected a program that starts, got: {error.strerror or error}") from error
 
 
-def open_logits_model(path: Path, class_names: Sequence[str], *, threads: int | None = None) -> OnnxModel:
+def open_logits_model(
+    path: Path, class_names: Sequence[str], *, threads: int | None = None, timeout: float | None = None
+) -> OnnxModel:
     """Opens an ONNX file that maps images in [0,1] to logits.
 
     Raises:
         ModelError: if it is missing or damaged, is a deployment graph, or has other classes.
     """
-    model = OnnxModel(path, threads=threads, class_names=class_names)
+    model = OnnxModel(path, threads=threads, class_names=class_names, timeout=timeout)
     if model.takes_pixels:
         raise ModelError(f"{path}: expected float images (N, 3, H, W) to logits, got a deployment graph of uint8 pixels")
     return model

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.errors import ModelError
+from harness.export.deadline import Deadline
 from harness.export.metadata import Metadata
 
 CPU = "CPUExecutionProvider"
@@ -28,6 +29,7 @@ class OnnxModel:
         provider: ONNX Runtime's name of the execution provider.
         num_classes: The number of classes that the file must have, or None for any.
         class_names: The class names that the file must have, in this order, if it has class names; or None for any.
+        timeout: Seconds that all passes together may take, counted from here, or None for any time.
 
     Raises:
         ModelError: if the file is missing or damaged, the provider is not in this build, the input or the outputs have
@@ -42,9 +44,11 @@ class OnnxModel:
         provider: str = CPU,
         num_classes: int | None = None,
         class_names: Sequence[str] | None = None,
+        timeout: float | None = None,
     ) -> None:
         """See the class."""
         self.path = path
+        self._deadline = Deadline(timeout)
         self._session = _open(self.path, threads=threads, provider=provider)
         self._input = self._image_input()
         props = self._session.get_modelmeta().custom_metadata_map
@@ -80,7 +84,7 @@ class OnnxModel:
             x: float32 (N, 3, H, W) in [0,1]; for a deployment graph uint8 (N, H, W, 3).
 
         Raises:
-            ModelError: if the file does not take the type or shape.
+            ModelError: if type or shape do not fit the file, or it takes longer than it may.
         """
         batch = x.detach().cpu().numpy() if isinstance(x, Tensor) else x
         expected = IMAGE_TYPES[self._input.type]
@@ -98,8 +102,12 @@ class OnnxModel:
         """Returns the logits of one batch; for a file of fixed batch size, copies of the last image fill up a smaller batch."""
         filled = batch if len(batch) == size else np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
         try:
-            output: NDArray[np.float32] = self._session.run([self._output], {self._input.name: np.ascontiguousarray(filled)})[0]
+            with self._deadline.options() as options:
+                images = {self._input.name: np.ascontiguousarray(filled)}
+                output: NDArray[np.float32] = self._session.run([self._output], images, options)[0]
         except Exception as error:  # ONNX Runtime raises a class of its own for each status
+            if self._deadline.passed:
+                raise ModelError(f"{self.path}: expected an end within {self._deadline.seconds:g} s, got none") from error
             raise ModelError(f"{self.path}: cannot run on images {filled.shape}: {_first_line(error)}") from error
         if output.shape != (size, self.num_classes):
             raise ModelError(f"{self.path}: expected logits of shape {(size, self.num_classes)}, got {output.shape}")

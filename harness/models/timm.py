@@ -11,6 +11,7 @@ from torch import nn
 from harness.errors import ModelError, naming
 from harness.models.base import MODELS, Architecture
 from harness.models.classifier import Classifier
+from harness.models.downloads import offline_if_unreachable
 from harness.models.fitting import load_into
 from harness.models.h5 import read_h5
 from harness.spec import parse_spec
@@ -54,9 +55,11 @@ class Timm(Architecture):
     def backbone(self, num_classes: int) -> nn.Module:
         """See `Architecture.backbone`."""
         self.find()
+        source = timm.get_pretrained_cfg(self.arch) if self.pretrained else None
         try:
-            return timm.create_model(self.arch, pretrained=self.pretrained, num_classes=num_classes, **self.arguments)
-        except OSError as error:
+            with offline_if_unreachable(source):
+                return timm.create_model(self.arch, pretrained=self.pretrained, num_classes=num_classes, **self.arguments)
+        except (OSError, ModelError) as error:
             first = str(error).strip().splitlines()[0]
             hint = "name a file of weights instead of pretrained: true"
             raise ModelError(f"{self.arch}: the pretrained weights cannot be downloaded ({first}); {hint}") from error

@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from harness.reports.load import load_results
+from harness.errors import HarnessError
+from harness.reports.load import load_results, reading_tables
 from harness.reports.names import is_missing
 
 MATCHED = (
@@ -42,8 +43,16 @@ def compare(a: Path, b: Path) -> pd.DataFrame:
         and `overlap`: whether the 95 % intervals of `accuracy` overlap, empty where a number is missing.
 
     Raises:
-        HarnessError: if one of them is no results folder.
+        HarnessError: if one of them is no results folder, or they have no cell in common.
     """
+    with reading_tables(b):
+        table = _compared(a, b)
+    if not (table["present"] == "both").any():
+        raise HarnessError(f"{b}: expected at least one cell of {a}, of the same data set, model and condition, found none")
+    return table
+
+
+def _compared(a: Path, b: Path) -> pd.DataFrame:
     columns = [*MATCHED, *COMPARED, *SETTINGS, *STATE]
     tables = [load_results(folder).cells[columns] for folder in (a, b)]
     tables = [

@@ -1,5 +1,7 @@
 """Reads the tables of a results folder."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -7,13 +9,17 @@ from typing import Any
 
 import pandas as pd
 
-from harness.errors import HarnessError, StoreError
+from harness.errors import HarnessError, StoreError, first_line, only_harness_errors
 from harness.records import CELL_COLUMNS, SCHEMA_VERSION
-from harness.reports.names import TEXT_COLUMNS, with_column_types
+from harness.reports.names import TEXT_COLUMNS, TRUTH_VALUES, with_column_types
 from harness.storage.store import read_json
+from harness.system.messages import LONGEST_VALUE, cut, shown
 
 LATER = ("corruption_group", "targeted")
 """Columns of cells.csv that older runs did not write; they are read as empty."""
+NUMBERS = frozenset(CELL_COLUMNS) - {*TEXT_COLUMNS, *TRUTH_VALUES}
+"""Columns of cells.csv, and of other tables with the same, that hold numbers."""
+MATRIX_TEXTS = ("true_class", "class")
 LATER_OF_SWEEP = ("targeted", "target_class")
 """The same of sweep.csv."""
 
@@ -35,8 +41,8 @@ class Results:
         path = self.folder / "samples.parquet"
         try:
             return pd.read_parquet(path)
-        except (OSError, ValueError) as error:
-            raise HarnessError(f"{path}: expected a parquet file of a run, found {error}") from error
+        except Exception as error:  # pyarrow has classes of its own for each kind of damage
+            raise HarnessError(f"{path}: expected a parquet file of a run, found {first_line(error)}") from error
 
     @cached_property
     def per_class(self) -> pd.DataFrame:
@@ -110,7 +116,9 @@ class Results:
 
     def matrix(self, subfolder: str, cell: str) -> pd.DataFrame:
         """Returns confusion/<cell>.csv or roc/<cell>.csv."""
-        return self._table(f"{subfolder}/{cell}.csv", ())
+        table = self._table(name := f"{subfolder}/{cell}.csv", ())
+        _check_numbers(table, [column for column in map(str, table) if column not in MATRIX_TEXTS], self.folder / name)
+        return table
 
     def _optional(self, name: str) -> pd.DataFrame:
         return self._table(name, ()) if (self.folder / name).is_file() else pd.DataFrame()
@@ -123,9 +131,40 @@ class Results:
             )
         except (OSError, ValueError) as error:
             raise HarnessError(f"{path}: expected a table of a run, found {error}") from error
+        except Exception as error:  # what the parser meets in damaged bytes
+            raise HarnessError(f"{path}: expected a table of a run, found {first_line(error)}") from error
         if absent := [column for column in required if column not in table]:
             raise HarnessError(f"{path}: expected the columns {', '.join(absent)}, found none of that name")
-        return with_column_types(table)
+        _check_numbers(table, _numbers_of(table), path)
+        try:
+            return with_column_types(table)
+        except (ValueError, TypeError) as error:
+            raise HarnessError(f"{path}: expected whole numbers where a run writes them, found {first_line(error)}") from error
+
+
+def _check_numbers(table: pd.DataFrame, names: Iterable[str], path: Path) -> None:
+    """Refuses text in columns of numbers."""
+    for name in names:
+        if pd.api.types.is_string_dtype(column := table[name].dropna()):
+            wrong = column[pd.to_numeric(column, errors="coerce").isna()]
+            if len(wrong):
+                raise HarnessError(f"{path}: column {cut(name, LONGEST_VALUE)}: expected numbers, found {shown(wrong.iloc[0])}")
+
+
+def _numbers_of(table: pd.DataFrame) -> list[str]:
+    """Returns the columns of a table that hold numbers, as far as cells.csv has them, before and after something or not."""
+    return [
+        name
+        for name in map(str, table)
+        if name.removesuffix("_before").removesuffix("_after").removesuffix("_difference") in NUMBERS
+    ]
+
+
+@contextmanager
+def reading_tables(folder: Path) -> Iterator[None]:
+    """Turns what a damaged table leads to, far from where it is read, into one line that names the folder."""
+    with only_harness_errors(HarnessError, f"{folder}: reading the tables of a run"):
+        yield
 
 
 def _with(columns: tuple[str, ...], table: pd.DataFrame) -> pd.DataFrame:

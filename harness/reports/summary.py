@@ -6,9 +6,13 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from harness.records import FINISHED
+from harness.records import FINISHED, Verdict
 from harness.reports.load import Results
 from harness.reports.names import eps_text, is_missing, model_label
+from harness.system.messages import cut
+
+LONGEST_REASON = 300
+"""Characters of a verdict's reasons; the leaderboard's file has all of them."""
 
 
 class ShortTable(NamedTuple):
@@ -20,7 +24,7 @@ class ShortTable(NamedTuple):
 
 
 def leaderboard_table(results: Results) -> ShortTable:
-    """Returns the leaderboard: clean and robust accuracy with intervals, cost and attack check."""
+    """Returns the leaderboard: accuracies with intervals, cost, and the attack check, with its reasons where it is not PASS."""
     board = results.leaderboard
     budget = next((f"{row['norm']} {eps_text(row['eps'])}" for row in board.to_dict("records") if not is_missing(row["eps"])), "")
     columns = [
@@ -32,6 +36,7 @@ def leaderboard_table(results: Results) -> ShortTable:
         "mean robust",
         "passes",
         "verdict",
+        "why",
     ]
     rows = [
         [
@@ -43,6 +48,7 @@ def leaderboard_table(results: Results) -> ShortTable:
             _percent(row["mean_robust_accuracy"]),
             _passes(row),
             "" if is_missing(row["verdict"]) else str(row["verdict"]),
+            _why(row),
         ]
         for row in board.to_dict("records")
     ]
@@ -74,6 +80,12 @@ def _rate(row: dict[Hashable, Any], name: str) -> str:
     if is_missing(row[name]):
         return ""
     return f"{_percent(row[name])} [{_percent(row[f'{name}_low'])}, {_percent(row[f'{name}_high'])}]"
+
+
+def _why(row: dict[Hashable, Any]) -> str:
+    """Returns the reasons of a verdict that asks for one."""
+    doubted = row["verdict"] in (Verdict.SUSPECT, Verdict.INVALID) and not is_missing(row["verdict_reasons"])
+    return cut(str(row["verdict_reasons"]), LONGEST_REASON) if doubted else ""
 
 
 def _passes(row: dict[Hashable, Any]) -> str:

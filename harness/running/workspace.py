@@ -15,6 +15,7 @@ from harness.steps.train import Train
 from harness.storage.store import Store
 from harness.suites.base import Variant
 from harness.suites.suite import Suite
+from harness.system.messages import shown
 from harness.system.progress import Progress, Silent
 
 DEFAULT_RESULTS = Path("results")
@@ -30,12 +31,24 @@ def resolve_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    expected = "expected auto, cpu, or a device of this machine"
     try:
         device = torch.device(name)
+        if device.type == "meta":  # it computes nothing
+            raise RuntimeError
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise HarnessError(f"device: expected auto, cpu, or a device of this machine, got {name!r}") from error
+        found = f", and {_cuda_found()}" if name.startswith("cuda") else ""
+        raise HarnessError(f"device: {expected}, got {shown(name)}{found}") from error
     return device
+
+
+def _cuda_found() -> str:
+    """Returns which CUDA GPUs there are, in words."""
+    if not torch.cuda.is_available():
+        return "no CUDA GPU was found" if torch.backends.cuda.is_built() else "this build of PyTorch has no CUDA"
+    count = torch.cuda.device_count()
+    return f"the CUDA GPUs found are {', '.join(f'cuda:{place}' for place in range(count))}"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import shutil
 import stat
 from pathlib import Path
@@ -160,3 +161,13 @@ def test_release_build_of_a_checkout_comes_first_then_the_path(monkeypatch: pyte
     assert find_program() == tmp_path / "debug" / "harness_eval"
     monkeypatch.setenv("PATH", "")
     assert find_program() is None
+
+
+def test_program_that_never_ends_is_one_line_and_is_killed(tmp_path: Path) -> None:
+    (program := tmp_path / "harness_eval").write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 20\n")
+    program.chmod(0o755)
+    runtime = OnnxCpp(tmp_path / "net.onnx", program, timeout=0.5)
+    with pytest.raises(ModelError, match=r"net\.onnx: expected an end within 0\.5 s, got none from harness_eval"):
+        runtime._run("score")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)

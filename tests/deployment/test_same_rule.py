@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import h5py
 import numpy as np
 import onnx
 import pytest
@@ -12,6 +13,7 @@ from harness.bundle import Bundle, BundleCondition, BundleWriter, read_bundle
 from harness.deployment.agreement import Rule
 from harness.deployment.runtimes import OnnxCpp, OnnxPython, find_program
 from harness.deployment.scores import Score
+from harness.errors import DataError, ModelError
 from harness.threat import Norm
 
 INF = float("inf")
@@ -97,3 +99,29 @@ def test_rule_is_right(tmp_path: Path, case: str) -> None:
         assert (score.reasons == ()) is agrees
         assert math.isnan(score.max_difference) == (case == "NaN")
         assert (score.max_difference == INF) == (case.endswith("alone") or "infinity" in case)
+
+
+@needs_program
+@pytest.mark.parametrize("eps_text", ["1/0", "1e99999999", "2/255", "much"])
+def test_budget_that_python_refuses_is_refused_in_cpp(tmp_path: Path, own_program: Path, eps_text: str) -> None:
+    path, bundle = model(tmp_path / "m.onnx", 1, (0, 0, 0)), bundle_of(tmp_path / "b.h5", 1, (0, 0, 0), np.zeros((40, 3)))
+    with h5py.File(bundle.path, "r+") as file:
+        file["conditions/pgd"].attrs["eps_text"] = np.bytes_(eps_text)
+    with pytest.raises(DataError, match=r"/conditions/pgd: .*eps"):
+        read_bundle(bundle.path)
+    with pytest.raises(ModelError, match="/conditions/pgd: attribute eps_text: expected the number in eps"):
+        OnnxCpp(path, own_program, threads=1).score(bundle, Rule())
+
+
+@needs_program
+def test_either_byte_order_gives_the_same_numbers(tmp_path: Path, own_program: Path) -> None:
+    path, bundle = model(tmp_path / "m.onnx", 1, (0, 0, 0)), bundle_of(tmp_path / "b.h5", 1, (0, 0, 0), np.zeros((40, 3)))
+    runtimes = OnnxPython(path, threads=1), OnnxCpp(path, own_program, threads=1)
+    native = [list(map(numbers, runtime.score(bundle, Rule()))) for runtime in runtimes]
+    with h5py.File(bundle.path, "r+") as file:
+        for group in file["conditions"].values():
+            for name in ("x", "y", "logits"):
+                values = group[name][:]
+                del group[name]
+                group[name] = values.astype(values.dtype.newbyteorder(">"))
+    assert [list(map(numbers, runtime.score(read_bundle(bundle.path), Rule()))) for runtime in runtimes] == native

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ import pytest
 from harness.errors import HarnessError
 from harness.reports.compare import compare
 from harness.reports.load import Results, load_results
+from harness.reports.page.html import write_report
 from tests.reports.conftest import Write
 from tests.reports.planted import attack_results, clean_result, corruption_result
 
@@ -97,3 +99,39 @@ def test_changed_settings_are_named(written: Write, tmp_path: Path) -> None:
     stronger = cell.cell.model_copy(update={"steps": 20, "alpha": 0.5})
     written([type(cell)(**{**vars(cell), "cell": stronger})], "b")
     assert "steps: 10 -> 20" in compare(tmp_path / "a", tmp_path / "b")["changed_settings"].iloc[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("cells.csv", (",10,", ",ten,"), r"cells\.csv: column steps: expected numbers, found 'ten'"),
+        ("cells.csv", (",40,", ",40.5,"), r"cells\.csv: expected whole numbers where a run writes them"),
+        ("before_after.csv", (",0.9,0.65,", ",most,0.65,"), r"before_after\.csv: column \w+: expected numbers, found 'most'"),
+        ("confusion/pgd__clean.csv", (",3,", ",x,"), r"pgd__clean\.csv: column carrot: expected numbers, found 'x'"),
+    ],
+)
+def test_text_in_place_of_a_number_is_named_with_its_column(
+    published: Path, tmp_path: Path, name: str, change: tuple[str, str], message: str
+) -> None:
+    shutil.copytree(published, folder := tmp_path / "run")
+    text = (folder / name).read_text()
+    assert change[0] in text
+    (folder / name).write_text(text.replace(*change))
+    with pytest.raises(HarnessError, match=message):
+        write_report(folder)
+
+
+def test_parquet_file_that_ends_early_is_named(written: Write) -> None:
+    results = written([clean_result("pgd")])
+    path = results.folder / "samples.parquet"
+    whole = path.read_bytes()
+    for length in (3, len(whole) // 2, len(whole) - 5):
+        path.write_bytes(whole[:length])
+        with pytest.raises(HarnessError, match=r"samples\.parquet: expected a parquet file of a run, found"):
+            _ = load_results(results.folder).samples
+
+
+def test_runs_with_nothing_in_common_are_not_compared(written: Write) -> None:
+    first, second = written([clean_result("pgd")], "a").folder, written([clean_result("baseline")], "b").folder
+    with pytest.raises(HarnessError, match=r"b: expected at least one cell of .*a, of the same data set, model and condition"):
+        compare(first, second)

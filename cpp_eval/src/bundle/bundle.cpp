@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
+#include <optional>
+#include <string_view>
 #include <utility>
 
 #include "error.hpp"
@@ -25,6 +28,9 @@ constexpr std::array kKinds = {std::pair{Kind::clean, "clean"},
                                std::pair{Kind::jpeg, "jpeg"},
                                std::pair{Kind::folder, "folder"}};
 
+constexpr double kEpsTolerance = 1e-9;
+constexpr std::size_t kShownText = 60;
+
 template <typename Value>
 Value required(std::optional<Value> value, const hdf5::Object& object, const char* name) {
     if (!value) throw BadInput(object.place + ": expected an attribute " + name + ", found none");
@@ -42,6 +48,32 @@ Kind read_kind(const hdf5::Object& group) {
         text);
 }
 
+// "8/255" or "0.03" as a number; none where it is neither.
+std::optional<double> quotient(std::string_view text) {
+    const auto slash = text.find('/');
+    const auto number = [](std::string_view digits) -> std::optional<double> {
+        double value{};
+        const char* end = digits.data() + digits.size();
+        const auto [rest, error] = std::from_chars(digits.data(), end, value);
+        return error == std::errc{} && rest == end ? std::optional{value} : std::nullopt;
+    };
+    const auto above = number(text.substr(0, slash));
+    const auto below = slash == std::string_view::npos ? std::optional{1.0} : number(text.substr(slash + 1));
+    if (!above || !below || !std::isfinite(*above / *below)) return std::nullopt;
+    return *above / *below;
+}
+
+std::string read_budget_text(const hdf5::Object& group, double eps) {
+    const auto text = hdf5::text_attribute(group, "eps_text");
+    if (!text) return std::to_string(eps);
+    const auto value = quotient(*text);
+    if (!value || std::abs(*value - eps) > kEpsTolerance * std::max(std::abs(*value), std::abs(eps))) {
+        throw BadInput(group.place + ": attribute eps_text: expected the number in eps, " +
+                       std::to_string(eps) + ", got " + text->substr(0, kShownText));
+    }
+    return *text;
+}
+
 std::optional<Budget> read_budget(const hdf5::Object& group) {
     const auto norm_text = hdf5::text_attribute(group, "norm");
     const auto eps = hdf5::float_attribute(group, "eps");
@@ -51,7 +83,7 @@ std::optional<Budget> read_budget(const hdf5::Object& group) {
     if (!std::isfinite(*eps) || *eps < 0) {
         throw BadInput(group.place + ": attribute eps: expected a number >= 0, got " + std::to_string(*eps));
     }
-    return Budget{*norm, *eps, hdf5::text_attribute(group, "eps_text").value_or(std::to_string(*eps))};
+    return Budget{*norm, *eps, read_budget_text(group, *eps)};
 }
 
 // Checks type and extent of a data set; 0 in `expected` stands for any extent.

@@ -1,12 +1,13 @@
 """The figures in curves/: PNG for slides, SVG for papers; the same run gives the same bytes."""
 
 import hashlib
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -14,6 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from harness.errors import first_line
 from harness.metrics import Floats
 from harness.reports.figures.charts import Chart, Series, corruption_charts, history_charts, robustness_charts, roc_chart
 from harness.reports.figures.poison_charts import detector_charts, success_charts
@@ -21,6 +23,7 @@ from harness.reports.files import staged
 from harness.reports.load import Results
 from harness.reports.models import model_views
 from harness.reports.names import slug
+from harness.system.messages import cut
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5B5B5B")
 """Okabe and Ito's colours, which readers with any form of colour blindness can tell apart; without the yellow."""
@@ -49,6 +52,7 @@ STYLE: Any = {
     "savefig.dpi": 160,
     "svg.hashsalt": "harness",
     "svg.fonttype": "path",
+    "text.parse_math": False,  # a class may be called "$5"
 }
 LARGEST_ANNOTATED = 12
 """Number of classes up to which a confusion matrix carries its counts."""
@@ -56,9 +60,13 @@ LETTER = 0.078
 """Width in inches of a letter of a tick label; margins are set, as searching for them takes as long as drawing."""
 CROWD = 6
 """Most entries of a legend that stands inside its chart; a longer one would hide the lines, and stands beside it."""
+MOST_LETTERS = 40
+"""Letters of a class name or label that a figure shows."""
 HEADER = 4096
 """Bytes at the start of a figure's file in which its fingerprint lies."""
 OWNED = {"curves": (".png", ".svg")}
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,13 +83,29 @@ class _Planned:
         return hashlib.sha256(f"{mpl.__version__}\n{Path(__file__).read_text()}\n{self.shows}".encode()).hexdigest()
 
 
+class Drawn(NamedTuple):
+    """What became of the figures of a run."""
+
+    files: list[Path]
+    notes: list[str]
+    """One sentence for each figure that could not be drawn."""
+
+
 def draw_curves(results: Results) -> list[Path]:
+    """Draws the figures of a run; see `draw_figures`."""
+    return draw_figures(results).files
+
+
+def draw_figures(results: Results) -> Drawn:
     """Draws the figures of a run into its folder curves/, and removes those of cells that are gone.
+
+    A figure that cannot be drawn leaves a note: the numbers are in the tables, and a run is not lost for a picture.
 
     Raises:
         HarnessError: if a table is missing, or the folder cannot be written.
     """
     folder, planned = results.folder / "curves", list(_figures(results))
+    notes: dict[str, str] = {}
     with mpl.rc_context(STYLE), staged(results.folder, owned=OWNED) as staging:
         (staging / "curves").mkdir()
         for figure in planned:
@@ -89,9 +113,11 @@ def draw_curves(results: Results) -> list[Path]:
             if all(_carries(folder / file, figure.fingerprint) for file in files):
                 for file in files:
                     shutil.copy2(folder / file, staging / "curves" / file)
-            else:
-                _save(figure, [staging / "curves" / file for file in files])
-    return sorted(folder / f"{figure.name}{ending}" for figure in planned for ending in OWNED["curves"])
+            elif why := _save(figure, [staging / "curves" / file for file in files]):
+                notes[figure.name] = f"curves/{figure.name} is not drawn: {why}"
+                logger.warning("%s", notes[figure.name])
+    drawn = [figure.name for figure in planned if figure.name not in notes]
+    return Drawn(sorted(folder / f"{name}{ending}" for name in drawn for ending in OWNED["curves"]), list(notes.values()))
 
 
 def _carries(path: Path, fingerprint: str) -> bool:
@@ -101,11 +127,25 @@ def _carries(path: Path, fingerprint: str) -> bool:
         return fingerprint.encode() in file.read(HEADER)
 
 
-def _save(figure: _Planned, paths: Sequence[Path]) -> None:
-    canvas = figure.draw()
-    for path in paths:
-        other = {"Software": None} if path.suffix == ".png" else {"Date": None, "Creator": None}
-        canvas.savefig(path, metadata={"Description": figure.fingerprint, **other})
+def _save(figure: _Planned, paths: Sequence[Path]) -> str:
+    """Writes the files of a figure; returns why, and writes none, where that is not possible."""
+    try:
+        canvas = figure.draw()
+        for path in paths:
+            other = {"Software": None} if path.suffix == ".png" else {"Date": None, "Creator": None}
+            canvas.savefig(path, metadata={"Description": figure.fingerprint, **other})
+    except OSError:  # the folder, which the tables need too
+        raise
+    except Exception as error:  # matplotlib's layout, fonts and back ends raise whatever they meet
+        for path in paths:
+            path.unlink(missing_ok=True)
+        return first_line(error)
+    return ""
+
+
+def _label(text: object) -> str:
+    """Returns a class name or label as a figure shows it."""
+    return cut(str(text), MOST_LETTERS)
 
 
 def _figures(results: Results) -> Iterator[_Planned]:
@@ -136,7 +176,7 @@ def _line_figure(charts: Sequence[Chart]) -> Figure:
 
 def _legend_beside(chart: Chart) -> float:
     """Returns the width in inches of a legend beside a chart, 0 where it fits inside."""
-    labels = [series.label for series in chart.series if series.label]
+    labels = [_label(series.label) for series in chart.series if series.label]
     return 0.5 + LETTER * max(map(len, labels)) if len(labels) > CROWD else 0.0
 
 
@@ -179,7 +219,7 @@ def _draw_series(axes: Axes, series: Series) -> None:
         marker=marker,
         markersize=5.5,
         linewidth=2,
-        label=series.label,
+        label=_label(series.label),
         clip_on=False,
     )
     if series.low:
@@ -188,7 +228,7 @@ def _draw_series(axes: Axes, series: Series) -> None:
 
 def _confusion_figure(model: str, counts: Mapping[str, pd.DataFrame]) -> Figure:
     """Draws the shares of predicted classes in each true class, condition by condition."""
-    names = list(next(iter(counts.values())).index)
+    names = [_label(name) for name in next(iter(counts.values())).index]
     label = 0.2 + LETTER * max(map(len, names))
     side = max(2.4, 0.24 * len(names))
     figure = Figure(figsize=(label + 0.35 + (side + 0.2) * len(counts), label + 1.0 + side))
@@ -208,8 +248,8 @@ def _draw_confusion(axes: Axes, table: pd.DataFrame, label: str) -> None:
     axes.grid(visible=False)
     axes.set_title(label, fontsize=10, fontweight="normal")
     axes.set_xlabel("predicted class")
-    axes.set_xticks(range(len(table)), list(table.columns), rotation=90, fontsize=8)
-    axes.set_yticks(range(len(table)), list(table.index), fontsize=8)
+    axes.set_xticks(range(len(table)), [_label(name) for name in table.columns], rotation=90, fontsize=8)
+    axes.set_yticks(range(len(table)), [_label(name) for name in table.index], fontsize=8)
     if len(table) <= LARGEST_ANNOTATED:
         for row, column in np.argwhere(counts):
             colour = "white" if shares[row, column] > 0.55 else "#222222"
@@ -218,8 +258,9 @@ def _draw_confusion(axes: Axes, table: pd.DataFrame, label: str) -> None:
 
 def _per_class_figure(model: str, table: pd.DataFrame) -> Figure:
     """Draws the recall of each class: a row a class, a mark a condition."""
+    names = [_label(name) for name in table.index]
     figure = Figure(figsize=(6.4, 1.5 + 0.27 * len(table)))
-    _set_margins(figure, left=0.3 + LETTER * max(map(len, table.index)), right=0.25, bottom=0.9, top=0.45)
+    _set_margins(figure, left=0.3 + LETTER * max(map(len, names)), right=0.25, bottom=0.9, top=0.45)
     axes = figure.subplots()
     places = np.arange(len(table))
     axes.hlines(places, table.min(axis=1), table.max(axis=1), color="#C8C8C8", linewidth=2.5, zorder=1)
@@ -227,7 +268,7 @@ def _per_class_figure(model: str, table: pd.DataFrame) -> Figure:
         colour, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
         axes.scatter(table[condition], places, s=38, color=colour, marker=marker, label=condition, clip_on=False, zorder=2)
     axes.set_title(f"{model}: recall of each class")
-    axes.set_yticks(places, list(table.index))
+    axes.set_yticks(places, names)
     axes.set_ylim(len(table) - 0.4, -0.6)
     axes.set_xlim(0, 1)
     axes.set_xlabel("recall")

@@ -1,6 +1,6 @@
 """The page of a run: one self-contained HTML file, made from the tables of a results folder."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,11 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.reports.figures.charts import Chart, corruption_charts, history_charts, robustness_charts, roc_chart
-from harness.reports.figures.curves import draw_curves
+from harness.reports.figures.curves import draw_figures
 from harness.reports.figures.poison_charts import detector_charts, success_charts
 from harness.reports.figures.svg import Drawing, drawing_of
 from harness.reports.files import write_text
-from harness.reports.load import Results, load_results
+from harness.reports.load import Results, load_results, reading_tables
 from harness.reports.models import ModelView, model_views
 from harness.reports.page import poisons as poison_page
 from harness.reports.page import tables as page_tables
@@ -72,14 +72,20 @@ def write_report(folder: Path) -> Path:
         HarnessError: if a table is missing or damaged, or the folder cannot be written.
     """
     results = load_results(folder)
-    draw_curves(results)
     path = results.folder / REPORT
-    write_text(path, render(results))
+    with reading_tables(results.folder):
+        notes = draw_figures(results).notes
+        write_text(path, render(results, notes=notes))
     return path
 
 
-def render(results: Results) -> str:
-    """Returns the page of a run."""
+def render(results: Results, *, notes: Sequence[str] = ()) -> str:
+    """Returns the page of a run.
+
+    Args:
+        results: Its tables.
+        notes: Sentences for the head of the page.
+    """
     environment = Environment(
         loader=PackageLoader("harness.reports.page"),
         autoescape=True,
@@ -87,7 +93,7 @@ def render(results: Results) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(_context(results))
+    return environment.get_template("report.html.j2").render({**_context(results), "notes": notes})
 
 
 def _context(results: Results) -> Mapping[str, Any]:
