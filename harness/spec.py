@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from fractions import Fraction
 from typing import Annotated, Any, Self, TypeVar, get_args
@@ -20,11 +21,19 @@ from pydantic import (
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from harness.errors import HarnessError, SuiteError
+from harness.system.messages import LONGEST_VALUE, cut, shown
 
 HIDDEN = "plugin"
 """A field of this name does not show in error paths: `attacks.pgd.steps`, not `attacks.pgd.plugin.steps`."""
 UNKNOWN_FIELD = "extra_forbidden"
 """Pydantic's name of the error."""
+
+
+LONGEST_BUDGET = 100
+"""Characters of a budget."""
+LARGEST_EXPONENT = 100
+"""Of a budget such as "1e-3", on either side of 0; a float can hold it."""
+EXPONENT = re.compile(r"[eE][-+]?([\d_]+)")
 
 
 LATER: dict[str, JsonValue] = {"later": True}
@@ -70,7 +79,7 @@ def _with_known_fields(finding: ErrorDetails, fields: Iterable[str]) -> InitErro
 
 
 def _no_number(name: str, value: object) -> InitErrorDetails:
-    message = f"expected a number, got {value!r}; YAML reads yes and on as True, no and off as False"
+    message = f"expected a number, got {shown(value)}; YAML reads yes and on as True, no and off as False"
     return InitErrorDetails(type=PydanticCustomError("value_error", message), loc=(name,), input=value)
 
 
@@ -101,13 +110,16 @@ def parse_eps(value: object) -> Fraction:
             raise TypeError
         eps = value if isinstance(value, Fraction) else _quotient(str(value))
     except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise ValueError(f'expected a budget like "8/255" or 0.03, got {value!r}') from error
+        raise ValueError(f'expected a budget like "8/255" or 0.03, got {shown(value)}') from error
     if eps < 0:
-        raise ValueError(f"expected a budget >= 0, got {value!r}")
+        raise ValueError(f"expected a budget >= 0, got {shown(value)}")
     return eps
 
 
 def _quotient(text: str) -> Fraction:
+    """Reads a number or a quotient of two; "1e99999999" would be written out with all its digits."""
+    if len(text) > LONGEST_BUDGET or any(int(power) > LARGEST_EXPONENT for power in EXPONENT.findall(text)):
+        raise ValueError(text)
     above, slash, below = text.partition("/")
     return Fraction(above.strip()) / Fraction(below.strip() if slash else "1")
 
@@ -175,11 +187,19 @@ def parse_spec(cls: type[SpecT], data: Mapping[str, Any], *, where: str, error: 
 
 def explain(problem: ValidationError) -> list[str]:
     """Returns one line for each finding of a validation error: `path: expectation, got value`."""
-    return [_explain_one(finding) for finding in problem.errors()]
+    findings = problem.errors()
+    places = [finding["loc"] for finding in findings]
+    return [_explain_one(finding) for finding in findings if not _follows(finding, places)]
+
+
+def _follows(finding: ErrorDetails, places: Iterable[tuple[int | str, ...]]) -> bool:
+    """Tells whether a list is too short only because items of it are refused, each with a finding of its own."""
+    place = finding["loc"]
+    return finding["type"] == "too_short" and any(other[:-1] == place for other in places if other)
 
 
 def _explain_one(finding: ErrorDetails) -> str:
-    path = [str(part) for part in finding["loc"] if part != HIDDEN and not str(part).startswith("function-")]
+    path = [cut(str(part), LONGEST_VALUE) for part in finding["loc"] if part != HIDDEN and not str(part).startswith("function-")]
     place, kind, message = ".".join(path), finding["type"], finding["msg"]
     if kind == UNKNOWN_FIELD:
         return f"{place}: unknown field{suggestion(path[-1], finding.get('ctx', {}).get('known', ()))}"
@@ -190,7 +210,7 @@ def _explain_one(finding: ErrorDetails) -> str:
     expected = message.removeprefix("Input should be ")
     for words, sign in COMPARISONS.items():
         expected = expected.replace(words, sign)
-    return f"{place or '(top level)'}: expected {expected}, got {finding['input']!r:.80}"
+    return f"{place or '(top level)'}: expected {expected}, got {shown(finding['input'])}"
 
 
 def suggestion(name: str, known: Collection[str]) -> str:

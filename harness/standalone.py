@@ -15,16 +15,18 @@ from harness.attacks.base import ATTACKS, Attack
 from harness.datasets.given import Given, examples_of
 from harness.datasets.splits import subset
 from harness.errors import DataError, HarnessError, ModelError, only_harness_errors
+from harness.evaluation.clean import evaluate_clean
 from harness.evaluation.network_check import check_network
 from harness.evaluation.sanity import judge
-from harness.evaluation.sweep import Protocol, evaluate_clean, sweep
+from harness.evaluation.settings import SweepSettings
+from harness.evaluation.sweep import sweep
 from harness.executors.local import reason_of
 from harness.images import ImageSplit, composed, misread
 from harness.models.inference import Inference
 from harness.models.layout import NumberFormat
 from harness.models.safeguards import for_autograd
 from harness.planning.grid import attack_cell
-from harness.records import Cell, CellResult, Outcome, RunRecord, Status
+from harness.records import Cell, CellResult, Outcome, Protocol, RunRecord, Status
 from harness.reports.tables.write import cells_table
 from harness.spec import digest_fields, digest_of, parse_spec, suggestion
 from harness.system.memory import quick_garbage_collection, reused_memory
@@ -255,14 +257,16 @@ class _Judging:
         return sweep(
             self.model,
             self.examples,
-            attack,
-            threat_models=threats,
-            protocol=self.protocol,
-            seed=seed_of(self.seed, "attack"),
+            SweepSettings(
+                attack,
+                tuple(threats),
+                protocol=self.protocol,
+                seed=seed_of(self.seed, "attack"),
+                inference=self.inference,
+                target_class=self.target,
+            ),
             batch_size=self.batch_size,
             device=self.device,
-            inference=self.inference,
-            target_class=self.target,
             progress=self.progress,
         )
 

@@ -1,5 +1,6 @@
 """Threat models: the one home of norms, budgets and projections."""
 
+import math
 from collections.abc import Iterable
 from enum import StrEnum
 from fractions import Fraction
@@ -20,10 +21,26 @@ class Norm(StrEnum):
     L2 = "L2"
     L1 = "L1"
 
+    @property
+    def order(self) -> float:
+        """The p of the Lp norm."""
+        return {Norm.LINF: math.inf, Norm.L2: 2.0, Norm.L1: 1.0}[self]
 
+
+TOLERANCE = 1e-6
+"""How far outside ball and bounds a float32 image may lie and still count as inside: rounding of `x + delta`."""
 L1_ROUNDING = 2e-7
 """Slack of the L1 projection for each square root of a pixel value: several times the float32 rounding of one sum."""
-LINF_HINT = 'expected a budget <= 1 in pixel units of [0,1]; write "8/255", not 8'
+
+
+def expect_pixel_budget(norm: Norm, eps: Fraction, *, where: str) -> None:
+    """Refuses a Linf budget above 1, the whole pixel range: it is in units of [0,255], or a mistake.
+
+    Raises:
+        ValueError: if it is; begins with `where`.
+    """
+    if norm is Norm.LINF and eps > 1:
+        raise ValueError(f'{where}: expected a budget <= 1 in pixel units of [0,1]; write "8/255", not 8; got {eps}')
 
 
 class ThreatModel(Spec):
@@ -41,8 +58,7 @@ class ThreatModel(Spec):
 
     @model_validator(mode="after")
     def _linf_budget_fits_the_pixel_range(self) -> Self:
-        if self.norm is Norm.LINF and self.eps > 1:
-            raise ValueError(f"eps: {LINF_HINT}, got {self.eps}")
+        expect_pixel_budget(self.norm, self.eps, where="eps")
         return self
 
     def with_eps(self, eps: Fraction | str) -> "ThreatModel":

@@ -346,3 +346,42 @@ def test_an_unknown_condition_lists_the_known_ones(tmp_path: Path) -> None:
     write(tmp_path / "bundle.h5")
     with pytest.raises(DataError, match="expected a condition from clean, pgd Linf 8-255, got 'fgsm'"):
         read_bundle(tmp_path / "bundle.h5").condition("fgsm")
+
+
+def _edited(path: Path, **attributes: object) -> Path:
+    write(path)
+    with h5py.File(path, "r+") as file:
+        for name, value in attributes.items():
+            file["conditions"][PGD.name].attrs[name] = np.bytes_(value) if isinstance(value, str) else value
+    return path
+
+
+@pytest.mark.parametrize("eps_text", ["1e99999999", "1/1e99999999", "1/0", "a lot"])
+def test_budget_that_is_none_is_refused_with_its_place(eps_text: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="pgd Linf 8-255: eps: expected a budget like"):
+        read_bundle(_edited(tmp_path / "bundle.h5", eps_text=eps_text))
+
+
+def test_budget_is_the_same_as_number_and_as_text(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"attribute eps: expected '4/255', as in eps_text, got 0\.0313"):
+        read_bundle(_edited(tmp_path / "text.h5", eps_text="4/255"))
+    with pytest.raises(DataError, match="attribute eps: expected '8/255', as in eps_text, got inf"):
+        read_bundle(_edited(tmp_path / "number.h5", eps=np.inf))
+
+
+def test_place_that_is_no_number_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected a readable bundle, got OverflowError"):
+        read_bundle(_edited(tmp_path / "bundle.h5", position=np.inf))
+
+
+def test_either_byte_order_is_read(tmp_path: Path) -> None:
+    x, y, logits = write(path := tmp_path / "bundle.h5")
+    with h5py.File(path, "r+") as file:
+        for name in ("x", "y", "logits"):
+            values = file["conditions/clean"][name][:]
+            del file["conditions/clean"][name]
+            file["conditions/clean"][name] = values.astype(values.dtype.newbyteorder(">"))
+    (batch,) = read_bundle(path).batches("clean", 10)
+    for found, wanted in zip(batch, (x, y, logits), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+        assert found.dtype.isnative

@@ -9,12 +9,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from harness import evaluate, load_results, load_suite
-from harness.attacks.frame import Victim, run_attack
+from harness.attacks.frame import run_attack
+from harness.attacks.results import AttackInput
 from harness.datasets.tensors import TensorSplit
 from harness.deployment.crosscheck import crosscheck
 from harness.evaluation.batches import CPU_BATCH, GPU_BATCH_LIMIT, batch_size_for
-from harness.evaluation.findings import Finding
-from harness.evaluation.sweep import evaluate_clean, sweep
+from harness.evaluation.clean import evaluate_clean
+from harness.evaluation.settings import SweepSettings
+from harness.evaluation.sweep import sweep
 from harness.models.inference import Inference
 from harness.records import Status
 from harness.running.runner import RunSummary, run
@@ -118,7 +120,7 @@ def test_attack_keeps_its_images_in_the_ball_and_repeats(name: str, norm: Norm, 
     threat_model = ThreatModel(norm=norm, eps=BUDGETS[norm], targeted=targeted)
     net = conv_net().eval().to(CUDA)
     state = torch.cuda.get_rng_state()
-    first, second = (run_attack(_small(name), Victim(net, x, y), threat_model=threat_model, seed=1) for _ in range(2))
+    first, second = (run_attack(_small(name), AttackInput(net, x, y), threat_model=threat_model, seed=1) for _ in range(2))
     torch.testing.assert_close(first.x_adv, second.x_adv, atol=1e-5, rtol=0)
     assert first.x_adv.device.type == "cuda"
     assert threat_model.violation(first.x_adv, x).max() <= 1e-6
@@ -141,14 +143,14 @@ def _labelled_by(network: nn.Module, count: int) -> TensorSplit:
 def test_every_form_of_the_network_attacks_as_on_the_cpu_within_an_interval(form: dict[str, object]) -> None:
     network, attack = classifier().eval(), _small("pgd")
     split, threats = _labelled_by(network, 80), [ThreatModel(eps="4/255"), ThreatModel(eps="16/255")]
-    on_cpu = sweep(network, split, attack, threat_models=threats)
-    on_gpu = sweep(network, split, attack, threat_models=threats, device=CUDA, inference=Inference.model_validate(form))
+    on_cpu = sweep(network, split, SweepSettings(attack, threats))
+    on_gpu = sweep(network, split, SweepSettings(attack, threats, inference=Inference.model_validate(form)), device=CUDA)
     assert torch.allclose(*(torch.from_numpy(outcome.clean_logits) for outcome in (on_cpu, on_gpu)), atol=1e-4)
     assert on_cpu.conditions[0].fooled.mean() < on_cpu.conditions[1].fooled.mean()
     for there, here in zip(on_gpu.conditions, on_cpu.conditions, strict=True):
         assert abs(there.fooled.mean() - here.fooled.mean()) <= 0.08
-        asked = {Finding.COMPILED: form.get("compile"), Finding.BFLOAT16: form.get("precision")}
-        assert all(there.findings[name] == 1 for name, wanted in asked.items() if wanted)
+        assert there.evidence.compiled is (True if form.get("compile") else None)
+        assert there.evidence.bfloat16 is (True if form.get("precision") else None)
 
 
 def test_batch_size_follows_the_free_memory() -> None:

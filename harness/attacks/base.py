@@ -1,20 +1,15 @@
 """What an attack plug-in writes: a specification and `perturb`. The frame around it judges."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from harness.records.evidence import Access, Shortfall
 from harness.registry import Plugin, Registry
 from harness.threat import Norm, ThreatModel
-
-Access = Literal["none", "single_step", "iterative", "black_box", "ensemble"]
-"""What an attack uses of the model: nothing (a control), one gradient, many, only outputs, or several attacks."""
-
-Shortfall = Literal["budgets", "classes"]
-"""Why a strong attack is not conclusive: smaller budgets than it is known by, or too few classes for a stage."""
 
 
 class Attack(Plugin, ABC):
@@ -35,7 +30,7 @@ class Attack(Plugin, ABC):
     LEAST_CLASSES: ClassVar[int] = 2
     """Number of logits that its loss needs."""
     RETURNS_LAST: ClassVar[bool] = False
-    """Whether `perturb` returns the last iterate also of examples that it does not break; else the frame keeps one itself
+    """Whether `perturb` returns the last iterate also of examples without success; else the frame keeps one itself
     where it must hand over the attack's own images."""
     MARGIN: ClassVar[bool] = False
     """Whether a loss of its is a ratio or the sign of differences between logits: a network that ends in a sigmoid weakens the
@@ -47,10 +42,10 @@ class Attack(Plugin, ABC):
     spares every pass two copies of the batch."""
 
     restarts: int = Field(default=1, ge=1, le=1000)
-    """How often the attack is run, each time from another random state, on the examples that still stand."""
+    """How often the attack is run, each time from another random state, on the examples without success."""
 
     def conclusive(self, classes: int) -> bool:
-        """Whether its robust accuracy among so many classes is more than an upper bound and may stand for a headline number."""
+        """Whether its robust accuracy among so many classes is more than an upper bound and may be a headline number."""
         return False
 
     def shortfall(self, classes: int) -> Shortfall | None:

@@ -4,8 +4,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from harness.threat import Norm, ThreatModel
-
 CELLS = 8
 """Images are compared by the means of about CELLS x CELLS cells: cheap, and enough to tell photographs apart."""
 
@@ -24,12 +22,13 @@ class Origins:
 
     Args:
         x: The original images (N, C, H, W).
-        threat_model: The norm and the budget of the perturbations.
+        order: The p of the Lp norm of the perturbations.
+        eps: Their budget, in pixel units of [0,1].
     """
 
-    def __init__(self, x: Tensor, threat_model: ThreatModel) -> None:
+    def __init__(self, x: Tensor, *, order: float, eps: float) -> None:
         """See the class."""
-        self.x, self.threat_model = x, threat_model
+        self.x, self.norm_order, self.eps = x, order, eps
         self.side = max(1, min(x.shape[-2:]) // CELLS) if x.dim() == 4 else 1
         self.means: Tensor | None = None
         self.order = torch.arange(len(x), device=x.device)
@@ -51,13 +50,12 @@ class Origins:
             return self.order, torch.ones(len(x), dtype=torch.bool, device=x.device)
         if self.means is None:
             self.means = self._means(self.x)
-        order = {Norm.LINF: torch.inf, Norm.L2: 2.0, Norm.L1: 1.0}[self.threat_model.norm]
-        distances = torch.cdist(self._means(x.detach()), self.means, p=order, compute_mode="donot_use_mm_for_euclid_dist")
-        possible = distances <= float(self.threat_model.eps) + SLACK
+        means, mode = self._means(x.detach()), "donot_use_mm_for_euclid_dist"
+        distances = torch.cdist(means, self.means, p=self.norm_order, compute_mode=mode)
+        possible = distances <= self.eps + SLACK
         return distances.nan_to_num(torch.inf).argmin(dim=1), possible.sum(dim=1) == 1
 
     def _means(self, x: Tensor) -> Tensor:
         """Returns cell means (n, D), scaled so that no perturbation is longer here than in the image."""
         area = self.side**2
-        scale = {Norm.LINF: 1.0, Norm.L2: area**0.5, Norm.L1: float(area)}[self.threat_model.norm]
-        return functional.avg_pool2d(x.float(), self.side).flatten(1) * scale
+        return functional.avg_pool2d(x.float(), self.side).flatten(1) * area ** (1 / self.norm_order)

@@ -5,7 +5,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from harness.attacks.base import ATTACKS, Access, Attack
+from harness.attacks.base import ATTACKS, Attack
+from harness.records.evidence import Access
 from harness.threat import Norm, ThreatModel
 
 

@@ -1,4 +1,4 @@
-"""The strong attack: AutoAttack's standard ensemble with the original's budgets, on survivors only."""
+"""The strong attack: AutoAttack's standard ensemble with the original's budgets, each stage on what the ones before leave."""
 
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
@@ -7,11 +7,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from harness.attacks.base import ATTACKS, Access, Attack, Shortfall
+from harness.attacks.base import ATTACKS, Attack
 from harness.attacks.classes import count_classes
 from harness.attacks.torchattacks.auto import APGDCE, APGDT, LINF_AND_L2, Square
 from harness.attacks.torchattacks.minimum import FAB
 from harness.attacks.watcher import Watcher
+from harness.records.evidence import Access, Shortfall
 from harness.threat import Norm, ThreatModel
 
 STANDARD = {"steps": 100, "targets": 9, "fab_steps": 100, "queries": 5000}
@@ -22,7 +23,7 @@ FEWEST_CLASSES = 4
 
 @ATTACKS.register
 class Strong(Attack):
-    """APGD-CE, APGD-T, FAB-T and Square, cheapest first, each on the examples that the ones before did not break.
+    """APGD-CE, APGD-T, FAB-T and Square, cheapest first, each on the examples that the ones before did not make adversarial.
 
     With its default budgets it is AutoAttack standard.
     """
@@ -64,17 +65,17 @@ class Strong(Attack):
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
-        best, standing = x.clone(), torch.arange(len(x), device=x.device)
+        best, active = x.clone(), torch.arange(len(x), device=x.device)
         for stage in self._stages(count_classes(model, x, attack=self.name)):
             if isinstance(model, Watcher):
                 model.begin(stage.name)
-            found = stage.perturb(model, x[standing], y[standing], threat_model=threat_model, generator=generator)
-            inside = threat_model.project(found, x[standing])
+            found = stage.perturb(model, x[active], y[active], threat_model=threat_model, generator=generator)
+            inside = threat_model.project(found, x[active])
             with torch.no_grad():
-                broken = model(inside).argmax(dim=1) != y[standing]
-            best[standing[broken]] = inside[broken]
-            standing = standing[~broken]
-            if not len(standing):
+                success = model(inside).argmax(dim=1) != y[active]
+            best[active[success]] = inside[success]
+            active = active[~success]
+            if not len(active):
                 break
         return best
 

@@ -1,41 +1,14 @@
-"""Modules that stand between an attack and the network: they count, measure gradients and keep what was found."""
+"""The module between an attack and the network: it counts passes and successes, and measures gradients."""
 
 from math import isfinite
-from typing import Any, Self, cast
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
 
-from harness.attacks.goals import Correction, Goal
+from harness.attacks.criterion import Correction, Criterion
 from harness.attacks.origins import Origins
-from harness.threat import ThreatModel, largest_change
-
-TOLERANCE = 1e-6
-"""How far outside ball and bounds a float32 image may lie and still count as inside: rounding of `x + delta`."""
-
-
-class AllBroken(BaseException):
-    """Ends an attack early: every example of the batch has its adversarial.
-
-    No Exception, so that a library's own `except Exception` cannot swallow it.
-    """
-
-
-class Rows(torch.autograd.Function):
-    """Some different rows of a batch. Indexing would add their gradients up one by one, in case a row came twice."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, rows: Tensor) -> Tensor:
-        """Returns the images `rows` (n,) of `x` (N, C, H, W)."""
-        ctx.rows, ctx.like = rows, x.detach()
-        return x[rows]
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        """Returns the gradient with respect to `x`: zero in all other rows."""
-        gradient = torch.zeros_like(ctx.like)
-        gradient[ctx.rows] = gradients[0]
-        return gradient, None
+from harness.threat import TOLERANCE, ThreatModel
 
 
 class Watcher(nn.Module):
@@ -47,20 +20,20 @@ class Watcher(nn.Module):
     Args:
         model: The network that the attack differentiates.
         x: The original images (N, C, H, W).
-        goal: When an iterate is a success.
+        criterion: When an iterate is a success.
         threat_model: Where an iterate must lie.
     """
 
-    def __init__(self, model: nn.Module, x: Tensor, goal: Goal, *, threat_model: ThreatModel) -> None:
+    def __init__(self, model: nn.Module, x: Tensor, criterion: Criterion, *, threat_model: ThreatModel) -> None:
         """See the class."""
         super().__init__()
         self._networks: tuple[nn.Module, ...] = (model,)  # in a tuple, so that it is no submodule
-        self.x, self.goal, self.threat_model = x, goal, threat_model
-        self.origins = Origins(x, threat_model)
+        self.x, self.criterion, self.threat_model = x, criterion, threat_model
+        self.origins = Origins(x, order=threat_model.norm.order, eps=float(threat_model.eps))
         self.anchor = nn.Parameter(x.new_empty(0), requires_grad=False)  # libraries ask the first parameter for the device
         self.forwards = self.backwards = 0
-        self.found = self._flags()
-        self.certain = self._flags()  # found in an image of which there is no doubt whose it is
+        self.success = self._flags()
+        self.certain = self._flags()  # a success in an image of which there is no doubt whose it is
         self.stages: list[str] = []  # of an ensemble, those that have begun
         self.stage_of = torch.full((len(x),), -1, device=x.device)  # the stage that found the adversarial
         self.measured: list[Tensor] = []  # of each gradient, the examples (n,) that it was of
@@ -92,19 +65,19 @@ class Watcher(nn.Module):
         return self
 
     def begin(self, stage: str) -> None:
-        """Notes that an ensemble goes on to that attack: what is found from now on is found by it."""
+        """Notes that an ensemble goes on to that attack: further successes are its own."""
         self.stages.append(stage)
 
-    def found_by_stage(self, fooled: Tensor) -> dict[str, int]:
-        """Returns for each stage that has begun how many of the examples `fooled`, a mask (N,), it made adversarial."""
+    def successes_by_stage(self, is_adversarial: Tensor) -> dict[str, int]:
+        """Returns for each stage that has begun how many of the examples `is_adversarial`, a mask (N,), it made adversarial."""
         if not self.stages:
             return {}
-        found, counts = self.stage_of[fooled], dict.fromkeys(self.stages, 0)
+        found, counts = self.stage_of[is_adversarial], dict.fromkeys(self.stages, 0)
         for stage, count in zip(self.stages, found[found >= 0].bincount(minlength=len(self.stages)).tolist(), strict=True):
             counts[stage] += count
         return counts
 
-    def standing(self) -> Tensor | None:
+    def active(self) -> Tensor | None:
         """Returns which examples of the last batch, a mask (n,), the attack should go on with; None for all of them.
 
         An attack need not ask. One that does passes those alone from then on, in their order, and returns what `completed`
@@ -113,7 +86,7 @@ class Watcher(nn.Module):
         return None
 
     def completed(self, x: Tensor, rows: Tensor) -> Tensor:
-        """Returns images (N, C, H, W): `x` (n, C, H, W) as the examples `rows` (n,), and what was found of all others."""
+        """Returns images (N, C, H, W): `x` (n, C, H, W) as the examples `rows` (n,), and the kept adversarials of all others."""
         return x
 
     def forward(self, x: Tensor) -> Tensor:
@@ -131,7 +104,7 @@ class Watcher(nn.Module):
         entry = x.view_as(x)
         entry.register_hook(lambda gradient: self._measure(gradient, rows))
         logits = cast(Tensor, self.model(entry))
-        return logits if logits.requires_grad else logits + _nothing(entry)
+        return logits if logits.requires_grad else logits + no_gradient(entry)
 
     def _measure(self, gradient: Tensor, rows: Tensor) -> None:
         self.backwards += len(rows)
@@ -146,7 +119,7 @@ class Watcher(nn.Module):
 
     def _see(self, x: Tensor, rows: Tensor, logits: Tensor) -> Correction | None:
         """Looks at a batch (n, C, H, W) and its logits (n, K); returns what the attack is told instead of some of them."""
-        wrong = self.goal.reached(logits, rows).nonzero().flatten()
+        wrong = self.criterion.is_adversarial(logits, rows).nonzero().flatten()
         if len(wrong):
             inside = self.threat_model.violation(x[wrong], self.x[rows[wrong]]) <= TOLERANCE
             self._note(rows[wrong[inside]])
@@ -155,179 +128,14 @@ class Watcher(nn.Module):
 
     def _note(self, rows: Tensor) -> None:
         """Notes that an adversarial of the examples `rows` (n,) was found."""
-        self.stage_of[rows[~self.found[rows]]] = len(self.stages) - 1
-        self.found[rows] = True
+        self.stage_of[rows[~self.success[rows]]] = len(self.stages) - 1
+        self.success[rows] = True
 
     def _flags(self) -> Tensor:
         return torch.zeros(len(self.x), dtype=torch.bool, device=self.x.device)
 
 
-class Collector(Watcher):
-    """A watcher that keeps an adversarial image of each example; `judge` confirms it before it counts.
-
-    What the judge does not confirm the attack is not told either: libraries leave alone what they take for broken.
-
-    Args:
-        model: The network that the attack differentiates, perhaps in a faster form.
-        x: The original images (N, C, H, W).
-        goal: When an iterate is a success.
-        threat_model: Where an iterate must lie.
-        judge: The real network.
-    """
-
-    def __init__(self, model: nn.Module, x: Tensor, goal: Goal, *, threat_model: ThreatModel, judge: nn.Module) -> None:
-        """See the class."""
-        super().__init__(model, x, goal, threat_model=threat_model)
-        self._networks = (model, judge)
-        self.best = torch.empty_like(x)  # holds images where `found` says so
-        self.logits: Tensor | None = None
-
-    @property
-    def judge(self) -> nn.Module:
-        """The real network."""
-        return self._networks[-1]
-
-    def _confirmed(self, x: Tensor, logits: Tensor, candidates: Tensor, rows: Tensor) -> tuple[Tensor, Correction | None]:
-        """Keeps the candidates (indices into `x`) that the judge agrees on; returns their indices, and what it said of others."""
-        candidates = candidates[_first_of_each(rows[candidates])]
-        if not len(candidates):
-            return candidates, None
-        images, kept = _taken(x, candidates), logits[candidates].float()
-        if self.judge is not self.model:
-            self.forwards += len(candidates)
-            kept = self.judge(images).float()
-        reached = self.goal.reached(kept, rows[candidates])
-        sure, refused = reached.nonzero().flatten(), (~reached).nonzero().flatten()
-        correction = Correction(candidates[refused], kept[refused]) if len(refused) else None
-        images, candidates, kept = _taken(images, sure), candidates[sure], kept[sure]
-        if self.logits is None:
-            self.logits = kept.new_zeros(len(self.x), kept.shape[1])
-        self.best[rows[candidates]] = images
-        self.logits[rows[candidates]] = kept
-        self._note(rows[candidates])
-        return candidates, correction
-
-
-class Breaker(Collector):
-    """Keeps the first adversarial of each example inside the ball, and spares the network what is broken.
-
-    An example that is broken is no longer passed through the network: the attack gets the logits of its
-    adversarial back, with a gradient of zero, unless it asks who is `standing` and goes on with those alone. Once all
-    are broken the attack is stopped by `AllBroken`.
-    """
-
-    def __init__(self, model: nn.Module, x: Tensor, goal: Goal, *, threat_model: ThreatModel, judge: nn.Module) -> None:
-        """See `Collector`."""
-        super().__init__(model, x, goal, threat_model=threat_model, judge=judge)
-        self.broken = 0
-        self.told: Tensor | None = None  # images that the attack was last told to be adversarial, after the kept ones
-        self.all_standing = (self.origins.order, 0)  # rows none of which was broken, and how many others were by then
-
-    def standing(self) -> Tensor | None:
-        """See `Watcher.standing`: what is broken needs no more steps."""
-        rows, certain = self.origins.last
-        if self._all_stand(rows):
-            return None
-        standing = ~self.found[rows]
-        if standing.all() or not certain.all():
-            return None
-        self.origins.order = rows[standing]
-        self.all_standing = (self.origins.order, self.broken)
-        return standing
-
-    def completed(self, x: Tensor, rows: Tensor) -> Tensor:
-        """See `Watcher.completed`."""
-        return self.best.index_copy(0, rows, x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns logits for (n, C, H, W); those of broken examples are remembered ones."""
-        rows, certain = self.origins.match(x)
-        rest = self._unbroken(x.detach(), rows, certain)
-        if rest is None:
-            logits = self._pass(x, rows)
-        elif len(rest):
-            fresh = self._pass(cast(Tensor, Rows.apply(x, rest)), rows[rest])
-            logits = cast(Tensor, self.logits)[rows].to(fresh.dtype).index_copy(0, rest, fresh)
-        else:
-            logits = cast(Tensor, self.logits)[rows] + _nothing(x)
-        with torch.no_grad():
-            correction = self._see(x.detach(), rows, logits.detach())
-        return logits if correction is None else correction.of(logits)
-
-    def _unbroken(self, x: Tensor, rows: Tensor, certain: Tensor) -> Tensor | None:
-        """Returns the indices of the rows that need the network, or None where all do."""
-        if self._all_stand(rows):
-            return None
-        broken = (self.found[rows] & certain).nonzero().flatten()
-        if not len(broken):
-            return None
-        violation = self.threat_model.violation(x[broken], self.x[rows[broken]])
-        spared = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        spared[broken] = (violation <= TOLERANCE) | violation.isinf()  # infinite: a pixel is not finite
-        return (~spared).nonzero().flatten()
-
-    def _all_stand(self, rows: Tensor) -> bool:
-        """Returns whether it is known, without a look at any tensor, that none of the examples `rows` is broken."""
-        known, broken = self.all_standing
-        return rows is known and broken == self.broken
-
-    def _see(self, x: Tensor, rows: Tensor, logits: Tensor) -> Correction | None:
-        wrong = self.goal.reached(logits, rows)
-        if not self._all_stand(rows):
-            again = self.found[rows]
-            self._tell(x, rows, (wrong & again).nonzero().flatten())
-            wrong &= ~again
-        positions = wrong.nonzero().flatten()
-        if not len(positions):
-            return None
-        inside = self.threat_model.violation(_taken(x, positions), self.x[rows[positions]]) <= TOLERANCE
-        sure, correction = self._confirmed(x, logits, positions[inside], rows)
-        self.certain[rows[sure]] = self.origins.last[1][sure]
-        self.broken += len(sure)
-        if self.broken == len(self.x):
-            raise AllBroken
-        return correction
-
-    def _tell(self, x: Tensor, rows: Tensor, positions: Tensor) -> None:
-        """Keeps what the attack was told to be adversarial after the frame had kept another image of the same example."""
-        if len(positions):
-            if self.told is None:
-                self.told = torch.full_like(self.x, torch.inf)
-            self.told[rows[positions]] = x[positions]
-
-    def given_up(self, x: Tensor) -> Tensor:
-        """Returns (N,) which of the returned images (N, C, H, W) are another than the attack knew to be adversarial.
-
-        What is broken gets remembered logits, so that the attack takes each later image of it for adversarial as well, and
-        may return the last of them. Images that are not finite are left out: gradients of what is broken are zero, by whose
-        length attacks divide.
-        """
-        lost = self.found & self.certain & (largest_change(x, self.best) > TOLERANCE)
-        return lost if self.told is None else lost & (largest_change(x, self.told) > TOLERANCE)
-
-
-class Shrinker(Collector):
-    """Keeps the nearest adversarial of each example, however far, for attacks that seek the smallest distance."""
-
-    def __init__(self, model: nn.Module, x: Tensor, goal: Goal, *, threat_model: ThreatModel, judge: nn.Module) -> None:
-        """See `Collector`."""
-        super().__init__(model, x, goal, threat_model=threat_model, judge=judge)
-        self.distance = torch.full((len(x),), torch.inf, device=x.device)
-
-    def consider(self, x: Tensor, rows: Tensor, logits: Tensor) -> Correction | None:
-        """Keeps those of the images (n, C, H, W) that are adversarial, in bounds and nearer than the ones so far."""
-        distance = self.threat_model.distance(x, self.x[rows])
-        in_bounds = ((x >= -TOLERANCE) & (x <= 1 + TOLERANCE)).flatten(1).all(dim=1)
-        nearer = self.goal.reached(logits, rows) & in_bounds & (distance < self.distance[rows])
-        sure, correction = self._confirmed(x, logits, nearer.nonzero().flatten(), rows)
-        self.distance[rows[sure]] = distance[sure]
-        return correction
-
-    def _see(self, x: Tensor, rows: Tensor, logits: Tensor) -> Correction | None:
-        return self.consider(x, rows, logits)
-
-
-def _first_of_each(rows: Tensor) -> Tensor:
+def first_of_each(rows: Tensor) -> Tensor:
     """Returns the positions, rising, at which a value occurs for the first time: an attack may pass an example twice."""
     first: dict[int, int] = {}
     for position, row in enumerate(rows.tolist()):
@@ -335,11 +143,6 @@ def _first_of_each(rows: Tensor) -> Tensor:
     return torch.tensor(list(first.values()), dtype=torch.long, device=rows.device)
 
 
-def _taken(x: Tensor, positions: Tensor) -> Tensor:
-    """Returns the images at some positions (n,), rising; without a copy where these are all images."""
-    return x if len(positions) == len(x) else x[positions]
-
-
-def _nothing(x: Tensor) -> Tensor:
+def no_gradient(x: Tensor) -> Tensor:
     """Returns zeros (n, 1) that depend on `x`, so that a gradient of zero reaches it instead of an error."""
     return x.flatten(1)[:, :1].nan_to_num() * 0

@@ -1,5 +1,6 @@
-"""Reading a bundle: everything is validated at the edge, images and logits are streamed."""
+"""Reads a bundle: everything but images and logits is validated at once; these are validated batch by batch."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,13 +21,19 @@ from harness.bundle.schema import (
     from_stored,
 )
 from harness.errors import DataError
-from harness.spec import parse_spec
+from harness.spec import parse_eps, parse_spec
+from harness.system.messages import shown
 
 LARGEST_RATIO = 1032
-"""What deflate reaches at best: a file that declares more images than that was never written whole."""
+"""Largest compression ratio of deflate: a file that declares more images than that is incomplete."""
+
+DAMAGE = (OSError, LookupError, AttributeError, TypeError, ValueError, RuntimeError, ArithmeticError, MemoryError)
+"""What h5py raises on a missing, damaged or foreign file, and what reading its values does."""
+EPS_TOLERANCE = 1e-9
+"""Largest relative difference of a budget's text from its number."""
 
 
-class Batch(NamedTuple):
+class StoredBatch(NamedTuple):
     """Consecutive examples of a condition."""
 
     x: NDArray[np.float32]
@@ -39,7 +46,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class StoredCondition:
-    """A condition as found in a file."""
+    """A condition in a file."""
 
     spec: BundleCondition
     n: int
@@ -58,17 +65,17 @@ class Bundle:
     model: str
     """The model's label."""
     model_sha256: str
-    """Hash of the weights that the reference logits come from."""
+    """Hash of the weights that gave the reference logits."""
     dataset: str
     class_names: tuple[str, ...]
     conditions: tuple[StoredCondition, ...]
-    """In the order they were written."""
+    """In the order in which they were written."""
 
     def condition(self, name: str) -> StoredCondition:
-        """Returns the condition of that name.
+        """Returns the condition of a name.
 
         Raises:
-            DataError: if there is none.
+            DataError: if there is no such condition.
         """
         for condition in self.conditions:
             if condition.spec.name == name:
@@ -77,13 +84,13 @@ class Bundle:
         raise DataError(f"{self.path}: expected a condition from {known}, got {name!r}")
 
     def rows(self, name: str) -> NDArray[np.int64]:
-        """Returns the row (N,) of each example in the condition that `clean` names."""
+        """Returns, for each example of a condition, its row (N,) in the condition that `clean` names."""
         stored = self.condition(name)
         with _opened(self.path) as file:
             return _rows(_group(file["conditions"], name, f"{self.path}: /conditions"), stored.n)
 
-    def batches(self, name: str, size: int) -> Iterator[Batch]:
-        """Streams a condition, `size` examples at a time.
+    def batches(self, name: str, size: int) -> Iterator[StoredBatch]:
+        """Yields a condition in batches of `size` examples.
 
         Raises:
             DataError: if the condition does not exist, its data is damaged, a pixel is not in [0,1], or a logit is NaN.
@@ -94,26 +101,26 @@ class Bundle:
             group = file["conditions"][name]
             for start in range(0, stored.n, size):
                 rows = slice(start, start + size)
-                x, y = group["x"][rows], group["y"][rows]
+                x, y = _native(group["x"][rows]), _native(group["y"][rows])
                 check_images(x, place)
-                logits = group["logits"][rows] if stored.has_logits else None
+                logits = _native(group["logits"][rows]) if stored.has_logits else None
                 if logits is not None:
                     check_logits(logits, (len(x), len(self.class_names)), place)
-                yield Batch(x, y, logits)
+                yield StoredBatch(x, y, logits)
 
 
 def read_bundle(path: Path) -> Bundle:
-    """Reads and validates everything but the values of images and logits.
+    """Returns the contents of a file, all validated but the values of images and logits.
 
     Raises:
-        DataError: if the file is no bundle of this schema version, or is damaged; the message names the place.
+        DataError: if the file is not a bundle of this schema version, or is damaged; the message says where.
     """
     with _opened(path) as file:
         return contents_of(file, path)
 
 
 def contents_of(file: h5py.File, path: Path) -> Bundle:
-    """Returns the validated contents of an open file, naming `path` in errors; see `read_bundle`."""
+    """Returns the validated contents of an open file; see `read_bundle`. Error messages name `path`."""
     version = from_stored(file.attrs.get("schema_version"))
     if version != SCHEMA_VERSION:
         raise DataError(f"{path}: attribute schema_version: expected {SCHEMA_VERSION}, got {version}")
@@ -137,15 +144,15 @@ def contents_of(file: h5py.File, path: Path) -> Bundle:
 
 def _stored(group: h5py.Group, classes: int, place: str) -> StoredCondition:
     fields = {name: from_stored(value) for name, value in group.attrs.items() if name not in {"position", "eps", "eps_text"}}
-    fields |= {"name": group.name.rpartition("/")[2], "eps": from_stored(group.attrs.get("eps_text"))}
+    fields |= {"name": group.name.rpartition("/")[2], "eps": _budget(group, place)}
     spec = parse_spec(BundleCondition, fields, where=place, error=DataError)
     x, logits = _dataset(group, "x", place), _dataset(group, "logits", place) if "logits" in group else None
-    if x.ndim != 4 or x.dtype != np.float32 or not x.size:
+    if x.ndim != 4 or not _is(x, np.float32) or not x.size:
         raise DataError(f"{place}/x: expected float32 of shape (N, C, H, W), none of them 0, got {x.dtype} {x.shape}")
     if x.nbytes > LARGEST_RATIO * group.file.id.get_filesize():
         raise DataError(f"{place}/x: expected at most as many images as the file has room for, got {len(x)}")
-    check_labels(group["y"][:], len(x), classes, place=place)
-    if logits is not None and (logits.shape != (len(x), classes) or logits.dtype != np.float32):
+    check_labels(_native(group["y"][:]), len(x), classes, place=place)
+    if logits is not None and (logits.shape != (len(x), classes) or not _is(logits, np.float32)):
         raise DataError(f"{place}/logits: expected float32 of shape {(len(x), classes)}, got {logits.dtype} {logits.shape}")
     if spec.target_class is not None and spec.target_class >= classes:
         raise DataError(f"{place}: attribute target_class: expected 0 to {classes - 1}, got {spec.target_class}")
@@ -167,9 +174,9 @@ def _check_pairing(groups: h5py.Group, stored: StoredCondition, place: str) -> N
 
 
 def _check_room(file: h5py.File, groups: Sequence[h5py.Group], path: Path) -> None:
-    """Checks that no more labels and rows are to be read than the file has room for: they are stored as they are.
+    """Checks that the file is large enough for its declared labels and rows, which are stored uncompressed.
 
-    A file may declare what was never written, and link one data set from many places.
+    A file may declare data that was never written, and link one data set from many places.
     """
     numbers = [_dataset(group, name, f"{path}: {group.name}") for group in groups for name in ("y", "rows") if name in group]
     wanted, room = sum(found.size for found in numbers), file.id.get_filesize() // np.dtype(np.int64).itemsize
@@ -189,7 +196,7 @@ def _dataset(parent: h5py.Group, name: str, where: str) -> h5py.Dataset:
 
 
 def _own(parent: h5py.Group, name: str, where: str, kind: type) -> Any:
-    """Returns an object of the file itself: a link to another file would take values from there."""
+    """Returns an object of the file itself, and refuses a link, which could lead to another file."""
     link, place = parent.get(name, getlink=True), f"{where}/{name}"
     if link is not None and not isinstance(link, h5py.HardLink):
         raise DataError(f"{place}: expected an object of the file itself, got a link elsewhere")
@@ -199,14 +206,38 @@ def _own(parent: h5py.Group, name: str, where: str, kind: type) -> Any:
 
 
 def _rows(group: h5py.Group, n: int) -> NDArray[np.int64]:
-    return group["rows"][:] if "rows" in group else np.arange(n, dtype=np.int64)
+    return _native(group["rows"][:]) if "rows" in group else np.arange(n, dtype=np.int64)
+
+
+def _budget(group: h5py.Group, place: str) -> object:
+    """Returns the budget as it is written: the exact text, else the number, which the text must agree with."""
+    number, text = from_stored(group.attrs.get("eps")), from_stored(group.attrs.get("eps_text"))
+    if number is None or text is None:
+        return number if text is None else text
+    try:
+        eps = parse_eps(text)
+    except ValueError:  # `BundleCondition` refuses it, with its place
+        return text
+    if not math.isclose(float(eps), float(number), rel_tol=EPS_TOLERANCE):
+        raise DataError(f"{place}: attribute eps: expected {shown(text)}, as in eps_text, got {shown(number)}")
+    return eps
+
+
+def _is(found: h5py.Dataset, wanted: type[np.generic]) -> bool:
+    """Tells whether a data set has a type, in either byte order."""
+    return bool(found.dtype.newbyteorder("=") == wanted)
+
+
+def _native(values: NDArray[Any]) -> NDArray[Any]:
+    """Returns values in the machine's byte order; a file may have either."""
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
-    """Opens a file, and turns what h5py raises on a missing, damaged or foreign one into one line."""
+    """Yields an open file, and turns h5py's errors for a missing, damaged or foreign file into a DataError of one line."""
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, KeyError, AttributeError, TypeError, ValueError, RuntimeError, MemoryError) as error:
+    except DAMAGE as error:
         raise DataError(f"{path}: expected a readable bundle, got {type(error).__name__}: {error}") from error

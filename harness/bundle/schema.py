@@ -1,4 +1,4 @@
-"""What a bundle holds, and the checks that writing and reading share.
+"""The layout of a bundle, and the checks that writing and reading share.
 
 Layout, schema version 1:
 
@@ -8,12 +8,12 @@ Layout, schema version 1:
                             eps_text ("8/255"), target_class, clean
     /conditions/<name>/x       (N, C, H, W) float32 in [0,1], chunked, compressed
     /conditions/<name>/y       (N,) int64
-    /conditions/<name>/logits  (N, K) float32, absent where there is no reference
-    /conditions/<name>/rows    (N,) int64, the row of `clean` that each example is; absent: the same row
+    /conditions/<name>/logits  (N, K) float32, absent without a reference
+    /conditions/<name>/rows    (N,) int64, each example's row in `clean`; absent: the same row
 
-`clean` names the condition that holds the same examples unperturbed: the clean images are stored once, and a reader
-takes from there the ball's centre and the set of initially correct examples. A `folder` has examples of its own. Text
-is of fixed length: readers need no HDF5 heap, which is where damaged files hurt most.
+`clean` names the condition with the same examples unperturbed: clean images are stored once, and a reader takes the ball's
+centre and the initially correct examples from there. A `folder` has examples of its own. Text has a fixed length, so that
+readers need no HDF5 heap, in which damage does most harm.
 """
 
 from typing import Any, Literal
@@ -30,24 +30,24 @@ SCHEMA_VERSION = 1
 """Version of the layout above; a reader refuses any other."""
 
 MOST_CLASSES = 10_000
-"""A confusion matrix has their square."""
+"""A bound, as a confusion matrix has the square of this number of values."""
 MOST_CONDITIONS = 1_000
 BOUNDS_TOLERANCE = 1e-6
-"""How far outside [0,1] rounding may leave a pixel."""
+"""Largest distance of a pixel from [0,1], for rounding."""
 
 Kind = Literal["clean", "attack", "corruption", "trigger", "rounded8bit", "jpeg", "folder"]
 Compression = Literal["lzf", "gzip", "none"]
 
 
 class BundleCondition(Spec):
-    """What one group of a bundle holds: the images that one cell of the grid was scored on."""
+    """One group of a bundle: the images of one cell of the grid."""
 
     name: str = Field(pattern=r"^[^/\s.][^/]*$", max_length=200)
     """The group's name, unique in the bundle; no "/"."""
     kind: Kind
-    """How the images came to be; the ball is judged for `attack` only, as rounding and re-encoding leave it.
+    """How the images were made. Violations of the ball count for `attack` only, as rounding and re-encoding leave the ball.
 
-    Of what a `rounded8bit` or `jpeg` was before, the other fields tell: they are those of that condition.
+    The other fields of a `rounded8bit` or `jpeg` are those of the condition that was rounded or re-encoded.
     """
     digest: str = ""
     """Digest of the cell."""
@@ -58,15 +58,15 @@ class BundleCondition(Spec):
     eps: Eps | None = None
     """Budget in pixel units of [0,1]."""
     target_class: int | None = Field(default=None, ge=0)
-    """The class aimed at: success is reaching it, counted over examples of other classes."""
+    """The target class: success is a prediction of it, counted over examples of other classes."""
     clean: str | None = None
-    """Name of the condition that holds the same examples unperturbed."""
+    """Name of the condition with the same examples unperturbed."""
 
     @property
     def attacked(self) -> bool:
-        """Whether someone wants its examples misclassified.
+        """Whether an attack or a trigger made its examples.
 
-        What was rounded or re-encoded has a budget or a target class where it was attacked before.
+        Rounded or re-encoded examples have a budget or a target class if they were attacked before.
         """
         wanted = self.norm is not None or self.target_class is not None
         return self.kind in {"attack", "trigger"} or (self.kind in {"rounded8bit", "jpeg"} and wanted)
@@ -90,7 +90,7 @@ def check_counts(*, classes: int, conditions: int, place: str) -> None:
     """Checks how many classes and conditions there are.
 
     Raises:
-        DataError: if there are none, or more than any reader takes.
+        DataError: if there are none, or more than readers accept.
     """
     for count, most, what in ((classes, MOST_CLASSES, "class name"), (conditions, MOST_CONDITIONS, "condition")):
         if not 1 <= count <= most:
@@ -111,7 +111,7 @@ def check_labels(y: NDArray[np.int64], n: int, classes: int, *, place: str) -> N
 
 
 def check_logits(logits: NDArray[np.float32], shape: tuple[int, int], place: str) -> None:
-    """Checks reference logits (N, K); -inf is a class that the network switched off.
+    """Checks reference logits (N, K); they may be infinite, as some networks give -inf to exclude a class.
 
     Raises:
         DataError: if shape or type differ, or a value is NaN.
@@ -123,7 +123,7 @@ def check_logits(logits: NDArray[np.float32], shape: tuple[int, int], place: str
 
 
 def to_stored(value: Any) -> Any:
-    """Returns a value as an attribute keeps it: text as fixed-length UTF-8, the rest as it is."""
+    """Returns a value as it is stored in an attribute: text as fixed-length UTF-8, other values unchanged."""
     return np.bytes_(value.encode()) if isinstance(value, str) else value
 
 

@@ -1,4 +1,4 @@
-"""Writing a bundle as a stream: memory holds one batch, whatever the number of examples."""
+"""Writes a bundle batch by batch: memory holds one batch, for any number of examples."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -25,22 +25,20 @@ from harness.bundle.schema import (
 from harness.errors import DataError
 
 CHUNK_BYTES = 512 * 1024
-"""Aim for the size of a chunk: one 224 x 224 image, or many small ones."""
+"""Desired size of a chunk in bytes: one 224 x 224 image, or many small ones."""
 MOST_ROWS = 256
-"""Examples of a chunk at most: a chunk takes its whole room in the file, however few labels there are."""
+"""Largest number of examples in a chunk: a chunk has its full size in the file, even for few labels."""
 
 FILTERS: dict[Compression, dict[str, Any]] = {
-    # Measured in one thread. Multiples of 1/255: lzf 2.0 times smaller and read at 200 MB/s, gzip-1 behind the byte
-    # shuffle 1.6 times at 95 MB/s. Photographs resized in floating point, and PGD's images: lzf leaves them as they are
-    # (1,000 MB/s), gzip gains 1.3 times at 170 MB/s: a tenth of the time that scoring them takes.
+    # docs/performance.md compares their sizes and speeds.
     "lzf": {"compression": "lzf"},
     "gzip": {"compression": "gzip", "compression_opts": 1, "shuffle": True},
     "none": {},
 }
 WORTHWHILE = 0.8
-"""Largest share of their size that images may take when packed: to unpack what gains less costs more than to read it."""
+"""Largest compressed share of their size for which images are compressed: a smaller gain costs more time than it saves."""
 TRIED = 8
-"""Images of a condition on which packing is tried."""
+"""Number of images of a condition on which compression is tried."""
 
 
 class ConditionWriter:
@@ -103,24 +101,24 @@ class ConditionWriter:
 
 
 def filters_for(x: NDArray[np.float32], compression: Compression) -> dict[str, Any]:
-    """Returns the filters of a data set whose first images are `x` (B, C, H, W): none where packing gains too little."""
+    """Returns the filters of a data set whose first images are `x` (B, C, H, W): none if compression gains too little."""
     with h5py.File("trial", "w", driver="core", backing_store=False) as file:
         trial = file.create_dataset("x", data=x, chunks=x.shape, **FILTERS[compression])
         file.flush()
-        packed = trial.id.get_storage_size()
-    return FILTERS[compression] if packed <= WORTHWHILE * x.nbytes else {}
+        compressed = trial.id.get_storage_size()
+    return FILTERS[compression] if compressed <= WORTHWHILE * x.nbytes else {}
 
 
 class BundleWriter:
-    """Writes a bundle; the file gets its name on leaving without an error, validated, or never.
+    """Writes a bundle; after a block without an error, the file is validated and gets its name.
 
     Args:
         path: The file to write.
         class_names: The K class names, in the order of the logits.
         model: The model's label.
-        model_sha256: Hash of the weights that the logits come from.
+        model_sha256: Hash of the weights that gave the logits.
         dataset: Name of the data set.
-        compression: Of the images of each condition, if it is worth while there; see `FILTERS` and `WORTHWHILE`.
+        compression: The compression of the images of each condition where it gains enough; see `FILTERS` and `WORTHWHILE`.
     """
 
     def __init__(
@@ -150,7 +148,7 @@ class BundleWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Validates and renames the finished file; after an error removes it."""
+        """Validates and renames the finished file, or removes it after an error."""
         try:
             with self._file:
                 if kind is None:
@@ -163,7 +161,7 @@ class BundleWriter:
 
     @contextmanager
     def condition(self, spec: BundleCondition) -> Iterator[ConditionWriter]:
-        """Opens the next condition.
+        """Yields the writer of the next condition.
 
         Raises:
             DataError: if the name is taken or no example was appended.

@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.cli import console
 from harness.errors import HarnessError
+from harness.system.messages import message_text
 
 BAD_INPUT = 2
 CHECK_FAILED = 1
@@ -26,7 +27,7 @@ def exit_code(call: Callable[[], Any], *, debug: bool) -> int:
     except HarnessError as error:
         if debug:
             traceback.print_exc()
-        console.stderr.print(f"harness: {error}", markup=False)
+        console.stderr.print(message_text(f"harness: {error}"), markup=False)
         return BAD_INPUT
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else BAD_INPUT
@@ -34,9 +35,11 @@ def exit_code(call: Callable[[], Any], *, debug: bool) -> int:
         if debug:
             traceback.print_exc()
         if isinstance(error, OSError) and error.errno in USERS_TO_SOLVE:
-            console.stderr.print(f"harness: {error.filename}: expected a usable path, found {error.strerror}", markup=False)
+            said = f"harness: {error.filename}: expected a usable path, found {error.strerror}"
+            console.stderr.print(message_text(said), markup=False)
             return BAD_INPUT
-        console.stderr.print(f"harness: unexpected {type(error).__name__}: {error}; --debug shows where", markup=False)
+        said = f"harness: unexpected {type(error).__name__}: {error}; --debug shows where"
+        console.stderr.print(message_text(said), markup=False)
         return UNEXPECTED
     except KeyboardInterrupt:
         console.stderr.print(STOPPED)

@@ -1,1 +1,1 @@
-"""Corruption plug-ins: real-world conditions of graded severity."""
+"""Corruption plug-ins: image changes without an attacker, of graded severity."""

@@ -1,4 +1,4 @@
-"""What a corruption plug-in writes: how one image looks at a severity. `harness.corruptions.stream` applies it."""
+"""The base of the corruption plug-ins: one image at one severity. `harness.corruptions.stream` applies it to splits."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar, Literal, Self
@@ -10,19 +10,19 @@ from torch import Tensor
 from harness.registry import Plugin, Registry
 
 Group = Literal["noise", "blur", "weather", "digital", "geometry", "encoding"]
-"""What happens to the image: in the sensor, the optics, the scene, the processing, the pose, or the file."""
+"""Where the corruption occurs: sensor, optics, scene, processing, pose, or file."""
 
 REFERENCE_SIDE = 224
-"""Side length in pixels for which the lengths of ImageNet-C are given; at other resolutions they scale with the side."""
+"""Side length in pixels of the images of ImageNet-C, whose lengths scale with the side at other resolutions."""
 
 
 class Corruption(Plugin, ABC):
-    """Base of the corruptions: what happens to an image without an attacker, at rising severities."""
+    """Base of the corruptions: image changes without an attacker, at rising severities."""
 
     GROUP: ClassVar[Group]
-    """What happens to the image."""
+    """See `Group`."""
     LEVELS: ClassVar[int] = 5
-    """The number of severities that the corruption knows."""
+    """The number of severities."""
 
     severities: tuple[int, ...] = (1, 2, 3, 4, 5)
     """The severities to score: whole numbers from 1, mildest first."""
@@ -48,8 +48,8 @@ class Corruption(Plugin, ABC):
         Args:
             x: One image (3, H, W), float32 in [0,1], on the CPU; must not be changed in place.
             severity: From 1 (mild) to `LEVELS`.
-            generator: Source of every random choice. It starts in the same state at every severity, so draw first
-                and scale by the severity afterwards: one image then degrades along one path.
+            generator: Source of every random choice. It has the same state at the start of every severity: draw first and then
+                scale by the severity, so that an image has the same random change at all severities.
 
         Returns:
             An image of the same shape and dtype.

@@ -27,7 +27,7 @@ class GaussianBlur(Corruption):
 
 
 class DefocusBlur(Corruption):
-    """A disc for every point, as by a lens out of focus."""
+    """Blur with a disc, as of a lens out of focus."""
 
     GROUP = "blur"
 
@@ -41,8 +41,8 @@ class DefocusBlur(Corruption):
 class GlassBlur(Corruption):
     """Frosted glass: pixels displaced at random between two Gaussian blurs.
 
-    The reference swaps neighbours one after the other; here each pixel takes the value found at its displacement,
-    which scatters alike, runs in one pass and knows fractions of a pixel.
+    The reference swaps neighbours one after the other. Here each pixel takes the value at its displacement, which scatters
+    the pixels as much, needs one pass and allows fractions of a pixel.
     """
 
     GROUP = "blur"
@@ -62,7 +62,7 @@ class GlassBlur(Corruption):
 
 
 class MotionBlur(Corruption):
-    """A streak for every point, in a random direction within 45 degrees of the horizontal."""
+    """Blur along a line in a random direction within 45 degrees of the horizontal."""
 
     GROUP = "blur"
 
@@ -76,7 +76,7 @@ class MotionBlur(Corruption):
 
 
 class ZoomBlur(Corruption):
-    """The mean over a range of magnifications, as when the camera moves towards the object."""
+    """The mean over a range of magnifications, as of a camera that moves towards the object."""
 
     GROUP = "blur"
 

@@ -1,7 +1,7 @@
-"""Losses of processing.
+"""Corruptions of digital processing.
 
 Source: Hendrycks & Dietterich 2019, https://arxiv.org/abs/1903.12261; the constants are those of its reference code.
-Its elastic transform is left out: its severities 1 and 2 bend the image more than 3 to 5 do, so they are no scale.
+Its elastic transform is left out: it distorts the image more at severities 1 and 2 than at 3 to 5.
 """
 
 from typing import Literal
@@ -15,7 +15,7 @@ from harness.corruptions.pillow import from_pillow, to_pillow
 
 
 class Contrast(Corruption):
-    """Every channel drawn towards its mean."""
+    """Lower contrast: every channel closer to its mean."""
 
     GROUP = "digital"
 
@@ -29,7 +29,7 @@ class Contrast(Corruption):
 
 
 class Pixelate(Corruption):
-    """Shrunk by area to 60 % of the side or less, and blown up again without interpolation."""
+    """Shrunk by area to 60 % of the side or less, and enlarged again without interpolation."""
 
     GROUP = "digital"
 

@@ -1,4 +1,4 @@
-"""What storing an image does to it: 8-bit rounding and JPEG. On adversarials: do they survive the camera roll?"""
+"""Corruptions of storing an image: 8-bit rounding and JPEG; also used to test whether adversarials survive storage."""
 
 from io import BytesIO
 from typing import Literal, Self
@@ -28,7 +28,7 @@ class Rounding(Corruption):
 
 
 class Jpeg(Corruption):
-    """JPEG at the qualities that cameras, phones and messengers use."""
+    """JPEG at the qualities of cameras, phones and messengers."""
 
     GROUP = "encoding"
 
@@ -63,7 +63,7 @@ class JpegCompression(Corruption):
 
 
 def jpeg(x: Tensor, quality: int) -> Tensor:
-    """Returns an image (3, H, W) in [0,1] after a round trip through a JPEG file, with Pillow's 4:2:0 chroma."""
+    """Returns an image (3, H, W) in [0,1] after encoding to JPEG and decoding, with Pillow's 4:2:0 chroma."""
     file = BytesIO()
     to_pillow(x).save(file, "JPEG", quality=quality)
     with Image.open(file) as image:

@@ -1,4 +1,4 @@
-"""Pose: the object turned, moved or partly hidden. Pixels that come into view are mirrored from the image."""
+"""Corruptions of the pose: the object turned, moved or partly hidden. Pixels from outside are mirrored."""
 
 from typing import Literal
 
@@ -23,7 +23,7 @@ class Rotation(Corruption):
         degrees = (5.0, 10.0, 15.0, 30.0, 45.0)[severity - 1]
         sign = 1 if torch.rand((), generator=generator) < 0.5 else -1
         height, width = x.shape[1:]
-        # The corners of a square come from at most (sqrt 2 - 1) / 2 = 0.21 of a side outside it.
+        # A rotated square extends at most (sqrt 2 - 1) / 2 = 0.21 of a side beyond the image.
         margin = int(0.21 * max(height, width)) + 2
         turned = rotate(_mirrored(x, margin), sign * degrees, interpolation=InterpolationMode.BILINEAR)
         return center_crop(turned, [height, width])
@@ -48,7 +48,7 @@ class Translation(Corruption):
 
 
 class Occlusion(Corruption):
-    """A grey square somewhere over 5, 10, 20, 30 or 40 % of the image's area."""
+    """A grey square at a random place over 5, 10, 20, 30 or 40 % of the image's area."""
 
     GROUP = "geometry"
 

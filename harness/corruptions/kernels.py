@@ -1,4 +1,4 @@
-"""Blur kernels with sub-pixel lengths, so that a blur looks the same at every resolution, and their application."""
+"""Blur kernels with sub-pixel lengths, so that a blur is the same at every resolution, and their application."""
 
 import math
 
@@ -7,11 +7,11 @@ from torch import Tensor
 from torch.nn import functional
 
 SUBPIXELS = 8
-"""Samples per pixel and axis when a shape is drawn into a kernel."""
+"""Samples per pixel and axis of a shape in a kernel."""
 
 
 def disc(radius: float) -> Tensor:
-    """Returns a disc's kernel, odd and square, summing to 1; a pixel weighs by the share of it that is covered.
+    """Returns a disc's kernel, odd and square, summing to 1; the weight of a pixel is the share of it that the disc covers.
 
     Args:
         radius: In pixels, at least 0.1.
@@ -26,7 +26,7 @@ def disc(radius: float) -> Tensor:
 def streak(radius: float, sigma: float, angle: float) -> Tensor:
     """Returns the kernel of a one-sided motion streak, odd and square, summing to 1.
 
-    The weight falls along the streak as a Gaussian from the pixel itself, over twice the radius: ImageMagick's
+    Along the streak the weights are a Gaussian with its centre at the pixel itself, over twice the radius, as in ImageMagick's
     motion blur, which ImageNet-C uses.
 
     Args:
@@ -60,7 +60,7 @@ def gaussian(sigma: float) -> Tensor:
 def blur(x: Tensor, kernel: Tensor) -> Tensor:
     """Returns an image (C, H, W), each channel convolved with the kernel; the border is mirrored.
 
-    By Fourier transform, as the kernels are wide. The kernel must reach less far than the image's side.
+    Computed by Fourier transform, as the kernels are wide. Half of the kernel must be shorter than the image's side.
     """
     reach = kernel.shape[0] // 2
     padded = functional.pad(x, (reach, reach, reach, reach), mode="reflect")

@@ -1,4 +1,4 @@
-"""Noise of the sensor.
+"""Corruptions of the sensor.
 
 Source: Hendrycks & Dietterich 2019, https://arxiv.org/abs/1903.12261; the constants are those of its reference code.
 """
@@ -38,7 +38,7 @@ class ShotNoise(Corruption):
 
 
 class ImpulseNoise(Corruption):
-    """Values set to 0 or to 1 at random, as by bit errors: a colour form of salt and pepper."""
+    """Values set to 0 or to 1 at random, as by bit errors: salt and pepper noise in colour."""
 
     GROUP = "noise"
 

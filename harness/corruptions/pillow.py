@@ -1,4 +1,4 @@
-"""Images as Pillow's 8-bit images, and back."""
+"""Conversion of images to Pillow's 8-bit images and back."""
 
 import torch
 from PIL import Image
@@ -7,7 +7,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 
 def to_pillow(x: Tensor) -> Image.Image:
-    """Returns an image (3, H, W) in [0,1], rounded to 8 bits: cutting off would darken it by half a level."""
+    """Returns an image (3, H, W) in [0,1] as an 8-bit image; rounded, as truncation would darken it by half a level."""
     return to_pil_image((x * 255).round().to(torch.uint8))
 
 

@@ -1,4 +1,4 @@
-"""Applies a corruption: random state by example, the result checked, whole splits streamed."""
+"""Applies corruptions to images and splits: each example has its own random state, and each result is checked."""
 
 from collections.abc import Sequence
 
@@ -15,11 +15,11 @@ def corrupt(corruption: Corruption, x: Tensor, *, severity: int, seed: int, key:
     """Returns one corrupted image.
 
     Args:
-        corruption: What to do.
+        corruption: The corruption.
         x: One image (3, H, W), float32 in [0,1].
         severity: One that the corruption supports.
         seed: The suite's seed.
-        key: Names the example, best by its content hash: the same example gets the same random draws in every
+        key: Identifies the example, for instance by its content hash: an example has the same random draws in every
             subset and at every severity.
 
     Returns:
@@ -41,17 +41,17 @@ def corrupt(corruption: Corruption, x: Tensor, *, severity: int, seed: int, key:
 
 
 def corrupt_batch(corruption: Corruption, x: Tensor, keys: Sequence[str], *, severity: int, seed: int) -> Tensor:
-    """Returns a batch of images (N, 3, H, W), on any device, each corrupted as by `corrupt` with its key."""
+    """Returns a batch of images (N, 3, H, W), on any device, each corrupted by `corrupt` with its key."""
     pairs = zip(x.detach().cpu(), keys, strict=True)
     images = [corrupt(corruption, image, severity=severity, seed=seed, key=key) for image, key in pairs]
     return torch.stack(images).to(x.device)
 
 
 class CorruptedSplit:
-    """A split whose images are corrupted when asked for; labels, ids and hashes are those of the clean ones.
+    """A split whose images are corrupted when they are read; labels, ids and hashes are those of the clean images.
 
     Args:
-        corruption: What to do.
+        corruption: The corruption.
         split: The clean images.
         severity: One that the corruption supports.
         seed: The suite's seed.

@@ -1,7 +1,7 @@
-"""Weather and light.
+"""Corruptions of weather and light.
 
 Source: Hendrycks & Dietterich 2019, https://arxiv.org/abs/1903.12261; the constants are those of its reference code.
-Its frost is left out: it overlays photographs of frost that the harness does not ship.
+Its frost is left out: it needs photographs of frost, which the harness does not ship.
 """
 
 import math
@@ -17,7 +17,7 @@ from harness.corruptions.kernels import blur, streak
 
 
 class Fog(Corruption):
-    """A bright cloud over the image, rougher at higher severities; the contrast falls by as much."""
+    """A bright cloud over the image, rougher at higher severities; it lowers the contrast as much."""
 
     GROUP = "weather"
 
@@ -31,7 +31,7 @@ class Fog(Corruption):
 
 
 class Snow(Corruption):
-    """Flakes with streaks of their fall over a whitened scene."""
+    """Falling flakes with motion blur over a whitened scene."""
 
     GROUP = "weather"
 
@@ -71,9 +71,9 @@ class Brightness(Corruption):
 
 
 def _plasma(x: Tensor, decay: float, generator: torch.Generator) -> Tensor:
-    """Returns a cloud (1, H, W) in [0,1]: octaves of noise, each twice as fine and `decay` squared times as faint.
+    """Returns a cloud (1, H, W) in [0,1]: octaves of noise, each twice as fine and weaker by `decay` squared.
 
-    This is the sum that the reference's diamond-square recursion builds by midpoint displacement.
+    The reference computes this sum by midpoint displacement (diamond-square).
     """
     side = max(x.shape[1:])
     cloud = torch.zeros(1, 1, side, side)

@@ -1,4 +1,4 @@
-"""Random changes of a training image: one resampling for all of the geometry, then light."""
+"""Random changes of a training image: first one resampling for its whole geometry, then brightness and colour."""
 
 import math
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ WIDEST_ASPECT = 4 / 3
 
 
 class Augment(Spec):
-    """Random changes of a training image; drawn anew for each example and epoch, reproducible by seed."""
+    """Random changes of a training image; drawn for each example and epoch, reproducible by seed."""
 
     flip: bool = True
     """Mirror half of the images left to right."""
     crop: float = Field(default=1.0, gt=0, le=1)
     """Smallest area of a random crop, as a share of the image; its sides differ by 4:3 at most. 1 is no crop."""
     detail: float = Field(default=1.0, ge=1, le=8, json_schema_extra=LATER)
-    """Read a photograph up to so many times larger than the resolution where it is cropped, so that the crop keeps the
-    detail of the file. 1 cuts crops out of the image that was resized, and enlarges them."""
+    """Read a photograph up to this many times larger than the resolution before it is cropped, so that the crop keeps the
+    detail of the file. 1 crops the resized image, and enlarges the crop."""
     rotation: float = Field(default=10.0, ge=0, le=180)
     """Largest rotation in degrees."""
     translation: float = Field(default=0.05, ge=0, le=0.5)
@@ -39,29 +39,29 @@ class Augment(Spec):
     saturation: float = Field(default=0.0, ge=0, le=1)
     """Largest relative change of saturation, the distance of each pixel from its grey."""
     white_balance: float = Field(default=0.0, ge=0, lt=1)
-    """Largest relative change of each colour channel, as another light would make."""
+    """Largest relative change of each colour channel, as under light of another colour."""
 
     @property
     def moves(self) -> bool:
         """Whether it changes an image's geometry beside mirroring it."""
         return self.crop < 1 or any((self.rotation, self.translation, self.scale))
 
-    def draw(self, rng: np.random.Generator) -> "Change":
-        """Draws one change. The same count of numbers is drawn whatever the fields are."""
-        return Change(self, rng.uniform(-1, 1, size=15).tolist())
+    def draw(self, rng: np.random.Generator) -> "DrawnAugmentation":
+        """Returns one random change. All fields draw the same number of values."""
+        return DrawnAugmentation(self, rng.uniform(-1, 1, size=15).tolist())
 
     def apply(self, image: Tensor, rng: np.random.Generator) -> Tensor:
-        """Returns a changed copy of an image (3, H, W) in [0,1], of the same size; see `Change.apply`."""
+        """Returns a changed copy of an image (3, H, W) in [0,1], of the same size; see `DrawnAugmentation.apply`."""
         return self.draw(rng).apply(image, image.shape[1:])
 
 
 @dataclass(frozen=True)
-class Change:
-    """A change of one image that was drawn."""
+class DrawnAugmentation:
+    """The change of one image, with its random numbers."""
 
     augment: Augment
     draws: list[float]
-    """Fifteen numbers in [-1,1]: mirror, area, aspect and centre (2) of the crop, angle, shift (2), size, then light."""
+    """Fifteen numbers in [-1,1]: mirror, area, aspect and centre (2) of the crop, angle, shift (2), size, light (6)."""
 
     def source_side(self, resolution: int) -> int:
         """Returns the side length of the whole image at which its crop has `resolution` pixels, as far as allowed."""
@@ -70,11 +70,11 @@ class Change:
         return round(resolution * min(max(1 / share, 1.0), self.augment.detail))
 
     def apply(self, image: Tensor, size: Sequence[int]) -> Tensor:
-        """Returns a changed copy of an image; what lies outside of it is mirrored in.
+        """Returns a changed copy of an image; places outside of the image get its mirrored pixels.
 
         Args:
             image: float (3, H', W') in [0,1].
-            size: Height H and width W of the result; the image's own where there is no change of its geometry.
+            size: Height H and width W of the result; the image's own if its geometry is not changed.
 
         Returns:
             float (3, H, W) in [0,1].
@@ -100,7 +100,7 @@ class Change:
         return image.clamp(0, 1)
 
     def _placement(self) -> list[list[float]]:
-        """Returns the affine map (2, 3) from places in the result to places in the image, both in [-1,1]."""
+        """Returns the affine map (2, 3) from coordinates in the result to coordinates in the image, both in [-1,1]."""
         augment = self.augment
         area, aspect, centre_x, centre_y, angle, shift_x, shift_y, size = self.draws[1:9]
         width, height = self._crop_sides(area, aspect)

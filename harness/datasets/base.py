@@ -14,50 +14,47 @@ from harness.images import ImageData, ImageSplit
 from harness.registry import Plugin, Registry
 
 FROM_TRAINING = "judged on images that are drawn from the training images: it may have learned from them"
-"""Remark on a finished model's number where nothing is known to be kept from its training."""
+"""Remark on the numbers of a finished model whose training may have used the images."""
 
 
-class Held(NamedTuple):
-    """What a finished model is judged on."""
+class HeldOut(NamedTuple):
+    """The held-out split on which a finished model is scored."""
 
     split: ImageSplit
     class_names: tuple[str, ...]
     remark: str = ""
-    """What every number on it must be read with; nothing where it was kept apart from training by the data set itself."""
+    """A remark for every number on it; empty if the data set itself separates it from the training images."""
 
 
 class Dataset(Plugin, ABC):
-    """Base of the data-set plug-ins: a specification that loads to `ImageData`.
+    """Base of the data-set plug-ins: a specification from which `load` makes `ImageData`.
 
-    Images are always RGB (grey ones are repeated over the channels) and square, at `resolution`.
+    Images are RGB (grey ones are repeated over the channels) and square, of side length `resolution`.
     """
 
     resolution: int = Field(default=224, ge=8, le=1024)
-    """Side length of the images in pixels; antialiased resize where the source differs."""
+    """Side length of the images in pixels; antialiased resize if the source differs."""
 
     @abstractmethod
     def load(self) -> ImageData:
-        """Reads and checks the data set.
+        """Returns the data set, read and checked.
 
         Raises:
-            DataError: if it is missing, incomplete or unreadable; the message names the place.
+            DataError: if it is missing, incomplete or unreadable; the message says where.
         """
 
-    def load_held(self) -> Held:
-        """Reads and checks what a finished model is judged on: the test split.
+    def load_held(self) -> HeldOut:
+        """Returns the split on which a finished model is scored, read and checked: the test split.
 
         Raises:
             DataError: see `load`.
         """
         data = self.load()
         test = data.splits["test"]
-        return Held(test, data.class_names, FROM_TRAINING if isinstance(test, Drawn) else "")
+        return HeldOut(test, data.class_names, FROM_TRAINING if isinstance(test, Drawn) else "")
 
     def look(self) -> tuple[str, ...] | None:
-        """Checks what can be checked without decoding images or downloading.
-
-        Returns:
-            The names of the classes; None where only loading tells them.
+        """Returns the class names, after all checks that need no decoding and no download; None if only `load` knows them.
 
         Raises:
             DataError: see `load`.
@@ -81,7 +78,7 @@ def expand_path(text: str) -> Path:
     """Returns a path with a leading "~" expanded.
 
     Raises:
-        DataError: if it begins with "~" and a name that nobody has.
+        DataError: if it begins with "~" and the name of no user.
     """
     try:
         return Path(text).expanduser()
@@ -91,10 +88,10 @@ def expand_path(text: str) -> Path:
 
 @contextmanager
 def readable(folder: Path) -> Iterator[None]:
-    """Turns errors of the operating system into those of a data set.
+    """Turns errors of the operating system inside the block into errors of the data set.
 
     Raises:
-        DataError: if the folder, or something in it, may not be read, or has an impossible name.
+        DataError: if the folder, or something in it, cannot be read or has an invalid name.
     """
     try:
         yield
@@ -103,5 +100,5 @@ def readable(folder: Path) -> Iterator[None]:
 
 
 def naming_root() -> AbstractContextManager[None]:
-    """Puts the field that names a data set's folder before the errors about what lies there."""
+    """Returns a context whose errors begin with the field that names a data set's folder."""
     return naming("dataset.root: ", DataError)

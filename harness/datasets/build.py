@@ -1,4 +1,4 @@
-"""The last step of every loader: content hash and cross-split duplicates of a set of splits."""
+"""The last step of every loader: the content hash, and the duplicates across splits."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -22,10 +22,10 @@ def image_data(
 
     Args:
         name: The data set's name.
-        class_names: One name for each class index; the data set's are in composed form, and its hash is of those given.
-        splits: The splits "train", "validation" and "test"; ids must not depend on where the data lies.
-        source: The files that images are decoded from when they are asked for.
-        skipped: Split -> files in it that were taken for no images.
+        class_names: One name for each class index. The data set gets them in composed form; the content hash covers those given.
+        splits: The splits "train", "validation" and "test"; ids must not depend on the folder of the data.
+        source: The files from which images are decoded when they are read.
+        skipped: Split -> number of files in it that are not images.
 
     Raises:
         DataError: if a label has no class name.

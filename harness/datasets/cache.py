@@ -1,4 +1,4 @@
-"""A folder for what can be had again: downloads, and hashes of images that were found sound."""
+"""The cache folder: downloads, and the hashes of images that were decoded without an error."""
 
 import json
 import logging
@@ -10,9 +10,9 @@ from hashlib import sha256
 from pathlib import Path
 
 CACHE_VARIABLE = "HARNESS_CACHE"
-"""Environment variable that moves the cache folder."""
+"""Environment variable for another cache folder."""
 SCHEMA_VERSION = 2
-"""Raised when an image that was found sound has to be looked at again."""
+"""To be raised when images must be checked again."""
 
 logger = logging.getLogger(__name__)
 
@@ -23,14 +23,14 @@ def cache_folder() -> Path:
 
 
 def file_stamp(path: Path) -> str:
-    """Returns what changes whenever a file is written: its size and times of modification and change, in ns."""
+    """Returns a text that changes whenever a file is written: its size, and its times of modification and change in ns."""
     status = path.stat()
     return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
 
 
 @dataclass(frozen=True)
 class StampedFiles:
-    """Files below a folder as they were when they were read."""
+    """The stamps of files below a folder at the time when they were read."""
 
     root: Path
     stamps: Mapping[str, str]
@@ -48,7 +48,7 @@ class StampedFiles:
 
 
 def load_hashes(root: Path) -> dict[str, str]:
-    """Returns file stamp and id -> sha256 as remembered for the images under `root`; nothing if there is no such memory."""
+    """Returns the cached hashes of the images under `root`, "<stamp>:<file>" -> sha256; empty if there are none."""
     try:
         memory = json.loads(_memory_of(root).read_text(encoding="utf-8"))
         if memory["schema_version"] == SCHEMA_VERSION:
@@ -61,7 +61,7 @@ def load_hashes(root: Path) -> dict[str, str]:
 
 
 def save_hashes(root: Path, hashes: Mapping[str, str]) -> None:
-    """Remembers the hashes of the images under `root`; a cache that cannot be written is done without."""
+    """Writes the hashes of the images under `root` to the cache, if the cache can be written."""
     memory = _memory_of(root)
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)

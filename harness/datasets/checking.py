@@ -1,4 +1,4 @@
-"""Every image is decoded once before a data set is used, so a broken file stops a run before it starts."""
+"""Decodes every image once before a data set is used, so that a damaged file stops a run before it starts."""
 
 import os
 import warnings
@@ -14,16 +14,16 @@ from harness.datasets.decoding import check_encoded, read_encoded
 from harness.errors import DataError
 
 MOST_NAMED = 5
-"""Broken files that an error names; the others are counted."""
+"""Number of damaged files that an error names; it counts the others."""
 
 
 class SoundFiles(NamedTuple):
     """Images that can be decoded."""
 
     hashes: list[str]
-    """The sha256 of every file, in the order asked for."""
+    """The sha256 of every file, in the order of the files."""
     source: StampedFiles
-    """What tells whether they have changed since."""
+    """The stamps of the files, which show later changes."""
 
 
 def sound_hashes(root: Path, files: Sequence[str]) -> list[str]:
@@ -32,10 +32,10 @@ def sound_hashes(root: Path, files: Sequence[str]) -> list[str]:
 
 
 def sound_files(root: Path, files: Sequence[str]) -> SoundFiles:
-    """Decodes and hashes images, in threads, except those that were found sound before and have not changed since.
+    """Returns the hashes of images after decoding them, in threads; unchanged files with a cached hash are not read again.
 
     Args:
-        root: The folder that the files lie under.
+        root: The folder of the files.
         files: Paths relative to `root`.
 
     Raises:
@@ -43,7 +43,7 @@ def sound_files(root: Path, files: Sequence[str]) -> SoundFiles:
     """
     known = load_hashes(root)
     found: dict[str, str] = {}
-    broken: dict[str, str] = {}
+    damaged: dict[str, str] = {}
     stamps: dict[str, str] = {}
 
     def check(file: str) -> None:
@@ -53,7 +53,7 @@ def sound_files(root: Path, files: Sequence[str]) -> SoundFiles:
             found[key] = known.get(key) or check_encoded(read_encoded(root / file))
             hashes[file] = found[key]
         except Exception as error:  # Pillow's readers raise many types on damaged files
-            broken[file] = " ".join(str(error).split()) or type(error).__name__
+            damaged[file] = " ".join(str(error).split()) or type(error).__name__
 
     hashes: dict[str, str] = {}
     with ThreadPoolExecutor(max_workers=min(32, 2 * (os.cpu_count() or 1))) as pool, warnings.catch_warnings():
@@ -62,17 +62,17 @@ def sound_files(root: Path, files: Sequence[str]) -> SoundFiles:
     if found.keys() - known.keys():
         others = {key: content for key, content in known.items() if _file_of(key) not in stamps}
         save_hashes(root, {**others, **found})
-    if broken:
-        raise DataError(_complaint(root, {file: broken[file] for file in files if file in broken}))
+    if damaged:
+        raise DataError(_message(root, {file: damaged[file] for file in files if file in damaged}))
     return SoundFiles([hashes[file] for file in files], StampedFiles(root, {file: stamps[file] for file in files}))
 
 
 def _file_of(key: str) -> str:
-    """Returns the file of a remembered hash: its key is the stamp, of three numbers, and the file."""
+    """Returns the file of a key "<stamp>:<file>"; the stamp has three numbers."""
     return key.split(":", maxsplit=3)[-1]
 
 
-def _complaint(root: Path, broken: dict[str, str]) -> str:
-    named = "; ".join(f"{file} ({reason})" for file, reason in list(broken.items())[:MOST_NAMED])
-    more = f"; and {len(broken) - MOST_NAMED} more" if len(broken) > MOST_NAMED else ""
-    return f"{root}: expected images that can be decoded, got {len(broken)} broken: {named}{more}"
+def _message(root: Path, damaged: dict[str, str]) -> str:
+    named = "; ".join(f"{file} ({reason})" for file, reason in list(damaged.items())[:MOST_NAMED])
+    more = f"; and {len(damaged) - MOST_NAMED} more" if len(damaged) > MOST_NAMED else ""
+    return f"{root}: expected images that can be decoded, got {len(damaged)} broken: {named}{more}"

@@ -1,4 +1,4 @@
-"""From an image file to pixels: decoding through Pillow, and the one resize that every data set uses."""
+"""Image files to pixels: decoding through Pillow, and the resize of all data sets."""
 
 import hashlib
 import io
@@ -17,25 +17,25 @@ from harness.errors import DataError
 from harness.images import MAX_PIXELS, open_regular
 
 NOT_DECODED = frozenset({"EPS", "MPEG"})
-"""Formats that Pillow opens and that are refused here: one is a program that an interpreter runs, of the other it reads the
-size alone."""
+"""Formats that Pillow opens and the harness refuses: EPS is a program that an interpreter runs; of MPEG Pillow reads only the
+size."""
 BY_JPEG = frozenset({"MPO"})
-"""Formats that Pillow's reader of JPEGs opens without being registered for them."""
+"""Formats that Pillow's JPEG reader opens, although it is not registered for them."""
 MAX_BYTES = 1 << 30
-"""No image of `MAX_PIXELS` pixels of 8 bytes has a longer file."""
+"""Largest file size; no image of `MAX_PIXELS` pixels of 8 bytes has a larger file."""
 SHORT = 1 << 24
-"""Bytes of a file that is read without a look at its header before."""
+"""Bytes up to which a file is read without checking its header first."""
 WHITE_16 = 65535
 """The largest value of 16 bits."""
 
 Resize = Literal["squash", "crop"]
-"""How an image becomes square: the whole image is squashed, or its largest centred square is cut out."""
+"""How an image becomes square: the whole image is scaled to a square, or its largest centred square is cut out."""
 
 
 def image_suffixes() -> frozenset[str]:
-    """Returns the endings (lower case) of the files that are taken for images: all that Pillow can decode here.
+    """Returns the endings (lower case) of the files that count as images: those of all formats that Pillow can decode here.
 
-    What a plug-in of Pillow registers, as that for HEIC does, counts from then on.
+    They include the formats of Pillow's plug-ins, such as that for HEIC, that are registered by now.
     """
     Image.init()
     formats = {*_formats(tuple(Image.ID)), *BY_JPEG}
@@ -43,16 +43,13 @@ def image_suffixes() -> frozenset[str]:
 
 
 def read_image(path: Path) -> Tensor:
-    """Decodes an image file.
+    """Returns the pixels of an image file: uint8 RGB (3, H, W).
 
-    The EXIF orientation is applied, an alpha channel is dropped, the first frame of an animation is taken. Grey of 16 bits
+    The EXIF orientation is applied, an alpha channel is dropped, of an animation the first frame is read. Grey of 16 bits
     and of floating point in [0,1] is scaled.
 
-    Returns:
-        uint8 RGB pixels (3, H, W).
-
     Raises:
-        DataError: if it is no regular file, cannot be read or decoded, has more than `MAX_PIXELS` pixels, or values of an
+        DataError: if it is not a regular file, cannot be read or decoded, has more than `MAX_PIXELS` pixels, or values of
             unknown range.
     """
     try:
@@ -66,10 +63,10 @@ def read_image(path: Path) -> Tensor:
 
 
 def read_encoded(path: Path) -> bytes:
-    """Returns the content of an image file; of a long one that is no image, or too large, no more than the header is read.
+    """Returns the content of an image file; of a large file that is not an image, or too large, only the header is read.
 
     Raises:
-        Exception: of many types, if it is none.
+        Exception: of many types, if it is not an image.
     """
     with open_regular(path) as file:
         size = file.seek(0, io.SEEK_END)
@@ -83,9 +80,9 @@ def read_encoded(path: Path) -> bytes:
 
 
 def check_encoded(data: bytes) -> str:
-    """Decodes an encoded image to the last byte and returns its sha256.
+    """Returns the sha256 of an encoded image after decoding all of it.
 
-    JPEGs are decoded at an eighth of their size, which reads the whole stream and costs less.
+    JPEGs are decoded at an eighth of their size, which reads the whole stream in less time.
 
     Raises:
         Exception: of many types, if the image is damaged.
@@ -99,12 +96,12 @@ def check_encoded(data: bytes) -> str:
 def resized(pixels: Tensor, resolution: int, how: Resize = "squash") -> Tensor:
     """Returns a square float image, by antialiased bilinear resize in floating point.
 
-    This is the resize of the exported deployment graph, so the deployed model sees what was measured.
+    The exported deployment graph resizes in the same way, so that the deployed model gets the pixels that were measured.
 
     Args:
         pixels: uint8 (C, H, W), or float (C, H, W) in [0,1].
         resolution: Side length of the result.
-        how: What becomes of an image that is not square.
+        how: How an image that is not square becomes square.
 
     Returns:
         float32 (C, resolution, resolution) in [0,1].
@@ -115,31 +112,31 @@ def resized(pixels: Tensor, resolution: int, how: Resize = "squash") -> Tensor:
     image = pixels.float()
     if image.shape[1:] != (resolution, resolution):
         image = interpolate(image[None], (resolution, resolution), mode="bilinear", antialias=True)[0]
-    return image.div(top).clamp(0, 1).contiguous()  # the weights of a pixel add up to 1 only within rounding
+    return image.div(top).clamp(0, 1).contiguous()  # the weights of a pixel add up to 1 only up to rounding
 
 
 @lru_cache(maxsize=4)
 def _formats(known: tuple[str, ...]) -> list[str]:
-    """Returns those of Pillow's formats that it decodes by itself, in their order."""
+    """Returns the formats that Pillow decodes without another program, in their order."""
     return [name for name in known if name not in NOT_DECODED and not _is_stub(Image.OPEN[name][0])]
 
 
 def _is_stub(reader: object) -> bool:
-    """Returns whether a reader only recognises files, which a program that is not there would have to decode."""
+    """Returns whether a reader only recognises a format and needs another program to decode it."""
     return isinstance(reader, type) and issubclass(reader, ImageFile.StubImageFile)
 
 
 def _opened(file: IO[bytes]) -> Image.Image:
-    """Opens an image whose header was read and no pixel yet.
+    """Returns an opened image; only its header is read.
 
     Raises:
         DataError: if it has too many pixels.
-        Exception: of many types, if it is no image.
+        Exception: of many types, if it is not an image.
     """
     Image.init()
     try:
         image = Image.open(file, formats=_formats(tuple(Image.ID)))
-    except UnidentifiedImageError as error:  # Pillow's own line names the object that reads the file
+    except UnidentifiedImageError as error:  # Pillow's own message names the Python object that reads the file
         raise UnidentifiedImageError("cannot identify the format of the file") from error
     except Image.DecompressionBombError as error:
         raise DataError(f"expected at most {MAX_PIXELS} pixels, got more than twice as many") from error
@@ -154,7 +151,7 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I") or image.mode == "F":  # Pillow's own conversion clips at 255
         return Image.fromarray(_grey(np.asarray(image), image)).convert("RGB")
-    if image.mode == "P" and "transparency" in image.info:  # without the detour Pillow warns
+    if image.mode == "P" and "transparency" in image.info:  # Pillow warns of a direct conversion
         image = image.convert("RGBA")
     return image if image.mode == "RGB" else image.convert("RGB")
 
@@ -162,18 +159,18 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
 def _grey(values: NDArray[np.generic], image: Image.Image) -> NDArray[np.uint8]:
     """Returns grey of more than 8 bits (H, W) as 8 bits.
 
-    White is 1 in floating point, and 65535 in whole numbers. An image of 32 bits does not say what white is: one without a
-    value above 255 may be of 8 bits as well.
+    White is 1 in floating point, and 65535 in whole numbers. A 32-bit file does not name its range: an image without a value
+    above 255 may have 8 bits.
 
     Raises:
-        DataError: if values are outside, or their range is not known.
+        DataError: if values are outside of the range, or the range is not known.
     """
     low, high = float(values.min()), float(values.max())
     if image.mode == "F":
         if not (low >= 0 and high <= 1):  # also where a value is NaN
             raise DataError(f"expected floating-point values in [0,1], got {low:.4g} to {high:.4g}; scale them")
         return np.rint(values.astype(np.float64) * 255).astype(np.uint8)
-    unknown = image.mode == "I" and image.format not in ("PNG", "PPM")  # these two give 16 bits in a mode of 32
+    unknown = image.mode == "I" and image.format not in ("PNG", "PPM")  # these two formats give 16-bit values in the 32-bit mode
     if unknown and (low < 0 or high > WHITE_16 or 0 < high <= 255):
         expected = f"expected 32-bit values from 0 to {WHITE_16}, some above 255"
         raise DataError(f"{expected}, got {low:.0f} to {high:.0f}; save them with 8 or 16 bits")

@@ -1,4 +1,4 @@
-"""Handwritten digits that come with scikit-learn: 1,797 real images of 8 x 8 pixels, no download."""
+"""Handwritten digits of scikit-learn: 1,797 images of 8 x 8 pixels, without a download."""
 
 from typing import Literal
 
@@ -32,7 +32,7 @@ class Digits(DrawsValidationAndTest):
         return tuple(map(str, range(10)))
 
     def load(self) -> ImageData:
-        """Reads the digits."""
+        """See `Dataset.load`."""
         source = load_digits()
         grey = torch.from_numpy(source.images).float().div(WHITE)
         pool = TensorSplit(

@@ -1,4 +1,4 @@
-"""A folder of photographs, one folder a class: listed, checked and hashed on loading, decoded when asked for."""
+"""A folder of photographs, one folder a class: listed, checked and hashed on loading, decoded when they are read."""
 
 import logging
 from abc import ABC, abstractmethod
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.datasets.base import DATASETS, Held, expand_path, naming_root
+from harness.datasets.base import DATASETS, HeldOut, expand_path, naming_root
 from harness.datasets.build import image_data
 from harness.datasets.checking import SoundFiles, sound_files
 from harness.datasets.decoding import Resize, read_image, resized
@@ -20,23 +20,23 @@ from harness.errors import DataError
 from harness.images import ImageData, ImageSplit, Source, composed
 
 HELD = ("test", "validation")
-"""The splits that a finished model may be judged on, the first that there is."""
+"""The splits on which a finished model may be scored; the first one that exists is used."""
 Found = TypeVar("Found")
 
 logger = logging.getLogger(__name__)
 
 
 class FileSplit:
-    """Images that lie in files and are decoded each time they are asked for.
+    """Images in files, decoded each time they are read.
 
     Args:
-        root: The folder that the ids are relative to.
+        root: The folder to which the ids are relative.
         ids: Paths of the images, relative to `root`.
         labels: Class indices (N,).
         hashes: sha256 of each file.
-        resolution: Side length of the images given out.
+        resolution: Side length of the returned images.
         resize: How an image becomes square.
-        source: What tells whether the files have changed since they were read.
+        source: The stamps of the files, which show later changes.
     """
 
     def __init__(
@@ -67,22 +67,22 @@ class FileSplit:
         return resized(pixels, self.resolution, self.resize), int(self.labels[index])
 
     def read_detailed(self, index: int, side: int) -> Tensor:
-        """See `DetailedSplit`: the file's shorter side is the most that is given, or the resolution if that is larger."""
+        """See `DetailedSplit`; the largest side is the file's shorter one, or the resolution if that is larger."""
         pixels = read_image(self.root / self.ids[index])
         return resized(pixels, max(self.resolution, min(side, *pixels.shape[1:])), self.resize)
 
 
 def read_class_folders(root: Path, class_names: Sequence[str], *, resolution: int, resize: Resize = "squash") -> FileSplit:
-    """Reads and checks photographs of known classes, in `root/<Class>/`; some classes may have none.
+    """Returns photographs of known classes in `root/<Class>/`, read and checked; some classes may have none.
 
     Args:
         root: The folder.
         class_names: The classes, in the order of their indices.
-        resolution: Side length of the images given out.
+        resolution: Side length of the returned images.
         resize: How an image becomes square.
 
     Raises:
-        DataError: if the folder is missing or empty, a folder in it is named as no class, or an image is broken.
+        DataError: if the folder is missing or empty, a folder in it has the name of no class, or an image is damaged.
     """
     files = read_classes(root, class_names)
     sound = sound_files(root, _flat(files))
@@ -90,26 +90,26 @@ def read_class_folders(root: Path, class_names: Sequence[str], *, resolution: in
 
 
 class FolderDataset(DrawsValidationAndTest, ABC):
-    """Base of the data sets that are folders of photographs."""
+    """Base of the data sets in folders of photographs."""
 
     PATH_FIELDS: ClassVar[frozenset[str]] = frozenset({"root"})
 
     resize: Resize = "squash"
-    """How an image becomes square: "squash" the whole image, or "crop" its largest centred square."""
+    """How an image becomes square: "squash" scales the whole image, "crop" cuts out its largest centred square."""
 
     @abstractmethod
     def in_root(self, read: Callable[[Path], Found]) -> Found:
-        """Returns what `read` makes of the data set's folder; its errors get the name of the field."""
+        """Returns the result of `read` on the data set's folder; its errors begin with the name of the field."""
 
     def load(self) -> ImageData:
-        """Reads and checks the folder."""
+        """See `Dataset.load`."""
         return self.in_root(self.load_from)
 
-    def load_held(self) -> Held:
-        """Reads and checks the test split, else the validation split, or a folder without splits as a whole.
+    def load_held(self) -> HeldOut:
+        """Returns the test split, else the validation split, else all images of a folder without splits, read and checked.
 
         Raises:
-            DataError: as `load`; also if there are training images alone.
+            DataError: as `load`; also if there are only training images.
         """
         return self.in_root(self._held_from)
 
@@ -118,7 +118,7 @@ class FolderDataset(DrawsValidationAndTest, ABC):
         return self.in_root(self._look_at)
 
     def load_from(self, root: Path) -> ImageData:
-        """Reads and checks the folder `root`.
+        """Returns the data set in the folder `root`, read and checked.
 
         Raises:
             DataError: as `load`.
@@ -130,7 +130,7 @@ class FolderDataset(DrawsValidationAndTest, ABC):
         return image_data(self.name, layout.class_names, splits, source=sound.source, skipped=skipped)
 
     def _splits(self, root: Path, layout: Layout, sound: SoundFiles | None) -> dict[str, ImageSplit]:
-        """Returns the three splits; without hashes where the images were not read."""
+        """Returns the three splits; without hashes if `sound` is None."""
         splits: dict[str, ImageSplit] = {}
         first = 0
         for split, classes in layout.files.items():
@@ -142,10 +142,10 @@ class FolderDataset(DrawsValidationAndTest, ABC):
 
     def _look_at(self, root: Path) -> tuple[str, ...]:
         layout = read_layout(root)
-        self._splits(root, layout, None)  # where a class has too few images to draw from, this says so
+        self._splits(root, layout, None)  # raises an error if a class has too few images to draw from
         return tuple(map(composed, layout.class_names))
 
-    def _held_from(self, root: Path) -> Held:
+    def _held_from(self, root: Path) -> HeldOut:
         layout = read_split_layout(root)
         split = next((name for name in HELD if name in layout.files), WHOLE)
         if layout.has_splits and split not in HELD:
@@ -154,7 +154,7 @@ class FolderDataset(DrawsValidationAndTest, ABC):
         sound = sound_files(root, _flat(classes))
         logger.info("%s: judged on %s", root, split if layout.has_splits else "all images")
         held = _split_of(root, classes, sound.hashes, resolution=self.resolution, resize=self.resize, source=sound.source)
-        return Held(held, tuple(map(composed, layout.class_names)))
+        return HeldOut(held, tuple(map(composed, layout.class_names)))
 
 
 def _flat(classes: Sequence[Sequence[str]]) -> list[str]:
@@ -186,8 +186,8 @@ def _split_of(
 class ImageFolder(FolderDataset):
     """Photographs in `root/train|validation|test/<Class>/`, or in `root/<Class>/` and divided by seed.
 
-    A validation or test folder that does not exist is drawn from the training images, stratified by class. A finished model is
-    judged on the test folder, else on the validation folder, or on all images where there are no such folders.
+    Validation and test images without a folder are drawn from the training images, stratified by class. A finished model is
+    scored on the test folder, else on the validation folder, or on all images of a folder without splits.
     """
 
     name: Literal["image_folder"] = "image_folder"

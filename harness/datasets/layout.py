@@ -1,4 +1,4 @@
-"""Which images a folder holds: its splits and classes, checked before a single image is decoded."""
+"""The images of a folder by split and class, listed and checked without decoding an image."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from harness.errors import DataError
 from harness.images import SPLITS, composed
 
 WHOLE = "train"
-"""The split that a folder without splits counts as."""
+"""The split of all images in a folder without splits."""
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +29,9 @@ class Layout:
     files: Mapping[str, tuple[tuple[str, ...], ...]]
     """Split -> for each class, the paths of its images relative to the root, with "/", sorted."""
     has_splits: bool
-    """Whether the folder is divided into splits; else all is one split "train"."""
+    """Whether the folder is divided into splits; else all images are one split "train"."""
     skipped: Mapping[str, Mapping[str, int]] = field(compare=False)
-    """Split -> ending -> how many files are taken for no images; only where there are any."""
+    """Split -> ending -> number of files that are not images; only splits that have such files."""
 
 
 class _Listed(NamedTuple):
@@ -40,19 +40,19 @@ class _Listed(NamedTuple):
     images: list[str]
     """Paths relative to the root, with "/", sorted."""
     skipped: Counter[str]
-    """Ending, or another reason -> files that are left out."""
+    """Ending, or another reason -> number of files that are left out."""
 
 
 def read_layout(root: Path) -> Layout:
-    """Lists `root/<split>/<Class>/**`, or `root/<Class>/**`, which counts as one split "train".
+    """Returns the layout of `root/<split>/<Class>/**`, or of `root/<Class>/**` as one split "train".
 
-    What splits may be called stands in `split_names`. Files that are no images by their ending are counted; names that begin
-    with a dot are ignored. A name counts in either form of its accents.
+    `split_names` has the names of splits. Files whose ending is not of an image are counted; names that begin with a dot are
+    ignored. Both Unicode forms of a name are the same name.
 
     Raises:
-        DataError: if there is no such folder, no "train" beside other splits, a folder of images beside them that is none,
-            fewer than two classes, classes that all hold the same folders, a class without images, if the classes differ
-            between splits, or if something may not be read.
+        DataError: if there is no such folder, no "train" beside other splits, another folder of images beside the splits,
+            fewer than two classes, a class without images; if all classes have the same subfolders, the classes differ
+            between splits, or something cannot be read.
     """
     with readable(root):
         folders = _split_folders(root)
@@ -63,7 +63,7 @@ def read_layout(root: Path) -> Layout:
 
 
 def read_split_layout(root: Path) -> Layout:
-    """Lists like `read_layout` what is not for training: any of the splits may be missing.
+    """Returns the layout for scoring a finished model, as `read_layout` does; any of the splits may be missing.
 
     Raises:
         DataError: see `read_layout`.
@@ -73,18 +73,18 @@ def read_split_layout(root: Path) -> Layout:
 
 
 def read_classes(root: Path, class_names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """Lists `root/<Class>/**` where the classes are known; some of them may have no folder.
+    """Returns the images in `root/<Class>/**` of known classes; some of them may have no folder.
 
     Args:
         root: The folder.
-        class_names: What class folders may be called.
+        class_names: The names of the classes.
 
     Returns:
         For each class, the paths of its images relative to the root, with "/", sorted.
 
     Raises:
-        DataError: if there is no such folder, none in it, one that is named as no class, one without images, or one
-            that may not be read.
+        DataError: if there is no such folder, no folder in it, or one in it that has the name of no class, has no image, or
+            cannot be read.
     """
     with readable(root):
         return _known_classes(root, class_names)
@@ -98,7 +98,7 @@ def _known_classes(root: Path, class_names: Sequence[str]) -> tuple[tuple[str, .
         expected = _listed(tuple(class_names))
         raise DataError(f"{root}: expected folders named as the classes {expected}, found {_listed(unknown) or 'none'}")
     files = {name: _files_in(folders, root) for name, folders in found.items()}
-    _say_skipped(root, {"": _skipped(root, files.values())})
+    _log_skipped(root, {"": _skipped(root, files.values())})
     _expect_images(root, [name for name, listed in files.items() if not listed.images])
     empty = _Listed([], Counter())
     return tuple(tuple(files.get(composed(name), empty).images) for name in class_names)
@@ -109,7 +109,7 @@ def _layout(root: Path, folders: Mapping[str, Path]) -> Layout:
     _check_classes(root, classes)
     listed = {split: {name: _files_in(paths, root) for name, paths in found.items()} for split, found in classes.items()}
     skipped = {split: _skipped(folders[split], of_split.values()) for split, of_split in listed.items()}
-    _say_skipped(root, skipped)
+    _log_skipped(root, skipped)
     for split, of_split in listed.items():
         _check_kinds(root, folders[split], of_split)
     empty = [f"{folders[split].name}/{name}" for split in listed for name, files in listed[split].items() if not files.images]
@@ -133,7 +133,7 @@ def _expect_images(root: Path, empty: list[str]) -> None:
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
-    """Returns the folder of each split that exists, or the root itself as the one split "train"."""
+    """Returns the folder of each existing split, or the root itself as the one split "train"."""
     _expect_folder(root)
     found: dict[str, Path] = {}
     others = []
@@ -159,14 +159,14 @@ def _split_folders(root: Path) -> dict[str, Path]:
 
 
 def _inner(folder: Path) -> Path:
-    """Returns the folder of the same split that lies alone in one, as some archives unpack (seg_train/seg_train), else itself."""
+    """Returns the only folder in a folder if it names the same split, as in some archives (seg_train/seg_train); else itself."""
     inside = list(_folders_in(folder))
     same = len(inside) == 1 and split_named(inside[0].name) == split_named(folder.name)
     return _inner(inside[0]) if same else folder
 
 
 def _class_folders(folder: Path) -> dict[str, list[Path]]:
-    """Returns the folders of each class, by its composed name, sorted: two forms of one name are one class."""
+    """Returns the folders of each class by its composed name, sorted; two Unicode forms of a name are one class."""
     found: dict[str, list[Path]] = {}
     for child in _folders_in(folder):
         found.setdefault(composed(child.name), []).append(child)
@@ -184,7 +184,7 @@ def _check_classes(root: Path, classes: Mapping[str, Mapping[str, object]]) -> N
 
 
 def _check_kinds(root: Path, folder: Path, classes: Mapping[str, _Listed]) -> None:
-    """Refuses folders that pass for classes and are something else, such as splits of unknown names."""
+    """Raises a DataError if the class folders look like something else, such as splits of unknown names."""
     depth = len(folder.relative_to(root).parts) + 1
     common = common_folders(
         {name: ["/".join(path.split("/")[depth:]) for path in found.images] for name, found in classes.items()}
@@ -201,7 +201,7 @@ def _folders_in(folder: Path) -> Iterator[Path]:
 
 
 def _files_in(folders: Sequence[Path], root: Path) -> _Listed:
-    """Lists the images in and below some folders; links to folders are not followed."""
+    """Returns the images in and below some folders; links to folders are not followed."""
     images, skipped, suffixes = [], Counter[str](), image_suffixes()
     for place, inner, names in (found for folder in folders for found in os.walk(folder, onerror=_fail)):
         inner[:] = [name for name in inner if not name.startswith(".")]
@@ -219,27 +219,27 @@ def _files_in(folders: Sequence[Path], root: Path) -> _Listed:
 
 
 def _skipped(folder: Path, classes: Iterable[_Listed]) -> Counter[str]:
-    """Returns what is left out in the class folders of a split, and the files beside them."""
+    """Returns how many files are left out in the class folders of a split and beside them."""
     beside = (child for child in folder.iterdir() if not child.name.startswith(".") and not child.is_dir())
     found = Counter(f"{child.suffix.lower() or 'without an ending'} outside the class folders" for child in beside)
     return sum((listed.skipped for listed in classes), found)
 
 
-def _say_skipped(root: Path, skipped: Mapping[str, Counter[str]]) -> None:
-    told = []
+def _log_skipped(root: Path, skipped: Mapping[str, Counter[str]]) -> None:
+    counts = []
     for split, found in skipped.items():
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(found.items()))
-        told += [f"in {split} {found.total()} ({kinds})" if split else f"{found.total()} ({kinds})"] if found else []
-    if told:
-        logger.warning("%s: files that are taken for no images: %s", root, "; ".join(told))
+        counts += [f"in {split} {found.total()} ({kinds})" if split else f"{found.total()} ({kinds})"] if found else []
+    if counts:
+        logger.warning("%s: files that are taken for no images: %s", root, "; ".join(counts))
 
 
 def _fail(error: OSError) -> None:
-    """Stops a walk, which would silently leave out the folders that may not be read."""
+    """Raises the error of a walk, which would else leave out unreadable folders without a message."""
     raise error
 
 
 def _listed(names: list[str] | tuple[str, ...], most: int = 5) -> str:
-    """Returns the names as text, the first few only where there are many."""
+    """Returns the names as text; of many names only the first few."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

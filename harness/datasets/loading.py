@@ -1,7 +1,7 @@
-"""Batches of a split: shuffled and augmented for training, in order for evaluation; decoded ahead by worker processes.
+"""Batches of a split: shuffled and augmented for training, in order for evaluation; worker processes decode in advance.
 
-Only the batches that are being prepared are in memory, so memory does not grow with the data set. A worker
-computes with one thread, as the network needs the others.
+Only the batches in preparation are in memory, so memory does not grow with the data set. A worker computes with one
+thread, as the network needs the others.
 """
 
 import math
@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from harness.datasets.augment import Augment, Change
+from harness.datasets.augment import Augment, DrawnAugmentation
 from harness.images import DetailedSplit, ImageSplit
 from harness.system.children import end_with_parent
 from harness.system.seeds import generator_of, seed_of
 
 Draw = tuple[int, int, int]
-"""The epoch, the index of a training example, and how often the epoch drew it before: all that its augmentation depends
-on beside the seed."""
+"""The epoch, the index of a training example, and how often the epoch drew it before; with the seed, these decide its
+augmentation."""
 
 
 def expected_draws(labels: NDArray[np.int64], class_balance: float) -> NDArray[np.float64]:
-    """Returns how often an epoch of N draws shall draw each example (N,), on average.
+    """Returns the expected number of draws of each example (N,) in an epoch of N draws.
 
-    An example of a class of n examples is drawn in proportion to n ** -class_balance.
+    For an example of a class of n examples it is proportional to n ** -class_balance.
 
     Args:
         labels: Class index of every example (N,).
@@ -37,17 +37,17 @@ def expected_draws(labels: NDArray[np.int64], class_balance: float) -> NDArray[n
 
 
 class ShuffledBatches(Sampler[list[Draw]]):
-    """The batches of one epoch: a new order each epoch, sizes that differ by one at most.
+    """The batches of one epoch: another order each epoch, sizes that differ by one at most.
 
-    Even sizes keep the last batch from being so small that batch norm learns noise from it.
+    With even sizes no last batch is so small that batch norm's statistics on it are noise.
 
     Args:
-        count: The number of examples N, and of an epoch's draws.
+        count: The number of examples N, which is also the number of draws of an epoch.
         batch_size: Largest number of examples in a batch.
         seed: Decides the order of every epoch.
-        epoch: The epoch to begin with.
-        expected: How often an epoch draws each example (N,), N in all; a fraction is rounded up or down by chance. None
-            draws each once.
+        epoch: The first epoch.
+        expected: Expected draws of each example (N,) in an epoch, N in sum; a fraction is rounded up or down at random.
+            None draws each example once.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class ShuffledBatches(Sampler[list[Draw]]):
         self.epoch = epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch of the next iteration; workers that persist need no restart, each index says its epoch."""
+        """Sets the epoch of the next iteration; persistent workers need no restart, as each draw names its epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -77,8 +77,8 @@ class ShuffledBatches(Sampler[list[Draw]]):
         order = rng.permutation(self.count)
         if self.expected is None:
             return np.stack([order, np.zeros_like(order)], axis=1)
-        # Systematic sampling: examples lie along a line, each as long as it is to be drawn often, and a comb of N teeth
-        # a unit apart falls on it anywhere.
+        # Systematic sampling: the expected draws are consecutive intervals of a line, and N points, a unit apart from a
+        # random start, each draw the interval that they are in.
         ends = np.cumsum(self.expected[order])
         ends[-1] = self.count
         draws = np.diff(np.floor(ends + rng.random()), prepend=0).astype(np.int64)
@@ -87,7 +87,7 @@ class ShuffledBatches(Sampler[list[Draw]]):
 
 
 class AugmentedExamples(Dataset[tuple[Tensor, int]]):
-    """A split whose examples are drawn by epoch, index and earlier draws."""
+    """A split whose examples are read by epoch, index and earlier draws, with augmentation."""
 
     def __init__(self, split: ImageSplit, augment: Augment, seed: int) -> None:
         """See the class."""
@@ -106,8 +106,8 @@ class AugmentedExamples(Dataset[tuple[Tensor, int]]):
         change = self.augment.draw(np.random.default_rng(seed_of(self.seed, "augment", epoch, index, *again)))
         return change.apply(*self._read(index, change)), int(self.split.labels[index])
 
-    def _read(self, index: int, change: Change) -> tuple[Tensor, Sequence[int]]:
-        """Returns the image, with more detail where the change shows a part of it, and the height and width to give out."""
+    def _read(self, index: int, change: DrawnAugmentation) -> tuple[Tensor, Sequence[int]]:
+        """Returns the image, with more detail if it will be cropped, and height and width of the result."""
         if self._detailed is None:
             image, _ = self.split[index]
             return image, image.shape[1:]
@@ -132,20 +132,20 @@ class OrderedExamples(Dataset[tuple[Tensor, int]]):
 def training_batches(
     split: ImageSplit, *, augment: Augment, batch_size: int, seed: int, epoch: int, workers: int, class_balance: float = 0.0
 ) -> DataLoader[tuple[Tensor, int]]:
-    """Returns the shuffled, augmented batches of an epoch; the same whatever the number of workers is, up to rounding.
+    """Returns the shuffled, augmented batches of an epoch; for any number of workers the same, up to rounding.
 
-    A mean over an image, as a change of contrast takes it, is summed in another order by a worker's one thread than by several.
+    The one thread of a worker sums the mean of an image, for a change of contrast, in another order than several threads do.
 
-    Workers live as long as the loader: call `loader.batch_sampler.set_epoch(epoch)` to go on with the same ones.
+    Workers persist as long as the loader: call `loader.batch_sampler.set_epoch(epoch)` to use them for another epoch.
 
     Args:
         split: The training split.
         augment: Random changes of the images.
-        batch_size: Largest number of examples in a batch; batches of an epoch are evenly filled.
-        seed: Decides order and augmentation together with the epoch.
-        epoch: The epoch to begin with.
-        workers: Processes that decode ahead; 0 decodes in this one.
-        class_balance: How much oftener examples of rare classes are drawn; see `expected_draws`.
+        batch_size: Largest number of examples in a batch; the sizes of an epoch's batches differ by one at most.
+        seed: Decides, with the epoch, order and augmentation.
+        epoch: The first epoch.
+        workers: Processes that decode in advance; with 0, this process decodes.
+        class_balance: How much more often examples of rare classes are drawn; see `expected_draws`.
     """
     expected = expected_draws(split.labels, class_balance) if class_balance else None
     return DataLoader(
@@ -155,12 +155,12 @@ def training_batches(
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_end_with_parent,
-        generator=generator_of(seed, "loader"),  # else every iteration would draw from the global generator
+        generator=generator_of(seed, "loader"),  # without it, every iteration would draw from the global generator
     )
 
 
 def _end_with_parent(_: int) -> None:
-    """Lets a process that decodes end at once with the one that it decodes for."""
+    """Makes a worker process end at once with its parent."""
     end_with_parent()
 
 
@@ -170,7 +170,7 @@ def evaluation_batches(split: ImageSplit, *, batch_size: int, workers: int) -> D
     Args:
         split: The split to evaluate on.
         batch_size: Examples of a batch; the last one may have fewer.
-        workers: Processes that decode ahead; 0 decodes in this one.
+        workers: Processes that decode in advance; with 0, this process decodes.
     """
     return DataLoader(
         OrderedExamples(split),

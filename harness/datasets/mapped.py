@@ -1,4 +1,4 @@
-"""A map-style torch data set as a split: read once for labels and hashes, then image by image."""
+"""A map-style torch data set as a split: read once for labels and hashes, and again image by image."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,12 +20,12 @@ class MappedSplit:
 
     Args:
         dataset: Gives (image, label) by position.
-        indices: The positions that make the split.
+        indices: The positions of the split's examples.
         collate: Turns a list of examples into a batch.
 
     Raises:
-        DataError: if an example cannot be read, is no (image, label), lies outside [0,1], has another size than the first one,
-            or changes when it is read again, now or later.
+        DataError: if an example cannot be read, is not (image, label), has values outside [0,1] or another size than the first
+            one, or changes when it is read again, now or later.
     """
 
     def __init__(self, dataset: Dataset[Any], indices: Sequence[int], collate: Collate) -> None:
@@ -56,7 +56,7 @@ class MappedSplit:
         return label, pixel_hash(image)
 
     def _example(self, index: int) -> tuple[Tensor, int]:
-        """Returns an image (C, H, W) as the data set gives it, checked when it is first read and compared then, and its label."""
+        """Returns an image (C, H, W) of the data set and its label; checked when first read, compared when read again."""
         place = f"data[{index}]"
         with only_harness_errors(DataError, f"{place}: reading it"):
             example = self.dataset[self.indices[index]]

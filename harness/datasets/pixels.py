@@ -1,4 +1,4 @@
-"""What is expected of images and labels that come from outside, and how an image in memory is hashed and scaled."""
+"""Checks of a caller's images and labels; hash and scaling of an image in memory."""
 
 import zlib
 from hashlib import sha256
@@ -15,11 +15,11 @@ def as_pair(value: object, place: str) -> tuple[Tensor, Tensor]:
     """Returns a pair (images, labels) as tensors.
 
     Args:
-        value: What a data set, a collate function or a caller gave.
-        place: Named first in error messages.
+        value: The result of a data set or a collate function, or a caller's argument.
+        place: Begins the error messages.
 
     Raises:
-        DataError: if it is no pair, or its parts are no arrays.
+        DataError: if it is not a pair, or its parts are not arrays.
     """
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         size = f" of {len(value)}" if isinstance(value, (tuple, list)) else ""
@@ -37,7 +37,7 @@ def unit_range(image: Tensor) -> Tensor:
 
 
 def numbered(count: int) -> list[str]:
-    """Returns "0000", "0001", ... for examples that have no names."""
+    """Returns "0000", "0001", ... as ids of examples without names."""
     return [f"{index:04d}" for index in range(count)]
 
 
@@ -49,7 +49,7 @@ def pixel_hash(image: Tensor) -> str:
 
 
 def fingerprint(image: Tensor) -> int:
-    """Returns the CRC-32 of an image's values, to tell whether it is still the same; a quarter of the time of its sha256."""
+    """Returns the CRC-32 of an image's values, to compare it later; it takes a quarter of the time of a sha256."""
     return zlib.crc32(image.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
 
 
@@ -65,7 +65,7 @@ def check_images(images: Tensor) -> None:
         images: Expected to be uint8, or floating point in [0,1], shape (N, C, H, W), N at least 1.
 
     Raises:
-        DataError: if they are something else.
+        DataError: if they are not as expected.
     """
     if images.ndim != 4 or len(images) == 0:
         raise DataError(f"images: expected the shape (N, C, H, W) with N >= 1, got {tuple(images.shape)}")
@@ -89,7 +89,7 @@ def checked_labels(labels: ArrayLike | Tensor, *, count: int) -> NDArray[np.int6
         count: The number of images N.
 
     Raises:
-        DataError: if they are something else.
+        DataError: if they are not as expected.
     """
     array = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
     if array.shape != (count,):

@@ -1,4 +1,4 @@
-"""Fields and rules of data sets that come without a validation or a test split: they are drawn from the training images."""
+"""Data sets without a validation or a test split: their fields, and the drawing of these splits from the training images."""
 
 from abc import ABC
 from collections.abc import Mapping, Sequence
@@ -17,14 +17,14 @@ class DrawsValidation(Dataset, ABC):
     seed: int = 0
     """Decides which examples are drawn."""
     validation: float = Field(default=0.15, gt=0, lt=1)
-    """Share of the training images that becomes the validation split, where the source has none."""
+    """Share of the training images that becomes the validation split, if the source has none."""
 
 
 class DrawsValidationAndTest(DrawsValidation, ABC):
-    """A data set whose test split may have to be drawn too."""
+    """A data set whose test split may be drawn too."""
 
     test: float = Field(default=0.25, gt=0, lt=1)
-    """Share of the training images that becomes the test split, where the source has none."""
+    """Share of the training images that becomes the test split, if the source has none."""
 
     @model_validator(mode="after")
     def _something_is_left_to_train_on(self) -> Self:
@@ -34,7 +34,7 @@ class DrawsValidationAndTest(DrawsValidation, ABC):
 
 
 def completed(splits: Mapping[str, ImageSplit], shares: Sequence[tuple[str, float]], seed: int) -> dict[str, ImageSplit]:
-    """Returns the three splits; those that are missing are drawn from "train".
+    """Returns the three splits; missing ones are drawn from "train".
 
     Args:
         splits: The splits that the source has, "train" among them.

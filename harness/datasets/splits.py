@@ -1,4 +1,4 @@
-"""Choosing examples: one split after another, stratified subsets and stratified divisions, reproducible by seed."""
+"""Joined splits, stratified subsets and stratified divisions of splits, reproducible by seed."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,11 @@ from harness.system.seeds import seed_of
 
 
 class Drawn(View):
-    """Examples that were drawn from a split which its source gives for training."""
+    """Examples drawn from the training split of a source."""
 
 
 class Joined:
-    """Two splits, one after the other, without copying an image."""
+    """Two splits, one after the other; no image is copied."""
 
     def __init__(self, first: ImageSplit, second: ImageSplit) -> None:
         """See the class."""
@@ -53,13 +53,13 @@ def take(split: ImageSplit, indices: Sequence[int] | NDArray[np.integer]) -> Vie
 def subset(split: ImageSplit, limit: int | None, seed: int) -> ImageSplit:
     """Returns `limit` examples, every class in proportion, in the order of the split.
 
-    Proportions are met by largest remainder, with one example of every class at least where `limit` allows it.
-    Within a class the choice for a smaller limit is part of the choice for a larger one.
+    Proportions are rounded by largest remainder, with at least one example of every class if `limit` allows it.
+    In each class the examples of a smaller limit are part of those of a larger one.
 
     Args:
         split: The split to choose from.
-        limit: How many examples; all of them if None or if the split has no more.
-        seed: Decides which examples of a class are taken.
+        limit: Number of examples; None, or more than the split has, means all.
+        seed: Decides which examples of a class are chosen.
 
     Raises:
         DataError: if `limit` is below 1.
@@ -74,12 +74,12 @@ def subset(split: ImageSplit, limit: int | None, seed: int) -> ImageSplit:
 
 
 def stratified_split(split: ImageSplit, shares: Sequence[float], seed: int) -> tuple[View, ...]:
-    """Divides a split into one part for each share and the rest, every class in proportion in each part.
+    """Returns a split divided into one part for each share and the rest, every class in proportion in each part.
 
     Args:
         split: The split to divide.
         shares: Sizes of the parts as shares of the split, each above 0, together below 1.
-        seed: Decides which examples go where.
+        seed: Decides the part of each example.
 
     Returns:
         The parts in the order of `shares`, then the rest; each keeps the order of the split.
@@ -96,7 +96,7 @@ def stratified_split(split: ImageSplit, shares: Sequence[float], seed: int) -> t
         )
     parts = []
     for number, share in enumerate(shares):
-        most = left - (len(shares) - number)  # one example of each class stays for every later part
+        most = left - (len(shares) - number)  # every later part needs one example of each class
         total = min(max(round(share * len(split)), len(sizes)), int(most.sum()))
         quotas = apportion(sizes, total, most)
         parts.append(_joined(members, quotas))
@@ -107,15 +107,15 @@ def stratified_split(split: ImageSplit, shares: Sequence[float], seed: int) -> t
 
 
 def apportion(sizes: NDArray[np.int64], total: int, most: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Distributes `total` seats over classes in proportion to their sizes, by largest remainder.
+    """Returns `total` seats distributed over classes in proportion to their sizes, by largest remainder.
 
     Args:
         sizes: Examples of each class (K,), all above 0.
-        total: Seats to give away, `most.sum()` at most.
+        total: Seats to distribute, at most `most.sum()`.
         most: Largest number of seats of each class (K,).
 
     Returns:
-        Seats (K,), one at least for every class if `total >= K`.
+        Seats (K,), at least one for every class if `total >= K`.
     """
     least = np.ones_like(sizes) if total >= len(sizes) else np.zeros_like(sizes)
     exact = sizes * (total / sizes.sum())
@@ -128,7 +128,7 @@ def apportion(sizes: NDArray[np.int64], total: int, most: NDArray[np.int64]) -> 
 
 
 def _shuffled_members(labels: NDArray[np.int64], seed: int, purpose: str) -> list[NDArray[np.int64]]:
-    """Returns the positions of each class, in an order of its own that only seed, purpose and class decide."""
+    """Returns the positions of each class, in an order that only seed, purpose and class decide."""
     return [
         np.random.default_rng(seed_of(seed, purpose, int(label))).permutation(np.flatnonzero(labels == label))
         for label in np.unique(labels)

@@ -1,4 +1,4 @@
-"""Images from a caller's hands as a split: tensors in memory, torch data sets, data loaders."""
+"""A caller's images as a split: tensors in memory, torch data sets, data loaders."""
 
 from collections.abc import Iterable, Sequence, Sized
 from typing import Any, cast
@@ -23,11 +23,11 @@ class TensorSplit:
     Args:
         images: uint8, or floating point in [0,1], shape (N, C, H, W).
         labels: Class indices (N,).
-        ids: A name of every example; its number if not given.
-        resolution: Side length of the images given out; as stored if not given.
+        ids: A name of every example; by default its number.
+        resolution: Side length of the returned images; by default as stored.
 
     Raises:
-        DataError: if shapes, types or values are others; says what was found.
+        DataError: if shapes, types or values are not as expected.
     """
 
     def __init__(
@@ -59,16 +59,16 @@ class TensorSplit:
 def split_of(data: object) -> ImageSplit:
     """Returns any common form of labelled images as a split.
 
-    A map-style data set is read once for its labels and hashes and then again image by image, so memory stays flat;
-    one that can only be iterated is kept in memory, and iterated once more to see whether its images change. Whatever may change
-    from one reading to the next is compared each time.
+    A map-style data set is read once for its labels and hashes and again image by image, so memory does not grow with it. A data
+    set that can only be iterated is kept in memory, and iterated once more to check that its images do not change. Images that
+    may change between readings are compared at each reading.
 
     Args:
         data: An `ImageSplit`; a pair (images, labels) of tensors or arrays; a torch Dataset of (image, label); or a
             DataLoader over one, whose sampler chooses the examples and whose collate function is used.
 
     Raises:
-        DataError: if it is something else, holds images outside [0,1], raises something, or changes from one reading to the next.
+        DataError: if it is none of these, has images outside [0,1], raises an error, or changes between readings.
     """
     with only_harness_errors(DataError, "data: reading it"):
         return _split_of(data)
@@ -94,7 +94,7 @@ def _split_of(data: object) -> ImageSplit:
 
 
 def _chosen(loader: DataLoader[Any]) -> Sequence[int]:
-    """Returns the positions that a loader visits; in the data set's order where it visits all of them shuffled."""
+    """Returns the positions that a loader reads; in the data set's order if it reads all of them shuffled."""
     sampler, batches, count = loader.sampler, loader.batch_sampler, len(cast(Sized, loader.dataset))
     standard = batches is None or type(batches) is BatchSampler
     if standard and type(sampler) is RandomSampler and not sampler.replacement and sampler.num_samples == count:
@@ -103,9 +103,9 @@ def _chosen(loader: DataLoader[Any]) -> Sequence[int]:
 
 
 def _collected(batches: Iterable[Any]) -> TensorSplit:
-    """Keeps everything that a loader gives in memory.
+    """Returns all batches of a loader as one split in memory.
 
-    Where it can be iterated once more, in any order, it must give the same images.
+    If it can be iterated again, it must return the same images, in any order.
     """
     pairs = [as_pair(batch, "data") for batch in batches]
     if not pairs:

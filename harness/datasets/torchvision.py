@@ -1,4 +1,4 @@
-"""Fashion-MNIST and CIFAR-10: torchvision's downloads, and Debian's packaged files where they are installed."""
+"""Fashion-MNIST and CIFAR-10: torchvision's downloads, or the files of Debian's package if it is installed."""
 
 import gzip
 import math
@@ -23,7 +23,7 @@ from harness.errors import DataError
 from harness.images import ImageData, ImageSplit
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-"""Where Debian's package dataset-fashion-mnist puts its files."""
+"""The folder of Debian's package dataset-fashion-mnist."""
 
 
 class Part(NamedTuple):
@@ -36,7 +36,7 @@ class Part(NamedTuple):
 
 
 class SmallImages(DrawsValidation, ABC):
-    """Base of the data sets that fit into memory and come with a training and a test part."""
+    """Base of the data sets that fit into memory and have a training and a test part."""
 
     PATH_FIELDS: ClassVar[frozenset[str]] = frozenset({"root"})
     CLASS_NAMES: ClassVar[tuple[str, ...]]
@@ -45,7 +45,7 @@ class SmallImages(DrawsValidation, ABC):
     resolution: int = Field(default=32, ge=8, le=1024)
     """Side length of the images in pixels."""
     root: str | None = None
-    """The folder of the data; if not given, a folder in the user's cache that torchvision downloads to."""
+    """The folder of the data; by default a folder in the user's cache, to which torchvision downloads."""
 
     @abstractmethod
     def parts(self) -> tuple[Part, Part]:
@@ -60,7 +60,7 @@ class SmallImages(DrawsValidation, ABC):
         return self.CLASS_NAMES
 
     def load(self) -> ImageData:
-        """Reads both parts and draws the validation split."""
+        """See `Dataset.load`; the validation split is drawn from the training part."""
         splits: dict[str, ImageSplit] = {
             name: TensorSplit(
                 part.images,
@@ -79,7 +79,7 @@ class SmallImages(DrawsValidation, ABC):
             return self.parts()
 
     def folder(self) -> Path:
-        """Returns the folder that torchvision reads and downloads to."""
+        """Returns the folder in which torchvision keeps the data."""
         return cache_folder() / "torchvision" if self.root is None else expand_path(self.root)
 
 
@@ -98,7 +98,7 @@ class FashionMNIST(SmallImages):
     name: Literal["fashion_mnist"] = "fashion_mnist"
 
     def parts(self) -> tuple[Part, Part]:
-        """Returns both parts, from idx files in `root` or of the Debian package, else through torchvision."""
+        """Returns both parts, from idx files in `root` or in the Debian package, else through torchvision."""
         given = DEBIAN_FOLDER if self.root is None else self.folder()
         if (given / "train-images-idx3-ubyte.gz").is_file():
             return read_idx_part(given, "train"), read_idx_part(given, "t10k")
@@ -127,10 +127,10 @@ class CIFAR10(SmallImages):
 
 
 def read_idx_part(folder: Path, prefix: str) -> Part:
-    """Reads the gzipped idx files `<prefix>-images-idx3-ubyte.gz` and `<prefix>-labels-idx1-ubyte.gz`.
+    """Returns the part in the gzipped idx files `<prefix>-images-idx3-ubyte.gz` and `<prefix>-labels-idx1-ubyte.gz`.
 
     Raises:
-        DataError: if one is missing or damaged, or if they do not fit each other.
+        DataError: if one is missing or damaged, or their lengths differ.
     """
     images = _read_idx(folder / f"{prefix}-images-idx3-ubyte.gz", dimensions=3)
     labels = _read_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", dimensions=1)
@@ -140,7 +140,7 @@ def read_idx_part(folder: Path, prefix: str) -> Part:
 
 
 def _read_idx(path: Path, *, dimensions: int) -> NDArray[np.uint8]:
-    """Reads one idx file of bytes: a magic number 0x08 and the count of dimensions, their sizes, the values."""
+    """Returns the values of one idx file of bytes: a magic number 0x08 and the count of dimensions, their sizes, the values."""
     try:
         data = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, ValueError, zlib.error) as error:
@@ -153,7 +153,7 @@ def _read_idx(path: Path, *, dimensions: int) -> NDArray[np.uint8]:
 
 
 def through_torchvision(name: str, folder: Path, otherwise: str) -> tuple[Any, Any]:
-    """Returns torchvision's training and test part, downloaded to `folder` if they are not there.
+    """Returns torchvision's training and test part, downloaded to `folder` if it does not have them.
 
     Args:
         name: The class in torchvision.datasets.

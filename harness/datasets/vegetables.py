@@ -14,19 +14,19 @@ KAGGLE_NAME = "misrakahmed/vegetable-image-dataset"
 INNER_FOLDER = "Vegetable Images"
 """The folder inside the archive that holds train, validation and test."""
 DEEPEST = 3
-"""How many levels below the given folder the inner one is looked for."""
+"""How many levels below the given folder the inner folder may be."""
 
 
 @DATASETS.register
 class Vegetables(FolderDataset):
-    """The vegetable photographs at `root`, or downloaded from Kaggle where kagglehub is installed and reaches it."""
+    """The vegetable photographs in `root`, or downloaded from Kaggle through kagglehub."""
 
     name: Literal["vegetables"] = "vegetables"
     root: str | None = None
-    """The unpacked data set, or any folder laid out like it; downloaded from Kaggle if not given."""
+    """The unpacked data set, or any folder with the same layout; by default it is downloaded from Kaggle."""
 
     def in_root(self, read: Callable[[Path], Found]) -> Found:
-        """See `FolderDataset.in_root`; downloads where no folder is named."""
+        """See `FolderDataset.in_root`; downloads if no folder is named."""
         given = str(download()) if self.root is None else self.root
         with naming_root():
             return read(inner_folder(expand_path(given)))
@@ -43,7 +43,7 @@ def inner_folder(root: Path) -> Path:
     """Returns the nearest folder named "Vegetable Images" below `root`, or `root` itself if there is none.
 
     Raises:
-        DataError: if `root` may not be read.
+        DataError: if `root` cannot be read.
     """
     levels = ("/".join(["*"] * depth + [INNER_FOLDER]) for depth in range(DEEPEST + 1))
     with readable(root):
@@ -51,27 +51,27 @@ def inner_folder(root: Path) -> Path:
 
 
 def expect_kagglehub() -> None:
-    """Refuses to download without kagglehub.
+    """Checks that kagglehub is installed.
 
     Raises:
-        DataError: says what to download and where to put it.
+        DataError: if it is not; the message says what to download and which field names the folder.
     """
     if find_spec("kagglehub") is None:
         raise DataError(_instructions("kagglehub is not installed"))
 
 
 def download() -> Path:
-    """Downloads the data set through kagglehub, which keeps it in its own cache.
+    """Returns the folder to which kagglehub has downloaded the data set, in its own cache.
 
     Raises:
-        DataError: if kagglehub is not installed or fails; says what to download and where to put it.
+        DataError: if kagglehub is not installed or fails; the message says what to download and which field names the folder.
     """
     expect_kagglehub()
     import kagglehub
 
     try:
         return Path(kagglehub.dataset_download(KAGGLE_NAME))
-    except Exception as error:  # kagglehub passes on what its HTTP client, its archive reader and the disk raise
+    except Exception as error:  # kagglehub passes on errors of its HTTP client, its archive reader and the disk
         raise DataError(_instructions(f"kagglehub failed: {' '.join(str(error).split()):.200}")) from error
 
 

@@ -1,4 +1,4 @@
-"""Images that are the same whenever they are read: every condition judges the same ones, or its number belongs to others."""
+"""Splits that check that their images are the same at each reading, so that all conditions use the same images."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,15 +12,15 @@ from harness.errors import DataError, only_harness_errors
 from harness.images import ImageData, ImageSplit, read_detailed
 
 READ_TWICE = 8
-"""Examples, spread over a split, that are read twice before anything is computed; later all are compared that are read again."""
+"""Number of examples, evenly spaced in a split, that are read twice at the start; later, each example that is read again is
+compared."""
 UNKNOWN = -1
 
 
 class FirstReads:
-    """What the images of a split were when they were first read: their fingerprints, and their common size.
+    """The fingerprints of a split's images when they were first read, and their common size.
 
-    A fingerprint takes 1 % of the time of reading a photograph: 0.06 ms beside 5.6 ms for a JPEG of 256x256 that is given out at
-    128x128, 0.18 ms beside 16 ms for twice these sizes (one core).
+    A fingerprint takes about 1 % of the time of reading a photograph.
 
     Args:
         count: The number of examples N.
@@ -36,15 +36,15 @@ class FirstReads:
         return bool(self._prints[index] != UNKNOWN)
 
     def compare(self, index: int, image: Tensor, *, place: str) -> None:
-        """Notes an image (C, H, W) that is read for the first time, and compares one that is read again.
+        """Records an image (C, H, W) at its first reading, and compares it at later ones.
 
         Args:
             index: The example's position.
-            image: The image as it was read.
-            place: Named first in error messages.
+            image: The image, as read.
+            place: Begins the error messages.
 
         Raises:
-            DataError: if it is another image than before, or of another size than the split's first one.
+            DataError: if it is not the same image as before, or has another size than the split's first one.
         """
         size, found = size_of(image), fingerprint(image)
         self._size = self._size or size
@@ -59,11 +59,11 @@ class FirstReads:
 
 
 class VerifiedSplit:
-    """A split from other hands, each image of which is checked when it is first read and compared when it is read again.
+    """A caller's split; each image is checked at its first reading and compared at later ones.
 
     Args:
         split: The split.
-        name: What error messages call it.
+        name: Its name in error messages.
 
     Raises:
         DataError: if it is empty, or its labels, ids and hashes do not fit it.
@@ -104,21 +104,21 @@ class VerifiedSplit:
 
 
 def read_twice(split: ImageSplit) -> None:
-    """Reads a few examples of a split that compares them, twice each.
+    """Reads a few examples of a split twice; the split itself compares them.
 
     Raises:
-        DataError: if one of them changes.
+        DataError: if an example has changed.
     """
     chosen = np.unique(np.linspace(0, len(split) - 1, min(READ_TWICE, len(split))).round().astype(int))
-    for index in [*chosen, *chosen]:  # not one after the other: a data set may remember the last one
+    for index in [*chosen, *chosen]:  # not twice in a row: a data set may cache its last example
         split[int(index)]
 
 
 def verified(split: ImageSplit, name: str = "data") -> VerifiedSplit:
-    """Returns a split that compares its images, a few of them read twice already.
+    """Returns a split that compares its images; a few of them are read twice now.
 
     Raises:
-        DataError: if one of them changes, or the split is not what it should be.
+        DataError: if one of them has changed, or the split is not valid.
     """
     checked = VerifiedSplit(split, name)
     read_twice(checked)
@@ -126,7 +126,7 @@ def verified(split: ImageSplit, name: str = "data") -> VerifiedSplit:
 
 
 def verified_for_evaluation(data: ImageData) -> ImageData:
-    """Returns a data set whose validation and test images are compared whenever they are read again.
+    """Returns a data set whose validation and test images are compared when they are read again.
 
     Raises:
         DataError: as `verified`.

@@ -15,7 +15,7 @@ from harness.deployment.runtimes import INSTALL, OnnxCpp, OnnxPython, PyTorch, R
 from harness.deployment.selection import bundling_of, model_files, variants_of
 from harness.deployment.table import Scored, is_transfer, table_of
 from harness.errors import HarnessError, StepFailed
-from harness.export.metadata import Metadata, model_sha256
+from harness.export.metadata import model_sha256
 from harness.export.runtime import OnnxModel
 from harness.reports.files import check_writable, write_text
 from harness.reports.load import is_results_folder, load_results
@@ -140,13 +140,13 @@ def crosscheck_file(
     bench, folder = open_workbench(suite, store=store, device=device, progress=progress), out or DEFAULT_RESULTS / suite.name
     onnx = open_logits_model(path, bench.context.data.class_names)
     onnx.logits(np.full((1, 3, suite.dataset.resolution, suite.dataset.resolution), 0.5, np.float32))
-    variant = suite.variant(model) if model else _origin(bench, onnx.metadata)
+    variant = suite.variant(model) if model else _origin(bench, onnx.model_sha256)
     label, bundling = bench.training(variant).label, bundling_of(bench.plan, variant, bench.context.data.class_names)
     check_writable(folder)
     if failures := bench.finish(bundling):
         raise StepFailed(failures[0])
     bundle = read_bundle(bundling.file(bench.context))
-    own = model is not None or (onnx.metadata is not None and onnx.metadata.model_sha256 == bundle.model_sha256)
+    own = model is not None or onnx.model_sha256 == bundle.model_sha256
     rule = replace(_rule_of(suite), expects_reference=_expected(judge, own=own))
     target = folder / OWN_FILE.format(path.stem)
     return _score_file(onnx, bundle, rule=rule, label=label, target=target, progress=bench.context.progress)
@@ -177,7 +177,7 @@ def crosscheck_bundle(
     bundle = read_bundle(bundle_path)
     onnx = open_logits_model(path, bundle.class_names)
     onnx.logits(np.full((1, *bundle.conditions[0].shape), 0.5, np.float32))
-    own = onnx.metadata is None or not bundle.model_sha256 or onnx.metadata.model_sha256 == bundle.model_sha256
+    own = onnx.model_sha256 is None or not bundle.model_sha256 or onnx.model_sha256 == bundle.model_sha256
     rule = replace(rule or Rule(), expects_reference=_expected(judge, own=own))
     target = (out or DEFAULT_RESULTS) / OWN_FILE.format(path.stem)
     return _score_file(onnx, bundle, rule=rule, label=bundle.model, target=target, progress=progress or Silent())
@@ -204,7 +204,7 @@ def _is_attacked_network(onnx: OnnxModel, bundle: Bundle, found: Sequence[Scored
     They were if the file has the hash of the bundle's weights, or gives the bundle's logits in some runtime. Any other file may
     be another network.
     """
-    named = onnx.metadata is not None and onnx.metadata.model_sha256 == bundle.model_sha256 != ""
+    named = onnx.model_sha256 == bundle.model_sha256 != ""
     compared = [[score.matches for score in scored.scores if score.matches is not None] for scored in found]
     return named or any(matches and all(matches) for matches in compared)
 
@@ -273,13 +273,13 @@ class _Scores:
                 advance(1, f"{runtime.NAME}, {precision}")
 
 
-def _origin(bench: Workbench, metadata: Metadata | None) -> Variant:
+def _origin(bench: Workbench, sha256: str | None) -> Variant:
     """Returns the model that a file was exported from; the suite's first one if it says nothing, or names another."""
     first, *_ = variants = list(bench.plan.training)
-    if metadata is None:
+    if sha256 is None:
         return first
     trained = (variant for variant in variants if bench.context.entry(bench.plan.training[variant]) is not None)
-    return next((variant for variant in trained if _hash_of(variant, bench) == metadata.model_sha256), first)
+    return next((variant for variant in trained if _hash_of(variant, bench) == sha256), first)
 
 
 def _hash_of(variant: Variant, bench: Workbench) -> str:

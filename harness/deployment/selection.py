@@ -105,12 +105,13 @@ def _attacked(
     for step in {cell.step.digest: cell.step for cell in cells if isinstance(cell.step, Sweep)}.values():
         budgets = _budgets(suite, step.label)
         own = [cell for cell in cells if cell.step is not None and cell.step.digest == step.digest]
-        chosen = [(cell, threat) for cell in own if (threat := step.threat_models[cell.position]).eps in budgets]
+        chosen = [(cell, threat) for cell in own if (threat := step.settings.threat_models[cell.position]).eps in budgets]
         if chosen:
-            threats = step.threat_models[: 1 + max(cell.position for cell, _ in chosen)]
+            threats = step.settings.threat_models[: 1 + max(cell.position for cell, _ in chosen)]
             target = step.target_index(class_names)
             conditions = tuple(condition for pair in chosen for condition in _conditions_of(*pair, target))
-            yield Attacked(replace(step, examples=examples, threat_models=threats), conditions)
+            settings = replace(step.settings, threat_models=threats)
+            yield Attacked(replace(step, examples=examples, settings=settings), conditions)
 
 
 def _budgets(suite: BaseSuite, label: str) -> set[Fraction]:

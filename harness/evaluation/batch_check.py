@@ -1,10 +1,10 @@
 """Whether the logits of an image depend on the other images of its batch, found out with a few passes of a few images.
 
-Attacks pass batches of what still stands, and move every image in them: a network that looks at the whole batch answers
-otherwise each time, and its accuracy is that of one order of the examples.
+Attacks pass batches of the examples without success, and move every image in them: a network that looks at the whole batch
+answers otherwise each time, and its accuracy is that of one order of the examples.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from harness.evaluation.batches import load
-from harness.evaluation.findings import FARTHEST, Finding
-from harness.evaluation.probes import spread
+from harness.evaluation.batches import load, spread
 from harness.images import ImageSplit
 from harness.metrics import largest_logit, logit_differences
 from harness.models.agreement import LEAST_SCALE
+from harness.records.evidence import FARTHEST, NetworkEvidence
 from harness.system.seeds import seed_of
 
 Logits = NDArray[np.float64]
@@ -48,7 +47,7 @@ def batch_dependence(
     batch_size: int,
     device: torch.device | str = "cpu",
     seed: int = 0,
-) -> Mapping[str, float]:
+) -> NetworkEvidence:
     """Passes images alone, in other places and among other images, and compares their logits.
 
     Args:
@@ -60,12 +59,12 @@ def batch_dependence(
         seed: Seeds the order of a batch.
 
     Returns:
-        The findings BATCH_DEPENDENCE and BATCH_CHANGES; nothing where images are passed one by one only.
+        The images tried, those whose class changes, and the largest difference; nothing where images are passed one by one.
     """
     size = min(batch_size, len(split))
     count = min(IMAGES, size) // 2 * 2
     if not count:
-        return {}
+        return NetworkEvidence()
     labels = np.asarray(split.labels)
     chosen = spread(np.arange(len(labels)), labels, count)
     trial = _Trial(model, load(split, chosen, device).x)
@@ -81,7 +80,7 @@ def batch_dependence(
         worst = max(worst, float(exceeding.max(initial=0.0)))
         if batch.natural:
             changed[batch.rows[(exceeding > 0) & trial.is_other_class(batch)]] = True
-    return {Finding.BATCH_DEPENDENCE.value: min(worst, FARTHEST), Finding.BATCH_CHANGES.value: float(changed.mean())}
+    return NetworkEvidence(batch_tried=count, batch_changed=int(changed.sum()), batch_dependence=min(worst, FARTHEST))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,24 +1,30 @@
-"""Batches of a split: how large, and how they reach the device."""
+"""Batches of a split, and the network that takes them: how large, and how they reach the device."""
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harness.errors import DataError, HarnessError
 from harness.images import ImageSplit
+from harness.models.safeguards import safeguarded
+from harness.system.modes import evaluating
 
 CPU_BATCH = 32
 """On CPUs larger batches are no faster: EfficientNet-B0 at 128x128 took 1.0 s for 32 images at once, 1.25 s in eights."""
+PROBES = 2
+"""Images on which the faster form of a network is compared with the network itself, and the network tried beforehand."""
 GPU_BATCH_LIMIT = 1024
 GPU_MEMORY_SHARE = 0.6
 """Share of the free memory that one batch may fill; the rest is for the attack's own tensors."""
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class SplitBatch:
     """Examples of a split on the device."""
 
     indices: Tensor
@@ -31,32 +37,32 @@ class Batch:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def at(self, rows: Tensor) -> "Batch":
+    def at(self, rows: Tensor) -> "SplitBatch":
         """Returns a copy of the examples `rows`, a mask (n,) or positions (m,); this batch itself where a mask takes all."""
         if rows.dtype == torch.bool and rows.all():
             return self
-        return Batch(self.indices[rows.cpu()], self.x[rows], self.y[rows])
+        return SplitBatch(self.indices[rows.cpu()], self.x[rows], self.y[rows])
 
-    def cut(self, size: int) -> "tuple[Batch, Batch]":
+    def cut(self, size: int) -> "tuple[SplitBatch, SplitBatch]":
         """Returns the first `size` examples, in the same memory, and a copy of the others, which may outlive this batch."""
         rest = torch.arange(len(self), device=self.x.device)[size:]
-        return Batch(self.indices[:size], self.x[:size], self.y[:size]), self.at(rest)
+        return SplitBatch(self.indices[:size], self.x[:size], self.y[:size]), self.at(rest)
 
     @staticmethod
-    def joined(parts: "list[Batch]") -> "Batch":
+    def joined(parts: "list[SplitBatch]") -> "SplitBatch":
         """Returns one or more batches as one."""
         if len(parts) == 1:
             return parts[0]
-        return Batch(*(torch.cat([getattr(part, name) for part in parts]) for name in ("indices", "x", "y")))
+        return SplitBatch(*(torch.cat([getattr(part, name) for part in parts]) for name in ("indices", "x", "y")))
 
 
-def batches(split: ImageSplit, batch_size: int, device: torch.device | str) -> Iterator[Batch]:
+def batches(split: ImageSplit, batch_size: int, device: torch.device | str) -> Iterator[SplitBatch]:
     """Yields a split in its order; every image is decoded once, and one batch is in memory at a time."""
     for start in range(0, len(split), batch_size):
         yield load(split, range(start, min(start + batch_size, len(split))), device)
 
 
-def load(split: ImageSplit, indices: range | list[int], device: torch.device | str) -> Batch:
+def load(split: ImageSplit, indices: range | list[int], device: torch.device | str) -> SplitBatch:
     """Returns the examples at some positions of a split.
 
     Raises:
@@ -68,7 +74,14 @@ def load(split: ImageSplit, indices: range | list[int], device: torch.device | s
         raise DataError(f"data: expected images of one size, got {found}; resize them")
     x = torch.stack(images).float()
     y = torch.from_numpy(np.asarray(split.labels)[list(indices)].astype(np.int64))
-    return Batch(torch.tensor(list(indices)), x.to(device), y.to(device))
+    return SplitBatch(torch.tensor(list(indices)), x.to(device), y.to(device))
+
+
+def spread(indices: NDArray[np.int64], labels: NDArray[np.int64], count: int) -> list[int]:
+    """Returns at most `count` of the indices, evenly over the classes."""
+    ordered: Sequence[int] = sorted((int(index) for index in indices), key=lambda index: int(labels[index]))
+    positions = np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int)
+    return [ordered[position] for position in positions]
 
 
 def batch_size_for(model: nn.Module, split: ImageSplit, device: torch.device | str, wanted: int | None = None) -> int:
@@ -103,3 +116,17 @@ def forward_and_backward(model: nn.Module, x: Tensor) -> None:
     total = model(x).sum()
     if total.requires_grad:
         torch.autograd.grad(total, x, allow_unused=True)
+
+
+def prepare(
+    model: nn.Module, split: ImageSplit, device: torch.device | str, batch_size: int | None
+) -> tuple[torch.device, nn.Module, int]:
+    """Returns the device, the network on it (a copy if it lies elsewhere; behind a safeguard if it needs one), the batch size."""
+    if not len(split):
+        raise HarnessError("evaluation: expected at least one example, got an empty split")
+    device = torch.device(device)
+    elsewhere = any(tensor.device.type != device.type for tensor in [*model.parameters(), *model.buffers()])
+    model = copy.deepcopy(model).to(device) if elsewhere else model
+    with evaluating(model):
+        model = safeguarded(model, load(split, range(min(PROBES, len(split))), device).x)
+        return device, model, batch_size_for(model, split, device, batch_size)

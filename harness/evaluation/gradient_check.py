@@ -6,15 +6,15 @@ straight-through estimator, a surrogate network, a part that is detached. Differ
 
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from harness.evaluation.findings import Finding
 from harness.models.copying import deep_copy
+from harness.records.evidence import NetworkEvidence
 from harness.system.seeds import generator_of, global_seed
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class _Probe:
         return torch.autograd.grad(margins.sum(), leaf)[0].flatten(1).norm(dim=1)
 
 
-def check_gradients(model: nn.Module, x: Tensor, y: Tensor, *, seed: int = 0) -> Mapping[str, float]:
+def check_gradients(model: nn.Module, x: Tensor, y: Tensor, *, seed: int = 0) -> NetworkEvidence:
     """Compares directional derivatives by central differences with those that the gradient gives.
 
     Args:
@@ -97,8 +97,8 @@ def check_gradients(model: nn.Module, x: Tensor, y: Tensor, *, seed: int = 0) ->
         seed: Seeds the directions.
 
     Returns:
-        The findings WRONG_GRADIENT and FLAT_GRADIENT; nothing where the network has no gradients, or where its outputs for an
-        image depend on the other images of the batch.
+        On how many images they were compared, are wrong and are flat; nothing where the network has no gradients, or where its
+        outputs for an image depend on the other images of the batch.
 
     Source: Nocedal and Wright 2006, "Numerical Optimization", section 8.1: central differences. Tramèr et al. 2020,
         https://arxiv.org/abs/2002.08347: defences whose backward pass is not that of the forward pass.
@@ -113,11 +113,11 @@ def check_gradients(model: nn.Module, x: Tensor, y: Tensor, *, seed: int = 0) ->
                 continue
             if found is not None:
                 return found
-    return {}
+    return NetworkEvidence()
 
 
-def _in_float64(model: nn.Module, x: Tensor, y: Tensor, *, seed: int) -> Mapping[str, float] | None:
-    """Returns the findings on a float64 copy; None where it computes something else."""
+def _in_float64(model: nn.Module, x: Tensor, y: Tensor, *, seed: int) -> NetworkEvidence | None:
+    """Returns the evidence on a float64 copy; None where it computes something else."""
     network = deep_copy(model, {}).double().requires_grad_(False)
     with torch.no_grad():
         wanted, logits = _logits(model, x), _logits(network, x.double())
@@ -128,12 +128,12 @@ def _in_float64(model: nn.Module, x: Tensor, y: Tensor, *, seed: int) -> Mapping
     return _compared(network, x.double(), y, DOUBLE if _format(logits) == torch.float64 else SINGLE, seed=seed)
 
 
-def _in_float32(model: nn.Module, x: Tensor, y: Tensor, *, seed: int) -> Mapping[str, float] | None:
+def _in_float32(model: nn.Module, x: Tensor, y: Tensor, *, seed: int) -> NetworkEvidence | None:
     return _compared(model, x, y, SINGLE, seed=seed)
 
 
-def _compared(network: nn.Module, x: Tensor, y: Tensor, steps: _Steps, *, seed: int) -> Mapping[str, float] | None:
-    """Returns the findings in the number format of the images `x`; None where there are no gradients of each image alone."""
+def _compared(network: nn.Module, x: Tensor, y: Tensor, steps: _Steps, *, seed: int) -> NetworkEvidence | None:
+    """Returns the evidence in the number format of the images `x`; None where there are no gradients of each image alone."""
     generator = generator_of(seed, "gradient check", device=x.device)
     probe = _probe(network, _off_kinks(x, steps, generator), y)
     if probe is None:
@@ -141,10 +141,7 @@ def _compared(network: nn.Module, x: Tensor, y: Tensor, steps: _Steps, *, seed: 
     directions = (probe.gradient.sign(), _random_signs(x, generator))  # the first moves nothing where the gradient is zero
     wrong = torch.stack([_disagrees(probe, direction, steps) for direction in directions]).any(dim=0)
     flat = _is_flat(probe, directions)
-    return {
-        Finding.WRONG_GRADIENT.value: float(wrong.float().mean()),
-        Finding.FLAT_GRADIENT.value: float((flat & ~wrong).float().mean()),
-    }
+    return NetworkEvidence(gradients_compared=len(x), gradients_wrong=int(wrong.sum()), gradients_flat=int((flat & ~wrong).sum()))
 
 
 def _probe(network: nn.Module, x: Tensor, y: Tensor) -> _Probe | None:

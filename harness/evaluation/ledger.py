@@ -3,7 +3,7 @@
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 
@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.attacks.base import Attack
-from harness.attacks.evidence import Evidence
-from harness.attacks.frame import AttackResult
-from harness.evaluation.batches import Batch
-from harness.evaluation.findings import findings_of
+from harness.attacks.results import AttackResult
+from harness.evaluation.batches import SplitBatch
+from harness.evaluation.settings import SweepSettings
 from harness.records import ConditionResult, Outcome
-from harness.threat import ThreatModel
+from harness.records.evidence import Evidence
 
 Keep = Callable[[Fraction, NDArray[np.int64], Tensor], None]
 """Called with a budget, positions in the split (n,) and their final images (n, C, H, W), once an example and budget."""
@@ -34,7 +33,6 @@ class Account:
         self.distance = np.zeros(count, dtype=np.float32)
         self.violation = self.seconds = self.peak_memory_mb = 0.0
         self.evidence = Evidence()
-        self.probes: Mapping[str, float] = {}
 
     def write(self, indices: NDArray[np.int64], logits: NDArray[np.float32], *, fooled: Tensor, distance: Tensor) -> None:
         """Notes the results of some examples."""
@@ -50,27 +48,28 @@ class Ledger:
 
     Args:
         labels: True labels (N,).
-        threat_models: The budgets, rising.
+        settings: The attack and its budgets.
         device: Where the network runs, for the memory it takes.
         keep: Receives the final images; they are not kept here.
     """
 
     def __init__(
-        self, labels: NDArray[np.int64], threat_models: Sequence[ThreatModel], *, device: torch.device, keep: Keep | None = None
+        self, labels: NDArray[np.int64], settings: SweepSettings, *, device: torch.device, keep: Keep | None = None
     ) -> None:
         """See the class."""
-        self.labels, self.threat_models, self.device, self.keep = labels, tuple(threat_models), device, keep
-        self.accounts = [Account(len(labels)) for _ in threat_models]
+        self.labels, self.settings, self.threat_models = labels, settings, settings.threat_models
+        self.device, self.keep = device, keep
+        self.accounts = [Account(len(labels)) for _ in self.threat_models]
         self.clean_logits: NDArray[np.float32] | None = None
         self.smallest = np.full(len(labels), np.inf, dtype=np.float32)
 
-    def clean(self, batch: Batch, logits: Tensor) -> None:
+    def clean(self, batch: SplitBatch, logits: Tensor) -> None:
         """Notes the logits (n, K) of unperturbed images."""
         if self.clean_logits is None:
             self.clean_logits = np.zeros((len(self.labels), logits.shape[1]), dtype=np.float32)
         self.clean_logits[batch.indices.numpy()] = logits.cpu().numpy()
 
-    def spare(self, batch: Batch) -> None:
+    def leave_out(self, batch: SplitBatch) -> None:
         """Notes examples that are not attacked: their image stays the clean one at every budget."""
         if self.clean_logits is None or not len(batch):
             return
@@ -79,7 +78,7 @@ class Ledger:
         for level in range(len(self.threat_models)):
             self._write(level, indices, batch.x, logits, fooled=nothing.bool(), distance=nothing)
 
-    def settle(self, levels: Sequence[int], indices: Tensor, result: AttackResult, *, rows: Tensor) -> None:
+    def note(self, levels: Sequence[int], indices: Tensor, result: AttackResult, *, rows: Tensor) -> None:
         """Notes the outcome of an attack on some examples for one budget, or for that one and all larger ones.
 
         Args:
@@ -122,12 +121,12 @@ class Ledger:
         if self.keep is not None and len(indices):
             self.keep(self.threat_models[level].eps, indices, x)
 
-    def survivors(self, level: int, *, target_class: int | None) -> NDArray[np.int64]:
-        """Returns the positions of the examples that were attacked at a budget and still stand."""
+    def active(self, level: int) -> NDArray[np.int64]:
+        """Returns the positions of the examples that were attacked at a budget without success."""
         if self.clean_logits is None:
             return np.zeros(0, dtype=np.int64)
-        standing = (self.clean_logits.argmax(axis=1) == self.labels) & ~self.accounts[level].fooled
-        return (standing & (self.labels != target_class)).nonzero()[0]
+        active = (self.clean_logits.argmax(axis=1) == self.labels) & ~self.accounts[level].fooled
+        return (active & (self.labels != self.settings.target_class)).nonzero()[0]
 
     @contextmanager
     def timed(self, level: int) -> Iterator[Account]:
@@ -139,15 +138,10 @@ class Ledger:
         account.seconds += time.perf_counter() - started
         account.peak_memory_mb = peak_memory_mb(self.device)
 
-    def outcome(self, attack: Attack, *, batch_size: int, setting: Mapping[str, float]) -> Outcome:
-        """Returns all that was found with an attack, in batches of up to `batch_size` images.
-
-        Args:
-            attack: The attack.
-            batch_size: Images of a full batch.
-            setting: What else a finding of every budget is, see `Finding`.
-        """
+    def outcome(self, known: Evidence) -> Outcome:
+        """Returns all that was found; `known` is what holds at every budget."""
         clean = np.zeros((len(self.labels), 0), dtype=np.float32) if self.clean_logits is None else self.clean_logits
+        known += kind_of(self.settings.attack, classes=clean.shape[1])
         conditions = (
             ConditionResult(
                 eps=threat_model.eps,
@@ -159,15 +153,21 @@ class Ledger:
                 backwards=account.evidence.backwards,
                 seconds=account.seconds,
                 peak_memory_mb=account.peak_memory_mb,
-                findings={
-                    **setting,
-                    **findings_of(attack, account.evidence, classes=clean.shape[1], batch_size=batch_size),
-                    **account.probes,
-                },
+                evidence=account.evidence + known,
             )
             for threat_model, account in zip(self.threat_models, self.accounts, strict=True)
         )
         return Outcome(labels=self.labels, clean_logits=clean, conditions=tuple(conditions), smallest_eps=self.smallest)
+
+
+def kind_of(attack: Attack, *, classes: int) -> Evidence:
+    """Returns what is known of an attack on a network of so many classes before it runs."""
+    return Evidence(
+        access=attack.ACCESS,
+        conclusive=attack.conclusive(classes),
+        shortfall=attack.shortfall(classes),
+        margin=attack.MARGIN,
+    )
 
 
 def peak_memory_mb(device: torch.device) -> float:

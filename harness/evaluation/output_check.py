@@ -26,10 +26,10 @@ CEILING = 0.9
 """Share of the pushes that end there, where there is a ceiling; those of an unbounded output end class by class."""
 
 
-def are_probabilities(outputs: Tensor) -> bool:
-    """Returns whether outputs (n, K) lie in [0,1] and each row adds up to 1."""
-    in_range = bool((outputs >= 0).all() and (outputs <= 1).all())
-    return in_range and bool(((outputs.sum(dim=1) - 1).abs() <= SUM_TOLERANCE).all())
+def are_probabilities(outputs: Tensor) -> Tensor:
+    """Returns (n,) whether the outputs (n, K) of an example lie in [0,1] and add up to 1."""
+    in_range = ((outputs >= 0) & (outputs <= 1)).all(dim=1)
+    return in_range & ((outputs.sum(dim=1) - 1).abs() <= SUM_TOLERANCE)
 
 
 def are_bounded(model: nn.Module, x: Tensor) -> bool:

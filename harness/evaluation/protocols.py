@@ -9,38 +9,35 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harness.attacks.base import Attack
-from harness.attacks.frame import AttackResult, Victim, find_nearest, run_attack, within
-from harness.evaluation.batches import Batch
+from harness.attacks.frame import find_nearest, run_attack, within
+from harness.attacks.results import AttackInput, AttackResult
+from harness.evaluation.batches import SplitBatch
 from harness.evaluation.ledger import Ledger
+from harness.evaluation.settings import SweepSettings
 from harness.system.modes import ModuleLists
 from harness.system.seeds import seed_of
 from harness.threat import ThreatModel
 
 
 @dataclass(frozen=True, eq=False)
-class Setting:
-    """One attack on one network over rising budgets."""
+class SweepRun:
+    """One sweep on one network."""
 
-    attack: Attack
-    threat_models: tuple[ThreatModel, ...]
+    settings: SweepSettings
     model: nn.Module
-    """The real network."""
+    """The reference model: it alone decides what is a success."""
     form: nn.Module
-    """The network in the form that the attack differentiates."""
+    """The inference form: the copy that the attack differentiates."""
     held: ModuleLists
     """What `guarded` gives out for both."""
     ledger: Ledger
-    seed: int
     batch_size: int
-    best_of_iterates: bool
-    target_class: int | None
-    """The wanted class of a targeted attack."""
     clean_logits: NDArray[np.float32] | None
     """Logits (N, K) on the unperturbed images where they are known."""
-    settled: Callable[[int], None]
+    advance: Callable[[int], None]
     """Called with the number of examples x budgets that just got their result."""
 
-    def standing(self, batch: Batch) -> Tensor:
+    def eligible(self, batch: SplitBatch) -> Tensor:
         """Predicts on clean images and returns (n,) which are correct, and not of the wanted class already."""
         if self.clean_logits is None:
             with torch.no_grad():
@@ -49,42 +46,42 @@ class Setting:
             logits = torch.from_numpy(self.clean_logits[batch.indices.numpy()]).to(batch.x.device)
         self.ledger.clean(batch, logits)
         correct = logits.argmax(dim=1) == batch.y
-        return correct if self.target_class is None else correct & (batch.y != self.target_class)
+        return correct if self.settings.target_class is None else correct & (batch.y != self.settings.target_class)
 
-    def victim(self, batch: Batch) -> Victim:
-        """Returns the network with the examples of a batch and the classes that the attack is after."""
-        goal = batch.y if self.target_class is None else torch.full_like(batch.y, self.target_class)
-        return Victim(self.model, batch.x, goal, self.form, self.held)
+    def inputs(self, batch: SplitBatch) -> AttackInput:
+        """Returns the network with the examples of a batch and the classes for its criterion."""
+        classes = batch.y if self.settings.target_class is None else torch.full_like(batch.y, self.settings.target_class)
+        return AttackInput(self.model, batch.x, classes, self.form, self.held)
 
-    def run(self, level: int, number: int, batch: Batch) -> AttackResult:
+    def attack(self, level: int, number: int, batch: SplitBatch) -> AttackResult:
         """Attacks the batch of that number at one budget."""
-        threat_model = self.threat_models[level]
-        seed = batch_seed(self.seed, self.attack, threat_model, number)
+        threat_model = self.settings.threat_models[level]
+        seed = batch_seed(self.settings.seed, self.settings.attack, threat_model, number)
         with self.ledger.timed(level) as account:
             result = run_attack(
-                self.attack,
-                self.victim(batch),
+                self.settings.attack,
+                self.inputs(batch),
                 threat_model=threat_model,
                 seed=seed,
-                best_of_iterates=self.best_of_iterates,
+                best_of_iterates=self.settings.best_of_iterates,
             )
             account.evidence += result.evidence
         return result
 
-    def spare(self, batch: Batch) -> None:
-        """Settles examples that are not attacked."""
-        self.ledger.spare(batch)
-        self.settled(len(batch) * len(self.threat_models))
+    def leave_out(self, batch: SplitBatch) -> None:
+        """Notes the clean images of examples that are not attacked."""
+        self.ledger.leave_out(batch)
+        self.advance(len(batch) * len(self.settings.threat_models))
 
-    def settle_rising(self, level: int, batch: Batch, result: AttackResult) -> Batch:
-        """Settles a budget, and all larger ones for the examples that are fooled; returns the others."""
-        fooled, survivors = result.fooled, batch.at(~result.fooled)
-        larger = range(level, len(self.threat_models))
-        self.ledger.settle(larger, batch.indices, result, rows=fooled)
-        self.ledger.settle([level], batch.indices, result, rows=~fooled)
+    def note_rising(self, level: int, batch: SplitBatch, result: AttackResult) -> SplitBatch:
+        """Notes the result at a budget, and of adversarial examples at all larger ones; returns the other examples."""
+        fooled, active = result.fooled, batch.at(~result.fooled)
+        larger = range(level, len(self.settings.threat_models))
+        self.ledger.note(larger, batch.indices, result, rows=fooled)
+        self.ledger.note([level], batch.indices, result, rows=~fooled)
         self.ledger.note_violation(level, result)
-        self.settled(int(fooled.sum()) * len(larger) + len(survivors))
-        return survivors
+        self.advance(int(fooled.sum()) * len(larger) + len(active))
+        return active
 
 
 def batch_seed(seed: int, attack: Attack, threat_model: ThreatModel, number: int) -> int:
@@ -92,75 +89,75 @@ def batch_seed(seed: int, attack: Attack, threat_model: ThreatModel, number: int
     return seed_of(seed, attack.name, threat_model.norm, threat_model.eps, "batch", number)
 
 
-def nested(setting: Setting, source: Iterable[Batch]) -> None:
-    """Attacks at the smallest budget first; only survivors go on to the next one.
+def nested(run: SweepRun, source: Iterable[SplitBatch]) -> None:
+    """Attacks at the smallest budget first; only active examples go on to the next one.
 
-    Survivors wait until they fill a batch, so batches stay full however few survive, and at most one batch waits at
+    Active examples wait until they fill a batch, so batches stay full however few they are, and at most one batch waits at
     each budget.
     """
-    levels = range(len(setting.threat_models))
-    waiting: list[list[Batch]] = [[] for _ in levels]
+    levels = range(len(run.settings.threat_models))
+    waiting: list[list[SplitBatch]] = [[] for _ in levels]
     numbers = [0 for _ in levels]
 
     def work_off(level: int, least: int) -> None:
         while sum(map(len, waiting[level])) >= least:
-            batch, rest = Batch.joined(waiting[level]).cut(setting.batch_size)
+            batch, rest = SplitBatch.joined(waiting[level]).cut(run.batch_size)
             waiting[level] = [rest] if len(rest) else []
-            survivors = setting.settle_rising(level, batch, setting.run(level, numbers[level], batch))
+            active = run.note_rising(level, batch, run.attack(level, numbers[level], batch))
             numbers[level] += 1
             if level + 1 < len(levels):
-                waiting[level + 1].append(survivors)
+                waiting[level + 1].append(active)
 
     for batch in source:
-        standing = setting.standing(batch)
-        setting.spare(batch.at(~standing))
-        waiting[0].append(batch.at(standing))
+        eligible = run.eligible(batch)
+        run.leave_out(batch.at(~eligible))
+        waiting[0].append(batch.at(eligible))
         for level in levels:
-            work_off(level, setting.batch_size)
+            work_off(level, run.batch_size)
     for level in levels:
         work_off(level, 1)
 
 
-def independent(setting: Setting, source: Iterable[Batch]) -> None:
+def independent(run: SweepRun, source: Iterable[SplitBatch]) -> None:
     """Attacks at every budget from scratch.
 
     Without best-of-iterates all examples are attacked, in the batches they come in, as the library alone would do.
     """
     for number, batch in enumerate(source):
-        standing = setting.standing(batch)
-        attacked = standing if setting.best_of_iterates else torch.ones_like(standing)
-        setting.spare(batch.at(~attacked))
-        chosen, counted = batch.at(attacked), standing[attacked]
-        for level in range(len(setting.threat_models)) if len(chosen) else ():
-            result = setting.run(level, number, chosen)
+        eligible = run.eligible(batch)
+        attacked = eligible if run.settings.best_of_iterates else torch.ones_like(eligible)
+        run.leave_out(batch.at(~attacked))
+        chosen, counted = batch.at(attacked), eligible[attacked]
+        for level in range(len(run.settings.threat_models)) if len(chosen) else ():
+            result = run.attack(level, number, chosen)
             result = replace(result, fooled=result.fooled & counted)
-            setting.ledger.settle([level], chosen.indices, result, rows=torch.ones_like(counted))
-            setting.ledger.note_violation(level, result)
-            setting.settled(len(chosen))
+            run.ledger.note([level], chosen.indices, result, rows=torch.ones_like(counted))
+            run.ledger.note_violation(level, result)
+            run.advance(len(chosen))
 
 
-def minimum_norm(setting: Setting, source: Iterable[Batch]) -> None:
+def minimum_norm(run: SweepRun, source: Iterable[SplitBatch]) -> None:
     """Seeks each example's smallest perturbation once and judges it at every budget.
 
     The passes of the search are charged to the smallest budget.
     """
-    largest = setting.threat_models[-1]
+    largest = run.settings.threat_models[-1]
     for number, batch in enumerate(source):
-        standing = setting.standing(batch)
-        setting.spare(batch.at(~standing))
-        rest = batch.at(standing)
+        eligible = run.eligible(batch)
+        run.leave_out(batch.at(~eligible))
+        rest = batch.at(eligible)
         if not len(rest):
             continue
-        with setting.ledger.timed(0):
-            seed = batch_seed(setting.seed, setting.attack, largest, number)
-            found = find_nearest(setting.attack, setting.victim(rest), threat_model=largest, seed=seed)
-        setting.ledger.note_smallest(rest.indices, found.distance)
-        for level, threat_model in enumerate(setting.threat_models):
+        with run.ledger.timed(0):
+            seed = batch_seed(run.settings.seed, run.settings.attack, largest, number)
+            found = find_nearest(run.settings.attack, run.inputs(rest), threat_model=largest, seed=seed)
+        run.ledger.note_smallest(rest.indices, found.distance)
+        for level, threat_model in enumerate(run.settings.threat_models):
             if not len(rest):
                 break
-            with setting.ledger.timed(level) as account:
-                result = within(found, setting.victim(rest), threat_model=threat_model)
+            with run.ledger.timed(level) as account:
+                result = within(found, run.inputs(rest), threat_model=threat_model)
                 account.evidence += found.evidence if level == 0 else replace(found.evidence, forwards=0, backwards=0)
                 account.evidence = replace(account.evidence, forwards=account.evidence.forwards + len(rest))
             found = found.at(~result.fooled)
-            rest = setting.settle_rising(level, rest, result)
+            rest = run.note_rising(level, rest, result)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.conditions import CLEAN
-from harness.evaluation.checks.base import REPEATED_ATTACKS, Reason, Row, beats
+from harness.evaluation.checks.base import REPEATED_ATTACKS, Reason, Row, beats, suspect
 from harness.evaluation.checks.ensemble import ENSEMBLE
 from harness.evaluation.checks.gradients import GRADIENTS
 from harness.evaluation.checks.model import MODEL, NETWORK
@@ -94,7 +94,7 @@ def _transfer_wins(row: Row, transfers: Sequence[Transferred]) -> list[Reason]:
     if row.access not in REPEATED_ATTACKS:
         return []
     leads = [(beats(other.fooled, row.condition.fooled), other.source) for other in transfers if other.cell == row.result.cell]
-    return [Reason(Verdict.SUSPECT, f"adversarials of {source} break {lead} examples more") for lead, source in leads if lead]
+    return [suspect(f"adversarials of {source} break {lead} examples more") for lead, source in leads if lead]
 
 
 def _with_verdict(result: CellResult, reasons: Sequence[Reason]) -> CellResult:

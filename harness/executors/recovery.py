@@ -9,7 +9,7 @@ from harness.executors.local import found, reason_of
 from harness.records import Status
 from harness.steps.base import Context, Step
 from harness.steps.detect import Detect
-from harness.steps.evaluate import Judgement
+from harness.steps.judgement import Judgement
 from harness.steps.poison import Poisoning
 from harness.steps.train import Train
 from harness.steps.transfer import Transfer

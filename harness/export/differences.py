@@ -1,12 +1,12 @@
-"""How far the outputs of two runtimes lie apart: the one definition, as `harness_eval` has it in C++ (agreement.hpp).
+"""The differences between the outputs of two runtimes; `harness_eval` has the same definition in C++ (agreement.hpp).
 
 An example's *scale* is the reference's largest finite absolute output of the example, or the median of these over all
-examples if that is larger, and at least 1. Rounding errors grow with the numbers that are added up, so a bound on a
-difference or on a margin is times the scale: networks with outputs up to 1 keep the bound itself, and one example with
-huge outputs loosens the bound for no other.
+examples if that is larger, and at least 1. Rounding errors grow with the numbers in a sum, so a bound on a difference or on a
+margin is multiplied by the scale. The bound is unchanged for networks with outputs up to 1, and an example with huge outputs
+does not change the bound of others.
 
-Equal infinities are no difference: a class that is switched off by -inf is switched off in both. An infinity beside
-anything else is an infinite difference. NaN is counted, and has neither difference nor prediction.
+Equal infinities have the difference 0, as both runtimes then exclude the same class by -inf. An infinity and any other value
+have an infinite difference. NaN is counted; its example has neither a difference nor a prediction.
 """
 
 from dataclasses import dataclass
@@ -16,25 +16,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEAST_SCALE = 1.0
-"""Outputs below it, probabilities for instance, are compared by their absolute difference."""
+"""Outputs below this, such as probabilities, are compared by their absolute difference."""
 NO_CLASS = -1
-"""Prediction of an example that has none."""
+"""The prediction of an example without one."""
 
 Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
 class Differences:
-    """Outputs of a runtime beside those of the reference."""
+    """The outputs of a runtime and those of the reference."""
 
     reference: NDArray[np.float32] | None
-    """(N, K); None where there is none: then nothing below that compares is defined."""
+    """(N, K); None without a reference: then the comparisons are empty or NaN."""
     found: NDArray[np.float32]
     """(N, K)."""
 
     @cached_property
     def nan(self) -> Flags:
-        """(N,) whether an output of the example is NaN, in either."""
+        """(N,) whether an output of the example is NaN in one of the two."""
         pair = [self.found] if self.reference is None else [self.found, self.reference]
         return np.asarray(np.isnan(np.concatenate(pair, axis=1)).any(axis=1))
 
@@ -82,7 +82,7 @@ class Differences:
 
     @property
     def p99_relative(self) -> float:
-        """The 99th percentile of the examples' largest differences, each divided by the example's scale: what is judged."""
+        """The 99th percentile of the examples' largest differences, each divided by its scale; the rule applies to it."""
         return _p99(self.differences / self.scales[~self.nan]) if self.differences.size else float("nan")
 
     @property
@@ -92,7 +92,7 @@ class Differences:
 
     @cached_property
     def flips(self) -> NDArray[np.intp]:
-        """The examples with a class in both, and another one here."""
+        """The examples that have a prediction in both, and different ones."""
         if self.reference is None:
             return np.empty(0, np.intp)
         decided = (self.predicted != NO_CLASS) & (self.expected != NO_CLASS)
@@ -100,14 +100,14 @@ class Differences:
 
     @cached_property
     def flip_margins(self) -> NDArray[np.float64]:
-        """By how much the reference preferred its own class to the one predicted here, for each flip."""
+        """For each flip, the reference's output for its own class minus that for the class predicted here."""
         if self.reference is None:
             return np.empty(0)
         rows, at = self.reference[self.flips].astype(np.float64), np.arange(len(self.flips))
         return rows[at, self.expected[self.flips]] - rows[at, self.predicted[self.flips]]
 
     def flips_outside(self, margin: float) -> int:
-        """Returns the number of flips that a margin, times the scale, does not excuse."""
+        """Returns the number of flips whose margin is above `margin` times the scale."""
         return int((self.flip_margins > margin * self.scales[self.flips]).sum()) if len(self.flips) else 0
 
 
@@ -116,7 +116,7 @@ def _predicted(outputs: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 def _p99(values: NDArray[np.float64]) -> float:
-    """Returns the 99th percentile as numpy's default, but infinity where numpy takes infinity from infinity."""
+    """Returns the 99th percentile as numpy does, but infinity where numpy would subtract infinity from infinity."""
     if not values.size:
         return float("nan")
     upper = float(np.quantile(values, 0.99, method="higher"))

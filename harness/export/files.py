@@ -1,4 +1,4 @@
-"""Writing a model file so that its final name only ever shows a checked one."""
+"""Model files that get their final name after a check."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,10 +12,10 @@ from harness.errors import ModelError
 
 @contextmanager
 def provisional(path: Path) -> Iterator[Path]:
-    """Gives a name beside `path` to write to, and renames it to `path` when the block ends without an error.
+    """Yields a path to write to, and renames its file to `path` when the block ends without an error.
 
     Raises:
-        ModelError: if the folder cannot be written, or the block wrote no valid ONNX model.
+        ModelError: if the folder cannot be written, or the file is not a valid ONNX model.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

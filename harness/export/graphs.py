@@ -1,4 +1,4 @@
-"""The graph that is deployed: from the pixels of a decoded image to class probabilities."""
+"""The deployment graph: from the pixels of a decoded image to class probabilities."""
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +10,13 @@ from harness.export.metadata import Resize
 class DeployGraph(nn.Module):
     """Resize, scaling, normalisation, network and softmax in one module.
 
-    The resize is the data sets' own (`harness.datasets.decoding.resized`): antialiased bilinear in floating point,
-    so that what is deployed sees the pixels that were measured.
+    It resizes as the data sets do (`harness.datasets.decoding.resized`): antialiased bilinear in floating point, so that the
+    deployed network gets the pixels that were measured.
 
     Args:
         classifier: Images (N, 3, resolution, resolution) in [0,1] to logits (N, K).
         resolution: Side length in pixels.
-        resize: What becomes of an image that is not square.
+        resize: How an image that is not square becomes square.
     """
 
     def __init__(self, classifier: nn.Module, *, resolution: int, resize: Resize) -> None:
@@ -40,7 +40,7 @@ def _centre_square(x: Tensor) -> Tensor:
     side = torch.sym_min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     square = x[:, :, top : top + side, left : left + side]
-    # Tells the exporter, which sees sizes as symbols, that something is left.
+    # Tells the exporter, for which sizes are symbols, that the square is not empty.
     torch._check(square.shape[2] > 0)
     torch._check(square.shape[3] > 0)
     return square

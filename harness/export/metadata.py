@@ -1,4 +1,4 @@
-"""What an exported file says of itself: class names, preprocessing, and the hash of the weights it was made from."""
+"""The metadata of an exported file: class names, preprocessing, and the hash of the PyTorch weights."""
 
 import hashlib
 import json
@@ -17,14 +17,14 @@ SCHEMA_VERSION = 1
 """Version of the keys below; a reader refuses a newer one."""
 
 Resize = Literal["squash", "crop"]
-"""How a deployed image becomes square: squashed as a whole, or its largest centred square."""
+"""How a deployed image becomes square: scaled as a whole, or its largest centred square."""
 
 TEXTS = frozenset({"kind", "precision", "resize", "model_sha256"})
-"""The fields that a file holds as text; the others as JSON."""
+"""The fields that a file stores as text; it stores the others as JSON."""
 
 
 class Preprocessed(Protocol):
-    """What is read of a `harness.models.classifier.Classifier` besides its being a module."""
+    """The attributes of a `harness.models.classifier.Classifier` that the metadata are made from."""
 
     class_names: tuple[str, ...]
     mean: Tensor
@@ -38,7 +38,7 @@ class Preprocessed(Protocol):
 class Metadata(Spec):
     """The metadata of an exported ONNX file.
 
-    In the file each field is one entry of `metadata_props`: those of `TEXTS` as they are, the others as JSON.
+    In the file each field is one entry of `metadata_props`: those of `TEXTS` as text, the others as JSON.
     """
 
     schema_version: int = Field(default=SCHEMA_VERSION, ge=1, le=SCHEMA_VERSION)
@@ -50,15 +50,15 @@ class Metadata(Spec):
     class_names: tuple[str, ...] = Field(min_length=1)
     """The K class names, in the order of the outputs."""
     resolution: int = Field(ge=1)
-    """Side length in pixels of the images that the network sees."""
+    """Side length in pixels of the network's input."""
     mean: tuple[float, ...]
     """Per-channel mean, subtracted inside the graph."""
     std: tuple[float, ...]
     """Per-channel standard deviation, divided by inside the graph."""
     resize: Resize | None = None
-    """How the graph makes an image square; None where it does not resize."""
+    """How the graph makes an image square; None if it does not resize."""
     model_sha256: str
-    """Hash of the PyTorch weights, see `model_sha256`: the same for every file made from one model."""
+    """Hash of the PyTorch weights, see `model_sha256`; all files made from one model have the same."""
 
     def to_props(self) -> dict[str, str]:
         """Returns the entries of `metadata_props`."""
@@ -67,10 +67,10 @@ class Metadata(Spec):
 
     @classmethod
     def from_props(cls, props: Mapping[str, str], where: str) -> "Metadata | None":
-        """Reads the entries of `metadata_props`, or returns None if the file is not one of the harness's.
+        """Returns the metadata in the entries of `metadata_props`, or None if the harness did not write the file.
 
         Args:
-            props: The entries, foreign ones among them.
+            props: The entries, with those of other programs.
             where: The file, for messages.
 
         Raises:
@@ -81,7 +81,7 @@ class Metadata(Spec):
         entries = {name: props[name] for name in cls.model_fields if name in props}
         try:
             fields = {name: text if name in TEXTS else json.loads(text) for name, text in entries.items()}
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # no JSON, a number of too many digits, or thousands of brackets
             raise ModelError(f"{where}: expected JSON in the metadata, got: {error}") from error
         return parse_spec(cls, fields, where=f"{where}: metadata", error=ModelError)
 
@@ -89,7 +89,7 @@ class Metadata(Spec):
 def metadata_of(
     classifier: Preprocessed, *, kind: Literal["logits", "deploy"], resolution: int, resize: Resize | None = None
 ) -> Metadata:
-    """Returns the metadata of a classifier that is about to be exported."""
+    """Returns the metadata for the export of a classifier."""
     return Metadata(
         kind=kind,
         class_names=classifier.class_names,
@@ -104,7 +104,7 @@ def metadata_of(
 def model_sha256(state: Mapping[str, Tensor]) -> str:
     """Returns the sha256 of a state dict's canonical safetensors bytes: sorted names, contiguous, on the CPU.
 
-    Neither device nor memory format changes it; any bit of any weight, buffer or name does.
+    Device and memory format do not change it; every bit of weights, buffers and names does.
     """
     tensors = {name: state[name].detach().cpu().clone(memory_format=torch.contiguous_format) for name in sorted(state)}
     return hashlib.sha256(save(tensors)).hexdigest()

@@ -1,4 +1,4 @@
-"""From a PyTorch classifier to ONNX files, each compared with PyTorch before it gets its name."""
+"""Exports a PyTorch classifier to ONNX files; each is compared with PyTorch before it gets its name."""
 
 import copy
 import logging
@@ -22,7 +22,7 @@ from harness.export.runtime import OnnxModel
 from harness.system.precision import full_float32
 
 OPSET = 20
-"""The exporter's own opset; 18 is the first that has an antialiased resize."""
+"""The exporter's default opset; 18 is the first with an antialiased resize."""
 BATCH = 16
 """Images of one parity batch."""
 
@@ -36,13 +36,15 @@ def export_model(
     tolerance: Tolerance | None = None,
     opset: int = OPSET,
 ) -> dict[str, Parity]:
-    """Writes `model.onnx`: float32 NCHW in [0,1] of any batch size to logits, with the normalisation inside.
+    """Writes `model.onnx`, float32 NCHW in [0,1] of any batch size to logits, and returns its comparison with PyTorch.
+
+    The normalisation is inside the graph.
 
     Args:
         classifier: A `Classifier` in eval mode, on any device; it is left as it is.
         path: The file to write; replaced if it exists.
         resolution: Side length of the images in pixels.
-        samples: Clean and adversarial images (N, 3, resolution, resolution) on which the file must agree.
+        samples: Clean and adversarial images (N, 3, resolution, resolution) on which the file must agree with PyTorch.
         tolerance: The rule of agreement.
         opset: Version of the ONNX operators.
 
@@ -52,7 +54,7 @@ def export_model(
     Raises:
         ModelError: if a module is in training mode, the network cannot be exported, or the file disagrees.
     """
-    network = _still_copy(classifier, samples, path)
+    network = _frozen_copy(classifier, samples, path)
     metadata = metadata_of(cast(Preprocessed, network), kind="logits", resolution=resolution)
     example = torch.zeros(2, 3, resolution, resolution)
     with provisional(path) as draft:
@@ -70,14 +72,15 @@ def export_deploy(
     tolerance: Tolerance | None = None,
     opset: int = OPSET,
 ) -> dict[str, Parity]:
-    """Writes `deploy.onnx`: uint8 RGB NHWC of any batch size, height and width to class probabilities.
+    """Writes `deploy.onnx`, uint8 RGB NHWC of any size to class probabilities, and returns its comparison with PyTorch.
 
     Args:
         classifier: A `Classifier` in eval mode, on any device; it is left as it is.
         path: The file to write; replaced if it exists.
         resolution: Side length in pixels to which the graph resizes.
-        samples: Decoded images, uint8 (N, H, W, 3), of one or several sizes, on which the file must agree.
-        resize: What becomes of an image that is not square; that of the data set.
+        samples: Decoded images, uint8 (N, H, W, 3), of one or several sizes, on which the file must agree with
+            PyTorch.
+        resize: How an image that is not square becomes square: as in the data set.
         tolerance: The rule of agreement, on probabilities.
         opset: Version of the ONNX operators, 18 or newer.
 
@@ -87,10 +90,10 @@ def export_deploy(
     Raises:
         ModelError: as `export_model`.
     """
-    network = _still_copy(classifier, samples, path)
+    network = _frozen_copy(classifier, samples, path)
     metadata = metadata_of(cast(Preprocessed, network), kind="deploy", resolution=resolution, resize=resize)
     graph = DeployGraph(network, resolution=resolution, resize=resize).eval()
-    # Two sizes that differ from each other and from the resolution, or the exporter takes them for one.
+    # Height and width differ from each other and from the resolution: the exporter treats equal sizes as one size.
     example = torch.zeros(2, resolution + 7, resolution + 12, 3, dtype=torch.uint8)
     dynamic = dict.fromkeys((0, 1, 2), Dim.DYNAMIC)
     with provisional(path) as draft:
@@ -98,12 +101,12 @@ def export_deploy(
         return _compare(graph, draft, samples=samples, tolerance=tolerance or Tolerance())
 
 
-def _still_copy(classifier: nn.Module, samples: Samples, path: Path) -> nn.Module:
-    """Returns a copy on the CPU, in float32 and without gradients.
+def _frozen_copy(classifier: nn.Module, samples: Samples, path: Path) -> nn.Module:
+    """Returns a copy of a network on the CPU, in float32, its parameters frozen.
 
     Raises:
-        ModelError: if any module is in training mode: its file would compute something else than what was measured;
-            or if there are no samples to compare on.
+        ModelError: if a module is in training mode, as its file would not compute what was measured; or if there are no
+            samples to compare on.
     """
     if not samples:
         raise ModelError(f"{path}: expected images to compare on, got none")
@@ -128,7 +131,7 @@ def _write(
                 opset_version=opset,
                 verbose=False,
             )
-    except Exception as error:  # whatever the network's own code raises while it is traced
+    except Exception as error:  # tracing runs the network's own code, which may raise any error
         cause = str(error.__cause__ or error).strip().splitlines()
         raise ModelError(f"{draft.name}: cannot export the network: {(cause or [type(error).__name__])[0]}") from error
     if program is None:
@@ -136,7 +139,7 @@ def _write(
     program.model.metadata_props.clear()
     program.model.metadata_props.update(metadata.to_props())
     for node in program.model.graph.all_nodes():
-        node.metadata_props.clear()  # where each operator comes from: stack traces with paths of this machine
+        node.metadata_props.clear()  # stack traces of each operator, with paths of this machine
     program.save(draft, external_data=False)
 
 
@@ -158,7 +161,7 @@ def _reference(network: nn.Module, batch: Tensor) -> NDArray[np.float32]:
 
 @contextmanager
 def _quiet(*names: str) -> Iterator[None]:
-    """Holds back the exporter's warnings, which are about its own internals."""
+    """Suppresses the exporter's warnings inside the block; they are about its own internals."""
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -13,33 +13,33 @@ from harness.export.differences import Differences
 from harness.spec import Spec
 
 Samples = Mapping[str, Tensor]
-"""Images to compare on, by what they are: "clean", "pgd 8/255". One tensor may hold images of one size only."""
+"""Images for the comparison, by name: "clean", "pgd 8/255". All images of one tensor have one size."""
 
 
 class Tolerance(Spec):
-    """The rule of agreement: classes may differ only where the network itself can't tell them apart.
+    """The rule of agreement: classes may differ only where the network's outputs for them are nearly equal.
 
-    Both bounds are times the scale of an example, which is at least 1 (`harness.export.differences`).
+    Both bounds are multiplied by the scale of an example, which is at least 1 (`harness.export.differences`).
     """
 
     margin: float = Field(default=1e-3, ge=0)
-    """A flip is excused where the reference preferred its own class to the other by no more than this."""
+    """A flip is allowed where the reference's outputs for the two classes differ by at most this."""
     quantile: float = Field(default=1e-3, ge=0)
     """Largest allowed 99th percentile of the examples' largest absolute differences."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far the outputs of two runtimes lie apart on the same images."""
+    """The differences between the outputs of two runtimes on the same images."""
 
     n: int
     """Number of images."""
     nan_count: int
     """Images with an output that is NaN, in either runtime."""
     flips: int
-    """Images with another class."""
+    """Number of images with another predicted class."""
     flips_outside_margin: int
-    """Flips that the margin does not excuse."""
+    """Number of flips that the margin does not allow."""
     infinite: int
     """Images with an output that is infinite in one runtime and something else in the other."""
     max_difference: float
@@ -47,11 +47,11 @@ class Parity:
     p99_difference: float
     """99th percentile of the images' largest absolute differences."""
     p99_relative: float
-    """The same, each divided by its image's scale: what is judged."""
+    """The same, each divided by its image's scale; the rule applies to this."""
 
 
 def measure(reference: NDArray[np.float32], found: NDArray[np.float32], tolerance: Tolerance) -> Parity:
-    """Compares outputs (N, K), K >= 2, of a reference and of another runtime."""
+    """Returns the differences between outputs (N, K), K >= 2, of a reference and another runtime."""
     compared = Differences(reference, found)
     return Parity(
         n=len(reference),
@@ -66,10 +66,10 @@ def measure(reference: NDArray[np.float32], found: NDArray[np.float32], toleranc
 
 
 def require(parity: Parity, tolerance: Tolerance, where: str) -> None:
-    """Checks a comparison against the rule.
+    """Checks that a comparison fulfils the rule of agreement.
 
     Raises:
-        ModelError: if it is broken; the message names `where` and what was found.
+        ModelError: if it does not; the message begins with `where`.
     """
     broken = parity.nan_count or parity.infinite or parity.flips_outside_margin
     if broken or not parity.p99_relative <= tolerance.quantile:

@@ -1,7 +1,7 @@
 """Smaller number formats of an exported `model.onnx`: INT8 by static quantisation, and FP16.
 
-Neither is expected to agree with the float model to the last flip: whether accuracy and hardening survive is a measurement
-of its own. A file that does not predict what the float model predicts at all is refused.
+Both may change predictions of the float model; how much accuracy and robust accuracy they keep has to be measured. A file
+with few of the float model's predictions is refused.
 """
 
 import math
@@ -30,40 +30,41 @@ BATCH = 16
 """Images of one calibration batch."""
 
 LEAST_AGREEMENT = 0.5
-"""Share of predictions that INT8 keeps at least: a file that changes more than it keeps is a broken one, no coarser one."""
+"""Smallest share of predictions that INT8 keeps: a file that changes more predictions than it keeps is damaged."""
 FP16_SHARE = 0.02
-"""Rounding to 16 bits moves logits by thousandths of their size; beyond this share of the scale something is wrong."""
+"""Largest allowed change of logits in FP16, relative to the scale; rounding changes them by thousandths."""
 
 PERCENTILE = 99.99
-"""Share of an activation's values that its range holds, chosen on training images: on 96 of them that an EfficientNet-B0
-was not calibrated on, INT8 moved its logits by 0.55 (root mean square) and no prediction; with the full ranges, which the
-few largest values of SiLU stretch, by 1.10 and 9 % of them."""
+"""Percentage of an activation's values inside its range. Full ranges are wider by the few largest values of SiLU, and coarser:
+docs/performance.md has a comparison."""
 
 
 def quantise_int8(
     source: Path, path: Path, *, images: ImageSplit, samples: Samples, weight_bits: Literal[7, 8] = 8
 ) -> dict[str, Parity]:
-    """Writes an INT8 form of a model: 8-bit activations, weights with one scale a channel, quantise-dequantise nodes.
+    """Writes an INT8 copy of a model, and returns its comparison with the float model.
 
-    The ranges of the activations hold all but the outermost values that are seen on the given images.
+    Activations have 8 bits, weights one scale a channel; the file has quantise-dequantise nodes. The ranges of the activations
+    hold all but the outermost values on the given images.
 
     Args:
         source: The float model, images to logits.
         path: The file to write; replaced if it exists.
-        images: Training images at the model's resolution, read a batch at a time; a hundred are enough.
-        samples: Clean and adversarial images (N, 3, R, R) on which it must keep `LEAST_AGREEMENT` of the predictions.
+        images: Training images at the model's resolution, read one batch at a time; a hundred are enough.
+        samples: Clean and adversarial images (N, 3, R, R) on which it must keep the share `LEAST_AGREEMENT` of the
+            predictions.
         weight_bits: 7 for processors without VNNI instructions, where sums of 8-bit products may overflow.
 
     Returns:
         The comparison with the source on each of the samples.
 
     Raises:
-        ModelError: if the source is no such model or has logits that are not finite, there are no images, the result does not
-            run, has logits that are not finite, predicts one class for everything, or changes too many predictions.
+        ModelError: if the source is not a float model or has logits that are not finite, there are no images, or the result does
+            not run, has logits that are not finite, predicts one class for all images, or changes too many predictions.
     """
     model = _float_model(source)
     calibration = _Calibration(model, images)
-    # The calibration prints its progress.
+    # stdout is redirected, as the calibration prints its progress.
     with provisional(path) as draft, TemporaryDirectory() as scratch, redirect_stdout(StringIO()):
         prepared = Path(scratch) / "prepared.onnx"
         quant_pre_process(source, prepared)
@@ -77,16 +78,17 @@ def quantise_int8(
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.Percentile,
-            # A stride of one batch, or the activations of all images would lie in memory together.
+            # A stride of one batch: else the activations of all images are in memory at once.
             extra_options={"CalibPercentile": PERCENTILE, "CalibStridedMinMax": 1},
         )
         return _finish(draft, model, precision="int8", samples=samples)
 
 
 def convert_fp16(source: Path, path: Path, *, samples: Samples) -> dict[str, Parity]:
-    """Writes a form of a model with 16-bit floats; images and logits stay float32.
+    """Writes a copy of a model with 16-bit floats, and returns its comparison with the float model.
 
-    A runtime without 16-bit kernels, as ONNX Runtime on most CPUs, computes in float32 with the rounded weights.
+    Images and logits stay float32. A runtime without 16-bit kernels, such as ONNX Runtime on most CPUs, computes in float32
+    with the rounded weights.
 
     Args:
         source: The float model, images to logits.
@@ -97,18 +99,18 @@ def convert_fp16(source: Path, path: Path, *, samples: Samples) -> dict[str, Par
         The comparison with the source on each of the samples.
 
     Raises:
-        ModelError: if the source is no such model, or the result does not run or disagrees.
+        ModelError: if the source is not a float model, or the result does not run or disagrees.
     """
     model = _float_model(source)
     with provisional(path) as draft:
         graph = GraphTools(convert_float_to_float16(onnx.load(source), keep_io_types=True))
-        graph.topological_sort()  # the conversion puts the casts of inputs last
+        graph.topological_sort()  # the conversion appends the casts of inputs
         onnx.save(graph.model, draft)
         return _finish(draft, model, precision="float16", samples=samples)
 
 
 class _Calibration:
-    """Feeds images to ONNX Runtime's calibration, a range of batches at a time, as its `CalibrationDataReader` does."""
+    """Images for ONNX Runtime's calibration, one range of batches at a time, with the methods of its `CalibrationDataReader`."""
 
     def __init__(self, model: OnnxModel, images: ImageSplit) -> None:
         if len(images) == 0:
@@ -145,7 +147,7 @@ def _float_model(source: Path) -> OnnxModel:
 
 
 def _finish(draft: Path, model: OnnxModel, *, precision: Literal["int8", "float16"], samples: Samples) -> dict[str, Parity]:
-    """Marks a converted file, and compares it with the float model."""
+    """Writes the metadata of a converted file, and returns its comparison with the float model."""
     if not samples:
         raise ModelError(f"{draft.name}: expected images to compare on, got none")
     if model.metadata is not None:
@@ -154,7 +156,7 @@ def _finish(draft: Path, model: OnnxModel, *, precision: Literal["int8", "float1
     for name, images in samples.items():
         reference, found = model.logits(images), converted.logits(images)
         where = f"{draft.name}, {name}"
-        # Of logits that are all below 1 the scale is 1, which 16 bits resolve far better.
+        # If all logits are below 1, the scale is 1, and the error of 16 bits is far below that.
         bound = FP16_SHARE * min(1.0, float(np.abs(reference).max(initial=0)))
         tolerance = Tolerance() if precision == "int8" else Tolerance(margin=bound, quantile=bound)
         parities[name] = measure(reference, found, tolerance)

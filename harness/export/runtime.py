@@ -1,4 +1,4 @@
-"""An ONNX file run by ONNX Runtime: the harness's own, or a user's with no PyTorch model at hand."""
+"""An ONNX file, of the harness or of a user without the PyTorch model, run by ONNX Runtime."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,24 +14,24 @@ from harness.export.metadata import Metadata
 
 CPU = "CPUExecutionProvider"
 IMAGE_TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
-"""What the input may be: float NCHW in [0,1], or the uint8 NHWC of a deployment graph."""
+"""Types of the input: float NCHW in [0,1], or the uint8 NHWC of a deployment graph."""
 
 
 class OnnxModel:
-    """A session on one file; its single input is a batch of images, and logits its first output that is float (N, K).
+    """A session on one file; its single input is a batch of images, its first float output (N, K) the logits.
 
-    An extent that the file leaves open fits any; an output whose shape is not declared counts where no other fits.
+    An extent that the file does not declare fits any number; an output without a declared shape is used if no other fits.
 
     Args:
         path: The ONNX file.
         threads: Threads inside an operator, or None for the runtime's choice.
         provider: ONNX Runtime's name of the execution provider.
         num_classes: The number of classes that the file must have, or None for any.
-        class_names: The names that the file must have, in this order, if it has any; or None for any.
+        class_names: The class names that the file must have, in this order, if it has class names; or None for any.
 
     Raises:
         ModelError: if the file is missing or damaged, the provider is not in this build, the input or the outputs have
-            another form, or the class count or the names differ.
+            another type or shape, or the class count or the names differ.
     """
 
     def __init__(
@@ -49,7 +49,9 @@ class OnnxModel:
         self._input = self._image_input()
         props = self._session.get_modelmeta().custom_metadata_map
         self.metadata = Metadata.from_props(props, str(path))
-        """What the file says of itself; None for a foreign file."""
+        """The harness's metadata in the file; None if another program wrote it."""
+        self.model_sha256: str | None = props.get("model_sha256")
+        """Hash of the weights it was made from, which a foreign file may give too; None where it does not say."""
         self._output, self.num_classes = self._logits_output(len(class_names) if class_names is not None else num_classes)
         """The number of classes K."""
         if class_names is not None:
@@ -62,7 +64,7 @@ class OnnxModel:
 
     @property
     def resolution(self) -> int | None:
-        """Side length of the images in pixels, or None where the file takes any."""
+        """Side length of the images in pixels, or None if the file takes any."""
         side = self._input.shape[2]
         return side if isinstance(side, int) and not self.takes_pixels else None
 
@@ -78,7 +80,7 @@ class OnnxModel:
             x: float32 (N, 3, H, W) in [0,1]; for a deployment graph uint8 (N, H, W, 3).
 
         Raises:
-            ModelError: if type or shape do not fit the file.
+            ModelError: if the file does not take the type or shape.
         """
         batch = x.detach().cpu().numpy() if isinstance(x, Tensor) else x
         expected = IMAGE_TYPES[self._input.type]
@@ -93,7 +95,7 @@ class OnnxModel:
         return np.concatenate(outputs) if outputs else np.empty((0, self.num_classes), np.float32)
 
     def _run(self, batch: NDArray[np.generic], size: int) -> NDArray[np.float32]:
-        """Runs one batch; a file of fixed batch size gets a short batch filled up."""
+        """Returns the logits of one batch; for a file of fixed batch size, copies of the last image fill up a smaller batch."""
         filled = batch if len(batch) == size else np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
         try:
             output: NDArray[np.float32] = self._session.run([self._output], {self._input.name: np.ascontiguousarray(filled)})[0]
@@ -117,7 +119,7 @@ class OnnxModel:
         return image
 
     def _logits_output(self, wanted: int | None) -> tuple[str, int]:
-        """Returns the name of the output that holds logits, and their number of classes."""
+        """Returns the name of the output with the logits, and the number of classes."""
         outputs = self._session.get_outputs()
         floats = [output for output in outputs if output.type == "tensor(float)" and len(output.shape) in {0, 2}]
         if not floats:
@@ -139,12 +141,12 @@ class OnnxModel:
 
 
 def _check_names(props: Mapping[str, str], expected: Sequence[str], path: Path) -> None:
-    """Compares the class names in a file's metadata, the harness's own or not, with those of the images."""
+    """Checks that the class names in a file's metadata, if it has any, are those of the images."""
     if (text := props.get("class_names")) is None:
         return
     try:
         found = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, or thousands of brackets
         found = None
     where = f"{path}: metadata class_names"
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
@@ -166,7 +168,7 @@ def _open(path: Path, *, threads: int | None, provider: str) -> onnxruntime.Infe
     if provider not in (available := onnxruntime.get_available_providers()):
         raise ModelError(f"{path}: expected a provider of {', '.join(available)}, got {provider!r}")
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only: they arrive as exceptions, warnings are about shapes of constants
+    options.log_severity_level = 3  # errors only, which are raised as exceptions; warnings are about shapes of constants
     if threads is not None:
         options.intra_op_num_threads = threads
     try:

@@ -1,4 +1,4 @@
-"""How far the logits of two forms of a network lie apart, and logits for attacks to do arithmetic with."""
+"""The difference between the logits of a network and its inference form, and finite logits for attacks."""
 
 from typing import cast
 
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from harness.metrics import largest_logit, logit_differences
 
 LEAST_SCALE = 1e-6
-"""Logits all of which are smaller are compared as if the largest were this."""
+"""Smallest divisor of a relative difference."""
 FAR_BELOW = 200.0
-"""How far under the smallest other logit a class that is switched off is shown to attacks: its probability is 0 in float32."""
+"""Attacks get this much less than the smallest other logit in place of -inf: the probability is 0 in float32."""
 
 
 def relative_difference(found: Tensor, wanted: Tensor) -> float:
@@ -26,9 +26,9 @@ def _array(logits: Tensor) -> NDArray[np.float64]:
 
 
 class FiniteLogits(nn.Module):
-    """Shows attacks a finite logit in place of -inf: the losses of libraries take differences, and -inf less -inf is NaN.
+    """A network with a finite logit in place of -inf: libraries' losses subtract logits, and -inf minus -inf is NaN.
 
-    Which class is predicted, the probabilities and the gradients of all other logits stay as they are.
+    The predicted class, the probabilities and the gradients of all other logits do not change.
 
     Args:
         network: Images (N, C, H, W) to logits (N, K).
@@ -42,7 +42,7 @@ class FiniteLogits(nn.Module):
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """The layout that images are brought into, where the network says so."""
+        """The layout that the network converts images to, if it has one."""
         return cast(torch.memory_format, getattr(self.network, "memory_format", torch.preserve_format))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,11 +54,11 @@ class FiniteLogits(nn.Module):
 
 
 def with_finite_logits(form: nn.Module, network: nn.Module, probe: Tensor) -> nn.Module:
-    """Returns a form of a network that attacks can do arithmetic with: itself, unless the network has logits of -inf.
+    """Returns an inference form whose logits attacks can subtract: itself, unless the network has logits of -inf.
 
     Args:
-        form: The network in the form that attacks differentiate.
-        network: The network itself: a pass without gradients would have a compiled form compiled anew.
+        form: The inference form of the network.
+        network: The network itself; a pass without gradients would compile a compiled inference form again.
         probe: A few images (n, C, H, W).
     """
     with torch.no_grad():

@@ -28,7 +28,7 @@ Positive = Annotated[float, Field(gt=0)]
 class Architecture(Plugin, ABC):
     """Base of the model plug-ins: a specification that builds an untrained or pretrained `Classifier`.
 
-    A plug-in writes `backbone`; this class fills it with weights, puts the normalisation in front and checks it.
+    A plug-in writes `backbone`. This class loads its weights, puts the normalisation in front and checks the result.
     """
 
     PATH_FIELDS: ClassVar[frozenset[str]] = frozenset({"weights"})
@@ -36,11 +36,11 @@ class Architecture(Plugin, ABC):
     arch: str
     """The architecture's name as shown in tables: "efficientnet_b0", "mypackage.nets:small"."""
     weights: str | None = None
-    """A file to start from: .safetensors, .pth or .h5; a head of other classes is dropped and said so. A .h5 file, which
-    names them, must be of this architecture, and must not hold the same classes in another order."""
+    """A file to start from: .safetensors, .pth or .h5. A head of other classes is left out, and a warning says so. A .h5
+    file names its architecture and classes: the architecture must be this one, the same classes must have the same order."""
     mean: tuple[float, float, float] | None = None
-    """Per-channel mean, subtracted inside the model. Left out, it is the one in the file of weights, else the one that
-    timm states for the architecture, else ImageNet's; the same holds for `std`."""
+    """Per-channel mean, subtracted inside the model. Without this field it is the one in the file of weights, else the one
+    that timm states for the architecture, else ImageNet's. The same holds for `std`."""
     std: tuple[Positive, Positive, Positive] | None = None
     """Per-channel standard deviation, divided by inside the model."""
 
@@ -51,7 +51,7 @@ class Architecture(Plugin, ABC):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """Returns the fields for digests, with the hash of the weights file in place of its path.
+        """Returns the fields for digests; the hash of the weights file replaces its path.
 
         Raises:
             ModelError: if the weights file is missing.
@@ -59,22 +59,22 @@ class Architecture(Plugin, ABC):
         return {**super().identity(), "weights_sha256": None if self.weights is None else _hash_of_weights(self.weights)}
 
     def without_weights(self) -> Self:
-        """Returns the same architecture, to be filled from a state that is already at hand."""
+        """Returns the same architecture without initial weights, for a caller that loads a state into it."""
         fields: dict[str, object] = {"weights": None, "pretrained": False}
         return self.model_copy(update={key: value for key, value in fields.items() if key in type(self).model_fields})
 
     def find(self) -> None:
-        """Looks the network up without building it; to be overridden where the user names one that may not exist.
+        """Checks that the network exists, without building it; plug-ins whose user names a network override it.
 
         Raises:
-            ModelError: if there is none of that name; begins with the field.
+            ModelError: if there is no network of that name; the message begins with the field.
         """
 
     def check_weights(self) -> None:
-        """Reads the file of weights, if one is named, to see whether it can be read.
+        """Checks that the file of weights, if one is named, can be read.
 
         Raises:
-            ModelError: if it is missing or damaged; begins with the field.
+            ModelError: if it is missing or damaged; the message begins with the field.
         """
         if self.weights is None:
             return
@@ -85,7 +85,7 @@ class Architecture(Plugin, ABC):
             raise ModelError(f"weights: expected a readable file at {self.weights}, found {error}") from error
 
     def structure(self) -> dict[str, Any]:
-        """Returns the fields that decide which states fit the network; dropout has no weights."""
+        """Returns the fields that decide which states fit the network; those of dropout do not, as it has no weights."""
         dropout = {"drop_rate", "drop_path_rate"}
         return self.model_dump(mode="json", exclude={"weights": True, "pretrained": True, "arguments": dropout})
 
@@ -93,23 +93,23 @@ class Architecture(Plugin, ABC):
     def backbone(self, num_classes: int) -> nn.Module:
         """Returns the network: normalised images (N, 3, H, W) to logits (N, num_classes).
 
-        It is called with the global generators seeded.
+        The caller seeds the global generators.
 
         Raises:
-            ModelError: if the architecture is unknown or its pretrained weights are out of reach.
+            ModelError: if the architecture is unknown or its pretrained weights cannot be downloaded.
         """
 
     def build(self, class_names: Sequence[str], *, resolution: int, seed: int) -> Classifier:
-        """Builds the network, on the CPU, in eval mode.
+        """Returns the network, built on the CPU, in eval mode.
 
         Args:
             class_names: One name a class; the head gets as many outputs.
-            resolution: Side length of the images it will see, checked by one forward pass.
+            resolution: Side length of its images in pixels; one forward pass checks that the network takes them.
             seed: Seeds the initialisation of weights that no file provides.
 
         Raises:
             ModelError: if the architecture is unknown, the file does not fit or is damaged, or the output has
-                another shape than (N, number of classes), or with weights from a file is not finite.
+                another shape than (N, number of classes), or weights from a file give logits that are not finite.
         """
         with global_seed(seed):
             backbone = self.backbone(len(class_names))

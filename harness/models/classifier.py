@@ -1,4 +1,4 @@
-"""The harness's view of a network: images in [0,1] in, logits out, normalisation inside."""
+"""A network as the harness uses it: it takes images in [0,1], normalises them itself, and returns logits."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Classifier(nn.Module):
-    """Wraps a backbone so that budgets are always in pixel units.
+    """A backbone with its normalisation in front, so that budgets are always in pixel units.
 
     Args:
         backbone: Any module that maps normalised images (N, 3, H, W) to logits (N, K).

@@ -1,4 +1,4 @@
-"""Copies of networks, made quickly."""
+"""Fast copies of networks."""
 
 import copy
 from collections import OrderedDict
@@ -9,17 +9,17 @@ from torch import nn
 from harness.system.memory import without_garbage_collection
 
 
-def deep_copy(model: nn.Module, stand_ins: Mapping[int, object]) -> nn.Module:
-    """Returns a deep copy of a network, in which some of its objects are not copied but stood in for.
+def deep_copy(model: nn.Module, replacements: Mapping[int, object]) -> nn.Module:
+    """Returns a deep copy of a network, in which other objects replace some of its own.
 
-    Four tenths of the time of `copy.deepcopy` go into the dictionaries of hooks, eleven in each module and nearly always empty,
-    which it rebuilds as objects of a class that it does not know: here it is given new ones.
+    `copy.deepcopy` spends four tenths of its time on the dictionaries of hooks, eleven in each module and nearly always empty,
+    as it does not know their class. Here new empty ones replace them.
 
     Args:
         model: The network, left as it is.
-        stand_ins: By the `id` of an object of the network, what the copy has instead.
+        replacements: `id` of an object of the network -> what the copy has instead.
     """
     held = (value for module in model.modules() for value in vars(module).values())
     empty = {id(value): OrderedDict[str, object]() for value in held if type(value) is OrderedDict and not value}
     with without_garbage_collection():
-        return copy.deepcopy(model, {**empty, **stand_ins})
+        return copy.deepcopy(model, {**empty, **replacements})

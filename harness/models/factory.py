@@ -1,4 +1,4 @@
-"""A network of the user's own, made by a callable."""
+"""A network that a callable of the user's own returns."""
 
 import importlib.util
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from harness.storage.store import sha256_of_file
 
 @MODELS.register
 class Factory(Architecture):
-    """A network made by `callable(num_classes=..., **arguments)`; it takes normalised images and returns logits."""
+    """A network that `callable(num_classes=..., **arguments)` returns; it takes normalised images and gives logits."""
 
     name: Literal["factory"] = "factory"
     factory: str = Field(pattern=r"^[\w.]+:[\w.]+$")
@@ -31,7 +31,7 @@ class Factory(Architecture):
         return value
 
     def identity(self) -> dict[str, Any]:
-        """See `Architecture.identity`; the callable counts by the source of its module."""
+        """See `Architecture.identity`; the source of the callable's module is part of it."""
         try:
             spec = importlib.util.find_spec(self.factory.partition(":")[0])
         except (ImportError, ValueError):

@@ -1,4 +1,4 @@
-"""Fits a foreign state into a network: wrapper prefixes stripped, the head dropped where classes differ."""
+"""Loads a state of other origin into a network: without the prefixes of wrappers, and without a head of other classes."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -12,15 +12,15 @@ from harness.models.classifier import Classifier
 logger = logging.getLogger(__name__)
 
 PREFIXES = ("module.", "_orig_mod.", "backbone.", "model.")
-"""What wrappers put before every name: data parallelism, torch.compile, this harness, other trainers."""
+"""Prefixes that wrappers put before every name: data parallelism, torch.compile, this harness, other trainers."""
 NORMALISATION = frozenset({"mean", "std"})
 """Buffers of `Classifier` in front of its backbone."""
 SHOWN = 3
 """How many names of a kind an error lists."""
 
 
-class Differences(NamedTuple):
-    """How a state differs from the one a network wants."""
+class StateDifferences(NamedTuple):
+    """How a state differs from the one that a network needs."""
 
     missing: list[str]
     unexpected: list[str]
@@ -36,19 +36,16 @@ class Differences(NamedTuple):
 def load_into(
     model: nn.Module, state: Mapping[str, Tensor], *, allow_new_head: bool, other_classes: bool = False
 ) -> tuple[str, ...]:
-    """Fills a network with a state.
+    """Loads a state into a network, and returns the names of the head's tensors that it left as they were.
 
     Args:
-        model: The network, or a `Classifier`, whose backbone is filled and whose normalisation stays.
+        model: The network, or a `Classifier`, whose backbone gets the state and whose normalisation stays.
         state: Name -> tensor, with or without the prefixes of common wrappers.
         allow_new_head: Leave the head as it is where the state's has another number of classes.
-        other_classes: The state's classes are known to be others, so that its head is useless even if it fits.
-
-    Returns:
-        The names of the head's tensors that were left as they were.
+        other_classes: The state is known to be of other classes: its head is left out even if it fits.
 
     Raises:
-        ModelError: if names are missing or unexpected, shapes differ, or a tensor holds NaN; nothing is filled then.
+        ModelError: if names are missing or unexpected, shapes differ, or a tensor holds NaN; the network is unchanged then.
     """
     network = model.backbone if isinstance(model, Classifier) else model
     wanted = network.state_dict()
@@ -59,8 +56,8 @@ def load_into(
     if any(differences):
         raise ModelError(str(differences))
     kept = {name: tensor for name, tensor in given.items() if name not in dropped}
-    if broken := [name for name, tensor in kept.items() if tensor.isnan().any()]:
-        raise ModelError(f"{len(broken)} with NaN ({few(broken)})")
+    if with_nan := [name for name, tensor in kept.items() if tensor.isnan().any()]:
+        raise ModelError(f"{len(with_nan)} with NaN ({few(with_nan)})")
     network.load_state_dict({**wanted, **kept})
     if dropped:
         logger.warning("the head is new, as the weights are for other classes: %s", ", ".join(dropped))
@@ -85,7 +82,7 @@ def _differs(name: str, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor
 
 
 def _stripped(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns the state under the names that agree best with the wanted ones."""
+    """Returns the state without those prefixes whose removal gives most of the wanted names."""
     candidates = [dict(state)]
     while (shorter := _without_a_prefix(candidates[-1])) is not None:
         candidates.append(shorter)
@@ -102,9 +99,9 @@ def _without_a_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
     return None
 
 
-def _differences(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], ignored: Sequence[str]) -> Differences:
-    """Compares names and shapes; a batch norm's count of batches may be missing, as older files lack it."""
-    return Differences(
+def _differences(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], ignored: Sequence[str]) -> StateDifferences:
+    """Returns the differences in names and shapes; a batch norm's count of batches may be missing, as older files lack it."""
+    return StateDifferences(
         missing=[name for name in wanted if name not in given and not name.endswith("num_batches_tracked")],
         unexpected=[name for name in given if name not in wanted and name not in ignored],
         shapes=[

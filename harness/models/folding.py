@@ -1,9 +1,13 @@
-"""Which batch norms can be multiplied into the convolution before them without changing what the network computes."""
+"""BatchNorm folded into the convolution before it: which pairs can be folded, and the folded weights.
+
+In eval mode a batch norm is a map of each channel, y = gamma (x - mean) / std + beta. Behind a convolution x = w * image + b it
+is one convolution with the weights w gamma / std and the bias (b - mean) gamma / std + beta.
+"""
 
 from collections import Counter
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import Any, Literal, NamedTuple, cast
 
 from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.norm_act import BatchNormAct2d
@@ -13,12 +17,78 @@ CONVOLUTIONS = (nn.Conv2d, Conv2dSame)
 BATCH_NORMS = (nn.BatchNorm2d, BatchNormAct2d)
 """Exact types that are folded: a subclass may compute with its weights in another way."""
 
+BiasOrder = Literal["by_scale", "by_factors"]
+"""What b - mean is multiplied by: the product gamma / std, or 1 / std and then gamma. The two differ by rounding only. Each
+caller keeps its order, as another one would change the last digits of stored results."""
+
+
+class FoldedWeights(NamedTuple):
+    """The weights of a convolution and the batch norm after it, as one convolution."""
+
+    weight: Tensor
+    """(O, I, kh, kw)."""
+    bias: Tensor
+    """(O,)."""
+
+
+def folded(convolution: nn.Conv2d, batch_norm: nn.BatchNorm2d, *, bias_order: BiasOrder) -> FoldedWeights:
+    """Returns the weights of the one convolution that computes what two layers compute, in the number format of the first.
+
+    To be called without gradients, or with both layers frozen.
+
+    Args:
+        convolution: The convolution, with or without a bias.
+        batch_norm: The batch norm after it, with running statistics, with or without gamma and beta.
+        bias_order: See `BiasOrder`.
+    """
+    mean, variance = cast(Tensor, batch_norm.running_mean), cast(Tensor, batch_norm.running_var)
+    inverse_std = (variance + batch_norm.eps).rsqrt()
+    weight, bias, gamma, beta = convolution.weight, convolution.bias, batch_norm.weight, batch_norm.bias
+    scale = inverse_std if gamma is None else inverse_std * gamma
+    shift = (0 if bias is None else bias) - mean
+    scaled = shift * scale if bias_order == "by_scale" or gamma is None else shift * inverse_std * gamma
+    return FoldedWeights(
+        weight=(weight * scale.view(-1, 1, 1, 1)).to(weight.dtype),
+        bias=(scaled if beta is None else scaled + beta).to(weight.dtype),
+    )
+
+
+def replace_pair(network: nn.Module, convolution: str, batch_norm: str, weights: FoldedWeights) -> nn.Conv2d:
+    """Returns a convolution of a network, which now has the given weights, frozen; its batch norm is taken out of the network.
+
+    What timm builds into a batch norm, dropout and activation, stays.
+
+    Args:
+        network: The network, changed in place.
+        convolution: The convolution's name.
+        batch_norm: The batch norm's name.
+        weights: What to give the convolution; other layers that share its present weights keep them.
+    """
+    layer = cast(nn.Conv2d, network.get_submodule(convolution))
+    layer.weight, layer.bias = (nn.Parameter(tensor, requires_grad=False) for tensor in weights)
+    network.set_submodule(batch_norm, _without_norm(network.get_submodule(batch_norm)))
+    return layer
+
+
+def fold_batchnorm(network: nn.Module, probe: Tensor) -> int:
+    """Returns how many batch norms of a network were folded into the convolution that each directly follows, in place.
+
+    Args:
+        network: A network in eval mode whose parameters are frozen.
+        probe: A few images (n, C, H, W).
+    """
+    pairs = foldable_pairs(network, probe)
+    for convolution, batch_norm in pairs:
+        layers = cast(nn.Conv2d, network.get_submodule(convolution)), cast(nn.BatchNorm2d, network.get_submodule(batch_norm))
+        replace_pair(network, convolution, batch_norm, folded(*layers, bias_order="by_factors"))
+    return len(pairs)
+
 
 def foldable_pairs(network: nn.Module, example: Tensor) -> list[tuple[str, str]]:
     """Returns the names of convolutions whose output goes into one batch norm and nowhere else, and of that norm.
 
-    It is read off the autograd graph of a forward pass, so it also holds for weights and statistics other than the
-    present ones: before training, a wrong fold would not show in the logits.
+    They are found in the autograd graph of a forward pass, so they also hold for other weights and statistics than the
+    present ones: before training, a wrong fold would not change the logits.
 
     Args:
         network: The network in eval mode, its parameters frozen.
@@ -59,7 +129,7 @@ def _uses(result: Any) -> Counter[Any]:
     return uses
 
 
-def without_norm(batch_norm: nn.Module) -> nn.Module:
+def _without_norm(batch_norm: nn.Module) -> nn.Module:
     """Returns what is left of a folded batch norm, in eval mode: timm's have dropout and activation built in."""
     rest = nn.Sequential(batch_norm.drop, batch_norm.act) if isinstance(batch_norm, BatchNormAct2d) else nn.Identity()
     return rest.eval()

@@ -3,7 +3,7 @@
 Layout, schema version 1:
 
     /                  attributes schema_version, arch, resolution, resize, mean (3,), std (3,), summary (JSON);
-                       builder and arguments (JSON) where they are known
+                       builder and arguments (JSON) if they are known
     /class_names       (K,) fixed-length UTF-8
     /weights/<name>    one data set a tensor, under the backbone's own names
 """
@@ -27,8 +27,14 @@ from harness.spec import canonical_json
 
 SCHEMA_VERSION = 1
 """Version of the layout above; a reader refuses any other."""
+LARGEST_RATIO = 1032
+"""What deflate reaches at best: a data set that declares more than that of what is stored was never written whole."""
+MOST_PIXELS = 1024
+"""Largest side length, that of data sets."""
+DAMAGE = (OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError, MemoryError)
+"""What h5py raises on a missing, damaged or foreign file, and what reading its values does."""
 RESIZE = "squash"
-"""How an image becomes square where nothing else is said: the whole image, bilinear and antialiased."""
+"""How an image becomes square by default: the whole image, bilinear and antialiased."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +50,13 @@ class SavedClassifier:
     resize: str
     """How an image becomes square; always bilinear and antialiased."""
     summary: Mapping[str, Any]
-    """What the training said of itself."""
+    """The summary of the training."""
     weights: Mapping[str, Tensor]
     """Name in the backbone -> tensor."""
     builder: str | None = None
-    """The model plug-in that builds the architecture, "timm" or "factory"; None where the file does not say."""
+    """The model plug-in that builds the architecture, "timm" or "factory"; None if the file does not name it."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """What it is built with besides its name and the number of classes."""
+    """Its arguments besides its name and the number of classes."""
 
 
 def save_h5(
@@ -64,24 +70,24 @@ def save_h5(
     builder: str | None = None,
     arguments: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes a classifier in one move.
+    """Writes a classifier; the file is replaced by one rename.
 
     Args:
         classifier: The classifier.
         path: The file.
         arch: The architecture's name.
         resolution: Side length of its images in pixels.
-        summary: What the training said of itself, in plain JSON values.
+        summary: The summary of the training, in plain JSON values.
         resize: How an image becomes square.
-        builder: The model plug-in that builds the architecture, if it is to be told.
-        arguments: What it is built with besides its name and the number of classes, in plain JSON values.
+        builder: The model plug-in that builds the architecture; None leaves it out of the file.
+        arguments: The plug-in's arguments besides its name and the number of classes, in plain JSON values.
 
     Raises:
-        ModelError: if the arguments are not plain JSON values, so that the file would describe another network.
+        ModelError: if the arguments are not plain JSON values: the file would describe another network.
     """
-    said = {} if builder is None else {"builder": builder}
+    construction = {} if builder is None else {"builder": builder}
     if arguments:
-        said["arguments"] = _as_json(arguments)
+        construction["arguments"] = _as_json(arguments)
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs.update(
             schema_version=SCHEMA_VERSION,
@@ -91,7 +97,7 @@ def save_h5(
             mean=classifier.mean.flatten().cpu().numpy(),
             std=classifier.std.flatten().cpu().numpy(),
             summary=canonical_json(dict(summary)),
-            **said,
+            **construction,
         )
         file["class_names"] = np.char.encode(np.array(classifier.class_names), "utf-8")
         for name, tensor in state_of(classifier.backbone).items():
@@ -100,7 +106,7 @@ def save_h5(
 
 
 def _as_json(arguments: Mapping[str, Any]) -> str:
-    """Returns arguments as JSON, proven to be read back as they are; a tuple would come back as a list."""
+    """Returns arguments as JSON that reads back as the same values; a tuple, which would come back as a list, is refused."""
     try:
         text = canonical_json(dict(arguments))
     except (TypeError, ValueError) as error:
@@ -112,7 +118,7 @@ def _as_json(arguments: Mapping[str, Any]) -> str:
 
 
 def read_h5(path: Path) -> SavedClassifier:
-    """Reads the content of a file.
+    """Returns the content of a file.
 
     Raises:
         ModelError: if the file is missing, damaged or of another layout.
@@ -120,7 +126,7 @@ def read_h5(path: Path) -> SavedClassifier:
     try:
         with h5py.File(path, "r") as file:
             return _content(file)
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except DAMAGE as error:
         raise ModelError(f"{path}: expected a classifier in HDF5, schema version {SCHEMA_VERSION}, found {error}") from error
 
 
@@ -128,12 +134,14 @@ def _content(file: h5py.File) -> SavedClassifier:
     attributes = file.attrs
     if (version := int(attributes["schema_version"])) != SCHEMA_VERSION:
         raise ValueError(f"schema version {version}")
+    if not 1 <= (resolution := int(attributes["resolution"])) <= MOST_PIXELS:
+        raise ValueError(f"a resolution of {resolution}, not 1 to {MOST_PIXELS}")
     return SavedClassifier(
         arch=str(attributes["arch"]),
-        class_names=tuple(bytes(name).decode() for name in _values(_own(file, "class_names"))),
+        class_names=_texts(_values(_own(file, "class_names"))),
         mean=_channels(attributes["mean"]),
         std=_channels(attributes["std"]),
-        resolution=int(attributes["resolution"]),
+        resolution=resolution,
         resize=str(attributes["resize"]),
         summary=json.loads(attributes["summary"]),
         weights=_tensors(_own(file, "weights")),
@@ -142,27 +150,42 @@ def _content(file: h5py.File) -> SavedClassifier:
     )
 
 
+def _texts(names: NDArray[Any]) -> tuple[str, ...]:
+    if names.dtype.kind not in "SO":
+        raise ValueError(f"class names of type {names.dtype}")
+    return tuple(bytes(name).decode() for name in names)
+
+
 def _channels(values: NDArray[np.float32]) -> tuple[float, float, float]:
     red, green, blue = values.tolist()
+    if not np.isfinite(values).all():
+        raise ValueError(f"a mean or std of {values.tolist()}")
     return red, green, blue
 
 
 def _own(file: h5py.File, name: str) -> h5py.Group | h5py.Dataset:
-    """Returns what lies in a file under a name, unless it is a link."""
+    """Returns the group or data set of a name in a file, and refuses a link."""
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise ValueError(f"no {name} of its own")
     return file[name]
 
 
 def _values(item: h5py.Dataset) -> NDArray[Any]:
-    """Returns the content of a data set, unless it is in another file, which could be any that this process may read."""
+    """Returns the content of a data set in the machine's byte order.
+
+    Not if it is in another file, which could be any that this process may read, or was never written.
+    """
     if item.external or item.is_virtual:
         raise ValueError(f"{item.name.removeprefix('/')} in another file")
-    return np.asarray(item[()])
+    stored = item.id.get_storage_size()
+    if item.size is not None and item.nbytes > LARGEST_RATIO * stored:
+        raise ValueError(f"{item.name.removeprefix('/')} of shape {item.shape}, of which {stored} bytes are stored")
+    values = np.asarray(item[()])
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 def _tensors(group: h5py.Group) -> dict[str, Tensor]:
-    """Reads the data sets below a group; links are not followed."""
+    """Returns the data sets below a group by name; links are not followed."""
     tensors: dict[str, Tensor] = {}
 
     def read(name: str, item: h5py.Group | h5py.Dataset) -> None:

@@ -1,4 +1,4 @@
-"""The layout of images in memory that a device computes quickly in."""
+"""The memory layout of images in which a device computes fastest."""
 
 from typing import Literal
 
@@ -10,14 +10,14 @@ NumberFormat = Literal["float32", "bfloat16"]
 def quick_layout(device: torch.device, precision: NumberFormat) -> torch.memory_format:
     """Returns the layout for the images and weights of a network: channels last on CPUs, and on GPUs in bfloat16.
 
-    cuDNN plans a convolution anew for each size of a batch, and takes long to plan depthwise ones with channels last. On an
-    H200, EfficientNet-B0 at 224x224 with its batch norms folded, forward and backward in full float32, took 3.6 to 5.8 s at
-    each new size and gave 3,890 images/s from then on; contiguous it took 0.1 s and gave 3,740. In bfloat16 it was 7,860
-    against 5,330 images/s, which pays for the plans of a long run.
+    cuDNN chooses the kernels of a convolution again for each batch size, which takes seconds for depthwise convolutions with
+    channels last. In float32 on an H200 that costs more than the layout gains: EfficientNet-B0 at 224x224 with its batch norms
+    folded, forward and backward, takes 3.6 to 5.8 s at each new size and then computes 3,890 images/s; contiguous it takes
+    0.1 s and computes 3,740. In bfloat16 the layout gains more, 7,860 against 5,330 images/s.
 
     Args:
         device: Where the network computes.
-        precision: The format of its products and convolutions.
+        precision: The number format of its products and convolutions.
     """
-    pays = device.type != "cuda" or precision == "bfloat16"
-    return torch.channels_last if pays else torch.contiguous_format
+    is_faster = device.type != "cuda" or precision == "bfloat16"
+    return torch.channels_last if is_faster else torch.contiguous_format

@@ -5,4 +5,4 @@ from collections.abc import Callable
 from torch import Tensor
 
 Network = Callable[[Tensor], Tensor]
-"""Images (N, 3, H, W) in [0,1] to float32 logits (N, K), whatever the precision inside."""
+"""Images (N, 3, H, W) in [0,1] to float32 logits (N, K), in whatever precision it computes."""

@@ -1,4 +1,4 @@
-"""What a file of weights says of the network that it was made from, held against the one that it shall fill."""
+"""Whether a file of weights was made from the same architecture and classes as the network that loads it."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -11,26 +11,23 @@ from harness.models.h5 import SavedClassifier, read_h5
 
 logger = logging.getLogger(__name__)
 
-TELLING = ".h5"
+NAMING = ".h5"
 """Ending of the files that name their architecture and classes; the others hold tensors only."""
 
 
 def has_other_classes(weights: Path, *, arch: str, arguments: Mapping[str, Any], class_names: Sequence[str]) -> bool:
-    """Compares what a file of weights says of its network with the one that it shall fill.
+    """Returns whether a file of weights names other classes, so that its head cannot be used; False if it names none.
 
     Args:
         weights: The file.
         arch: The architecture's name; the tag of its weights may differ.
-        arguments: What it is built with. Others are logged, as some of them change nothing that a file holds.
-        class_names: The classes, in the order of the logits. Others are logged.
-
-    Returns:
-        Whether the file names other classes, so that its head is of no use; False if it names none.
+        arguments: The architecture's arguments. If the file has others, a warning names them, as some change no weight.
+        class_names: The classes, in the order of the logits. If the file has others, a warning names them.
 
     Raises:
-        ModelError: if the file is of another architecture, or of the same classes in another order.
+        ModelError: if the file is of another architecture, or has the same classes in another order.
     """
-    if weights.suffix != TELLING:
+    if weights.suffix != NAMING:
         return False
     saved = read_h5(weights.expanduser())
     if _without_tag(saved.arch) != _without_tag(arch):

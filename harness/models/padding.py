@@ -1,4 +1,4 @@
-"""Batches of few sizes: a compiler, and cuDNN on GPUs, plans a network anew for every size that it meets."""
+"""Batches of few sizes: a compiler, and cuDNN on GPUs, prepares a network again for each batch size."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -9,15 +9,15 @@ from torch import Tensor, nn
 from harness.models.agreement import relative_difference
 
 TOLERANCE = 1e-3
-"""Largest difference of logits, relative to the largest one, that counts as rounding: kernels differ with the size of a batch."""
+"""Largest difference of logits, relative to the largest one, that counts as rounding: other batch sizes use other kernels."""
 
 
 def filled_up(x: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Returns images (n, C, H, W) with copies of the first one behind them, up to the smallest size that is large enough.
+    """Returns images (n, C, H, W) followed by copies of the first one, up to the smallest size that is large enough.
 
     Args:
-        x: The images, at least one, contiguous or channels-last, which is kept.
-        sizes: The sizes to choose from, rising; more images than the last one stay as they are.
+        x: The images, at least one, contiguous or channels-last; the result has the same layout.
+        sizes: The sizes to choose from, rising; a batch larger than the last one stays as it is.
     """
     missing = next((size for size in sizes if size >= len(x)), len(x)) - len(x)
     if not missing:
@@ -29,7 +29,7 @@ def filled_up(x: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def halvings(largest: int) -> tuple[int, ...]:
-    """Returns a size, its half and its quarter, rising: for networks whose plan or compilation takes longer than many a pass."""
+    """Returns a size, its half and its quarter, rising: for networks that take long to prepare or compile."""
     return tuple(sorted({max(1, largest >> shift) for shift in range(3)}))
 
 
@@ -40,14 +40,14 @@ def eighths(largest: int) -> tuple[int, ...]:
 
 
 class FewSizes(nn.Module):
-    """Calls a network in eval mode with batches of few sizes.
+    """A network in eval mode that gets batches of few sizes, for GPUs.
 
-    For GPUs. cuDNN chooses its kernels anew for each size, for each convolution and both directions, see `quick_layout` for
-    how long that takes. Attacks leave a different number of survivors at every step. CPUs have no such plans, and would
-    compute the filling for nothing.
+    cuDNN chooses its kernels for each batch size, each convolution and both directions; see `quick_layout` for the time that
+    takes. Attacks have another number of active images at every step. CPUs prepare nothing, and would compute the copies
+    in vain.
 
     Args:
-        network: Images (N, C, H, W) to logits (N, K), each image's by itself.
+        network: Images (N, C, H, W) to logits (N, K), each image independent of the others.
         sizes: The sizes, rising; the last one is that of a full batch.
     """
 
@@ -58,7 +58,7 @@ class FewSizes(nn.Module):
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """The layout that images are brought into, where the network says so."""
+        """The layout that the network converts images to, if it has one."""
         return cast(torch.memory_format, getattr(self.network, "memory_format", torch.preserve_format))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,17 +70,17 @@ class FewSizes(nn.Module):
 def keeps_images_apart(network: nn.Module, probe: Tensor) -> bool:
     """Returns whether other images in the batch change nothing about the logits of images (n, C, H, W), up to rounding.
 
-    They do where a network looks at the whole batch, or draws random numbers. The others are the negatives of the probe,
-    as copies would not move a mean.
+    They change where a network computes statistics of the batch, or draws random numbers. The other images are the negatives of
+    the probe, as copies would not change a mean.
     """
     wanted, found = network(probe), network(torch.cat([probe, 1 - probe]))[: len(probe)]
     return relative_difference(found, wanted) <= TOLERANCE
 
 
 def in_few_sizes(network: nn.Module, probe: Tensor, largest: int) -> nn.Module:
-    """Returns a network in eval mode that meets batches of few sizes, on GPUs and where it keeps images apart; else itself.
+    """Returns `FewSizes` of a network on a GPU that keeps images apart; any other network itself.
 
-    The sizes are `eighths`; `halvings` with channels last.
+    The sizes are `eighths`, or `halvings` with channels last.
 
     Args:
         network: The network, in eval mode.
@@ -93,6 +93,6 @@ def in_few_sizes(network: nn.Module, probe: Tensor, largest: int) -> nn.Module:
 
 
 def _is_channels_last(network: nn.Module) -> bool:
-    """Returns whether convolutions of a network have their weights, and with them all that passes, channels last."""
+    """Returns whether a network has convolutions with their weights, and so their activations, channels last."""
     kernels = (weight for weight in network.parameters() if weight.dim() == 4 and not weight.is_contiguous())
     return any(weight.is_contiguous(memory_format=torch.channels_last) for weight in kernels)

@@ -1,4 +1,4 @@
-"""What stands between attacks and a network that writes into its images, or through which no gradient passes."""
+"""Wrappers that protect attacks from a network that writes into its images, or through which no gradient passes."""
 
 import copy
 import logging
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class OnCopies(nn.Module):
-    """A network that writes into its input, given copies: the images of an attack are its own.
+    """A network that writes into its input, called with copies, so that an attack's images stay unchanged.
 
     Args:
         network: The network, in eval mode.
@@ -28,18 +28,18 @@ class OnCopies(nn.Module):
         self.network, self.training = network, False
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns logits (N, K) for images (N, C, H, W), which stay as they are."""
+        """Returns logits (N, K) for images (N, C, H, W), which stay unchanged."""
         return cast(Tensor, self.network(x.clone()))
 
 
 class WithoutGradient(nn.Module):
     """A network through which no gradient passes, called outside of autograd.
 
-    An attack on gradients gets zeros, which the attack checks see, where autograd would raise an error in the midst of it.
+    An attack on gradients then gets zeros, which the attack checks report. Autograd would raise an error during the attack.
 
     Args:
         network: The network, in eval mode.
-        obstacle: Why none passes.
+        obstacle: The reason.
     """
 
     def __init__(self, network: nn.Module, obstacle: str) -> None:
@@ -54,10 +54,10 @@ class WithoutGradient(nn.Module):
 
 
 def for_autograd(network: nn.Module) -> nn.Module:
-    """Returns a network that autograd takes: itself, or a copy where it was made in inference mode.
+    """Returns a network that autograd accepts: itself, or a copy if it was made in inference mode.
 
     Raises:
-        ModelError: if it was, and cannot be copied.
+        ModelError: if it was made in inference mode and cannot be copied.
     """
     weights = [weight for weight in [*network.parameters(), *network.buffers()] if not is_lazy(weight)]
     with only_harness_errors(ModelError, "model: copying it, as it was made in inference mode,"):
@@ -65,7 +65,7 @@ def for_autograd(network: nn.Module) -> nn.Module:
 
 
 def safeguarded(network: nn.Module, probe: Tensor) -> nn.Module:
-    """Returns the network itself, or what gives it copies of its images, or calls it outside of autograd, where it needs that.
+    """Returns the network, wrapped in `OnCopies` or `WithoutGradient` where it needs that.
 
     Args:
         network: The network, in eval mode, images (N, C, H, W) in [0,1] to logits (N, K).
@@ -80,10 +80,10 @@ def safeguarded(network: nn.Module, probe: Tensor) -> nn.Module:
 
 
 def _writes(network: nn.Module, probe: Tensor) -> bool:
-    """Returns whether a forward pass, with or without autograd, writes into its images, be it the values that they have."""
+    """Returns whether a forward pass, with or without autograd, writes into its images, even the same values."""
     for leaf in (probe.clone(), probe.clone().requires_grad_()):
         with torch.set_grad_enabled(leaf.requires_grad):
-            x = leaf.clone()  # no leaf and no view, which may not be written into
+            x = leaf.clone()  # neither a leaf nor a view: autograd forbids writing into those
             before = x._version
             try:
                 network(x)
@@ -100,7 +100,7 @@ def _obstacle_to_gradients(network: nn.Module, probe: Tensor) -> str | None:
     x = probe.clone().requires_grad_()
     try:
         with torch.enable_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch, about operations that lack a backward pass: what is found is said here
+            warnings.simplefilter("ignore")  # of torch, about operations without a backward pass: see the return value
             logits = network(x.view_as(x))
             if not logits.requires_grad:
                 return "its logits require none"

@@ -1,4 +1,4 @@
-"""A network's state as plain tensors, and files that are whole or absent."""
+"""A network's state as plain tensors, and files that are complete or absent."""
 
 import os
 from collections.abc import Iterator
@@ -21,9 +21,9 @@ def state_of(model: nn.Module) -> dict[str, Tensor]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path`, which replaces it when the block ends without an error.
+    """Yields a temporary path beside `path`; its file is renamed to `path` when the block ends without an error.
 
-    The content is on the disk before the move, so that not even a power cut leaves half a file.
+    The content is on the disk before the rename, so that not even a power cut leaves half a file.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

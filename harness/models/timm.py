@@ -16,7 +16,7 @@ from harness.models.h5 import read_h5
 from harness.spec import parse_spec
 
 OWN_ARGUMENTS = frozenset({"model_name", "pretrained", "num_classes", "in_chans", "checkpoint_path"})
-"""Arguments of `timm.create_model` that have a field of their own here, or are fixed."""
+"""Arguments of `timm.create_model` that have a field of their own, or that the harness sets."""
 
 
 @MODELS.register
@@ -40,7 +40,7 @@ class Timm(Architecture):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """See `Architecture.identity`; pretrained weights count by the tag that timm resolves the name to."""
+        """See `Architecture.identity`; of pretrained weights it holds the tag that timm resolves the name to."""
         found = timm.get_pretrained_cfg(self.arch) if self.pretrained and timm.is_model(self.arch) else None
         return super().identity() if found is None else {**super().identity(), "pretrained_tag": found.tag}
 
@@ -65,9 +65,9 @@ class Timm(Architecture):
 
 
 def load_h5(path: Path) -> Classifier:
-    """Reads a classifier of one of timm's architectures back from HDF5, in eval mode; its weights are bit-equal.
+    """Returns a classifier of one of timm's architectures from an HDF5 file, in eval mode, with bit-equal weights.
 
-    Only timm's own architectures are built from a name found in a file: a factory named there could be any code.
+    Only timm's own architectures are built by a name in a file: a factory that a file names could be any code.
 
     Raises:
         ModelError: if the file is missing, damaged or of another layout, or its architecture is not timm's.

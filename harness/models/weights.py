@@ -1,4 +1,4 @@
-"""Files of weights: .safetensors, .pth and .h5 to named tensors and back; no file is ever unpickled as code."""
+"""Files of weights: .safetensors, .pth and .h5 to named tensors and back; reading them never runs code."""
 
 import pickle
 from collections.abc import Mapping
@@ -9,22 +9,22 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from harness.errors import ModelError
+from harness.errors import ModelError, first_line
 from harness.models.classifier import Classifier
 from harness.models.h5 import read_h5
 from harness.models.state import replacing, state_of
 
 NESTED = ("state_dict", "model", "state_dict_ema", "model_ema")
-"""Keys under which trainers keep the state dict in a .pth file."""
+"""Keys of a .pth file under which trainers store the state dict."""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Reads the named tensors of a file of weights, on the CPU.
+    """Returns the named tensors of a file of weights, on the CPU.
 
-    A .pth file is read with torch's restricted unpickler, which runs no code.
+    torch's restricted unpickler reads .pth files; it runs no code.
 
     Args:
-        path: A .safetensors, .pth, .pt or .h5 file. The last gives the buffers "mean" and "std" too.
+        path: A .safetensors, .pth, .pt or .h5 file. A .h5 file has the buffers "mean" and "std" too.
 
     Raises:
         ModelError: if the file is missing, truncated, of another format, or is a pickle that wants to run code.
@@ -38,16 +38,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def save_safetensors(classifier: Classifier, path: Path) -> None:
-    """Writes the whole classifier, its normalisation included, in one move."""
+    """Writes the whole classifier, its normalisation included; the file is replaced by one rename."""
     with replacing(path) as temporary:
         save_file(state_of(classifier), temporary)
 
 
 def save_pth(classifier: Classifier, path: Path) -> None:
-    """Writes the backbone's state dict in one move, under the backbone's own names.
+    """Writes the backbone's state dict under its own names; the file is replaced by one rename.
 
-    `timm.create_model(arch, num_classes=K).load_state_dict(torch.load(path, weights_only=True))` reads it. The
-    normalisation is not in it: that is what the .h5 and .safetensors files carry.
+    `timm.create_model(arch, num_classes=K).load_state_dict(torch.load(path, weights_only=True))` reads it. It
+    does not hold the normalisation, as the .h5 and .safetensors files do.
     """
     with replacing(path) as temporary:
         torch.save(state_of(classifier.backbone), temporary)
@@ -64,11 +64,10 @@ def _read_pth(path: Path) -> dict[str, Tensor]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        found_instead = str(error).strip().splitlines()[0]
+        found_instead = (str(error).strip().splitlines() or ["a damaged pickle"])[0]
         raise ModelError(f"{path}: expected tensors only; nothing was run of what it holds: {found_instead}") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        first = str(error).strip().splitlines()[:1]
-        raise ModelError(f"{path}: expected a complete .pth file, found {' '.join(first) or type(error).__name__}") from error
+    except Exception as error:  # the unpickler raises what it meets in damaged bytes: IndexError, struct.error, AssertionError
+        raise ModelError(f"{path}: expected a complete .pth file, found {first_line(error)}") from error
     for key in NESTED:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]

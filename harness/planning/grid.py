@@ -7,11 +7,12 @@ from functools import partial
 from harness.attacks.base import Attack
 from harness.conditions import ATTACK
 from harness.datasets.image_folder import FileSplit
-from harness.evaluation.sweep import Protocol
-from harness.records import Cell
+from harness.evaluation.settings import SweepSettings
+from harness.records import Cell, Protocol
 from harness.steps.base import Examples
 from harness.steps.conditions import Corrupted, FromFolder, Targeted, Trigger
-from harness.steps.evaluate import Evaluate, Judgement, Sweep
+from harness.steps.evaluate import Evaluate, Sweep
+from harness.steps.judgement import Judgement
 from harness.steps.train import Train
 from harness.suites.base import BaseSuite, Variant
 from harness.threat import ThreatModel
@@ -86,18 +87,15 @@ def attack_cell(
 def sweep_of(suite: BaseSuite, label: str, budgets: tuple[ThreatModel, ...], model: Train, judging: Judging) -> Sweep:
     """Returns the step that attacks a model at some budgets of the attack of a label."""
     entry = suite.attacks[label]
-    return Sweep(
-        model=model,
-        examples=judging.examples,
-        label=label,
-        attack=entry.plugin,
-        threat_models=budgets,
+    settings = SweepSettings(
+        entry.plugin,
+        budgets,
         protocol=suite.protocol_of(label),
         best_of_iterates=suite.evaluation.best_of_iterates,
         seed=suite.seed,
-        target_class=entry.target_class,
         inference=suite.evaluation.inference,
     )
+    return Sweep(model, judging.examples, label, settings, target_class=entry.target_class)
 
 
 def _rows_of(suite: BaseSuite, variant: Variant) -> Iterator[GridCell]:

@@ -14,7 +14,8 @@ from harness.records import Cell
 from harness.spec import digest_fields, digest_of
 from harness.steps.base import DataIdentity, Examples, Step, in_order
 from harness.steps.detect import Detect
-from harness.steps.evaluate import Evaluate, Judgement
+from harness.steps.evaluate import Evaluate
+from harness.steps.judgement import Judgement
 from harness.steps.poison import Poisoning
 from harness.steps.train import Train
 from harness.steps.transfer import Transfer

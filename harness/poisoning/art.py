@@ -1,8 +1,8 @@
-"""The one place that imports the Adversarial Robustness Toolbox for poisons and their detectors.
+"""The one module that imports the Adversarial Robustness Toolbox for poisons and their detectors.
 
-ART gets the examples that are to be poisoned, or the features of a training set, never a whole set of images. It is
-imported when first used, as that takes seconds. Networks are copied for it: it changes modes, gradients and hooks.
-Arguments that are not explained here are the fields of the plug-in that a function belongs to.
+ART gets the examples to poison, or the features of a training set, never a whole set of images. Each function imports it, as
+the import takes seconds. ART gets copies of networks, as it changes modes, gradients and hooks. Arguments that are not
+explained here are fields of the plug-in that calls the function.
 """
 
 import copy
@@ -32,11 +32,11 @@ Labels = NDArray[np.int64]
 
 GRADIENT_MATCHING_RATES = [1e-1, 1e-2, 1e-3, 1e-4]
 GRADIENT_MATCHING_MILESTONES = (0.4, 0.6, 0.8, 0.88)
-"""ART's learning rates, and as shares of all steps when they change: 100, 150, 200 and 220 of its 250."""
+"""ART's learning rates, and the shares of all steps after which they change: 100, 150, 200 and 220 of its 250 steps."""
 
 
 def backdoored(x: Images, perturbation: Callable[[Images], Images]) -> Images:
-    """Returns images with a trigger, by ART's BadNets attack; `perturbation` puts the trigger on."""
+    """Returns images with a trigger, by ART's BadNets attack; `perturbation` applies the trigger."""
     from art.attacks.poisoning import PoisoningAttackBackdoor
 
     poisoned, _ = PoisoningAttackBackdoor(perturbation).poison(x, np.zeros((len(x), 1)))
@@ -53,7 +53,7 @@ def add_pattern(x: Images, *, distance: int, value: float) -> Images:
 def add_single_pixel(x: Images, *, distance: int, value: float) -> Images:
     """Returns images with one pixel set, `distance` pixels from the lower right corner.
 
-    ART's function takes channels last only: of (N, 3, R, R) it would set a value in each of R columns.
+    ART's function expects channels last: given (N, 3, R, R) it would set a value in each of R columns.
     """
     from art.attacks.poisoning.perturbations import add_single_bd
 
@@ -72,10 +72,10 @@ def insert_picture(x: Images, picture: io.BytesIO, *, corner: int, size: int, op
 
 
 def clean_label_pgd(model: nn.Module, x: Images, y: Labels, *, classes: int, eps: float, alpha: float, steps: int) -> Images:
-    """Returns images that a network no longer recognises: the first half of ART's clean-label backdoor.
+    """Returns images that a network misclassifies: the first half of ART's clean-label backdoor.
 
-    ART's own `poison` draws examples with replacement and does not say which. So the caller draws them, and ART's PGD
-    gets each of them once; the trigger, the second half, is the stamp that the images get as they stream.
+    ART's own `poison` draws examples with replacement and does not return their positions. So the caller draws them, and
+    ART's PGD gets each of them once. The second half, the trigger, is a stamp that is applied when an image is read.
     """
     from art.attacks.poisoning import PoisoningAttackBackdoor, PoisoningAttackCleanLabelBackdoor
 
@@ -100,14 +100,14 @@ def gradient_matched(
     restarts: int,
     batch_size: int,
 ) -> Images:
-    """Returns images whose training gradient points where the gradient of the targets, wrongly labelled, does.
+    """Returns images whose training gradient has the direction of the gradient of the targets with the wanted label.
 
     `x` are images of the wanted class and `y` their labels; `x_target` (T, 3, R, R) are the test images aimed at, and
-    `y_wanted` (T,) what they shall be taken for.
+    `y_wanted` (T,) the classes that they shall be classified as.
     """
     from art.attacks.poisoning import GradientMatchingAttack, gradient_matching_attack
 
-    # ART puts images on the first GPU if there is one, wherever the network is.
+    # ART moves images to the first GPU if there is one, whatever the device of the network.
     device = "cuda" if torch.cuda.is_available() else "cpu"
     attack = GradientMatchingAttack(
         _classifier(copy.deepcopy(model).to(device), x, classes=classes),
@@ -136,8 +136,8 @@ def hidden_trigger(
 ) -> Images:
     """Returns images whose features are those of triggered images of the source class.
 
-    `x` are images of the target class, `x_source` at least as many of the source class; `perturbation` puts the
-    trigger on.
+    `x` are images of the target class, `x_source` at least as many of the source class; `perturbation`
+    applies the trigger.
     """
     from art.attacks.poisoning import HiddenTriggerBackdoor, PoisoningAttackBackdoor
     from art.attacks.poisoning.hidden_trigger_backdoor import hidden_trigger_backdoor_pytorch
@@ -175,7 +175,7 @@ def feature_collided(
 ) -> Images:
     """Returns images that look like `x` and have the features of the one test image `x_target` (1, 3, R, R).
 
-    ART's attack hands its shrunken learning rate on from image to image; here every image starts afresh.
+    ART's attack keeps its reduced learning rate from one image to the next. Here each image gets an attack of its own.
     """
     from art.attacks.poisoning import FeatureCollisionAttack
 
@@ -188,7 +188,7 @@ def feature_collided(
 
 
 class Clusters(NamedTuple):
-    """What ART's activation clustering makes of one class."""
+    """The clusters that ART's activation clustering finds in one class."""
 
     numbers: NDArray[np.int64]
     """The cluster, 0 or 1, of every example (n,)."""
@@ -197,10 +197,10 @@ class Clusters(NamedTuple):
 
 
 def activation_clusters(features: Features, *, components: int, seed: int) -> Clusters:
-    """Clusters the features of one class in two, by principal components and k-means.
+    """Returns the features of one class in two clusters, by principal components and k-means.
 
-    Of ART's rules for which cluster is poisoned, "relative-size" and "silhouette-scores" fail with NumPy 2.4 wherever
-    a class has no suspicious cluster; so the rule is the detector's own.
+    ART's rules "relative-size" and "silhouette-scores", which choose the poisoned cluster, fail with NumPy 2.4 where a
+    class has no suspicious cluster. So the detector has its own rule.
     """
     from art.defences.detector.poison.activation_defence import cluster_activations
 
@@ -237,12 +237,12 @@ def _probe(model: nn.Module, x: Images) -> FeatureProbe:
 
 
 def _reader(features: Features, labels: Labels) -> Any:
-    """Returns a classifier of ART whose last hidden layer gives features as they are."""
+    """Returns a classifier of ART whose last hidden layer returns its input, the features."""
     return _classifier(nn.Sequential(nn.Identity()), features, classes=int(labels.max()) + 1)
 
 
 def _classifier(model: nn.Module, x: NDArray[np.float32], *, classes: int) -> Any:
-    """Returns ART's view of a network that ART may do with as it likes."""
+    """Returns ART's classifier around a network, which ART may change."""
     from art.estimators.classification import PyTorchClassifier
 
     on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
@@ -258,7 +258,7 @@ def _classifier(model: nn.Module, x: NDArray[np.float32], *, classes: int) -> An
 
 @contextmanager
 def _replaced(module: ModuleType, name: str, value: object) -> Iterator[None]:
-    """Gives a module another global for a while: ART prints and draws progress bars without a switch."""
+    """Replaces a global of a module inside the block: no argument turns off what ART prints and its progress bars."""
     before = vars(module).get(name)
     setattr(module, name, value)
     try:

@@ -7,16 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from harness.poisoning.base import ClassName, Crafted, Victims
+from harness.poisoning.base import ClassName, Crafted, DrawnExamples
 from harness.poisoning.choice import check_has_examples, class_index
 from harness.poisoning.families import TriggerPoison
 from harness.poisoning.triggers import Stamp
 
 
 class Backdoor(TriggerPoison):
-    """Puts a trigger on training images of other classes and relabels them as the target class.
+    """Applies a trigger to training images of other classes and labels them as the target class.
 
-    The triggers are ART's; images are stamped while they stream, so none is held in memory.
+    The triggers are ART's. An image is stamped when it is read, so none is held in memory.
 
     Source: Gu et al. 2017, https://arxiv.org/abs/1708.06733.
     """
@@ -24,7 +24,7 @@ class Backdoor(TriggerPoison):
     name: Literal["backdoor"] = "backdoor"
     """Name of the poison."""
     source_classes: tuple[ClassName, ...] | None = Field(default=None, min_length=1)
-    """Classes whose images are poisoned; all but the target class if none is given."""
+    """Classes whose images are poisoned; by default all but the target class."""
 
     def source_indices(self, class_names: Sequence[str]) -> list[int]:
         """See `ClassPoison.source_indices`."""
@@ -46,7 +46,7 @@ class Backdoor(TriggerPoison):
         """Training examples of the source classes."""
         return np.isin(labels, self.source_indices(class_names))
 
-    def craft(self, victims: Victims) -> Crafted:
+    def craft(self, drawn: DrawnExamples) -> Crafted:
         """See `Poison.craft`."""
-        target = self.target_index(victims.data.class_names)
-        return Crafted(np.full_like(victims.labels, target))
+        target = self.target_index(drawn.data.class_names)
+        return Crafted(np.full_like(drawn.labels, target))

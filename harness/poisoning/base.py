@@ -1,4 +1,4 @@
-"""What a poison plug-in writes: which examples it may take and how it crafts them. `poisoning/frame.py` draws and judges."""
+"""The base of the poison plug-ins: which examples they may poison, and how. `poisoning/frame.py` draws and measures."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -25,12 +25,12 @@ def _read_class_name(value: object, as_text: ValidatorFunctionWrapHandler) -> st
 
 
 ClassName = Annotated[str, Field(coerce_numbers_to_str=True), WrapValidator(_read_class_name)]
-"""A class by its name; a number in a suite file, as for digits, is read as its text."""
+"""A class by its name; a number in a suite file, as for digits, is converted to text."""
 
 
 @dataclass(frozen=True)
-class Victims:
-    """The drawn training examples, and what a poison may use to craft them."""
+class DrawnExamples:
+    """The drawn training examples, with the data, targets, seed and network that a poison crafts them with."""
 
     data: ImageData
     """The clean data set."""
@@ -39,7 +39,7 @@ class Victims:
     targets: tuple[Target, ...]
     """Test examples that a targeted poison aims at."""
     seed: int
-    """Seed of every random choice; of this poison alone."""
+    """Seed of every random choice; each poison has its own."""
     network: nn.Module | None
     """A network trained on the clean data, where the poison needs one."""
 
@@ -58,7 +58,7 @@ class Victims:
         """The network.
 
         Raises:
-            HarnessError: if there is none, although `Poison.supports` must have asked for it.
+            HarnessError: if there is none; `Poison.supports` checks that before.
         """
         if self.network is None:
             raise HarnessError("expected a network trained on the clean data, got none")
@@ -75,63 +75,63 @@ class Victims:
 
 @dataclass(frozen=True)
 class Crafted:
-    """What a poison made of the drawn examples."""
+    """The poisoned labels and images of the drawn examples."""
 
     labels: NDArray[np.int64]
     """New class indices (n,)."""
     images: Tensor | None = None
-    """New images (n, 3, R, R), float32 in [0,1], before any stamp; None where the originals stay."""
+    """New images (n, 3, R, R), float32 in [0,1], before any stamp; None keeps the original images."""
 
 
 class Poison(Plugin, ABC):
-    """Base of the poison plug-ins: a trigger or perturbation with a label map; the rate comes from the grid."""
+    """Base of the poison plug-ins: a trigger or perturbation with new labels; the grid gives the rate."""
 
     HAS_TRIGGER: ClassVar[bool] = False
-    """Whether test images can carry a trigger: whether `trigger_stamp` and `triggered` give one."""
+    """Whether the poison has a trigger for test images, so that `trigger_stamp` and `triggered` return one."""
     HAS_TARGETS: ClassVar[bool] = False
-    """Whether it aims at single test images: whether `targets` names any."""
+    """Whether it aims at single test images, so that `targets` returns some."""
     NEEDS_MODEL: ClassVar[bool] = False
-    """Whether crafting uses a network: one trained on the clean data."""
+    """Whether crafting uses a network trained on the clean data."""
     CRAFTS: ClassVar[bool] = False
-    """Whether images are crafted one by one, and so held in memory."""
+    """Whether crafted images are held in memory."""
 
     @abstractmethod
     def eligible(self, class_names: Sequence[str], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Returns which training examples may be poisoned, (N,)."""
 
     @abstractmethod
-    def craft(self, victims: Victims) -> Crafted:
+    def craft(self, drawn: DrawnExamples) -> Crafted:
         """Returns new labels and, where images are crafted, new images of the drawn examples.
 
-        Runs with the global generators seeded, for libraries that draw from them.
+        The frame seeds the global generators, for libraries that use them.
         """
 
     @abstractmethod
     def check_classes(self, class_names: Sequence[str], labels: NDArray[np.int64]) -> None:
-        """Refuses unknown classes and classes without training examples by a SuiteError."""
+        """Raises a SuiteError for unknown classes and for classes without training examples."""
 
     @property
     def where(self) -> str:
-        """How errors name this poison."""
+        """The name of this poison in error messages."""
         return f"poisons.{self.name}"
 
     @property
     def is_targeted(self) -> bool:
-        """Whether it wants test images misclassified as they are: whether `aimed_at` gives any."""
+        """Whether it wants unchanged test images misclassified, so that `aimed_at` returns some."""
         return self.HAS_TARGETS
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """The kinds of conditions that tell whether it works, by the name in `harness.conditions`."""
+        """The kinds of conditions that measure its success, by their names in `harness.conditions`."""
         return (*("trigger",) * self.HAS_TRIGGER, *("target",) * self.is_targeted)
 
     @property
     def largest_crafted_change(self) -> float:
-        """Largest change (Linf) of a pixel that no trigger covers; the frame enforces it."""
+        """Largest allowed change (Linf) of a pixel that no trigger covers; the frame checks it."""
         return 0.0
 
     def target_index(self, class_names: Sequence[str]) -> int | None:
-        """Returns the class that predictions shall become, or None if the poison wants no certain one."""
+        """Returns the index of the target class, or None if the poison has none."""
         return None
 
     def trigger_stamp(self, resolution: int) -> Stamp | None:
@@ -143,42 +143,42 @@ class Poison(Plugin, ABC):
         return None
 
     def triggered(self, data: ImageData) -> Selection | None:
-        """Returns test images with the trigger, or None if the poison has none.
+        """Returns test images with the trigger and their true labels, or None if the poison has no trigger.
 
-        True labels and, in `indices`, positions in the test split are kept. Examples of the target class are left
-        out: a model is right to call them that, so they say nothing about the success of the attack.
+        `indices` holds positions in the test split. Examples of the target class are left out: for them the target class is
+        the correct prediction, so they cannot show success.
         """
         return None
 
     def targets(self, data: ImageData, seed: int) -> tuple[Target, ...]:
-        """Returns the test examples that a targeted poison aims at; none for the others.
+        """Returns the test examples that a targeted poison aims at; other poisons return none.
 
         Raises:
-            SuiteError: if the test split has too few that fit.
+            SuiteError: if the test split has too few fitting examples.
         """
         return ()
 
     def aimed_at(self, data: ImageData, manifest: Manifest) -> NDArray[np.int64]:
-        """Returns positions in the test split of the images that the poison wants misclassified as they are (T,).
+        """Returns positions (T,) in the test split of the images that the poison wants misclassified, unchanged.
 
-        Of a poison that names single images, those that its manifest lists.
+        For a poison that aims at single images, the manifest lists them.
         """
         return np.array([target.index for target in manifest.targets], dtype=np.int64)
 
     def supports(self, data: ImageData, rate: float, model: nn.Module | None) -> str | None:
-        """Returns None if this poison can be made, else the reason why not."""
+        """Returns None if this poison can be made from these inputs, else the reason why not."""
         if self.NEEDS_MODEL and model is None:
             return f"{self.name} needs a network trained on the clean data, and there is none"
         return None
 
     def check_rate(self, class_names: Sequence[str], labels: NDArray[np.int64], rate: float) -> None:
-        """Refuses, by a SuiteError, a rate in (0, 1] of the training labels (N,) that this poison in particular can't have."""
+        """Raises a SuiteError for a rate in (0, 1] of the training labels (N,) that this poison cannot have."""
 
     def check_resolution(self, resolution: int) -> None:
-        """Refuses, by a SuiteError, images of a side length in pixels that the trigger does not fit."""
+        """Raises a SuiteError if the trigger does not fit images of this side length in pixels."""
 
     def check_test_split(self, data: ImageData) -> None:
-        """Refuses, by a SuiteError, a test split that can't tell whether the poison works."""
+        """Raises a SuiteError for a test split on which the poison's success cannot be measured."""
 
 
 POISONS: Registry[Poison] = Registry(

@@ -1,4 +1,4 @@
-"""What a poison changed of one image, measured; a change that it had no right to make is refused."""
+"""How much a poison changed one image; a change that is not allowed is an error."""
 
 import hashlib
 from typing import NamedTuple
@@ -9,11 +9,11 @@ from torch import Tensor
 from harness.errors import HarnessError
 
 TOLERANCE = 1e-6
-"""Slack of budgets for rounding in float32."""
+"""How far rounding in float32 may exceed a budget."""
 
 
 class Change(NamedTuple):
-    """What a poison did to one image."""
+    """The measured change of one image."""
 
     changed_pixels: int
     """Number of pixels in which any channel differs."""
@@ -24,18 +24,18 @@ class Change(NamedTuple):
 
 
 def measure(poisoned: Tensor, clean: Tensor, *, mask: Tensor | None, eps: float, where: str) -> Change:
-    """Measures and judges one poisoned image.
+    """Returns the measured change of one poisoned image, if it is allowed.
 
     Args:
         poisoned: Image (3, R, R).
         clean: The image before, float32 (3, R, R) in [0,1].
-        mask: Pixels (R, R) that may change freely, or None for none: where the trigger lies. A trigger that was
-            written along the wrong axis falls outside.
+        mask: Pixels (R, R) of the trigger, which may change freely, or None for no trigger. A trigger that a library
+            writes along the wrong axis is outside of the mask.
         eps: Largest change (Linf) of all other pixels.
         where: Named first in errors.
 
     Raises:
-        HarnessError: if shape, type, value range, or the place or size of the change is not what was allowed.
+        HarnessError: if shape, type, value range, or the place or size of the change is not allowed.
     """
     if poisoned.shape != clean.shape or poisoned.dtype != clean.dtype:
         raise HarnessError(

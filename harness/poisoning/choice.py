@@ -1,4 +1,4 @@
-"""Which classes, which training examples and which test examples a poison takes: checked, and drawn by seed."""
+"""Checks of the classes and rates of a poison, and the random choice of its examples."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -12,14 +12,14 @@ from harness.system.seeds import seed_of
 
 
 class WrittenAsNumber(str):
-    """A class name that a suite file gives as a number: 2, not "2"."""
+    """A class name that is a number in the suite file: 2, not "2"."""
 
 
 def class_index(name: str, class_names: Sequence[str], *, where: str) -> int:
     """Returns the index of a class.
 
     Raises:
-        SuiteError: if there is no such class, or a number names one and is the index of another.
+        SuiteError: if there is no such class, or a number is the name of one class and the index of another.
     """
     if name not in class_names:
         raise SuiteError(f"{where}: expected one of the classes {', '.join(class_names)}, got {name!r}")
@@ -31,7 +31,7 @@ def class_index(name: str, class_names: Sequence[str], *, where: str) -> int:
 def check_has_examples(
     index: int, labels: NDArray[np.int64], *, name: str, where: str, split: Literal["training", "test"] = "training"
 ) -> None:
-    """Refuses a class without examples in a split.
+    """Checks that a class has examples in a split.
 
     Raises:
         SuiteError: if no label is `index`.
@@ -41,16 +41,16 @@ def check_has_examples(
 
 
 def poison_count(rate: float, examples: int, eligible: int, *, where: str) -> int:
-    """Returns how many examples a rate stands for: the rounded share of the whole training split.
+    """Returns the number of examples of a rate: the rounded share of the whole training split.
 
     Args:
         rate: Share in (0, 1].
         examples: Size of the training split.
-        eligible: How many of them the poison may take.
+        eligible: How many of them may be poisoned.
         where: Named first in errors.
 
     Raises:
-        SuiteError: if the rate is out of range, rounds to no example, or asks for more than are eligible.
+        SuiteError: if the rate is out of range, rounds to no example, or to more examples than are eligible.
     """
     if not 0 < rate <= 1:
         raise SuiteError(f"{where}: expected a rate in (0, 1], got {rate}")
@@ -66,9 +66,9 @@ def poison_count(rate: float, examples: int, eligible: int, *, where: str) -> in
 
 
 def draw(eligible: NDArray[np.bool_], count: int, seed: int, *, purpose: str = "training") -> NDArray[np.int64]:
-    """Returns `count` positions of eligible examples, rising, without replacement.
+    """Returns `count` positions of eligible examples, rising, drawn without replacement.
 
-    With the same seed and purpose, what a smaller count draws is part of what a larger one draws.
+    With the same seed and purpose, the examples of a smaller count are part of those of a larger one.
     """
     order = np.random.default_rng(seed_of(seed, "poison", purpose)).permutation(np.flatnonzero(eligible))
     return np.sort(order[:count])

@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from harness.poisoning import art
-from harness.poisoning.base import Crafted, Victims
+from harness.poisoning.base import Crafted, DrawnExamples
 from harness.poisoning.families import TriggerPoison
 from harness.poisoning.triggers import Stamp
 from harness.spec import Eps
 
 
 class CleanLabelBackdoor(TriggerPoison):
-    """Makes images of the target class hard to recognise by PGD, then puts the trigger on; labels stay true.
+    """Perturbs images of the target class by PGD so that a network misclassifies them, then applies the trigger.
 
-    The model learns the trigger because it is what is left to recognise them by. Through ART.
+    Labels stay true. The perturbed images show little of their class, so the model learns the trigger. Through ART.
 
     Source: Turner et al. 2019, https://arxiv.org/abs/1912.02771, section 4.2.
     """
@@ -34,7 +34,7 @@ class CleanLabelBackdoor(TriggerPoison):
     steps: int = Field(default=40, ge=1)
     """Steps of PGD."""
     alpha: Eps | None = Field(default=None, gt=0, le=1)
-    """Step size; 2.5 eps / steps if none is given."""
+    """Step size; 2.5 eps / steps by default."""
 
     @property
     def largest_crafted_change(self) -> float:
@@ -49,15 +49,15 @@ class CleanLabelBackdoor(TriggerPoison):
         """Training examples of the target class."""
         return labels == self.target_index(class_names)
 
-    def craft(self, victims: Victims) -> Crafted:
+    def craft(self, drawn: DrawnExamples) -> Crafted:
         """See `Poison.craft`."""
         images = art.clean_label_pgd(
-            victims.model,
-            victims.images(),
-            victims.labels,
-            classes=victims.classes,
+            drawn.model,
+            drawn.images(),
+            drawn.labels,
+            classes=drawn.classes,
             eps=float(self.eps),
             alpha=float(self.alpha or self.eps * Fraction(5, 2 * self.steps)),
             steps=self.steps,
         )
-        return Crafted(victims.labels, torch.from_numpy(images))
+        return Crafted(drawn.labels, torch.from_numpy(images))

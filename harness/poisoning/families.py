@@ -1,4 +1,4 @@
-"""The two kinds of poisons that have a target class: those with a trigger, and those that aim at single test images."""
+"""Base classes of the poisons with a target class: those with a trigger, and those that aim at single test images."""
 
 from abc import ABC
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ from harness.poisoning.triggers import AnyTrigger, Pattern, Stamp
 
 
 class ClassPoison(Poison, ABC):
-    """Base of the poisons that want predictions to become a certain class."""
+    """Base of the poisons whose success is a prediction of the target class."""
 
     target_class: ClassName
-    """The class that predictions shall become."""
+    """The class that the attacker wants predicted."""
 
     def target_index(self, class_names: Sequence[str]) -> int:
         """See `Poison.target_index`."""
         return class_index(self.target_class, class_names, where=f"{self.where}.target_class")
 
     def source_indices(self, class_names: Sequence[str]) -> list[int]:
-        """Returns the classes whose images shall be misclassified: all but the target class."""
+        """Returns the indices of the classes whose images shall be misclassified: all but the target class."""
         target = self.target_index(class_names)
         return [index for index in range(len(class_names)) if index != target]
 
@@ -43,15 +43,15 @@ class ClassPoison(Poison, ABC):
 
 
 class TriggerPoison(ClassPoison, ABC):
-    """Base of the poisons after which images with a trigger are taken for the target class."""
+    """Base of the poisons whose success is that images with a trigger are classified as the target class."""
 
     HAS_TRIGGER: ClassVar[bool] = True
 
     trigger: AnyTrigger = Pattern()
-    """What the attacker puts on an image: pattern, single_pixel, patch or blended."""
+    """What the attacker adds to an image: pattern, single_pixel, patch or blended."""
 
     def identity(self) -> dict[str, Any]:
-        """See `Plugin.identity`; a trigger's file counts by its content."""
+        """See `Plugin.identity`; the content of a trigger's file replaces its path."""
         return {**super().identity(), "trigger": self.trigger.identity()}
 
     def trigger_stamp(self, resolution: int) -> Stamp:
@@ -59,7 +59,7 @@ class TriggerPoison(ClassPoison, ABC):
         return self.trigger.stamp(resolution)
 
     def triggered(self, data: ImageData) -> Selection:
-        """See `Poison.triggered`; where source classes are named, only their examples are taken."""
+        """See `Poison.triggered`; with source classes, only their examples."""
         split = data.splits["test"]
         indices = np.flatnonzero(np.isin(split.labels, self.source_indices(data.class_names)))
         return Selection(split, indices, stamp=self.trigger_stamp(int(split[0][0].shape[-1])))
@@ -70,12 +70,12 @@ class TriggerPoison(ClassPoison, ABC):
 
 
 class TargetedPoison(ClassPoison, ABC):
-    """Base of the poisons that have certain test images misclassified, by changing images of the target class."""
+    """Base of the poisons that change images of the target class so that certain test images are misclassified."""
 
     HAS_TARGETS: ClassVar[bool] = True
 
     source_class: ClassName | None = None
-    """The class that the aimed-at test images belong to; any but the target class if none is given."""
+    """The class of the test images aimed at; any but the target class by default."""
     n_targets: int = Field(default=1, ge=1)
     """Number of test images aimed at."""
 

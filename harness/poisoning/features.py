@@ -1,4 +1,4 @@
-"""Penultimate features: what a network's head reads."""
+"""Penultimate features: the input of a network's head."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,13 +20,13 @@ def batches(split: ImageSplit, batch_size: int) -> Iterator[Tensor]:
 
 
 def find_head(model: nn.Module, x: Tensor) -> nn.Module:
-    """Returns the layer that turns features into logits.
+    """Returns the layer that computes logits from features.
 
-    That is what timm's `get_classifier()` names where the network, or the backbone in it, has that method; else the
-    linear layer that runs last.
+    That is the result of timm's `get_classifier()` if the network, or its backbone, has that method; else the linear layer
+    that runs last.
 
     Args:
-        model: Images (N, 3, R, R) -> logits (N, K); left as it was found.
+        model: Images (N, 3, R, R) -> logits (N, K); left unchanged.
         x: One image or more, on the device of the model.
 
     Raises:
@@ -53,7 +53,7 @@ def find_head(model: nn.Module, x: Tensor) -> nn.Module:
 
 @contextmanager
 def captured_features(head: nn.Module) -> Iterator[list[Tensor]]:
-    """Collects the flattened input (N, D) of a network's head at every forward; the hook is removed on leaving."""
+    """Yields a list that collects the flattened input (N, D) of a network's head at each forward; removes its hook afterwards."""
     captured: list[Tensor] = []
     hook = head.register_forward_pre_hook(lambda module, inputs: captured.append(inputs[0].flatten(1)))
     try:
@@ -68,13 +68,13 @@ def penultimate_features(
     """Returns the features of every example of a split, (N, D).
 
     Args:
-        model: A network on `device`, logits (N, K); left as it was found, without hooks.
-        split: The examples, streamed.
+        model: A network on `device`, logits (N, K); left unchanged, without hooks.
+        split: The examples, read one batch at a time.
         device: Where the network is.
-        batch_size: Images of one forward.
+        batch_size: Images of one forward pass.
 
     Raises:
-        ModelError: if the network has no head to read the features from.
+        ModelError: if the network has no head whose input could be read.
     """
     head = find_head(model, split[0][0][None].to(device))
     rows: list[Tensor] = []
@@ -86,11 +86,11 @@ def penultimate_features(
 
 
 class FeatureProbe(nn.Module):
-    """Runs a network, and hands its head's input to the child layer `features`, where a library can read it by name.
+    """A network whose child layer `features` gets the head's input, where a library can read it by name.
 
     Args:
-        model: A network that the probe may keep a hook on.
-        x: One image or more, to find the head with.
+        model: A network; the probe leaves a hook on it.
+        x: One image or more, to find the head.
     """
 
     def __init__(self, model: nn.Module, x: Tensor) -> None:
@@ -98,12 +98,12 @@ class FeatureProbe(nn.Module):
         super().__init__()
         self.net = model
         self.features = nn.Identity()
-        find_head(model, x).register_forward_pre_hook(self._hand_over)
+        find_head(model, x).register_forward_pre_hook(self._pass_on)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the network's logits (N, K)."""
         logits: Tensor = self.net(x)
         return logits
 
-    def _hand_over(self, head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def _pass_on(self, head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self.features(inputs[0].flatten(1))

@@ -1,4 +1,4 @@
-"""Poisons a training split by a plug-in and judges what it did: the plug-in computes, the frame draws, measures and records."""
+"""Poisons a training split: a plug-in computes the poison; the frame checks, draws, measures and records."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from torch import nn
 
 from harness.errors import SuiteError
 from harness.images import ImageData, ImageSplit
-from harness.poisoning.base import Crafted, Poison, Victims
+from harness.poisoning.base import Crafted, DrawnExamples, Poison
 from harness.poisoning.change import measure
 from harness.poisoning.choice import draw, poison_count
 from harness.poisoning.manifest import Manifest, PoisonedExample
@@ -18,11 +18,11 @@ from harness.poisoning.triggers import Stamp
 from harness.system.seeds import global_seed, seed_of
 
 MAX_CRAFTED_BYTES = 2 * 1024**3
-"""Largest size of crafted images, which unlike stamped ones are held in memory."""
+"""Largest size in bytes of crafted images, which are held in memory; stamped ones are not."""
 
 
 def check(poison: Poison, class_names: Sequence[str], labels: NDArray[np.int64], *, resolution: int, rate: float) -> None:
-    """Refuses classes and rates that a poison can't work with; cheap, so that it can be called before any training.
+    """Checks the classes and the rate of a poison; it reads no image, so it can be called before any training.
 
     Args:
         poison: The plug-in.
@@ -32,8 +32,8 @@ def check(poison: Poison, class_names: Sequence[str], labels: NDArray[np.int64],
         rate: Share of the training split that shall be poisoned.
 
     Raises:
-        SuiteError: if a class is unknown or has no examples, or the rate is not in (0, 1], asks for no example or for
-            more than can be poisoned, or for more crafted images than memory is meant for; or if the trigger does not fit.
+        SuiteError: if a class is unknown or has no examples; if the rate is not in (0, 1], gives no example, more than can
+            be poisoned, or more crafted images than `MAX_CRAFTED_BYTES`; or if the trigger does not fit.
     """
     poison.check_resolution(resolution)
     poison.check_classes(class_names, labels)
@@ -49,10 +49,10 @@ def check(poison: Poison, class_names: Sequence[str], labels: NDArray[np.int64],
 
 
 def check_data(poison: Poison, data: ImageData, rate: float) -> None:
-    """Refuses bad input like `check`, and a test split with too few examples to tell whether the poison works.
+    """Checks as `check` does, and that the test split has enough examples to measure the poison's success.
 
     Raises:
-        SuiteError: see `check`, `Poison.check_test_split` and `Poison.targets`; also if no test image can carry the trigger.
+        SuiteError: see `check`, `Poison.check_test_split` and `Poison.targets`; also if no test image can get the trigger.
     """
     check(poison, data.class_names, data.splits["train"].labels, resolution=_resolution(data), rate=rate)
     poison.check_test_split(data)
@@ -63,35 +63,35 @@ def check_data(poison: Poison, data: ImageData, rate: float) -> None:
 
 
 def poison_data(poison: Poison, data: ImageData, rate: float, *, seed: int, model: nn.Module | None = None) -> PoisonedData:
-    """Poisons a share of the training split.
+    """Returns a data set with a share of the training split poisoned.
 
     Args:
         poison: The plug-in.
         data: The clean data set.
         rate: Share of the whole training split; `round(rate * N)` examples are drawn without replacement.
         seed: Decides which examples are drawn, and every random choice of the crafting.
-        model: A network trained on the clean data, logits (N, K); left as it was found.
+        model: A network trained on the clean data, logits (N, K); left unchanged.
 
     Raises:
-        SuiteError: for bad input, see `check_data`, and where `Poison.supports` gives a reason.
-        HarnessError: if an image was changed where, or more than, the poison may.
+        SuiteError: see `check_data`; also if `Poison.supports` gives a reason.
+        HarnessError: if the poison changed an image more than, or where, it may not.
     """
     check_data(poison, data, rate)
     if reason := poison.supports(data, rate, model):
         raise SuiteError(f"{poison.where}: {reason}")
     labels = data.splits["train"].labels
     indices = draw(poison.eligible(data.class_names, labels), round(rate * len(labels)), seed)
-    victims = Victims(data, indices, poison.targets(data, seed), seed_of(seed, "poison", poison.name), model)
-    with global_seed(victims.seed):
-        crafted = poison.craft(victims)
+    drawn = DrawnExamples(data, indices, poison.targets(data, seed), seed_of(seed, "poison", poison.name), model)
+    with global_seed(drawn.seed):
+        crafted = poison.craft(drawn)
     stamp = poison.training_stamp(_resolution(data))
-    examples = _judged(poison, data.splits["train"], indices, crafted=crafted, stamp=stamp)
-    manifest = _manifest(poison, victims, examples, rate=rate, seed=seed)
+    examples = _measured(poison, data.splits["train"], indices, crafted=crafted, stamp=stamp)
+    manifest = _manifest(poison, drawn, examples, rate=rate, seed=seed)
     return assemble(data, manifest, images=crafted.images, stamp=stamp)
 
 
 def load_poisoned(poison: Poison, folder: Path, clean: ImageData) -> PoisonedData:
-    """Returns what `PoisonedData.save` wrote, put together with the clean data again.
+    """Returns the poisoned data set that `PoisonedData.save` wrote, combined with the clean data.
 
     Raises:
         StoreError: if it is missing or damaged, or was made from other data.
@@ -100,10 +100,10 @@ def load_poisoned(poison: Poison, folder: Path, clean: ImageData) -> PoisonedDat
     return assemble(clean, manifest, images=images, stamp=poison.training_stamp(_resolution(clean)))
 
 
-def _judged(
+def _measured(
     poison: Poison, split: ImageSplit, indices: NDArray[np.int64], *, crafted: Crafted, stamp: Stamp | None
 ) -> tuple[PoisonedExample, ...]:
-    """Measures every poisoned example, one at a time."""
+    """Returns the records of the poisoned examples, each measured."""
     mask = None if stamp is None else stamp.mask
     examples = []
     for position, (index, label) in enumerate(zip(indices.tolist(), crafted.labels.tolist(), strict=True)):
@@ -122,8 +122,8 @@ def _judged(
     return tuple(examples)
 
 
-def _manifest(poison: Poison, victims: Victims, examples: tuple[PoisonedExample, ...], *, rate: float, seed: int) -> Manifest:
-    data, names = victims.data, victims.data.class_names
+def _manifest(poison: Poison, drawn: DrawnExamples, examples: tuple[PoisonedExample, ...], *, rate: float, seed: int) -> Manifest:
+    data, names = drawn.data, drawn.data.class_names
     target, trigger = poison.target_index(names), poison.trigger_stamp(_resolution(data))
     total = len(data.splits["train"])
     return Manifest(
@@ -133,10 +133,10 @@ def _manifest(poison: Poison, victims: Victims, examples: tuple[PoisonedExample,
         training_examples=total,
         requested_rate=rate,
         realised_rate=len(examples) / total,
-        source_classes=tuple(names[label] for label in np.unique(victims.labels)),
+        source_classes=tuple(names[label] for label in np.unique(drawn.labels)),
         target_class=None if target is None else names[target],
         trigger_sha256=None if trigger is None else trigger.sha256,
-        targets=victims.targets,
+        targets=drawn.targets,
         examples=examples,
     )
 

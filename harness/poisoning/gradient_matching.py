@@ -1,4 +1,4 @@
-"""Witches' Brew: images of the target class whose gradient trains the network to misclassify a certain test image."""
+"""Witches' Brew: images of the target class whose training gradients make the network misclassify a certain test image."""
 
 from fractions import Fraction
 from typing import ClassVar, Literal
@@ -8,13 +8,13 @@ import torch
 from pydantic import Field
 
 from harness.poisoning import art
-from harness.poisoning.base import Crafted, Victims
+from harness.poisoning.base import Crafted, DrawnExamples
 from harness.poisoning.families import TargetedPoison
 from harness.spec import Eps
 
 
 class GradientMatching(TargetedPoison):
-    """Perturbs images of the target class so that training on them lowers the loss of the targets, wrongly labelled.
+    """Perturbs images of the target class so that training on them lowers the loss of the targets with the wanted label.
 
     Labels stay true. Through ART.
 
@@ -31,7 +31,7 @@ class GradientMatching(TargetedPoison):
     steps: int = Field(default=250, ge=10)
     """Optimisation steps of a trial."""
     restarts: int = Field(default=1, ge=1)
-    """Trials, of which the best is kept; 8 in the paper."""
+    """Trials; the best one is kept. 8 in the paper."""
     batch_size: int = Field(default=128, ge=1)
     """Images of one step."""
 
@@ -40,18 +40,18 @@ class GradientMatching(TargetedPoison):
         """See `Poison.largest_crafted_change`."""
         return float(self.eps)
 
-    def craft(self, victims: Victims) -> Crafted:
+    def craft(self, drawn: DrawnExamples) -> Crafted:
         """See `Poison.craft`."""
         images = art.gradient_matched(
-            victims.model,
-            victims.images(),
-            victims.labels,
-            x_target=victims.target_images(),
-            y_wanted=np.full(self.n_targets, self.target_index(victims.data.class_names), dtype=np.int64),
-            classes=victims.classes,
+            drawn.model,
+            drawn.images(),
+            drawn.labels,
+            x_target=drawn.target_images(),
+            y_wanted=np.full(self.n_targets, self.target_index(drawn.data.class_names), dtype=np.int64),
+            classes=drawn.classes,
             eps=float(self.eps),
             steps=self.steps,
             restarts=self.restarts,
             batch_size=self.batch_size,
         )
-        return Crafted(victims.labels, torch.from_numpy(images))
+        return Crafted(drawn.labels, torch.from_numpy(images))

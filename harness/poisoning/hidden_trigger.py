@@ -1,4 +1,4 @@
-"""A backdoor whose trigger is in no training image."""
+"""A backdoor whose trigger is in none of the training images."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -11,7 +11,7 @@ from pydantic import Field
 
 from harness.errors import SuiteError
 from harness.poisoning import art
-from harness.poisoning.base import ClassName, Crafted, Victims
+from harness.poisoning.base import ClassName, Crafted, DrawnExamples
 from harness.poisoning.choice import check_has_examples, class_index, draw
 from harness.poisoning.families import TriggerPoison
 from harness.poisoning.splits import images_at
@@ -19,9 +19,10 @@ from harness.spec import Eps
 
 
 class HiddenTrigger(TriggerPoison):
-    """Moves images of the target class onto the features of triggered images of the source class; labels stay true.
+    """Perturbs images of the target class until they have the features of triggered images of the source class.
 
-    At test time images of the source class that carry the trigger are taken for the target class. Through ART.
+    Labels stay true. Success at test time: images of the source class with the trigger are classified as the target class.
+    Through ART.
 
     Source: Saha et al. 2020, https://arxiv.org/abs/1910.00033, algorithm 1.
     """
@@ -38,7 +39,7 @@ class HiddenTrigger(TriggerPoison):
     learning_rate: float = Field(default=0.01, gt=0)
     """Size of a gradient step."""
     steps: int = Field(default=1000, ge=1)
-    """Most steps of a batch; 5000 in the paper."""
+    """Largest number of steps for a batch; 5000 in the paper."""
     batch_size: int = Field(default=100, ge=1)
     """Images optimised together."""
 
@@ -62,7 +63,7 @@ class HiddenTrigger(TriggerPoison):
         check_has_examples(source, labels, name=self.source_class, where=f"{self.where}.source_class")
 
     def check_rate(self, class_names: Sequence[str], labels: NDArray[np.int64], rate: float) -> None:
-        """See `Poison.check_rate`; ART also wants an image of the source class for every poisoned one."""
+        """See `Poison.check_rate`; ART also needs an image of the source class for every poisoned one."""
         count, sources = round(rate * len(labels)), int(self._is_source(class_names, labels).sum())
         if count > sources:
             raise SuiteError(
@@ -70,14 +71,14 @@ class HiddenTrigger(TriggerPoison):
                 f"expected {count} at least, got {sources}"
             )
 
-    def craft(self, victims: Victims) -> Crafted:
+    def craft(self, drawn: DrawnExamples) -> Crafted:
         """See `Poison.craft`."""
-        train = victims.data.splits["train"]
-        sources = draw(self._is_source(victims.data.class_names, train.labels), len(victims.indices), victims.seed)
-        images = victims.images()
+        train = drawn.data.splits["train"]
+        sources = draw(self._is_source(drawn.data.class_names, train.labels), len(drawn.indices), drawn.seed)
+        images = drawn.images()
         stamp = self.trigger_stamp(images.shape[-1])
         poisoned = art.hidden_trigger(
-            victims.model,
+            drawn.model,
             images,
             images_at(train, sources),
             perturbation=lambda x: stamp(torch.from_numpy(x)).numpy(),
@@ -86,7 +87,7 @@ class HiddenTrigger(TriggerPoison):
             steps=self.steps,
             batch_size=self.batch_size,
         )
-        return Crafted(victims.labels, torch.from_numpy(poisoned))
+        return Crafted(drawn.labels, torch.from_numpy(poisoned))
 
     def _is_source(self, class_names: Sequence[str], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
         return np.isin(labels, self.source_indices(class_names))

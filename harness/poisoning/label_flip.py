@@ -1,4 +1,4 @@
-"""Wrong labels on clean images."""
+"""Label flips: wrong labels on clean images."""
 
 from collections.abc import Sequence
 from typing import Literal, Self
@@ -8,16 +8,16 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from harness.images import ImageData
-from harness.poisoning.base import ClassName, Crafted, Poison, Victims
+from harness.poisoning.base import ClassName, Crafted, DrawnExamples, Poison
 from harness.poisoning.choice import check_has_examples, class_index
 from harness.poisoning.manifest import Manifest
 
 
 class LabelFlip(Poison):
-    """Relabels examples of a source class as a target class; without the two, any example as any other class.
+    """Labels examples of a source class as a target class; without the two, any example as any other class.
 
-    From one class to another it succeeds on the test images of the source class that are then taken for the target
-    class. Random labels aim at no class: what they do is seen in the clean accuracy, and there is no success.
+    From one class to another, success is a test image of the source class that is classified as the target class. Random
+    labels have no target class and so no success; their effect is in the clean accuracy.
 
     Source: Biggio et al. 2011, "Support vector machines under adversarial label noise", ACML.
     """
@@ -25,9 +25,9 @@ class LabelFlip(Poison):
     name: Literal["label_flip"] = "label_flip"
     """Name of the poison."""
     source_class: ClassName | None = None
-    """The class that loses examples; given together with `target_class`, or not at all."""
+    """The class whose examples are relabelled; given together with `target_class`, or not at all."""
     target_class: ClassName | None = None
-    """The class that they are labelled as."""
+    """Their new class."""
 
     @model_validator(mode="after")
     def _both_classes_or_none(self) -> Self:
@@ -39,7 +39,7 @@ class LabelFlip(Poison):
 
     @property
     def is_targeted(self) -> bool:
-        """See `Poison.is_targeted`; random labels aim at nothing."""
+        """See `Poison.is_targeted`; random labels have no target."""
         return self.source_class is not None
 
     def aimed_at(self, data: ImageData, manifest: Manifest) -> NDArray[np.int64]:
@@ -58,7 +58,7 @@ class LabelFlip(Poison):
                 check_has_examples(index, labels, name=class_names[index], where=f"{self.where}.{field}")
 
     def check_test_split(self, data: ImageData) -> None:
-        """See `Poison.check_test_split`; the source class also needs test images, or nothing tells whether the flip works."""
+        """See `Poison.check_test_split`; the source class needs test images, on which success is measured."""
         source = self._index("source_class", data.class_names)
         if source is not None:
             where, labels = f"{self.where}.source_class", data.splits["test"].labels
@@ -69,14 +69,14 @@ class LabelFlip(Poison):
         source = self._index("source_class", class_names)
         return np.ones(len(labels), dtype=bool) if source is None else labels == source
 
-    def craft(self, victims: Victims) -> Crafted:
+    def craft(self, drawn: DrawnExamples) -> Crafted:
         """See `Poison.craft`."""
-        target = self.target_index(victims.data.class_names)
+        target = self.target_index(drawn.data.class_names)
         if target is not None:
-            return Crafted(np.full_like(victims.labels, target))
-        examples = len(victims.data.splits["train"])
-        shifts = np.random.default_rng(victims.seed).integers(1, victims.classes, examples)
-        return Crafted((victims.labels + shifts[victims.indices]) % victims.classes)
+            return Crafted(np.full_like(drawn.labels, target))
+        examples = len(drawn.data.splits["train"])
+        shifts = np.random.default_rng(drawn.seed).integers(1, drawn.classes, examples)
+        return Crafted((drawn.labels + shifts[drawn.indices]) % drawn.classes)
 
     def _index(self, field: str, class_names: Sequence[str]) -> int | None:
         name = getattr(self, field)

@@ -1,4 +1,4 @@
-"""What was poisoned, example by example: the ground truth that poisons are reported and detectors are scored by."""
+"""The manifest: what was poisoned, example by example. Reports and the scores of detectors use it as ground truth."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -13,16 +13,16 @@ from harness.spec import Spec, explain
 
 
 class Target(Spec):
-    """A test example that a targeted poison wants to have misclassified."""
+    """A test example that a targeted poison aims at."""
 
     index: int = Field(ge=0)
     """Position in the test split."""
     id: str
     """The example's name."""
     true_class: str
-    """The class it belongs to."""
+    """Its class."""
     wanted_class: str
-    """The class that the attacker wants it to be taken for."""
+    """The class that the attacker wants predicted."""
 
 
 class PoisonedExample(Spec):
@@ -35,7 +35,7 @@ class PoisonedExample(Spec):
     label_before: int
     """Class index in the clean data."""
     label_after: int
-    """Class index that the model is trained with."""
+    """Class index in the poisoned data."""
     sha256: str
     """Hash of the poisoned pixels, float32 (3, R, R)."""
     changed_pixels: int
@@ -54,19 +54,19 @@ class Manifest(Spec):
     seed: int
     """Seed of the choice of examples and of the crafting."""
     clean_hash: str
-    """Content hash of the data set before."""
+    """Content hash of the clean data set."""
     training_examples: int = Field(ge=1)
     """Size of the training split N."""
     requested_rate: float
-    """Share of the training split that was asked for."""
+    """Share of the training split in the suite."""
     realised_rate: float
     """Share of the training split that is poisoned."""
     source_classes: tuple[str, ...]
-    """Classes that the poisoned examples belonged to before."""
+    """Classes of the poisoned examples in the clean data."""
     target_class: str | None
-    """The class that the attacker wants predictions to become, or None."""
+    """The class that the attacker wants predicted, or None."""
     trigger_sha256: str | None
-    """Hash of the trigger's pixels, or None where the poison has no trigger."""
+    """Hash of the trigger's pixels, or None if the poison has no trigger."""
     targets: tuple[Target, ...]
     """The test examples that a targeted poison aims at."""
     examples: tuple[PoisonedExample, ...]
@@ -86,7 +86,7 @@ class Manifest(Spec):
 
     @property
     def is_poisoned(self) -> NDArray[np.bool_]:
-        """Which examples of the training split are poisoned, (N,)."""
+        """Whether each example of the training split is poisoned, (N,)."""
         flags = np.zeros(self.training_examples, dtype=bool)
         flags[self.indices] = True
         return flags
@@ -97,7 +97,7 @@ class Manifest(Spec):
         return max((example.largest_change for example in self.examples), default=0.0)
 
     def spread(self, count: int) -> tuple[PoisonedExample, ...]:
-        """Returns up to `count` examples, spread evenly."""
+        """Returns up to `count` examples, evenly spaced."""
         size = len(self.examples)
         return self.examples if size <= count else tuple(self.examples[place * size // count] for place in range(count))
 
@@ -107,7 +107,7 @@ class Manifest(Spec):
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Reads what `save` wrote.
+        """Returns the manifest that `save` wrote.
 
         Raises:
             StoreError: if the file is missing, damaged, or of another schema.

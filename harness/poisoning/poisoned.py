@@ -1,4 +1,4 @@
-"""A poisoned data set: the clean one, its manifest and what was crafted, put together, saved and read again."""
+"""A poisoned data set: the clean one combined with its manifest and crafted images; saved, and read again."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,40 +26,40 @@ class PoisonedData:
     data: ImageData
     manifest: Manifest
     images: Tensor | None
-    """Crafted images (n, 3, R, R) before any stamp, in the manifest's order, or None where originals stay."""
+    """Crafted images (n, 3, R, R) before any stamp, in the manifest's order, or None if the poison crafts none."""
 
     def save(self, folder: Path) -> None:
-        """Writes manifest.json, and images.safetensors where images were crafted."""
+        """Writes manifest.json, and images.safetensors if images were crafted."""
         self.manifest.save(folder / MANIFEST)
         if self.images is not None:
             save_file({"images": self.images.contiguous()}, folder / IMAGES)
 
 
 class ExamplePair(NamedTuple):
-    """A poisoned training example beside its clean self, to look at."""
+    """A poisoned training example and its clean image, for a figure."""
 
     example: PoisonedExample
     clean: Tensor
-    """Image (3, R, R) before."""
+    """Clean image (3, R, R)."""
     poisoned: Tensor
-    """Image (3, R, R) after."""
+    """Poisoned image (3, R, R)."""
 
 
 def example_pairs(clean: ImageData, poisoned: PoisonedData, count: int) -> tuple[ExamplePair, ...]:
-    """Returns up to `count` poisoned examples, spread evenly over the manifest."""
+    """Returns up to `count` poisoned examples, evenly spaced in the manifest."""
     before, after = clean.splits["train"], poisoned.data.splits["train"]
     chosen = poisoned.manifest.spread(count)
     return tuple(ExamplePair(example, before[example.index][0], after[example.index][0]) for example in chosen)
 
 
 def assemble(clean: ImageData, manifest: Manifest, *, images: Tensor | None, stamp: Stamp | None) -> PoisonedData:
-    """Puts a poisoned data set together; its content hash covers the clean data, the labels and the poisoned pixels.
+    """Returns a poisoned data set; its content hash covers the clean data, the labels and the poisoned pixels.
 
     Args:
-        clean: The data set that was poisoned.
+        clean: The clean data set.
         manifest: What was poisoned.
         images: Crafted images, see `PoisonedData`.
-        stamp: The trigger that poisoned training images carry, or None.
+        stamp: The trigger of the poisoned training images, or None.
     """
     train = Overlay(
         clean.splits["train"],
@@ -75,7 +75,7 @@ def assemble(clean: ImageData, manifest: Manifest, *, images: Tensor | None, sta
 
 
 def load_parts(folder: Path, clean: ImageData) -> tuple[Manifest, Tensor | None]:
-    """Reads what `PoisonedData.save` wrote.
+    """Returns the manifest and the crafted images that `PoisonedData.save` wrote.
 
     Raises:
         StoreError: if it is missing or damaged, or was made from other data than `clean`.

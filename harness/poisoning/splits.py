@@ -1,4 +1,4 @@
-"""Views on a split that change some of its images or labels while the rest streams through untouched."""
+"""Splits that change some images or labels of another split when they are read, without copying the others."""
 
 from collections.abc import Sequence
 
@@ -13,15 +13,15 @@ from harness.spec import digest_of
 
 
 def images_at(split: ImageSplit, indices: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Returns the images of some examples, (n, 3, R, R); meant for few of them."""
+    """Returns the images of some examples, (n, 3, R, R); for few examples, as it holds them in memory."""
     return torch.stack([split[int(index)][0] for index in indices]).numpy()
 
 
 class Overlay:
     """A training split in which some examples are replaced.
 
-    A replaced example's image is the crafted one if there is one, else the original; then it is stamped, if there
-    is a stamp. Nothing else is held in memory.
+    Its image is the crafted one if there is one, else the original one; a stamp is applied if there is one. Only crafted
+    images are held in memory.
 
     Args:
         split: The clean split.
@@ -29,7 +29,7 @@ class Overlay:
         labels: Their new class indices (n,).
         hashes: sha256 of their new content.
         images: Crafted images (n, 3, R, R), float32 in [0,1], or None.
-        stamp: The trigger they carry, or None.
+        stamp: Their trigger, or None.
     """
 
     def __init__(
@@ -74,9 +74,9 @@ class Selection(View):
     """Some examples of a split, in a given order, each stamped with a trigger if there is one.
 
     Args:
-        split: The split that is looked at.
+        split: The split that holds the examples.
         indices: Positions in `split` (M,).
-        stamp: The trigger that every example carries, or None.
+        stamp: The trigger of every example, or None.
     """
 
     def __init__(self, split: ImageSplit, indices: NDArray[np.int64], *, stamp: Stamp | None = None) -> None:
@@ -96,5 +96,5 @@ class Selection(View):
 
 
 def _stamped_hash(content: str, stamp: Stamp | None) -> str:
-    """Returns a hash that is the content's own where nothing is stamped on it."""
+    """Returns the hash of an image with a stamp; the content's own hash without one."""
     return content if stamp is None else digest_of([content, stamp.sha256])

@@ -1,4 +1,4 @@
-"""Backdoor triggers: what they are, where they lie, and the stamp that puts them on an image."""
+"""Backdoor triggers, and the stamp that applies one to an image."""
 
 import hashlib
 import io
@@ -20,15 +20,15 @@ from harness.poisoning import art
 from harness.spec import Spec
 
 NOISE_SEED = 20171215
-"""Seed of the built-in blended trigger; the day Chen et al. 2017 put theirs online."""
+"""Seed of the built-in blended trigger: the date of Chen et al. 2017."""
 
 
 class Stamp:
     """A trigger at one resolution: pixel by pixel an affine map, `x -> black + x (white - black)`.
 
     Args:
-        black: What the trigger makes of an all-black image, (3, R, R) in [0,1].
-        white: What it makes of an all-white image, same shape.
+        black: An all-black image with the trigger, (3, R, R) in [0,1].
+        white: An all-white image with the trigger, same shape.
 
     Raises:
         HarnessError: if one of the two leaves [0,1].
@@ -57,24 +57,24 @@ class Stamp:
         return hashlib.sha256(torch.stack([self.black, self.white]).numpy().tobytes()).hexdigest()
 
 
-class Trigger(Spec, ABC):
-    """Base of the triggers. All lie at the bottom right, where ART puts its own."""
+class BackdoorTrigger(Spec, ABC):
+    """Base of the triggers. Those smaller than the image are at its lower right, as ART's are."""
 
     def identity(self) -> dict[str, Any]:
-        """Returns, as plain JSON values, what digests are taken over: a file counts by its content."""
+        """Returns the fields for digests, as plain JSON values; the content of a file replaces its path."""
         return self.model_dump(mode="json")
 
     @property
     @abstractmethod
     def extent(self) -> int:
-        """The smallest side length in pixels of an image that the trigger fits in."""
+        """Side length in pixels of the smallest image that the trigger fits."""
 
     @abstractmethod
     def perturb(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Returns images (N, 3, R, R) with the trigger, computed by ART."""
 
     def check(self, resolution: int, *, where: str) -> None:
-        """Refuses a trigger that does not fit.
+        """Checks that the trigger fits the images.
 
         Raises:
             SuiteError: if it is larger than the image, or its file is missing or no image.
@@ -85,8 +85,8 @@ class Trigger(Spec, ABC):
     def stamp(self, resolution: int) -> Stamp:
         """Returns the trigger at one resolution.
 
-        It is read off what ART makes of a black and of a white image. Images are then stamped without ART, as they
-        stream, and without ART's detour over 8 bits, which alters every pixel of a photograph.
+        ART applies the trigger to a black and to a white image, which define the stamp. Images are then stamped without
+        ART when they are read; ART rounds to 8 bits, which would change every pixel of a photograph.
 
         Raises:
             SuiteError: see `check`.
@@ -97,7 +97,7 @@ class Trigger(Spec, ABC):
         return Stamp(black, white)
 
 
-class Pattern(Trigger):
+class Pattern(BackdoorTrigger):
     """Four pixels in a chequered pattern.
 
     Source: Gu et al. 2017, https://arxiv.org/abs/1708.06733, section 4.1.
@@ -106,21 +106,21 @@ class Pattern(Trigger):
     kind: Literal["pattern"] = "pattern"
     """Which trigger this is."""
     margin: int = Field(default=2, ge=1)
-    """Distance of its lowest right pixel from the image's end, in pixels; 1 is the corner."""
+    """Distance of its lowest right pixel from the image's edge, in pixels; 1 is the corner."""
     value: float = Field(default=1.0, ge=0, le=1)
     """Brightness of the trigger's pixels."""
 
     @property
     def extent(self) -> int:
-        """See `Trigger.extent`."""
+        """See `BackdoorTrigger.extent`."""
         return self.margin + 2
 
     def perturb(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See `Trigger.perturb`."""
+        """See `BackdoorTrigger.perturb`."""
         return art.add_pattern(x, distance=self.margin, value=self.value)
 
 
-class SinglePixel(Trigger):
+class SinglePixel(BackdoorTrigger):
     """One pixel.
 
     Source: Gu et al. 2017, https://arxiv.org/abs/1708.06733, section 4.1.
@@ -129,42 +129,42 @@ class SinglePixel(Trigger):
     kind: Literal["single_pixel"] = "single_pixel"
     """Which trigger this is."""
     margin: int = Field(default=2, ge=1)
-    """Distance of the pixel from the image's end, in pixels; 1 is the corner."""
+    """Distance of the pixel from the image's edge, in pixels; 1 is the corner."""
     value: float = Field(default=1.0, ge=0, le=1)
     """Brightness of the pixel."""
 
     @property
     def extent(self) -> int:
-        """See `Trigger.extent`."""
+        """See `BackdoorTrigger.extent`."""
         return self.margin
 
     def perturb(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See `Trigger.perturb`."""
+        """See `BackdoorTrigger.perturb`."""
         return art.add_single_pixel(x, distance=self.margin, value=self.value)
 
 
-class Picture(Trigger):
-    """Base of the triggers that put a picture on the image."""
+class PictureTrigger(BackdoorTrigger):
+    """Base of the triggers that blend a picture into the image."""
 
     image: str | None = None
-    """An image file, scaled to the trigger's size; a built-in picture if none is given."""
+    """An image file, scaled to the trigger's size; a built-in picture by default."""
     opacity: float = Field(default=1.0, gt=0, le=1)
-    """Weight of the picture against the image under it."""
+    """Weight of the picture; the image below it has the rest."""
 
     def identity(self) -> dict[str, Any]:
-        """See `Trigger.identity`."""
+        """See `BackdoorTrigger.identity`."""
         content = None if self.image is None else hashlib.sha256(self._read("trigger")).hexdigest()
         return {**self.model_dump(mode="json", exclude={"image"}), "image_sha256": content}
 
     def check(self, resolution: int, *, where: str) -> None:
-        """See `Trigger.check`."""
+        """See `BackdoorTrigger.check`."""
         super().check(resolution, where=where)
         if self.image is not None:
             self._check_image(where)
 
     @abstractmethod
     def built_in(self, resolution: int) -> NDArray[np.uint8]:
-        """Returns the picture (height, width, 3) that stands in where no file is given."""
+        """Returns the picture (height, width, 3) that is used without a file."""
 
     def _picture(self, resolution: int) -> io.BytesIO:
         if self.image is not None:
@@ -191,7 +191,7 @@ class Picture(Trigger):
             raise SuiteError(f"{where}.image: expected an image file, got {self.image!r} that is none") from error
 
 
-class Patch(Picture):
+class Patch(PictureTrigger):
     """A small square picture; the built-in one is a yellow and blue chequerboard of two by two fields.
 
     Source: Gu et al. 2017, https://arxiv.org/abs/1708.06733, section 5 (a sticker on a traffic sign).
@@ -202,26 +202,26 @@ class Patch(Picture):
     size: int = Field(default=4, ge=1)
     """Side length in pixels."""
     margin: int = Field(default=0, ge=0)
-    """Pixels between the patch and the image's right and lower end."""
+    """Pixels between the patch and the image's right and lower edges."""
 
     @property
     def extent(self) -> int:
-        """See `Trigger.extent`."""
+        """See `BackdoorTrigger.extent`."""
         return self.size + self.margin
 
     def perturb(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See `Trigger.perturb`."""
+        """See `BackdoorTrigger.perturb`."""
         corner = x.shape[-1] - self.extent
         return art.insert_picture(x, self._picture(x.shape[-1]), corner=corner, size=self.size, opacity=self.opacity)
 
     def built_in(self, resolution: int) -> NDArray[np.uint8]:
-        """See `Picture.built_in`."""
+        """See `PictureTrigger.built_in`."""
         yellow, blue = (255, 220, 0), (0, 40, 255)
         rows, columns = np.indices((self.size, self.size)) * 2 // self.size
         return np.where(((rows + columns) % 2 == 0)[..., None], yellow, blue).astype(np.uint8)
 
 
-class Blended(Picture):
+class Blended(PictureTrigger):
     """A picture of the whole image's size, blended in; the built-in one is coloured noise.
 
     Source: Chen et al. 2017, https://arxiv.org/abs/1712.05526, section 4.2, blended injection.
@@ -230,20 +230,20 @@ class Blended(Picture):
     kind: Literal["blended"] = "blended"
     """Which trigger this is."""
     opacity: float = Field(default=0.2, gt=0, le=1)
-    """Weight of the picture against the image under it."""
+    """Weight of the picture; the image below it has the rest."""
 
     @property
     def extent(self) -> int:
-        """See `Trigger.extent`."""
+        """See `BackdoorTrigger.extent`."""
         return 1
 
     def perturb(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See `Trigger.perturb`."""
+        """See `BackdoorTrigger.perturb`."""
         resolution = x.shape[-1]
         return art.insert_picture(x, self._picture(resolution), corner=0, size=resolution, opacity=self.opacity)
 
     def built_in(self, resolution: int) -> NDArray[np.uint8]:
-        """See `Picture.built_in`."""
+        """See `PictureTrigger.built_in`."""
         return np.random.default_rng(NOISE_SEED).integers(0, 256, (resolution, resolution, 3), dtype=np.uint8)
 
 

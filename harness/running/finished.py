@@ -8,7 +8,7 @@ from harness.executors.base import STOPPED_BEFORE, StepReport
 from harness.planning.plan import Plan, PlannedCell
 from harness.records import FINISHED, CellResult, Outcome, Status
 from harness.steps.base import Context, Step
-from harness.steps.evaluate import Judgement
+from harness.steps.judgement import Judgement
 
 
 @dataclass(frozen=True)

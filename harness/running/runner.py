@@ -9,7 +9,6 @@ from typing import Any
 
 from harness.datasets.verified import verified_for_evaluation
 from harness.errors import surviving_exits
-from harness.evaluation.findings import Finding
 from harness.evaluation.sanity import judge
 from harness.executors.base import Interrupted, StepReport
 from harness.executors.choice import LOCAL, Executor, executor_of
@@ -172,14 +171,14 @@ def collect(run: FinishedRun, *, seconds: float) -> RunRecord:
 def _form_of(suite: BaseSuite, results: Iterable[CellResult]) -> dict[str, Any]:
     """Returns the inference form that the suite asks for, and the number of rows in which attacks used another."""
     asked = {"compile": suite.evaluation.compile, "precision": suite.evaluation.precision}
-    findings = [result.condition.findings for result in results if result.condition is not None]
-    lost = sum(0.0 in (found.get(Finding.COMPILED), found.get(Finding.BFLOAT16)) for found in findings)
+    found = [result.condition.evidence for result in results if result.condition is not None]
+    lost = sum(False in (it.compiled, it.bfloat16) for it in found)
     return {**asked, "rows_in_another_form": lost}
 
 
-def _batch_size(result: CellResult) -> float | None:
+def _batch_size(result: CellResult) -> int | None:
     """Returns the images of a full batch of a condition, as far as that is known."""
-    return None if result.condition is None else result.condition.findings.get(Finding.BATCH_SIZE)
+    return None if result.condition is None else (result.condition.evidence.batch_size or None)
 
 
 def _label(suite: BaseSuite, variant: Variant) -> str:

@@ -24,7 +24,8 @@ from harness.images import ImageSplit, Source
 from harness.models.classifier import Classifier
 from harness.steps.base import Context, Examples, ModelStep, Step
 from harness.steps.conditions import Corrupted, FromFolder, Trigger
-from harness.steps.evaluate import Judgement, Sweep
+from harness.steps.evaluate import Sweep
+from harness.steps.judgement import Judgement
 from harness.system.precision import full_float32
 
 BUNDLE = "bundle.h5"
@@ -81,7 +82,7 @@ class Attacked(BundleSource):
             show(wanted[eps, "attack"], rows, x)
             keys = [clean.hashes[row] for row in rows]
             for kind, (encoding, severity) in ENCODINGS.items():
-                show(wanted[eps, kind], rows, corrupt_batch(encoding, x, keys, severity=severity, seed=self.step.seed))
+                show(wanted[eps, kind], rows, corrupt_batch(encoding, x, keys, severity=severity, seed=self.step.settings.seed))
 
         self.step.attacked(context, keep)
 

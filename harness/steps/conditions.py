@@ -10,7 +10,7 @@ from harness.corruptions.stream import CorruptedSplit
 from harness.datasets.image_folder import FileSplit
 from harness.datasets.splits import take
 from harness.errors import StepFailed
-from harness.evaluation.sweep import evaluate_clean
+from harness.evaluation.clean import evaluate_clean
 from harness.images import ImageSplit, Source
 from harness.models.classifier import Classifier
 from harness.poisoning.base import Poison
@@ -18,7 +18,7 @@ from harness.poisoning.splits import Selection
 from harness.records import Outcome
 from harness.spec import digest_of
 from harness.steps.base import Context, Examples, ModelStep, Step
-from harness.steps.evaluate import OUTCOME, Judgement
+from harness.steps.judgement import OUTCOME, Judgement
 from harness.steps.poison import Poisoning
 from harness.storage.outcomes import save_outcome
 from harness.system.seeds import seed_of

@@ -1,39 +1,23 @@
 """The steps that judge a model: on clean images, and under one attack over a sweep of budgets."""
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from harness.attacks.base import Attack
+from harness.evaluation.clean import evaluate_clean
 from harness.evaluation.ledger import Keep
-from harness.evaluation.sweep import evaluate_clean, sweep
+from harness.evaluation.settings import SweepSettings
+from harness.evaluation.sweep import sweep
 from harness.images import ImageSplit
-from harness.models.inference import Inference
 from harness.records import Outcome
 from harness.steps.base import Context, Examples, ModelStep, Step
-from harness.storage.outcomes import load_outcome, save_outcome
+from harness.steps.judgement import OUTCOME, Judgement
+from harness.storage.outcomes import save_outcome
 from harness.system.seeds import seed_of
-from harness.threat import ThreatModel
 
-OUTCOME = "outcome.safetensors"
 ROUNDING_FORMS = 2
 """Version of attacks on inference forms that round; 2: an image is adversarial only if it is for the network itself."""
-
-
-class Judgement(Step):
-    """A step that leaves an outcome: what a model did on some examples, under one or more conditions."""
-
-    FULL_FLOAT32: ClassVar[bool] = True
-
-    @abstractmethod
-    def judged(self, context: Context) -> ImageSplit:
-        """Returns the examples, in the outcome's order."""
-
-    def outcome(self, context: Context) -> Outcome:
-        """Returns the outcome of the finished step."""
-        return load_outcome(context.folder(self) / OUTCOME)
 
 
 @dataclass(frozen=True)
@@ -86,15 +70,10 @@ class Sweep(Judgement):
     model: ModelStep
     examples: Examples
     label: str
-    attack: Attack
-    threat_models: tuple[ThreatModel, ...]
-    protocol: Literal["nested", "independent"]
-    best_of_iterates: bool
-    seed: int
+    settings: SweepSettings
+    """How it is attacked, by the suite's seed; the index of the target class is known once the data are, see `settings_for`."""
     target_class: str | None = None
     """Name of the class that the attack aims at, where the threat models are targeted."""
-    inference: Inference = Inference()  # noqa: RUF009 - frozen
-    """The form of the network that the attack differentiates."""
 
     @property
     def title(self) -> str:
@@ -114,19 +93,20 @@ class Sweep(Judgement):
         """See `Step.identity`."""
         return {
             "examples": self.examples.json(),
-            "attack": self.attack.identity(),
-            "threat_models": [threat.model_dump(mode="json") for threat in self.threat_models],
-            "protocol": self.protocol,
-            "best_of_iterates": self.best_of_iterates,
-            "seed": self.seed,
+            "attack": self.settings.attack.identity(),
+            "threat_models": [threat.model_dump(mode="json") for threat in self.settings.threat_models],
+            "protocol": self.settings.protocol,
+            "best_of_iterates": self.settings.best_of_iterates,
+            "seed": self.settings.seed,
             **({} if self.target_class is None else {"target_class": self.target_class}),
-            **({"inference": settings} if (settings := self._form()) else {}),
+            **({"inference": form} if (form := self._form()) else {}),
         }
 
     def _form(self) -> Mapping[str, Any]:
         """Returns what the form of the network adds to the identity; its version counts where it rounds."""
-        settings = self.inference.settings()
-        return {**settings, "version": ROUNDING_FORMS} if self.inference.precision != "float32" else settings
+        inference = self.settings.inference
+        fields = inference.settings()
+        return {**fields, "version": ROUNDING_FORMS} if inference.precision != "float32" else fields
 
     def run(self, context: Context, folder: Path) -> None:
         """See `Step.run`."""
@@ -136,20 +116,19 @@ class Sweep(Judgement):
         """Returns the index of the class that the attack aims at, or None where it aims at none."""
         return None if self.target_class is None else class_names.index(self.target_class)
 
+    def settings_for(self, class_names: Sequence[str]) -> SweepSettings:
+        """Returns the settings on data with these classes, by the seed of the attack."""
+        seed = seed_of(self.settings.seed, "attack")
+        return replace(self.settings, seed=seed, target_class=self.target_index(class_names))
+
     def attacked(self, context: Context, keep: Keep | None = None) -> Outcome:
         """Attacks the model; `keep` receives the final images of every example and budget."""
         return sweep(
             self.model.classifier(context),
             self.judged(context),
-            self.attack,
-            threat_models=self.threat_models,
-            protocol=self.protocol,
-            watch=self.best_of_iterates,
-            seed=seed_of(self.seed, "attack"),
+            self.settings_for(context.data.class_names),
             batch_size=context.batch_size,
             device=context.device,
-            inference=self.inference,
-            target_class=self.target_index(context.data.class_names),
             keep=keep,
             progress=context.progress,
         )

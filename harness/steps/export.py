@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from harness.attacks.base import ATTACKS, Attack
-from harness.attacks.frame import Victim, run_attack
+from harness.attacks.frame import run_attack
+from harness.attacks.results import AttackInput
 from harness.evaluation.batches import load
 from harness.export.metadata import Resize
 from harness.export.onnx import export_deploy, export_model
@@ -55,8 +56,8 @@ class ParitySamples:
         """Returns the images (N, 3, R, R) by what they are."""
         split = self.examples.of(context.data)
         batch = load(split, range(len(split)), context.device)
-        victim, seed = Victim(classifier, batch.x, batch.y), seed_of(self.examples.seed, "parity")
-        attacked = run_attack(self.attack, victim, threat_model=self.threat_model, seed=seed)
+        inputs, seed = AttackInput(classifier, batch.x, batch.y), seed_of(self.examples.seed, "parity")
+        attacked = run_attack(self.attack, inputs, threat_model=self.threat_model, seed=seed)
         return {"clean": batch.x, f"{self.attack.name} {self.threat_model.eps}": attacked.x_adv}
 
 

@@ -43,7 +43,8 @@ class Transfer(Step):
     @property
     def crafting(self) -> Sweep:
         """The attack on the source as it is run for other models."""
-        return replace(self.sweep, protocol="independent", best_of_iterates=False, inference=Inference())
+        settings = replace(self.sweep.settings, protocol="independent", best_of_iterates=False, inference=Inference())
+        return replace(self.sweep, settings=settings)
 
     @property
     def title(self) -> str:

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from dataclasses import fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,17 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from harness.records import SCHEMA_VERSION, ConditionResult, Outcome
+from harness.records import ConditionResult, Outcome
+from harness.records.evidence import Evidence, NetworkEvidence
 from harness.spec import canonical_json
+from harness.storage.old_outcomes import evidence_of_findings
 
-SCALARS = ("max_violation", "forwards", "backwards", "seconds", "peak_memory_mb", "findings")
-"""Fields of a `ConditionResult` that stand in the JSON, beside its budget."""
+OUTCOME_VERSION = 2
+"""Of the file: since 2 with typed evidence in place of numbers by name."""
+SCALARS = ("max_violation", "forwards", "backwards", "seconds", "peak_memory_mb")
+"""Fields of a `ConditionResult` that lie in the JSON as they are, beside its budget and evidence."""
+PASSES = ("forwards", "backwards")
+"""Counts of the evidence that the condition has itself."""
 
 
 def save_outcome(outcome: Outcome, path: Path) -> None:
@@ -32,12 +39,12 @@ def save_outcome(outcome: Outcome, path: Path) -> None:
         tensors[f"{number}.fooled"] = condition.fooled.astype(np.uint8)
         tensors[f"{number}.distance"] = condition.distance.astype(np.float32)
         rows.append(_scalars(condition))
-    metadata = {"schema_version": str(SCHEMA_VERSION), "conditions": canonical_json(rows)}
+    metadata = {"schema_version": str(OUTCOME_VERSION), "conditions": canonical_json(rows)}
     save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, path, metadata=metadata)
 
 
 def load_outcome(path: Path) -> Outcome:
-    """Reads what `save_outcome` wrote."""
+    """Reads what `save_outcome` wrote, in this version or an older one."""
     with safe_open(path, framework="numpy") as file:
         rows = json.loads(file.metadata()["conditions"])
         conditions = tuple(_condition_of(file, number, row) for number, row in enumerate(rows))
@@ -51,16 +58,34 @@ def load_outcome(path: Path) -> Outcome:
 
 def _scalars(condition: ConditionResult) -> dict[str, object]:
     row: dict[str, object] = {name: getattr(condition, name) for name in SCALARS}
-    findings = {name: value if math.isfinite(value) else sys.float_info.max for name, value in condition.findings.items()}
-    return {**row, "findings": findings, "eps": None if condition.eps is None else str(condition.eps)}
+    eps = None if condition.eps is None else str(condition.eps)
+    return {**row, "eps": eps, "evidence": _changed(condition.evidence, Evidence())}
+
+
+def _changed(evidence: Evidence | NetworkEvidence, usual: Evidence | NetworkEvidence) -> dict[str, object]:
+    """Returns the fields that differ from the usual ones, but for the passes, which lie beside the evidence."""
+    found = {it.name: (getattr(evidence, it.name), getattr(usual, it.name)) for it in fields(evidence) if it.name not in PASSES}
+    return {name: _plain(value, default) for name, (value, default) in found.items() if value != default}
+
+
+def _plain(value: object, usual: object) -> object:
+    if isinstance(value, NetworkEvidence) and isinstance(usual, NetworkEvidence):
+        return _changed(value, usual)
+    return sys.float_info.max if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _condition_of(file: safe_open, number: int, row: dict[str, Any]) -> ConditionResult:
-    eps = row.pop("eps")
+    eps, passes = row.pop("eps"), {name: row[name] for name in PASSES}
+    if "findings" in row:
+        evidence = evidence_of_findings(row.pop("findings"))
+    else:
+        known = row.pop("evidence")
+        evidence = Evidence(**{**known, "network": NetworkEvidence(**known.get("network", {}))})
     return ConditionResult(
         eps=None if eps is None else Fraction(eps),
         logits=file.get_tensor(f"{number}.logits"),
         fooled=file.get_tensor(f"{number}.fooled").astype(bool),
         distance=file.get_tensor(f"{number}.distance"),
+        evidence=replace(evidence, **passes),
         **row,
     )

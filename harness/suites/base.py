@@ -8,8 +8,8 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 from harness.corruptions.base import CORRUPTIONS, Corruption
 from harness.datasets.base import DATASETS, Dataset
 from harness.errors import ModelError, SuiteError, naming
-from harness.evaluation.sweep import Protocol
 from harness.models.base import Architecture
+from harness.records import Protocol
 from harness.spec import Spec
 from harness.suites.entries import (
     ArchitectureField,
@@ -25,7 +25,7 @@ from harness.suites.entries import (
     ThreatGrid,
     TransferEntry,
 )
-from harness.threat import Norm, ThreatModel
+from harness.threat import Norm, ThreatModel, expect_pixel_budget
 
 
 class Variant(NamedTuple):
@@ -183,8 +183,7 @@ class BaseSuite(Spec):
         where = f"attacks.{label}.eps" if entry.eps else "threat_model.eps"
         if len(set(budgets)) != len(budgets):
             raise ValueError(f"{where}: expected each budget once, got {', '.join(map(str, budgets))}")
-        if norm is Norm.LINF and max(budgets) > 1:
-            raise ValueError(f'{where}: expected budgets <= 1 in pixel units of [0,1]; write "8/255", not 8; got {max(budgets)}')
+        expect_pixel_budget(norm, max(budgets), where=where)
         targeted = entry.target_class is not None
         return tuple(ThreatModel(norm=norm, eps=eps, targeted=targeted) for eps in sorted(budgets))
 

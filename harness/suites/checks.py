@@ -44,7 +44,7 @@ def _check_warm_start(suite: BaseSuite, label: str) -> None:
     chain = [label]
     while (parent := suite.models[chain[-1]].warm_start) is not None:
         where = f"models.{chain[-1]}.warm_start"
-        _expect_one_of(parent, suite.models, where)
+        _expect_one_of(parent, [other for other in suite.models if parent in chain or other not in chain], where)
         if parent in chain:
             raise ValueError(f"{where}: expected a chain that ends, got {' -> '.join([*chain, parent])}")
         if suite.architecture_of(parent).structure() != suite.architecture_of(label).structure():
@@ -129,4 +129,4 @@ def _check_budget(suite: BaseSuite, attack: str, eps: Fraction, where: str) -> N
 
 def _expect_one_of(value: str, known: Iterable[str], where: str) -> None:
     if value not in (names := list(known)):
-        raise ValueError(f"{where}: expected one of {', '.join(names)}, got {value!r}")
+        raise ValueError(f"{where}: expected one of {', '.join(names) or 'none here'}, got {value!r}")

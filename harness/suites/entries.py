@@ -8,13 +8,13 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, mo
 from harness.attacks.base import ATTACKS, Attack
 from harness.conditions import CLEAN, OF_POISONED_MODELS
 from harness.errors import SuiteError
-from harness.evaluation.sweep import Protocol
 from harness.models.base import MODELS, Architecture
 from harness.models.inference import Inference
 from harness.models.layout import NumberFormat
 from harness.poisoning.base import POISONS, ClassName, Poison
 from harness.poisoning.choice import class_index
 from harness.poisoning.detectors.base import DETECTORS, Detector
+from harness.records import Protocol
 from harness.spec import Eps, Spec, suggestion
 from harness.threat import Norm
 from harness.training.recipes.base import RECIPES, Recipe

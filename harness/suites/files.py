@@ -9,27 +9,19 @@ from typing import Any
 import yaml
 
 from harness.errors import SuiteError
-from harness.spec import parse_spec
+from harness.spec import parse_spec, suggestion
 from harness.suites.entries import architecture_fields
 from harness.suites.suite import Suite
+from harness.suites.yaml_text import MOST_CHARACTERS, MOST_LEVELS, parse_yaml
+from harness.system.messages import LONGEST_VALUE, cut, shown
 
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 SUFFIXES = (".yaml", ".yml")
 PACKAGE = Path(__file__).parents[1]
+LABELLED = ("models", "poisons", "detectors", "attacks", "corruptions", "folders")
+"""Fields of a suite that map labels to entries."""
 SHIPPED_FOLDERS = (PACKAGE / "shipped_suites", PACKAGE.parent / "suites")
 """Where shipped suites lie: inside the installed wheel, or beside the package in a checkout."""
-
-
-class UniqueKeys(yaml.SafeLoader):
-    """A YAML loader that refuses a key given twice in one mapping, where YAML would keep the last without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """See `yaml.SafeLoader`."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = next((key for place, key in enumerate(keys) if key in keys[:place] and key != "<<"), None)
-        if twice is not None:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
 
 
 def load_suite(source: str | Path, overrides: Sequence[str] = ()) -> Suite:
@@ -91,7 +83,7 @@ def suite_name(source: str | Path) -> str:
     path = find_suite(source)
     name = _read_yaml(path).get("name")
     if not isinstance(name, str):
-        raise SuiteError(f"{path}: name: expected a text, found {name!r}")
+        raise SuiteError(f"{path}: name: expected a text, found {shown(name)}")
     return name
 
 
@@ -109,16 +101,17 @@ def expand_variables(value: Any, *, where: str) -> Any:
         return value
     missing = [name for name in VARIABLE.findall(value) if name not in os.environ]
     if missing:
-        raise SuiteError(f"{where}: expected the environment variable {missing[0]} to be set, found it unset in {value!r}")
+        raise SuiteError(f"{where}: expected the environment variable {missing[0]} to be set, found it unset in {shown(value)}")
     return VARIABLE.sub(lambda match: os.environ[match.group(1)], value)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.load(path.read_text(), Loader=UniqueKeys)  # noqa: S506 - a SafeLoader
+        with path.open(encoding="utf-8") as file:
+            values = parse_yaml(file.read(MOST_CHARACTERS + 1))
     except (OSError, UnicodeDecodeError) as error:
         raise SuiteError(f"{path}: expected a readable text file, found {error}") from error
-    except (yaml.YAMLError, ValueError) as error:  # a ValueError: the 45th of a 13th month
+    except yaml.YAMLError as error:
         raise SuiteError(f"{path}: expected YAML, found {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise SuiteError(f"{path}: expected a mapping of fields, found {type(values).__name__}")
@@ -127,36 +120,50 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _apply(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
+    where = f"--set {cut(override, LONGEST_VALUE)}"
     if not equals or not key:
-        raise SuiteError(f"--set {override}: expected the form a.b=c")
+        raise SuiteError(f"{where}: expected the form a.b=c")
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise SuiteError(f"--set {override}: expected a YAML value after '=', got {text!r}") from error
+        value = parse_yaml(text)
+    except yaml.YAMLError as error:
+        raise SuiteError(f"{where}: expected a YAML value after '=', got {shown(text)}") from error
     place: Any = values
     *parents, last = key.split(".")
+    if len(parents) > MOST_LEVELS:
+        raise SuiteError(f"{where}: expected at most {MOST_LEVELS} levels, got {len(parents) + 1}")
+    _expect_known_label(values, parents, where)
     for part in parents:
-        place = _step_into(place, part, override)
+        place = _step_into(place, part, where)
     if isinstance(place, list):
-        place[_index(place, last, override)] = value
+        place[_index(place, last, where)] = value
     elif isinstance(place, dict):
         place[last] = value
     else:
-        raise SuiteError(f"--set {override}: expected a mapping before {last!r}, found {place!r}")
+        raise SuiteError(f"{where}: expected a mapping before {last!r}, found {shown(place)}")
 
 
-def _step_into(place: Any, part: str, override: str) -> Any:
+def _expect_known_label(values: dict[str, Any], parents: Sequence[str], where: str) -> None:
+    """Refuses a field of an entry that the suite has not: a slip of the pen would add one."""
+    family, label, *_ = (*parents, None, None)
+    if family not in LABELLED or label is None or not isinstance(entries := values.get(family, {}), dict):
+        return
+    if label not in entries:
+        near, whole = suggestion(label, list(map(str, entries))), f"a new one is written whole: --set {family}.{label}='{{...}}'"
+        raise SuiteError(f"{where}: expected a label of {family}, got {label!r}{near}; {whole}")
+
+
+def _step_into(place: Any, part: str, where: str) -> Any:
     if isinstance(place, list):
-        return place[_index(place, part, override)]
+        return place[_index(place, part, where)]
     if not isinstance(place, dict):
-        raise SuiteError(f"--set {override}: expected a mapping before {part!r}, found {place!r}")
+        raise SuiteError(f"{where}: expected a mapping before {part!r}, found {shown(place)}")
     inner = place.setdefault(part, {})
     if isinstance(inner, str):
         place[part] = inner = architecture_fields(inner) if part == "architecture" else {"name": inner}
     return inner
 
 
-def _index(place: list[Any], part: str, override: str) -> int:
-    if not part.isdigit() or int(part) >= len(place):
-        raise SuiteError(f"--set {override}: expected an index below {len(place)}, got {part!r}")
+def _index(place: list[Any], part: str, where: str) -> int:
+    if not part.isdecimal() or len(part) > len(str(len(place))) or int(part) >= len(place):
+        raise SuiteError(f"{where}: expected an index below {len(place)}, got {part!r}")
     return int(part)

@@ -6,6 +6,7 @@ from pydantic import model_validator
 
 from harness.suites.base import BaseSuite
 from harness.suites.checks import check_parts
+from harness.suites.extent import check_extent
 
 
 class Suite(BaseSuite):
@@ -14,6 +15,7 @@ class Suite(BaseSuite):
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         check_parts(self)
+        check_extent(self)
         return self
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -76,6 +77,11 @@ def quick_garbage_collection() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+def laid_out_as(values: Tensor, x: Tensor) -> Tensor:
+    """Returns `values` (N, C, H, W) laid out in memory as `x`, of the same shape; without a copy where they are already."""
+    return values if values.stride() == x.stride() else torch.empty_like(x).copy_(values)
 
 
 def cached_parts(*batches: Tensor) -> Iterator[tuple[Tensor, ...]]:

@@ -110,7 +110,8 @@ def frozen_parameters(model: nn.Module | ModuleLists) -> Iterator[None]:
         yield
     finally:
         for parameter in wanted:
-            parameter.requires_grad_(True)
+            with torch.inference_mode(parameter.is_inference()):  # torch refuses it outside for what was made inside
+                parameter.requires_grad_(True)
 
 
 @contextmanager

@@ -7,10 +7,10 @@ from torch import nn
 
 
 class Average:
-    """A network whose weights and statistics follow a live one slowly.
+    """A network whose weights and statistics are a moving average of a live network's.
 
-    The decay grows from 0.1 to its value, min(decay, (1 + t) / (10 + t)) after t steps, so that a short training does
-    not keep its first weights.
+    The decay after t steps is min(decay, (1 + t) / (10 + t)), so that the first weights have little part in the average of
+    a short training.
 
     Source: Polyak and Juditsky 1992, "Acceleration of stochastic approximation by averaging"; the growing decay as in
         TensorFlow's ExponentialMovingAverage; for adversarial training Gowal et al. 2020,
@@ -18,7 +18,7 @@ class Average:
 
     Args:
         live: The network that is trained.
-        decay: The largest decay a step.
+        decay: The largest decay of a step.
     """
 
     def __init__(self, live: nn.Module, decay: float) -> None:
@@ -29,7 +29,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, live: nn.Module) -> None:
-        """Moves the average towards the live network."""
+        """Updates the average with the live network's weights and statistics."""
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         self.steps += 1
         for average, tensor in zip(self.network.state_dict().values(), live.state_dict().values(), strict=True):

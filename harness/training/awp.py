@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 @contextmanager
 def adversarial_weights(model: nn.Module, ascent: Callable[[list[nn.Parameter]], list[Tensor]], gamma: float) -> Iterator[None]:
-    """Moves each weight tensor, inside the block, by gamma times its own norm in the direction that raises the loss.
+    """Moves each weight tensor inside the block, by gamma times its own norm in the direction that raises the loss.
 
-    Gradients that are gathered inside are those at the moved weights; the weights come back bit-equal afterwards.
-    Biases and norms (one axis) stay. Buffers that `ascent` changes, such as batch-norm statistics, are put back.
+    Gradients computed in the block are those at the moved weights; afterwards the weights are bit-equal to those before.
+    Biases and norms (one axis) do not move. Buffers that `ascent` changes, such as batch-norm statistics, are restored.
 
     Args:
         model: The network.

@@ -1,4 +1,4 @@
-"""The state of a training run after an epoch, in one safetensors file that is replaced in one move."""
+"""The state of a training run after an epoch, in one safetensors file that a rename replaces."""
 
 import hashlib
 import json
@@ -22,18 +22,18 @@ SCHEMA_VERSION = 1
 """Version of the tensors' names and of the notes; a reader refuses any other."""
 FILE = "checkpoint.safetensors"
 DAMAGED = "checkpoint.damaged"
-"""What a file is renamed to that cannot be gone on from."""
+"""New name of a damaged file."""
 
 logger = logging.getLogger(__name__)
 
 
 class DamagedCheckpoint(HarnessError):
-    """A file is no checkpoint, or not a whole one."""
+    """The error of a file that is not a checkpoint, or not a complete one."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run after a finished epoch."""
+    """The state of a run after a finished epoch."""
 
     tensors: Mapping[str, Tensor]
     """"model.<name>", "average.<name>", "best.<name>", "optimiser.<number>.<name>"."""
@@ -42,11 +42,11 @@ class Snapshot:
 
 
 def save_snapshot(snapshot: Snapshot, folder: Path, *, fingerprint: str) -> None:
-    """Writes a snapshot; a process that is killed meanwhile leaves the one before.
+    """Writes a snapshot; if the process is killed meanwhile, the snapshot before it stays.
 
     Args:
         snapshot: The state.
-        folder: Where to write it; made where it is missing.
+        folder: Where to write it; created if it is missing.
         fingerprint: Identifies the training run: recipe, seed, data, first weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def save_snapshot(snapshot: Snapshot, folder: Path, *, fingerprint: str) -> None
 
 
 def usable_snapshot(folder: Path, *, fingerprint: str) -> Snapshot | None:
-    """Returns the snapshot in a folder, or None where there is none to go on from; a damaged file is set aside, and said.
+    """Returns the snapshot in a folder, or None if training cannot resume there; a damaged file is renamed, with a warning.
 
     Raises:
         HarnessError: if the file cannot be read, or is of another training run.
@@ -75,13 +75,13 @@ def usable_snapshot(folder: Path, *, fingerprint: str) -> Snapshot | None:
         return load_snapshot(folder, fingerprint=fingerprint)
     except DamagedCheckpoint as damage:
         logger.warning("%s; it is set aside as %s, and the training begins anew", damage, DAMAGED)
-        with suppress(FileNotFoundError):  # of several processes that train together the first one moves it
+        with suppress(FileNotFoundError):  # of several processes that share a training, the first one renames it
             (folder / FILE).replace(folder / DAMAGED)
         return None
 
 
 def load_snapshot(folder: Path, *, fingerprint: str) -> Snapshot | None:
-    """Returns the snapshot in a folder, or None where there is none.
+    """Returns the snapshot in a folder, or None if there is none.
 
     Raises:
         DamagedCheckpoint: if the file is damaged or of another format.
@@ -102,7 +102,7 @@ def load_snapshot(folder: Path, *, fingerprint: str) -> Snapshot | None:
         found = metadata.get("schema_version")
         raise DamagedCheckpoint(f"{path}: expected a checkpoint of schema version {SCHEMA_VERSION}, found {found}")
     owner, notes = metadata.get("fingerprint", ""), metadata.get("notes", "")
-    if metadata.get("content", "") not in ("", _content(tensors, owner, notes)):  # older versions wrote none
+    if metadata.get("content", "") not in ("", _content(tensors, owner, notes)):  # older versions did not write it
         raise DamagedCheckpoint(f"{path}: expected a checkpoint with the hash that it was written with, found another")
     if owner != fingerprint:
         raise HarnessError(f"{path}: expected the checkpoint of this training, found one of another; delete it")
@@ -110,7 +110,7 @@ def load_snapshot(folder: Path, *, fingerprint: str) -> Snapshot | None:
 
 
 def hash_of(tensors: Mapping[str, Tensor]) -> str:
-    """Returns the sha256 of named tensors that lie contiguous on the CPU."""
+    """Returns the sha256 of named tensors, contiguous on the CPU."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -1,4 +1,4 @@
-"""What a training run tells of itself: one row an epoch, the choice of an epoch, and the warnings in words."""
+"""The history of a training run, one row an epoch, and its summary: which epoch is kept and why, and warnings."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,17 +27,17 @@ ROBUST_COLUMNS = (
 )
 
 LAST = "last_epoch"
-"""What an epoch is chosen by where no split is held out to choose one."""
+"""Value of `chosen_by` where no split is held out to choose an epoch."""
 COLLAPSE = 0.5
 """Robust accuracy has collapsed when it is below this share of the best one before."""
 STILL_HIGH = 0.9
-"""Accuracy under the training attack is still high when it is above this share of the one in the best epoch."""
+"""Accuracy under the training attack is still high above this share of the one in the best epoch."""
 NOTABLE = 0.05
-"""Loss of robust accuracy between the most robust and the last epoch that is worth a warning."""
+"""A warning names a loss of robust accuracy, from the most robust to the last epoch, above this."""
 LEARNT = 0.75
-"""A network has learnt to withstand its training attack when it does so on more than this share of the images."""
+"""A network withstands its training attack if it classifies more than this share of the attacked images correctly."""
 NEXT_TO_NOTHING = 0.1
-"""Robust accuracy under PGD is next to nothing below this share of the accuracy under the training attack."""
+"""A network fails under PGD if its accuracy there is below this share of the one under the training attack."""
 
 
 def validated(history: Sequence[Row]) -> list[Row]:
@@ -45,31 +45,31 @@ def validated(history: Sequence[Row]) -> list[Row]:
     return [row for row in history if "validation_accuracy" in row]
 
 
-def judged_by(history: Sequence[Row], measure: str) -> str:
+def validation_column(history: Sequence[Row], measure: str) -> str:
     """Returns the column of a measure, "accuracy" or "loss", on the validation split: under attack where it is known."""
     robust = f"validation_robust_{measure}"
     return robust if any(robust in row for row in history) else f"validation_{measure}"
 
 
 def catastrophic_overfitting(history: Sequence[Row]) -> bool:
-    """Returns whether the last of some validated epochs withstands the attack that it was trained on and is fooled by PGD.
+    """Returns whether the network of the last validated epoch withstands its training attack and fails under PGD.
 
-    It was robust in an epoch before, or never: a step too large for its budget overfits from the start.
+    It was robust in an epoch before, or never: with a step too large for its budget it overfits from the start.
 
     Source: Wong et al. 2020, https://arxiv.org/abs/2001.03994, section 5.4.
     """
     *before, last = history
     if not before:
         return False
-    if last.get("eps") == before[-1].get("eps") and _fools_itself(before[-1]) and _fools_itself(last):
+    if last.get("eps") == before[-1].get("eps") and _fails_under_pgd_alone(before[-1]) and _fails_under_pgd_alone(last):
         return True
     best = max(before, key=lambda row: row["validation_robust_accuracy"])
     collapsed = last["validation_robust_accuracy"] < COLLAPSE * best["validation_robust_accuracy"]
     return collapsed and last["train_accuracy"] > STILL_HIGH * best["train_accuracy"]
 
 
-def _fools_itself(row: Row) -> bool:
-    """Returns whether an epoch withstands its training attack and not PGD."""
+def _fails_under_pgd_alone(row: Row) -> bool:
+    """Returns whether an epoch's network withstands its training attack and fails under PGD."""
     return row["train_accuracy"] > LEARNT and row["validation_robust_accuracy"] < NEXT_TO_NOTHING * row["train_accuracy"]
 
 
@@ -82,19 +82,19 @@ def summarise(
         history: One row an epoch.
         best_epoch: The epoch whose weights are kept, counted from 1.
         planned_epochs: The recipe's epochs.
-        keep_by: What that epoch is the best in; see `Recipe.keep_by`.
-        validation: Whether the split it was chosen on was held out; see `Recipe.validation`.
+        keep_by: The measure in which that epoch is the best; see `Recipe.keep_by`.
+        validation: Whether the validation split was held out; see `Recipe.validation`.
     """
-    column = judged_by(history, "accuracy")
-    judged = validated(history)
-    kept, last = history[best_epoch - 1], judged[-1]
-    peak = max(judged, key=lambda row: row[column])
+    column = validation_column(history, "accuracy")
+    epochs = validated(history)
+    kept, last = history[best_epoch - 1], epochs[-1]
+    peak = max(epochs, key=lambda row: row[column])
     adversarial = column in ROBUST_COLUMNS
     overfitted = [int(row["epoch"]) for row in history if row.get("catastrophic_overfitting")]
     summary = {
         "epochs": len(history),
         "stopped_early": len(history) < planned_epochs,
-        "chosen_by": LAST if validation == "learned" else judged_by(history, keep_by),
+        "chosen_by": LAST if validation == "learned" else validation_column(history, keep_by),
         "validation_accuracy": kept["validation_accuracy"],
         "validation_robust_accuracy": kept.get("validation_robust_accuracy"),
         "robust_overfitting": peak[column] - last[column] if adversarial else None,

@@ -1,4 +1,4 @@
-"""The moving parts of a training run: network, twin, optimiser, average; and what one update does with a batch."""
+"""What changes during a training: network, inference form, optimiser, average; and one update with a batch."""
 
 import copy
 import time
@@ -16,12 +16,12 @@ from harness.models.network import Network
 from harness.models.padding import in_few_sizes
 from harness.training.averaging import Average
 from harness.training.awp import adversarial_weights
+from harness.training.inference_form import LiveInferenceForm
 from harness.training.optimising import learning_rate, make_optimiser, optimiser_tensors, restore_optimiser
 from harness.training.processes import Processes
 from harness.training.recipes.adversarial import AdversarialRecipe
-from harness.training.recipes.base import Batch, Recipe
+from harness.training.recipes.base import Recipe, TrainingBatch
 from harness.training.totals import Update
-from harness.training.twin import Twin
 
 
 class Learner:
@@ -42,20 +42,22 @@ class Learner:
         self.average = None if recipe.ema is None else Average(model, recipe.ema)
         self.steps = 0
         self.begin_epoch()
-        self._twin = Twin(model, example)
-        self._validated = self._twin if self.average is None else Twin(self.average.network, example)
-        self._judge = self._precise(in_few_sizes(self._validated.network, example[:1], len(example)))
+        self._inference_form = LiveInferenceForm(model, example)
+        self._validated = self._inference_form if self.average is None else LiveInferenceForm(self.average.network, example)
+        self._to_validate = self._precise(in_few_sizes(self._validated.network, example[:1], len(example)))
         live = compiled(model, example) if recipe.compile else model
         self._live = self._attacked = self._precise(live)
         if isinstance(recipe, AdversarialRecipe):
-            compiles = live is not model  # what fails for one of them fails for the other, and is said once
-            self._attacked = self._precise(compiled(self._twin.network, example) if compiles else self._twin.network)
+            attacked: Network = self._inference_form.network
+            if live is not model:  # if compiling fails for one, it fails for both, and one warning is enough
+                attacked = compiled(self._inference_form.network, example)
+            self._attacked = self._precise(attacked)
         distils = isinstance(recipe, AdversarialRecipe) and recipe.distil > 0
-        self._teacher = self._precise(Twin(copy.deepcopy(model), example).network) if distils else None
+        self._teacher = self._precise(LiveInferenceForm(copy.deepcopy(model), example).network) if distils else None
 
     @property
-    def judged(self) -> nn.Module:
-        """The network that an epoch is judged by: the averaged one where there is an average."""
+    def validated_network(self) -> nn.Module:
+        """The network that is validated and kept: the averaged one where there is an average."""
         return self.model if self.average is None else self.average.network
 
     @property
@@ -64,7 +66,7 @@ class Learner:
         return float(self.optimiser.param_groups[0]["lr"])
 
     def begin_epoch(self) -> None:
-        """Puts the network into train mode, and its batch norms into eval mode where the recipe freezes them."""
+        """Sets the network to train mode, and its batch norms to eval mode where the recipe freezes them."""
         self.model.train()
         if self.recipe.freeze_batchnorm:
             for module in self.model.modules():
@@ -72,19 +74,19 @@ class Learner:
                     module.eval()
 
     def end_epoch(self) -> None:
-        """Gives all processes the same batch-norm statistics, the attacked network too, as a resumed training has them."""
+        """Averages the batch-norm statistics over all processes, and refreshes the inference form as a resumed training does."""
         self.processes.average_buffers(self.model)
         if self.average is not None:
             self.processes.average_buffers(self.average.network)
-        self._twin.refresh()
+        self._inference_form.refresh()
 
     def update(self, x: Tensor, y: Tensor, *, epoch: int, generator: torch.Generator) -> Update:
-        """Attacks this process's share of a batch and makes one step of the optimiser.
+        """Returns the sums of one update: attacks this process's share of a batch and runs one step of the optimiser.
 
         Args:
             x: Images (N, 3, H, W) in [0,1].
             y: Labels (N,).
-            epoch: The epoch, counted from 1, which decides the budget.
+            epoch: The epoch, counted from 1; it decides the budget.
             generator: Source of the attack's random choices.
         """
         examples = int(self.processes.total(torch.tensor(len(y), device=y.device)))
@@ -104,45 +106,45 @@ class Learner:
 
     @torch.no_grad()
     def clean_correct(self, x: Tensor, y: Tensor) -> int:
-        """Returns how many images the network as the attack sees it classifies correctly."""
+        """Returns how many images the attacked network classifies correctly."""
         return sum(int((self._attacked(x_part).argmax(1) == y_part).sum()) for x_part, y_part in self._parts(x, y))
 
     def network_to_validate(self) -> Network:
-        """Returns `judged` in eval mode, its parameters frozen."""
+        """Returns the inference form of `validated_network`, refreshed."""
         self._validated.refresh()
-        return self._judge
+        return self._to_validate
 
     def tensors(self) -> dict[str, Tensor]:
-        """Returns all tensors that training goes on from."""
+        """Returns all tensors that a resumed training needs."""
         found = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         if self.average is not None:
             found |= {f"average.{name}": tensor for name, tensor in self.average.network.state_dict().items()}
         return found | {f"optimiser.{name}": tensor for name, tensor in optimiser_tensors(self.optimiser).items()}
 
     def restore(self, tensors: Mapping[str, Tensor], steps: int) -> None:
-        """Goes back to what `tensors` gave after `steps` updates."""
+        """Restores what `tensors` returned after `steps` updates."""
         self.steps = steps
         self.model.load_state_dict(below("model.", tensors))
         if self.average is not None:
             self.average.network.load_state_dict(below("average.", tensors))
             self.average.steps = steps
         restore_optimiser(self.optimiser, below("optimiser.", tensors))
-        self._twin.refresh()
+        self._inference_form.refresh()
 
-    def _attack(self, x: Tensor, y: Tensor, *, epoch: int, generator: torch.Generator) -> Batch:
+    def _attack(self, x: Tensor, y: Tensor, *, epoch: int, generator: torch.Generator) -> TrainingBatch:
         if not isinstance(self.recipe, AdversarialRecipe):
-            return Batch(x, x, y)
+            return TrainingBatch(x, x, y)
         threat_model = self.recipe.threat_model_at(epoch)
         x_adv = self.recipe.perturb(self._attacked, x, y, threat_model=threat_model, generator=generator)
-        return Batch(x, x_adv.detach(), y)
+        return TrainingBatch(x, x_adv.detach(), y)
 
     @torch.no_grad()
     def _taught(self, x: Tensor) -> Tensor | None:
-        """Returns what the teacher makes of images (N, 3, H, W): probabilities (N, K)."""
+        """Returns the teacher's predictions for images (N, 3, H, W): probabilities (N, K); None without a teacher."""
         return None if self._teacher is None else self._teacher(x).softmax(dim=1)
 
-    def _moved_weights(self, batches: Sequence[Batch], examples: int) -> AbstractContextManager[None]:
-        """Returns a block in which the weights are where the recipe wants the gradient taken."""
+    def _moved_weights(self, batches: Sequence[TrainingBatch], examples: int) -> AbstractContextManager[None]:
+        """Returns a context that moves the weights to where the recipe takes the gradient."""
 
         def ascent(weights: list[nn.Parameter]) -> list[Tensor]:
             sums = [torch.zeros_like(weight) for weight in weights]
@@ -155,7 +157,7 @@ class Learner:
         return nullcontext() if self.recipe.awp is None else adversarial_weights(self.model, ascent, self.recipe.awp)
 
     def _step(self) -> None:
-        """Makes the optimiser's step; twin and average follow."""
+        """Runs one step of the optimiser, then updates inference form and average."""
         self.processes.add_gradients(self.model)
         if self.recipe.optimiser.clip_norm is not None:
             clip_grad_norm_(self.model.parameters(), self.recipe.optimiser.clip_norm)
@@ -165,7 +167,7 @@ class Learner:
         self.optimiser.zero_grad(set_to_none=True)
         self.steps += 1
         if isinstance(self.recipe, AdversarialRecipe):
-            self._twin.refresh()
+            self._inference_form.refresh()
         if self.average is not None:
             self.average.update(self.model)
 
@@ -174,7 +176,7 @@ class Learner:
         return list(zip(x.split(size), y.split(size), strict=True))
 
     def _precise(self, network: Network) -> Network:
-        """Wraps a network so that it computes in the recipe's precision and returns float32 logits."""
+        """Returns a network that computes in the recipe's precision and gives float32 logits."""
 
         def forward(x: Tensor) -> Tensor:
             with torch.autocast(x.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
@@ -183,7 +185,7 @@ class Learner:
         return forward
 
     def _now(self) -> float:
-        """Returns the time at which all work given to the device so far is done."""
+        """Returns the time in seconds, after the device has finished its work."""
         if self.processes.device.type == "cuda":
             torch.cuda.synchronize(self.processes.device)
         return time.perf_counter()

@@ -1,4 +1,4 @@
-"""Training: epochs of updates with a validation after each, and the best epoch's weights in the end."""
+"""Training: epochs of updates with a validation after each; the best epoch's weights are kept."""
 
 import logging
 from collections.abc import Mapping
@@ -19,25 +19,25 @@ from harness.system.memory import reused_memory
 from harness.system.progress import Progress
 from harness.training.checkpoint import hash_of, save_snapshot, usable_snapshot
 from harness.training.history import Row, summarise
+from harness.training.inference_form import without_copying_activations
 from harness.training.processes import OneProcess, Processes
 from harness.training.recipes.base import Recipe
 from harness.training.run import Run
-from harness.training.twin import without_copying_activations
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What became of a training run; the weights are in the model."""
+    """The result of a training run besides the weights, which are in the model."""
 
     history: tuple[Row, ...]
     """One row an epoch, see `harness.training.history`."""
     best_epoch: int
     """The epoch whose weights are kept, counted from 1."""
     summary: Mapping[str, Any]
-    """Plain JSON values: what the epoch was chosen by and its accuracies, the flags robust_overfitting, collapsed and
-    catastrophic_overfitting, and "warnings" in words."""
+    """Plain JSON values: the measure that chose the epoch, its accuracies, robust_overfitting, collapsed,
+    catastrophic_overfitting, and "warnings" as text."""
 
 
 def train(
@@ -52,24 +52,24 @@ def train(
     progress: Progress,
     processes: Processes | None = None,
 ) -> TrainingResult:
-    """Trains a classifier from the weights that it has.
+    """Returns the history and summary of a training that starts from the weights that a classifier has.
 
-    After each epoch the network is validated: by its accuracy, or by its accuracy under PGD at the recipe's own eps
-    where the recipe is adversarial (Rice et al. 2020, https://arxiv.org/abs/2002.11569). The best epoch's weights are
-    kept; of epochs with the same accuracy the one of lower loss, of the same loss the later; `Recipe.keep_by` turns that
-    round. The test split is not read.
+    After each epoch the network is validated by its accuracy; if the recipe is adversarial, by its accuracy under PGD at
+    the recipe's own eps (Rice et al. 2020, https://arxiv.org/abs/2002.11569). The best epoch's weights are kept. Of two
+    epochs with the same accuracy that is the one of lower loss, and with the same loss the later one. With
+    `Recipe.keep_by` "loss", the loss comes first and then the accuracy. The test split is not read.
 
     Args:
-        model: The classifier; left with the kept weights, on `device`, in eval mode.
+        model: The classifier; it ends with the kept weights, on `device`, in eval mode.
         data: Its splits "train" and "validation".
         recipe: The recipe.
         seed: Decides the order of the images, their augmentation, dropout and the attack's random starts.
         device: Where to compute.
         workers: Processes that load images; does not change the result.
-        checkpoint: A folder for the state after each epoch. If it holds one, training goes on from there and ends with
-            the weights of an uninterrupted run; a damaged one is set aside. The caller removes it.
+        checkpoint: A folder for the state after each epoch. If it holds one, training resumes there and ends with the
+            weights of an uninterrupted run; a damaged one is renamed. The caller removes it.
         progress: Where to show progress.
-        processes: The processes that share each batch; this one alone by default.
+        processes: The processes that share each batch; by default only this one.
 
     Raises:
         HarnessError: if a split is empty, the class counts differ, a loss is not finite, or the checkpoint cannot be read or is
@@ -110,6 +110,6 @@ def _check(model: Classifier, data: ImageData) -> None:
 
 
 def _fingerprint(model: Classifier, data: ImageData, recipe: Recipe, seed: int, count: int) -> str:
-    """Returns what identifies a training: recipe, seed, data, the first weights, and the processes if there are several."""
+    """Returns the digest of a training: of recipe, seed, data, first weights, and the number of processes if above one."""
     several = [count] if count > 1 else []
     return digest_of([recipe.identity(), seed, data.content_hash, hash_of(state_of(model)), *several])

@@ -1,4 +1,4 @@
-"""The optimiser of a recipe and its learning rate, a pure function of the step: nothing of a schedule is to be saved."""
+"""The optimiser of a recipe, and its learning rate as a function of the step, so that a schedule has no state to save."""
 
 import math
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ def learning_rate(spec: Optimiser, step: int, total: int) -> float:
 
 
 def _cosine(start: float, end: float, share: float) -> float:
-    """Moves from `start` to `end` along half a wave."""
+    """Returns a value between `start` and `end`, along half a cosine wave; `share` is from 0 to 1."""
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 
@@ -57,9 +57,9 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Takes up a state from `optimiser_tensors`.
+    """Loads a state from `optimiser_tensors`.
 
-    Each tensor gets the strides of its parameter: fused kernels walk through both side by side.
+    Each tensor gets the strides of its parameter, as fused kernels require.
     """
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}

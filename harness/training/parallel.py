@@ -1,8 +1,8 @@
 """Training on several devices, or in several processes on CPUs, through Lightning Fabric.
 
-Each process takes its share of every batch, attacks it on its own copy of the plain network, and adds its gradients to
-those of the others. A network without batch norm thus learns what one process learns from the whole batch. Batch norm
-takes its statistics from each share alone; after each epoch the processes' running statistics are averaged.
+Each process attacks its share of every batch on its own copy of the plain network; the gradients of all processes are
+added. A network without batch norm thus learns what one process learns from the whole batch. Batch norm computes its
+statistics on each share alone; after each epoch the processes' running statistics are averaged.
 """
 
 import copy
@@ -40,14 +40,15 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 HERE = "127.0.0.1"
-"""Where the processes meet."""
+"""Address at which the processes connect."""
 PARTNER = "harness.training.parallel:take_part"
-SETTLING = 0.2
-"""Seconds after an error in which the process that it came from is noticed to have ended."""
+"""The main function of each process."""
+END_OF_PROCESS = 0.2
+"""Seconds to wait after an error, so that a process that has ended is noticed as the cause."""
 
 
 class FabricProcesses(Processes):
-    """The processes that Fabric has joined."""
+    """The processes that Fabric has connected."""
 
     def __init__(self, fabric: "Fabric") -> None:
         """See the class."""
@@ -64,21 +65,21 @@ class FabricProcesses(Processes):
 
 @dataclass(frozen=True)
 class Trained:
-    """What the first process tells in the end."""
+    """The last message of the first process."""
 
     result: TrainingResult
     state: bytes
-    """The network's state in safetensors: tensors would be sent as memory that ends with the process."""
+    """The network's state in safetensors: tensors themselves would be sent as shared memory, which ends with the process."""
 
 
 @dataclass(frozen=True)
-class Broken:
-    """What a process tells that cannot go on."""
+class Failure:
+    """The message of a process that ends with an error."""
 
     reason: str
     trace: str
     moment: float
-    """When, on a clock that the processes share: the first to break is the cause, and the others lose it."""
+    """Time of the error on a clock that the processes share: the first error is the cause of the others."""
 
 
 def train_on_devices(
@@ -93,16 +94,16 @@ def train_on_devices(
     checkpoint: Path | None,
     progress: Progress,
 ) -> TrainingResult:
-    """Trains like `harness.training.loop.train`, on several devices of one machine.
+    """Returns what `harness.training.loop.train` returns, after training on several devices of one machine.
 
-    The processes are spawned anew, so model and data must be picklable, and a script must guard its main part with
-    `if __name__ == "__main__"`. None of them outlives this call, nor this process, whatever ends it.
+    The processes are spawned, so model and data must be picklable, and a script must guard its main part with
+    `if __name__ == "__main__"`. All of them end with this call, or with this process if it is killed.
 
     Args:
         model: See `train`; left on the CPU if there are several devices.
         data: See `train`.
         recipe: See `train`; its batches are divided among the devices.
-        devices: Number of devices, or of processes where `device` is the CPU; one trains in this process.
+        devices: Number of devices, or of processes if `device` is the CPU; with one, this process trains.
         seed: See `train`.
         device: The kind of device.
         workers: Processes that load images, for each device.
@@ -133,36 +134,36 @@ def train_on_devices(
 
 @dataclass(frozen=True)
 class _Job:
-    """What the processes do."""
+    """The task of the processes."""
 
     model: Classifier
     training: "partial[TrainingResult]"
-    """`train` without what differs from process to process."""
+    """`train` without the arguments that differ between processes."""
     devices: int
     accelerator: str
     """Kind of device."""
     port: int
-    """Where they meet."""
+    """Port at which they connect."""
     threads: int
     """Threads of torch, for each process."""
     level: int
-    """Lowest level of the log that is told."""
+    """Lowest level of the log messages of the first process."""
 
     def run(self, rank: int, reporter: Reporter) -> None:
-        """Trains as the process of that rank; the first one tells how it goes, and what came of it."""
+        """Trains as the process of a rank; the first one reports its progress and the result."""
         if rank:
             logging.disable()
         else:
             reporter.take_log(self.level)
         processes = FabricProcesses(self._joined(rank))
         torch.set_num_threads(self.threads)
-        own = copy.deepcopy(self.model)  # what was sent is in memory that the processes share
+        own = copy.deepcopy(self.model)  # the model that was sent lies in memory that the processes share
         result = self.training(own, device=processes.device, progress=Silent() if rank else reporter, processes=processes)
         if rank == 0:
             reporter.send(Trained(result, safetensors.torch.save(state_of(own))))
 
     def _joined(self, rank: int) -> "Fabric":
-        """Joins the other processes."""
+        """Returns Fabric, connected with the other processes."""
         from lightning_fabric import Fabric
         from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
@@ -177,16 +178,16 @@ def take_part(connection: Connection) -> None:
     """Trains as one of several processes.
 
     Args:
-        connection: The job and the rank come in; messages of `harness.system.progress_relay`, `Trained` and `Broken` go out.
+        connection: Gives the job and the rank; gets messages of `harness.system.progress_relay`, `Trained` and `Failure`.
     """
     reporter = Reporter(connection)
     try:
         job, rank = connection.recv()
         job.run(rank, reporter)
-    except (Exception, SystemExit) as error:  # the boundary of the process: told to the parent with its traceback
+    except (Exception, SystemExit) as error:  # the boundary of the process: the parent gets the error with its traceback
         last = traceback.format_exception_only(error)[-1].strip()
         reason = str(error) if isinstance(error, HarnessError) else last
-        reporter.send(Broken(reason, traceback.format_exc(), time.monotonic()))
+        reporter.send(Failure(reason, traceback.format_exc(), time.monotonic()))
 
 
 def _started(job: _Job, rank: int) -> Child:
@@ -203,7 +204,7 @@ def _started(job: _Job, rank: int) -> Child:
 
 
 def _trained(processes: Sequence[Child], progress: Progress) -> Trained:
-    """Shows what the processes tell until all have ended, and returns what came of it."""
+    """Returns the result of the first process, after showing the progress until all processes have ended."""
     screen, running, trained = Screen(progress), dict(enumerate(processes)), None
     try:
         while running:
@@ -229,17 +230,17 @@ def _news(running: Mapping[int, Child]) -> list[tuple[int, object]]:
 
 
 def _check(news: Sequence[tuple[int, object]], running: Mapping[int, Child], where: str) -> None:
-    """Raises what has ended a training: a process that is lost, else the first error; the others fail for want of that one."""
-    if all(not isinstance(message, Broken | Lost) for _, message in news):
+    """Raises the error that has ended a training: a lost process, else the first error, which causes those of the others."""
+    if all(not isinstance(message, Failure | Lost) for _, message in news):
         return
-    if any(isinstance(message, Broken) for _, message in news):
-        time.sleep(SETTLING)
+    if any(isinstance(message, Failure) for _, message in news):
+        time.sleep(END_OF_PROCESS)
         news = [*news, *_news(running)]
     for rank, message in news:
         if isinstance(message, Lost) and (message.code or not running[rank].listens):
             raise HarnessError(f"{where}: process {rank} {message.reason}")
-    if broken := [message for _, message in news if isinstance(message, Broken)]:
-        first = min(broken, key=lambda message: message.moment)
+    if failures := [message for _, message in news if isinstance(message, Failure)]:
+        first = min(failures, key=lambda message: message.moment)
         raise HarnessError(f"{where}: {first.reason}") from RuntimeError(first.trace)
 
 

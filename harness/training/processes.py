@@ -1,4 +1,4 @@
-"""One process or several that train one network together: shares of the batches, sums over all."""
+"""The processes, one or several, that train one network: shares of the batches, and sums over all processes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class Processes(ABC):
-    """The processes that train together; each works on its share of every batch.
+    """The processes that train one network; each works on its share of every batch.
 
-    Gradients are added up explicitly after the backward pass instead of by a wrapper around the network: the attack,
-    several forward passes a batch and weight perturbations then see the plain network.
+    Gradients are added explicitly after the backward pass, not by a wrapper around the network, so that attacks, several
+    forward passes a batch and weight perturbations use the plain network.
     """
 
     rank: int
@@ -36,8 +36,8 @@ class Processes(ABC):
 
         Args:
             loader: The loader of whole batches.
-            in_step: Give every process a share of every batch, as training needs, even if examples come up several times
-                where a batch has fewer than there are processes. Otherwise each example comes up once.
+            in_step: Give every process a share of every batch, as training needs; examples then occur several times in
+                a batch that has fewer examples than there are processes. Otherwise each example occurs once.
         """
         if self.count == 1:
             return loader
@@ -61,7 +61,7 @@ class Processes(ABC):
             gradient.copy_(values.view(gradient.shape))
 
     def average_buffers(self, model: nn.Module) -> None:
-        """Replaces batch-norm statistics, which each process gathered on its share, by their mean; constants stay."""
+        """Replaces the batch-norm statistics of each process by their mean over the processes; constants stay."""
         if self.count == 1:
             return
         for layer in model.modules():
@@ -71,14 +71,14 @@ class Processes(ABC):
 
 
 def check_devices(devices: int, device: torch.device) -> None:
-    """Checks that a training can be shared by so many devices.
+    """Checks that so many devices can share a training.
 
     Args:
         devices: Number of GPUs, or of processes where `device` is the CPU.
         device: The kind of device.
 
     Raises:
-        HarnessError: if there are fewer, or a single one is named.
+        HarnessError: if there are fewer, or `device` names a single one.
     """
     if device.type != "cuda" or devices == 1:
         return
@@ -89,7 +89,7 @@ def check_devices(devices: int, device: torch.device) -> None:
 
 
 class OneProcess(Processes):
-    """Training in this process alone."""
+    """This process alone."""
 
     def __init__(self, device: torch.device) -> None:
         """See the class."""
@@ -107,7 +107,7 @@ class Share(Sampler[list[Any]]):
         batches: The sampler of whole batches.
         rank: This process's number, from 0.
         count: The number of processes.
-        in_step: Give the whole batch where there are fewer examples than processes, instead of none.
+        in_step: Give the whole batch, instead of nothing, where it has fewer examples than there are processes.
     """
 
     def __init__(self, batches: Any, rank: int, count: int, *, in_step: bool) -> None:

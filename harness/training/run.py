@@ -1,4 +1,4 @@
-"""The state of a training run between epochs, and what one epoch does."""
+"""The state of a training run between epochs, and the work of one epoch."""
 
 import math
 import time
@@ -27,11 +27,11 @@ from harness.training.totals import Totals
 from harness.training.validation import Probe, Validation, validate
 
 CLEAN_EVERY = 8
-"""The accuracy on clean training images is measured on every eighth batch, as it costs a forward pass."""
+"""Every so many batches the accuracy on clean training images is measured, which costs a forward pass."""
 
 
 class Run:
-    """A training run that is somewhere between its first and its last epoch.
+    """A training run between two epochs.
 
     Args: see `harness.training.loop.train`.
     """
@@ -67,12 +67,12 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the last epoch is reached, or too many epochs have passed without a better one."""
+        """Whether the last epoch is done, or `Recipe.patience` epochs have passed without a better one."""
         waited = len(self.history) - self.best_epoch
         return len(self.history) == self.recipe.epochs or (self.recipe.patience is not None and waited >= self.recipe.patience)
 
     def epoch(self, advance: Advance) -> None:
-        """Makes one more pass over the training split, validates, and keeps the weights if they are the best."""
+        """Runs one more pass over the training split, validates, and keeps the weights if they are the best."""
         number, started = len(self.history) + 1, time.perf_counter()
         with global_seed(seed_of(self.seed, "epoch", number, self.processes.rank)):
             totals = self._pass(number, advance)
@@ -101,10 +101,10 @@ class Run:
         rank = validation.rank(self.recipe.keep_by)
         if self.best_rank is None or rank >= self.best_rank or self.recipe.validation == "learned":
             self.best_epoch, self.best_rank = epoch, rank
-            self.best_weights = state_of(self.learner.judged)
+            self.best_weights = state_of(self.learner.validated_network)
 
     def snapshot(self) -> Snapshot:
-        """Returns all that is needed to go on from here."""
+        """Returns the state from which `restore` resumes."""
         tensors = {**self.learner.tensors(), **{f"best.{name}": tensor for name, tensor in self.best_weights.items()}}
         notes = {
             "history": self.history,
@@ -115,7 +115,7 @@ class Run:
         return Snapshot(tensors, notes)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Goes on from where the snapshot was taken."""
+        """Resumes from a snapshot."""
         notes = snapshot.notes
         self.history = notes["history"]
         self.best_epoch = notes["best_epoch"]
@@ -124,7 +124,7 @@ class Run:
         self.learner.restore(snapshot.tensors, notes["steps"])
 
     def _pass(self, epoch: int, advance: Advance) -> Totals:
-        """Trains on every example once."""
+        """Returns the totals of one pass over the training split."""
         self.learner.begin_epoch()
         cast(ShuffledBatches, self._training.batch_sampler).set_epoch(epoch)
         generator = generator_of(self.seed, "attack", epoch, self.processes.rank, device=self.processes.device)

@@ -1,4 +1,4 @@
-"""What the updates of an epoch add up to."""
+"""Sums over the updates of an epoch."""
 
 from dataclasses import dataclass
 
@@ -9,16 +9,16 @@ from harness.training.processes import Processes
 
 @dataclass(frozen=True)
 class Update:
-    """What one update tells, summed over the examples of all processes."""
+    """The numbers of one update, summed over the examples of all processes."""
 
     examples: int
     """Number of examples."""
     loss: float
     """Sum of the losses."""
     correct: int
-    """Number of examples that are classified correctly, under the recipe's attack."""
+    """Number of examples classified correctly, under the recipe's attack if it has one."""
     attack_seconds: float
-    """Time of the attack, in this process."""
+    """Seconds of the attack in this process."""
 
 
 class Totals:

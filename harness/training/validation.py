@@ -1,4 +1,4 @@
-"""How good a network is on the validation split, clean and under the recipe's threat model."""
+"""Accuracy and loss of a network on the validation split, clean and under the recipe's threat model."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,23 +17,23 @@ from harness.training.recipes.inner import random_start, steepest, summed_cross_
 
 @dataclass(frozen=True)
 class Validation:
-    """What one epoch's network does on the validation split."""
+    """The scores of one epoch's network on the validation split."""
 
     accuracy: float
-    """Share of the clean images that is classified correctly."""
+    """Share of the clean images that are classified correctly."""
     loss: float
     """Mean cross-entropy of the clean images."""
     predicted_classes: int
     """Number of classes that are predicted at least once; a collapsed network predicts one."""
     robust_accuracy: float | None = None
-    """Share that is correct when clean and at every iterate of the probe."""
+    """Share of the images that are classified correctly clean and at every iterate of the probe."""
     robust_loss: float | None = None
-    """Mean cross-entropy of the image that broke an example first, else of the last iterate."""
+    """Mean cross-entropy of the first adversarial iterate, else of the last iterate."""
 
     def rank(self, keep_by: Literal["accuracy", "loss"]) -> tuple[float, float]:
-        """Returns what epochs are compared by, under attack where there is one: accuracy, then loss; or the other way round.
+        """Returns the values that rank epochs, under attack where there is one: accuracy then loss, or loss then accuracy.
 
-        A small validation split often gives two epochs the same accuracy; the loss tells them apart.
+        A small validation split often gives two epochs the same accuracy; then the loss decides.
         """
         accuracy, loss = self.accuracy, self.loss
         if self.robust_accuracy is not None and self.robust_loss is not None:
@@ -54,14 +54,14 @@ class Validation:
 
 @dataclass(frozen=True)
 class Probe:
-    """The attack that validates: PGD from a random start, the same start in every epoch."""
+    """The attack of the validation: PGD from a random start, the same start in every epoch."""
 
     threat_model: ThreatModel
     steps: int
 
     @torch.enable_grad()
     def attack(self, network: Network, x: Tensor, y: Tensor, *, start: Tensor) -> tuple[Tensor, Tensor]:
-        """Attacks images; one is broken as soon as an iterate fools the network, and is left alone from then on.
+        """Returns which images the attack leaves correct, and their losses; an image is attacked until an iterate succeeds.
 
         Args:
             network: The network in eval mode, its parameters frozen.
@@ -70,24 +70,24 @@ class Probe:
             start: Where to start (N, 3, H, W), in the ball around `x`.
 
         Returns:
-            Which examples stand (N,), and the cross-entropy (N,) of what broke them, else of the last iterate.
+            Which examples are robust (N,), and the cross-entropy (N,) of the first adversarial iterate, else of the last one.
         """
         alpha = REACH / self.steps * float(self.threat_model.eps)
-        standing = torch.arange(len(x), device=x.device)
+        active = torch.arange(len(x), device=x.device)
         losses = torch.zeros(len(x), device=x.device)
         x_adv = start
         for step in range(self.steps + 1):
             x_adv = x_adv.detach().requires_grad_()
             logits = network(x_adv)
-            losses[standing] = cross_entropy(logits.detach(), y[standing], reduction="none")
-            stands = logits.argmax(1) == y[standing]
-            standing = standing[stands]
-            if step == self.steps or not len(standing):
+            losses[active] = cross_entropy(logits.detach(), y[active], reduction="none")
+            is_correct = logits.argmax(1) == y[active]
+            active = active[is_correct]
+            if step == self.steps or not len(active):
                 break
-            (gradient,) = torch.autograd.grad(summed_cross_entropy(logits[stands], y[standing]), x_adv)
-            ahead = x_adv[stands] + alpha * steepest(gradient[stands], self.threat_model.norm)
-            x_adv = self.threat_model.project(ahead, x[standing])
-        return torch.zeros(len(x), dtype=torch.bool, device=x.device).index_fill(0, standing, value=True), losses
+            (gradient,) = torch.autograd.grad(summed_cross_entropy(logits[is_correct], y[active]), x_adv)
+            ahead = x_adv[is_correct] + alpha * steepest(gradient[is_correct], self.threat_model.norm)
+            x_adv = self.threat_model.project(ahead, x[active])
+        return torch.zeros(len(x), dtype=torch.bool, device=x.device).index_fill(0, active, value=True), losses
 
 
 @torch.no_grad()
@@ -100,7 +100,7 @@ def validate(
     processes: Processes,
     generator: torch.Generator,
 ) -> Validation:
-    """Scores a network.
+    """Returns the scores of a network.
 
     Args:
         network: The network in eval mode, its parameters frozen.
@@ -117,19 +117,19 @@ def validate(
         losses = cross_entropy(logits, y, reduction="none")
         correct = logits.argmax(1) == y
         predicted += logits.argmax(1).bincount(minlength=num_classes)
-        standing, robust_losses = correct.clone(), losses.clone()
+        robust, robust_losses = correct.clone(), losses.clone()
         if probe is not None:
-            # Drawn for the wrong examples too, or an example's start would depend on which others this epoch gets right.
+            # Drawn for misclassified examples too: else an example's start would depend on how many others are correct.
             start = random_start(x, probe.threat_model, generator)
             if correct.any():
-                standing[correct], robust_losses[correct] = probe.attack(network, x[correct], y[correct], start=start[correct])
-        found = (torch.ones_like(losses), correct, losses, standing, robust_losses)
+                robust[correct], robust_losses[correct] = probe.attack(network, x[correct], y[correct], start=start[correct])
+        found = (torch.ones_like(losses), correct, losses, robust, robust_losses)
         sums += torch.stack([values.double().sum() for values in found])
-    count, correct_sum, loss, standing_sum, robust_loss = processes.total(sums).tolist()
+    count, correct_sum, loss, robust_sum, robust_loss = processes.total(sums).tolist()
     return Validation(
         accuracy=correct_sum / count,
         loss=loss / count,
         predicted_classes=int((processes.total(predicted) > 0).sum()),
-        robust_accuracy=None if probe is None else standing_sum / count,
+        robust_accuracy=None if probe is None else robust_sum / count,
         robust_loss=None if probe is None else robust_loss / count,
     )

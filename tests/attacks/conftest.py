@@ -3,7 +3,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from harness.attacks.frame import Victim
+from harness.attacks.results import AttackInput
 
 
 def _digits() -> tuple[Tensor, Tensor]:
@@ -13,7 +13,7 @@ def _digits() -> tuple[Tensor, Tensor]:
 
 
 @pytest.fixture(scope="session")
-def digits() -> Victim:
+def digits() -> AttackInput:
     """A small net trained on the first 1,500 handwritten digits, and the rest of them."""
     x, y = _digits()
     with torch.random.fork_rng():
@@ -29,4 +29,4 @@ def digits() -> Victim:
                 noisy = (x[rows] + 0.1 * torch.randn_like(x[rows])).clamp(0, 1)
                 nn.functional.cross_entropy(net(noisy), y[rows]).backward()
                 optimiser.step()
-    return Victim(net.eval().requires_grad_(False), x[1500:1700], y[1500:1700])
+    return AttackInput(net.eval().requires_grad_(False), x[1500:1700], y[1500:1700])

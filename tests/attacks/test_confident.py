@@ -1,13 +1,25 @@
-"""Nets so confident that their gradients are tiny: attacks that go by the gradient's length must still find the way."""
+"""Networks that decide the same, but ever more confidently: an attack leaves as many examples, or its number is no PASS."""
 
+from functools import cache
+
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.attacks.frame import Victim, run_attack
-from tests.attacks.nets import CLASSES, SIDE, attack_of, images, threat
+import harness
+from harness.attacks.base import ATTACKS
+from harness.threat import Norm
+from tests.attacks.nets import CLASSES, SIDE, images
 
-STEPS = 20
+QUICK = {"steps": 20, "fab_steps": 3, "queries": 20, "targets": 3, "search_steps": 3}
+BUDGETS = {Norm.LINF: "1/50", Norm.L2: "1/4", Norm.L1: "2"}
+SCALES = (1.0, 3.0, 10.0, 30.0, 100.0)
+COUNT = 40
+BOUND = 0.05
+"""By how much more a PASS may leave than the same attack did of the network as it is: two examples."""
+BOUND_OF_WEIGHTS = 0.15
+"""CW weighs the margin of the logits themselves against the distance, so that its weights are other ones at each scale."""
 
 
 class Confident(nn.Module):
@@ -23,12 +35,30 @@ class Confident(nn.Module):
         return torch.tanh((x - 0.5).flatten(1) @ self.first.T) @ self.last.T
 
 
-def _broken(name: str, scale: float) -> int:
-    net, x = Confident(scale), images(60, low=0.0, high=1.0)
-    victim = Victim(net, x, net(x).argmax(dim=1))
-    return int(run_attack(attack_of(name, steps=STEPS), victim, threat_model=threat("1/4", "L2"), seed=0).fooled.sum())
+@cache
+def _judged(name: str, norm: Norm, scale: float) -> pd.Series:
+    net, x, cls = Confident(scale), images(COUNT, low=0.0, high=1.0), ATTACKS.get(name)
+    attack = {"name": name, **{field: value for field, value in QUICK.items() if field in cls.model_fields}}
+    threat_model = harness.ThreatModel(norm=norm, eps=BUDGETS[norm])
+    return harness.evaluate(net, (x, net(x).argmax(dim=1)), attacks=attack, threat_model=threat_model).iloc[1]
 
 
-@pytest.mark.parametrize("scale", [1, 10, 20, 40])
-def test_apgd_in_l2_is_no_weaker_than_pgd_however_confident_the_net(scale: float) -> None:
-    assert _broken("apgd-ce", scale) >= _broken("pgd", scale) - 1
+CASES = [(name, norm) for name in ATTACKS.names() for norm in Norm if norm in ATTACKS.get(name).NORMS]
+
+
+@pytest.mark.parametrize("scale", SCALES[1:])
+@pytest.mark.parametrize(("name", "norm"), CASES)
+def test_confidence_hides_nothing_from_an_attack_that_passes(name: str, norm: Norm, scale: float) -> None:
+    usual, confident = _judged(name, norm, 1.0), _judged(name, norm, scale)
+    assert (usual["status"], confident["status"]) == ("done", "done")
+    weaker = confident["robust_accuracy"] - usual["robust_accuracy"]
+    if weaker > (BOUND_OF_WEIGHTS if name == "cw" else BOUND):
+        assert confident["verdict"] != "PASS"
+        assert confident["verdict_reasons"]
+
+
+@pytest.mark.parametrize(("name", "norm"), [(name, norm) for name, norm in CASES if name != "random_noise"])
+def test_attack_is_no_weaker_on_logits_ten_times_as_large(name: str, norm: Norm) -> None:
+    """Margins of up to 100, whose cross-entropy still has a gradient in float32."""
+    weaker = _judged(name, norm, 10.0)["robust_accuracy"] - _judged(name, norm, 1.0)["robust_accuracy"]
+    assert weaker <= (BOUND_OF_WEIGHTS if name == "cw" else BOUND)

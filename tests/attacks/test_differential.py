@@ -11,21 +11,22 @@ from art.estimators.classification import PyTorchClassifier
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
-from harness.attacks.frame import Victim, run_attack
+from harness.attacks.frame import run_attack
+from harness.attacks.results import AttackInput
 from harness.metrics import wilson_interval
 from tests.attacks.nets import attack_of, threat
 
 BUDGETS = ["1/20", "1/10", "1/5"]
 
 
-def _correct(victim: Victim, x_adv: Tensor) -> int:
-    return int((victim.model(x_adv).argmax(dim=1) == victim.y).sum())
+def _correct(inputs: AttackInput, x_adv: Tensor) -> int:
+    return int((inputs.model(x_adv).argmax(dim=1) == inputs.y).sum())
 
 
-def _ours(victim: Victim, eps: str, name: str, norm: str = "Linf", **fields: object) -> int:
+def _ours(inputs: AttackInput, eps: str, name: str, norm: str = "Linf", **fields: object) -> int:
     """Examples that stand; initially wrong ones do not, by whatever happens to them."""
-    result = run_attack(attack_of(name, **fields), victim, threat_model=threat(eps, norm), seed=0, best_of_iterates=False)
-    return _correct(victim, result.x_adv)
+    result = run_attack(attack_of(name, **fields), inputs, threat_model=threat(eps, norm), seed=0, best_of_iterates=False)
+    return _correct(inputs, result.x_adv)
 
 
 def _within_the_interval(ours: int, theirs: int, count: int) -> bool:
@@ -34,7 +35,7 @@ def _within_the_interval(ours: int, theirs: int, count: int) -> bool:
 
 
 @pytest.mark.parametrize("eps", BUDGETS)
-def test_fgsm_agrees_with_art_and_foolbox(digits: Victim, eps: str) -> None:
+def test_fgsm_agrees_with_art_and_foolbox(digits: AttackInput, eps: str) -> None:
     ours, budget, count = _ours(digits, eps, "fgsm"), float(threat(eps).eps), len(digits.x)
     shape = tuple(digits.x.shape[1:])
     art = PyTorchClassifier(digits.model, nn.CrossEntropyLoss(), shape, nb_classes=10, clip_values=(0, 1), device_type="cpu")
@@ -47,7 +48,7 @@ def test_fgsm_agrees_with_art_and_foolbox(digits: Victim, eps: str) -> None:
 
 
 @pytest.mark.parametrize("eps", BUDGETS)
-def test_pgd_agrees_with_art_and_foolbox(digits: Victim, eps: str) -> None:
+def test_pgd_agrees_with_art_and_foolbox(digits: AttackInput, eps: str) -> None:
     ours, budget, count = _ours(digits, eps, "pgd", steps=20, alpha_relative="1/10"), float(threat(eps).eps), len(digits.x)
     model = foolbox.PyTorchModel(digits.model, bounds=(0, 1), device="cpu")
     attack = foolbox.attacks.LinfPGD(rel_stepsize=0.1, steps=20, random_start=True)
@@ -56,7 +57,7 @@ def test_pgd_agrees_with_art_and_foolbox(digits: Victim, eps: str) -> None:
     assert _within_the_interval(ours, _ours(digits, eps, "art-pgd", steps=20, alpha_relative="1/10"), count)
 
 
-def test_l2_pgd_agrees_with_art_and_foolbox(digits: Victim) -> None:
+def test_l2_pgd_agrees_with_art_and_foolbox(digits: AttackInput) -> None:
     fields = {"norm": "L2", "steps": 20, "alpha_relative": "1/10"}
     ours, count = _ours(digits, "1", "pgd", **fields), len(digits.x)
     model = foolbox.PyTorchModel(digits.model, bounds=(0, 1), device="cpu")
@@ -67,13 +68,13 @@ def test_l2_pgd_agrees_with_art_and_foolbox(digits: Victim) -> None:
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_apgd_agrees_with_arts_autopgd(digits: Victim, norm: str) -> None:
+def test_apgd_agrees_with_arts_autopgd(digits: AttackInput, norm: str) -> None:
     eps = "1/10" if norm == "Linf" else "1"
     ours, theirs = (_ours(digits, eps, name, norm, steps=25) for name in ("apgd-ce", "art-autopgd"))
     assert _within_the_interval(ours, theirs, len(digits.x))
 
 
-def test_best_of_iterates_is_never_weaker_than_the_library(digits: Victim) -> None:
+def test_best_of_iterates_is_never_weaker_than_the_library(digits: AttackInput) -> None:
     for name in ("fgsm", "pgd", "mifgsm", "apgd-ce"):
         watched, plain = (
             run_attack(attack_of(name), digits, threat_model=threat("1/10"), seed=0, best_of_iterates=best)
@@ -85,14 +86,14 @@ def test_best_of_iterates_is_never_weaker_than_the_library(digits: Victim) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("eps", "norm"), [("1/10", "Linf"), ("1", "L2")])
-def test_strong_is_at_most_half_a_point_above_the_original_autoattack(digits: Victim, eps: str, norm: str) -> None:
+def test_strong_is_at_most_half_a_point_above_the_original_autoattack(digits: AttackInput, eps: str, norm: str) -> None:
     logging.getLogger("auto-attack").setLevel(logging.ERROR)
     correct = digits.model(digits.x).argmax(dim=1) == digits.y
-    victim = digits.at(correct.nonzero().flatten())
-    theirs = AutoAttack(victim.model, norm=norm, eps=float(threat(eps).eps), seed=0, version="standard")
-    x_adv = theirs.run_standard_evaluation(victim.x, victim.y, batch_size=200)
+    inputs = digits.at(correct.nonzero().flatten())
+    theirs = AutoAttack(inputs.model, norm=norm, eps=float(threat(eps).eps), seed=0, version="standard")
+    x_adv = theirs.run_standard_evaluation(inputs.x, inputs.y, batch_size=200)
     x_adv = x_adv[0] if isinstance(x_adv, tuple) else x_adv
-    result = run_attack(attack_of("strong"), victim, threat_model=threat(eps, norm), seed=0)
-    standing = 1 - result.fooled.float().mean().item()
-    assert standing <= _correct(victim, x_adv) / len(victim.x) + 0.005
-    assert np.isfinite(standing)
+    result = run_attack(attack_of("strong"), inputs, threat_model=threat(eps, norm), seed=0)
+    robust = 1 - result.fooled.float().mean().item()
+    assert robust <= _correct(inputs, x_adv) / len(inputs.x) + 0.005
+    assert np.isfinite(robust)

@@ -2,8 +2,9 @@ import pytest
 import torch
 import torchattacks
 
+from harness.attacks.collectors import FirstAdversarial
+from harness.attacks.criterion import Criterion
 from harness.attacks.torchattacks.inplace import InPlacePGD
-from harness.attacks.watcher import Breaker, Goal
 from harness.system import memory
 from harness.system.seeds import global_seed
 from tests.attacks.nets import CLASSES, conv_net, images, threat
@@ -35,8 +36,8 @@ def test_what_is_broken_takes_no_more_steps_and_the_others_take_the_same_ones() 
     net, x = conv_net().requires_grad_(False), images(24)
     y = net(x).argmax(dim=1)
 
-    def attacked(kind: type[torchattacks.PGD]) -> tuple[Breaker, torch.Tensor, list[int]]:
-        watched = Breaker(net, x, Goal(y, targeted=False), threat_model=threat("4/255"), judge=net)
+    def attacked(kind: type[torchattacks.PGD]) -> tuple[FirstAdversarial, torch.Tensor, list[int]]:
+        watched = FirstAdversarial(net, x, Criterion(y, targeted=False), threat_model=threat("4/255"), reference=net)
         asked: list[int] = []
         watched.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0])))
         with global_seed(7):
@@ -44,13 +45,13 @@ def test_what_is_broken_takes_no_more_steps_and_the_others_take_the_same_ones() 
 
     (ours, x_adv, asked), (theirs, wanted, _) = attacked(InPlacePGD), attacked(torchattacks.PGD)
     assert len(set(asked)) > 2
-    assert not ours.found.all()
-    assert torch.equal(ours.found, theirs.found)
-    assert torch.equal(ours.best[ours.found], theirs.best[ours.found])
+    assert not ours.success.all()
+    assert torch.equal(ours.success, theirs.success)
+    assert torch.equal(ours.best[ours.success], theirs.best[ours.success])
     assert (ours.forwards, ours.backwards) == (theirs.forwards, theirs.backwards)
     assert torch.equal(ours.gradients, theirs.gradients)
-    assert torch.equal(x_adv[~ours.found], wanted[~ours.found])
-    assert torch.equal(x_adv[ours.found], ours.best[ours.found])
+    assert torch.equal(x_adv[~ours.success], wanted[~ours.success])
+    assert torch.equal(x_adv[ours.success], ours.best[ours.success])
 
 
 def test_originals_are_left_alone() -> None:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from harness.attacks.base import ATTACKS, Attack
-from harness.attacks.frame import AttackResult, Victim, run_attack
+from harness.attacks.criterion import Criterion
+from harness.attacks.frame import run_attack
 from harness.attacks.keeper import Keeper
-from harness.attacks.watcher import Goal
+from harness.attacks.results import AttackInput, AttackResult
 from harness.threat import Norm, ThreatModel
 from tests.attacks.nets import LinearNet, attack_of, clear_images, images, threat
 
@@ -37,35 +38,35 @@ def _few(name: str) -> Attack:
     return attack_of(name, **{field: value for field, value in FEW.items() if field in ATTACKS.get(name).model_fields})
 
 
-def _handed_over(attack: Attack, norm: Norm, *, share: float, targeted: bool = False) -> tuple[Victim, AttackResult]:
+def _handed_over(attack: Attack, norm: Norm, *, share: float, targeted: bool = False) -> tuple[AttackInput, AttackResult]:
     """Attacks with a budget of that share of the median distance to the boundary: some examples stand."""
     net = Wide().requires_grad_(False)
     x = images(COUNT, low=0.2, high=0.8)
     y = net(x).argmax(dim=1)
-    victim = Victim(net, x, net(x).topk(2).indices[:, 1] if targeted else y)
+    inputs = AttackInput(net, x, net(x).topk(2).indices[:, 1] if targeted else y)
     threat_model = ThreatModel(norm=norm, eps=round(share * float(net.smallest_distance(x, norm).median()), 5), targeted=targeted)
-    return victim, run_attack(attack, victim, threat_model=threat_model, seed=0, best_of_iterates=False)
+    return inputs, run_attack(attack, inputs, threat_model=threat_model, seed=0, best_of_iterates=False)
 
 
 @pytest.mark.parametrize(("name", "norm", "targeted"), CASES)
 def test_every_example_that_stands_has_an_image_of_the_attacks_own_inside_the_ball(name: str, norm: Norm, targeted: bool) -> None:
-    victim, result = _handed_over(_few(name), norm, share=0.5, targeted=targeted)
+    inputs, result = _handed_over(_few(name), norm, share=0.5, targeted=targeted)
     distance = result.distance
     assert (~result.fooled).any()
     assert (distance[~result.fooled] > 1e-4).all()
     assert result.x_adv.aminmax().min >= 0
     assert result.x_adv.aminmax().max <= 1
-    assert torch.allclose(result.logits, victim.model(result.x_adv), atol=1e-5)
-    goal = Goal(victim.y, targeted=targeted)
-    assert torch.equal(result.fooled, goal.reached(result.logits, torch.arange(COUNT)))
+    assert torch.allclose(result.logits, inputs.model(result.x_adv), atol=1e-5)
+    criterion = Criterion(inputs.y, targeted=targeted)
+    assert torch.equal(result.fooled, criterion.is_adversarial(result.logits, torch.arange(COUNT)))
 
 
 @pytest.mark.parametrize("name", [name for name in ATTACKS.names() if ATTACKS.get(name).ACCESS not in ("none", "black_box")])
 def test_images_that_stand_lie_closer_to_the_boundary_than_the_originals(name: str) -> None:
     norm = Norm.LINF if Norm.LINF in ATTACKS.get(name).NORMS else Norm.L2
-    victim, result = _handed_over(_few(name), norm, share=0.7)
-    goal, rows = Goal(victim.y, targeted=False), torch.arange(COUNT)
-    before, after = goal.margin(victim.model(victim.x), rows), goal.margin(result.logits, rows)
+    inputs, result = _handed_over(_few(name), norm, share=0.7)
+    criterion, rows = Criterion(inputs.y, targeted=False), torch.arange(COUNT)
+    before, after = criterion.margin(inputs.model(inputs.x), rows), criterion.margin(result.logits, rows)
     assert (after < before)[~result.fooled].all()
 
 
@@ -91,11 +92,11 @@ DIRECTION = (LinearNet().head.weight[1] - LinearNet().head.weight[0]).sign().vie
 
 
 @pytest.fixture
-def far() -> Victim:
+def far() -> AttackInput:
     """Images of class 0 that a step along `DIRECTION` moves towards class 1."""
     net = LinearNet().requires_grad_(False)
     x = clear_images(net, 20)
-    return Victim(net, x, net(x).argmax(dim=1)).at((net(x).argmax(dim=1) == 0).nonzero().flatten()[:4])
+    return AttackInput(net, x, net(x).argmax(dim=1)).at((net(x).argmax(dim=1) == 0).nonzero().flatten()[:4])
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,9 @@ def far() -> Victim:
         ((0.0, 5.0), 0.0, 1.0),  # where nothing inside was shown, and is projected
     ],
 )
-def test_most_promising_image_is_handed_over(far: Victim, moves: tuple[float, ...], returned: float, expected: float) -> None:
+def test_most_promising_image_is_handed_over(
+    far: AttackInput, moves: tuple[float, ...], returned: float, expected: float
+) -> None:
     class Planted(Giving):
         MOVES: ClassVar[tuple[float, ...]] = moves
         RETURNED: ClassVar[float] = returned
@@ -118,7 +121,7 @@ def test_most_promising_image_is_handed_over(far: Victim, moves: tuple[float, ..
     assert torch.allclose(result.x_adv, far.x + expected * DIRECTION, atol=1e-6)
 
 
-def test_attack_that_returns_its_last_iterate_is_left_alone(far: Victim) -> None:
+def test_attack_that_returns_its_last_iterate_is_left_alone(far: AttackInput) -> None:
     class Last(Giving):
         RETURNS_LAST: ClassVar[bool] = True
         MOVES: ClassVar[tuple[float, ...]] = (1.0, 0.5)
@@ -128,8 +131,8 @@ def test_attack_that_returns_its_last_iterate_is_left_alone(far: Victim) -> None
     assert torch.equal(result.x_adv, far.x + 0.2 * DIRECTION)
 
 
-def test_images_of_dropped_examples_and_of_repeated_ones_are_kept_with_their_own(far: Victim) -> None:
-    watched = Keeper(far.model, far.x, Goal(far.y, targeted=False), threat_model=threat("1/100"))
+def test_images_of_dropped_examples_and_of_repeated_ones_are_kept_with_their_own(far: AttackInput) -> None:
+    watched = Keeper(far.model, far.x, Criterion(far.y, targeted=False), threat_model=threat("1/100"))
     rows = torch.tensor([2, 0, 2])
     shown = far.x[rows] + torch.tensor([0.9, 0.4, 0.3]).view(3, 1, 1, 1) * DIRECTION
     watched(shown)

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from harness.attacks.base import Attack
-from harness.attacks.frame import Victim, run_attack
+from harness.attacks.frame import run_attack
+from harness.attacks.results import AttackInput
 from harness.datasets.tensors import TensorSplit
 from harness.errors import HarnessError
+from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
 from harness.models.inference import AS_GIVEN, Inference
 from harness.threat import ThreatModel
@@ -55,9 +57,9 @@ class Reaching(Steps):
 
 
 @pytest.fixture
-def victim() -> Victim:
+def inputs() -> AttackInput:
     net, x = conv_net(), images(8, low=0.0, high=1.0)
-    return Victim(net, x, net(x).argmax(dim=1))
+    return AttackInput(net, x, net(x).argmax(dim=1))
 
 
 def _state(net: nn.Module) -> dict[str, Tensor]:
@@ -66,35 +68,35 @@ def _state(net: nn.Module) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("attack", [Training(), Thorough()], ids=["train", "modules"])
 @pytest.mark.parametrize("best_of_iterates", [True, False])
-def test_asking_for_training_mode_changes_nothing(victim: Victim, attack: Attack, *, best_of_iterates: bool) -> None:
-    before, logits = _state(victim.model), victim.model(victim.x)
+def test_asking_for_training_mode_changes_nothing(inputs: AttackInput, attack: Attack, *, best_of_iterates: bool) -> None:
+    before, logits = _state(inputs.model), inputs.model(inputs.x)
     expected, found = (
-        run_attack(it, victim, threat_model=threat(), seed=0, best_of_iterates=best_of_iterates) for it in (Steps(), attack)
+        run_attack(it, inputs, threat_model=threat(), seed=0, best_of_iterates=best_of_iterates) for it in (Steps(), attack)
     )
     assert torch.equal(found.x_adv, expected.x_adv)
-    assert torch.equal(found.fooled, victim.model(found.x_adv).argmax(dim=1) != victim.y)
-    assert all(torch.equal(value, before[name]) for name, value in victim.model.state_dict().items())
-    assert torch.equal(victim.model(victim.x), logits)
+    assert torch.equal(found.fooled, inputs.model(found.x_adv).argmax(dim=1) != inputs.y)
+    assert all(torch.equal(value, before[name]) for name, value in inputs.model.state_dict().items())
+    assert torch.equal(inputs.model(inputs.x), logits)
 
 
 @pytest.mark.parametrize("inference", [AS_GIVEN, Inference()], ids=["as given", "faster form"])
 def test_sweep_gives_clean_and_robust_accuracy_of_the_network_in_eval_mode(inference: Inference) -> None:
     net, x = conv_net(), images(40, low=0.0, high=1.0)
     split, before = TensorSplit(x, net(x).argmax(dim=1)), _state(net)
-    budgets = [threat("2/255"), threat("8/255")]
+    budgets = (threat("2/255"), threat("8/255"))
     expected, found = (
-        sweep(net, split, it, threat_models=budgets, batch_size=16, inference=inference) for it in (Steps(), Training())
+        sweep(net, split, SweepSettings(it, budgets, inference=inference), batch_size=16) for it in (Steps(), Training())
     )
     assert all(np.array_equal(a.fooled, b.fooled) for a, b in zip(found.conditions, expected.conditions, strict=True))
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
-def test_reaching_past_the_watcher_is_refused_and_undone(victim: Victim) -> None:
-    before, modes = _state(victim.model), [module.training for module in victim.model.modules()]
+def test_reaching_past_the_watcher_is_refused_and_undone(inputs: AttackInput) -> None:
+    before, modes = _state(inputs.model), [module.training for module in inputs.model.modules()]
     with pytest.raises(HarnessError, match=r"attacks\.steps: expected a network left in eval mode, got \d+ modules"):
-        run_attack(Reaching(), victim, threat_model=threat(), seed=0)
-    assert all(torch.equal(value, before[name]) for name, value in victim.model.state_dict().items())
-    assert [module.training for module in victim.model.modules()] == modes
+        run_attack(Reaching(), inputs, threat_model=threat(), seed=0)
+    assert all(torch.equal(value, before[name]) for name, value in inputs.model.state_dict().items())
+    assert [module.training for module in inputs.model.modules()] == modes
 
 
 @pytest.mark.parametrize("inference", [AS_GIVEN, Inference()], ids=["as given", "faster form"])
@@ -102,7 +104,7 @@ def test_reaching_past_the_watcher_in_a_sweep_is_refused_and_undone(inference: I
     net, x = conv_net().train(), images(8, low=0.0, high=1.0)
     split, before = TensorSplit(x, conv_net()(x).argmax(dim=1)), _state(net)
     with pytest.raises(HarnessError, match="expected a network left in eval mode"):
-        sweep(net, split, Reaching(), threat_models=[threat()], inference=inference)
+        sweep(net, split, SweepSettings(Reaching(), (threat(),), inference=inference))
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert all(module.training for module in net.modules())
     assert all(parameter.requires_grad for parameter in net.parameters())
@@ -125,7 +127,7 @@ class Meddling(Steps):
 def test_batch_of_a_sweep_finds_nothing_of_what_the_one_before_did_to_the_network(inference: Inference) -> None:
     net, x = conv_net(), images(12, low=0.0, high=1.0)
     Meddling.FOUND.clear()
-    sweep(net, TensorSplit(x, net(x).argmax(dim=1)), Meddling(), threat_models=[threat()], batch_size=4, inference=inference)
+    sweep(net, TensorSplit(x, net(x).argmax(dim=1)), SweepSettings(Meddling(), (threat(),), inference=inference), batch_size=4)
     assert len(Meddling.FOUND) >= 3
     assert len(set(Meddling.FOUND)) == 1
     assert not Meddling.FOUND[0][0]

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.attacks.frame import Victim, find_nearest, run_attack
+from harness.attacks.frame import find_nearest, run_attack
+from harness.attacks.results import AttackInput
 from harness.attacks.torchattacks.auto import Square
 from harness.threat import Norm, ThreatModel
 from tests.attacks.nets import LinearNet, attack_of, clear_images, threat
@@ -40,48 +41,48 @@ MINIMUM_NORM = [
 
 
 @pytest.fixture
-def victim() -> Victim:
+def inputs() -> AttackInput:
     net = LinearNet()
     x = clear_images(net, 4)
-    return Victim(net, x, net(x).argmax(dim=1))
+    return AttackInput(net, x, net(x).argmax(dim=1))
 
 
 @pytest.mark.parametrize(("name", "norm", "fields"), WITHIN_A_BUDGET)
-def test_attack_succeeds_just_above_the_smallest_distance(victim: Victim, name: str, norm: str, fields: dict) -> None:
-    distances = victim.model.smallest_distance(victim.x, Norm(norm))
+def test_attack_succeeds_just_above_the_smallest_distance(inputs: AttackInput, name: str, norm: str, fields: dict) -> None:
+    distances = inputs.model.smallest_distance(inputs.x, Norm(norm))
     for row, distance in enumerate(distances.tolist()):
         threat_model = ThreatModel(norm=norm, eps=FACTOR * distance)
-        result = run_attack(attack_of(name, **fields), victim.at(torch.tensor([row])), threat_model=threat_model, seed=0)
+        result = run_attack(attack_of(name, **fields), inputs.at(torch.tensor([row])), threat_model=threat_model, seed=0)
         assert result.fooled.all(), f"{name} misses an adversarial at {FACTOR} x {distance:.4f}"
 
 
 @pytest.mark.parametrize(("name", "norm", "fields"), WITHIN_A_BUDGET)
-def test_attack_finds_nothing_below_the_smallest_distance(victim: Victim, name: str, norm: str, fields: dict) -> None:
-    eps = 0.98 * float(victim.model.smallest_distance(victim.x, Norm(norm)).min())
-    result = run_attack(attack_of(name, **fields), victim, threat_model=ThreatModel(norm=norm, eps=eps), seed=0)
+def test_attack_finds_nothing_below_the_smallest_distance(inputs: AttackInput, name: str, norm: str, fields: dict) -> None:
+    eps = 0.98 * float(inputs.model.smallest_distance(inputs.x, Norm(norm)).min())
+    result = run_attack(attack_of(name, **fields), inputs, threat_model=ThreatModel(norm=norm, eps=eps), seed=0)
     assert not result.fooled.any()
 
 
 @pytest.mark.parametrize(("name", "norm", "fields"), MINIMUM_NORM)
-def test_search_comes_close_to_the_smallest_distance(victim: Victim, name: str, norm: str, fields: dict) -> None:
-    exact = victim.model.smallest_distance(victim.x, Norm(norm))
+def test_search_comes_close_to_the_smallest_distance(inputs: AttackInput, name: str, norm: str, fields: dict) -> None:
+    exact = inputs.model.smallest_distance(inputs.x, Norm(norm))
     largest = ThreatModel(norm=norm, eps=min(1.0, float(exact.max()) * 2) if norm == "Linf" else float(exact.max()) * 2)
-    found = find_nearest(attack_of(name, **fields), victim, threat_model=largest, seed=0).distance
+    found = find_nearest(attack_of(name, **fields), inputs, threat_model=largest, seed=0).distance
     assert (found >= exact * (1 - 1e-3)).all()
     assert (found <= exact * FACTOR).all(), f"{name}: {(found / exact).tolist()}"
 
 
-def test_black_box_attack_breaks_a_net_whose_gradients_are_masked(victim: Victim) -> None:
+def test_black_box_attack_breaks_a_net_whose_gradients_are_masked(inputs: AttackInput) -> None:
     class Rounded(LinearNet):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return super().forward((x * 255).round() / 255)
 
-    masked = Victim(Rounded(), victim.x, victim.y)
-    eps = str(round(4 * float(victim.model.smallest_distance(victim.x, Norm.LINF).max()), 3))
+    masked = AttackInput(Rounded(), inputs.x, inputs.y)
+    eps = str(round(4 * float(inputs.model.smallest_distance(inputs.x, Norm.LINF).max()), 3))
     blind = run_attack(attack_of("pgd", random_start=False), masked, threat_model=threat(eps), seed=0)
     sighted = run_attack(attack_of("square", queries=200), masked, threat_model=threat(eps), seed=0)
     assert not blind.fooled.any()
-    assert blind.evidence.zero_gradients == len(victim.x)
+    assert blind.evidence.zero_gradients == len(inputs.x)
     assert sighted.fooled.float().mean() >= 0.75
 
 
@@ -96,20 +97,20 @@ class Confident(nn.Module):
         return self.scale * self.net(x)
 
 
-def _confident(victim: Victim, margin: float, *, of: str) -> Victim:
-    """Returns the victim with logits scaled so that the smallest or largest margin between the first two is `margin`."""
-    top = victim.model(victim.x).topk(2).values
+def _confident(inputs: AttackInput, margin: float, *, of: str) -> AttackInput:
+    """Returns the inputs with logits scaled so that the smallest or largest margin between the first two is `margin`."""
+    top = inputs.model(inputs.x).topk(2).values
     margins = (top[:, 0] - top[:, 1]).detach()
-    return Victim(
-        Confident(victim.model, margin / float(margins.min() if of == "smallest" else margins.max())), victim.x, victim.y
+    return AttackInput(
+        Confident(inputs.model, margin / float(margins.min() if of == "smallest" else margins.max())), inputs.x, inputs.y
     )
 
 
 @pytest.mark.parametrize("name", ["fgsm", "pgd", "mifgsm"])
-def test_mean_over_a_batch_loses_no_gradient_of_a_confident_network(victim: Victim, name: str) -> None:
+def test_mean_over_a_batch_loses_no_gradient_of_a_confident_network(inputs: AttackInput, name: str) -> None:
     """e to the power of -60 is a number in float32, and stays one when it is divided by the size of a batch."""
-    confident = _confident(victim, 60.0, of="largest")
-    assert torch.equal(confident.model(victim.x).softmax(1).amax(1), torch.ones(len(victim.x)))
+    confident = _confident(inputs, 60.0, of="largest")
+    assert torch.equal(confident.model(inputs.x).softmax(1).amax(1), torch.ones(len(inputs.x)))
     attack = attack_of(name) if name != "pgd" else attack_of(name, random_start=False)
     whole = run_attack(attack, confident, threat_model=threat("1/255"), seed=0)
     alone = [run_attack(attack, confident.at(torch.tensor([row])), threat_model=threat("1/255"), seed=0) for row in range(4)]
@@ -118,26 +119,26 @@ def test_mean_over_a_batch_loses_no_gradient_of_a_confident_network(victim: Vict
 
 
 @pytest.mark.parametrize("name", ["fgsm", "bim", "pgd", "mifgsm", "apgd-ce"])
-def test_gradients_that_underflow_are_counted(victim: Victim, name: str) -> None:
+def test_gradients_that_underflow_are_counted(inputs: AttackInput, name: str) -> None:
     """Not even a sum over the batch would save what is below the smallest float32, e to the power of -104."""
-    confident = _confident(victim, 120.0, of="smallest")
+    confident = _confident(inputs, 120.0, of="smallest")
     attack = attack_of(name, **({"random_start": False} if name == "pgd" else {}))
     result = run_attack(attack, confident, threat_model=threat("1/255"), seed=0)
-    assert result.evidence.zero_gradients == len(victim.x)
+    assert result.evidence.zero_gradients == len(inputs.x)
     assert not result.fooled.any()
 
 
 @pytest.mark.parametrize("name", ["apgd-t", "square"])
-def test_attack_on_differences_of_logits_does_not_mind_confidence(victim: Victim, name: str) -> None:
-    eps = str(round(4 * float(victim.model.smallest_distance(victim.x, Norm.LINF).max()), 3))
-    result = run_attack(attack_of(name), _confident(victim, 120.0, of="smallest"), threat_model=threat(eps), seed=0)
+def test_attack_on_differences_of_logits_does_not_mind_confidence(inputs: AttackInput, name: str) -> None:
+    eps = str(round(4 * float(inputs.model.smallest_distance(inputs.x, Norm.LINF).max()), 3))
+    result = run_attack(attack_of(name), _confident(inputs, 120.0, of="smallest"), threat_model=threat(eps), seed=0)
     assert result.fooled.all()
 
 
-def test_random_noise_is_far_weaker_than_a_gradient(victim: Victim) -> None:
-    eps = str(round(1.5 * float(victim.model.smallest_distance(victim.x, Norm.LINF).max()), 4))
-    noise = run_attack(attack_of("random_noise", restarts=5), victim, threat_model=threat(eps), seed=0)
-    assert run_attack(attack_of("pgd"), victim, threat_model=threat(eps), seed=0).fooled.all()
+def test_random_noise_is_far_weaker_than_a_gradient(inputs: AttackInput) -> None:
+    eps = str(round(1.5 * float(inputs.model.smallest_distance(inputs.x, Norm.LINF).max()), 4))
+    noise = run_attack(attack_of("random_noise", restarts=5), inputs, threat_model=threat(eps), seed=0)
+    assert run_attack(attack_of("pgd"), inputs, threat_model=threat(eps), seed=0).fooled.all()
     assert noise.fooled.float().mean() <= 0.25
 
 

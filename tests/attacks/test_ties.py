@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.attacks.frame import Victim, run_attack
+from harness.attacks.collectors import FirstAdversarial, NearestAdversarial
+from harness.attacks.criterion import Criterion
+from harness.attacks.frame import run_attack
+from harness.attacks.results import AttackInput
 from harness.attacks.torchattacks.square import TieAwareSquare
-from harness.attacks.watcher import Breaker, Goal, Shrinker
 from tests.attacks.nets import attack_of, images, threat
 
 EPS = "1/10"
@@ -52,30 +54,30 @@ class Typed(Head):
 
 
 @pytest.fixture(scope="module")
-def few(digits: Victim) -> Victim:
+def few(digits: AttackInput) -> AttackInput:
     correct = (digits.model(digits.x).argmax(dim=1) == digits.y).nonzero().flatten()
     return digits.at(correct[:COUNT])
 
 
 @pytest.fixture(scope="module")
-def truth(few: Victim) -> float:
-    return _standing(few)
+def truth(few: AttackInput) -> float:
+    return _robust(few)
 
 
-def _standing(victim: Victim, form: nn.Module | None = None) -> float:
-    attacked = Victim(victim.model, victim.x, victim.y, form)
+def _robust(inputs: AttackInput, form: nn.Module | None = None) -> float:
+    attacked = AttackInput(inputs.model, inputs.x, inputs.y, form)
     result = run_attack(attack_of("square", queries=300), attacked, threat_model=threat(EPS), seed=0)
     return 1 - result.fooled.float().mean().item()
 
 
 @pytest.mark.parametrize("head", [Halves, BFloat16, Int8, Typed])
-def test_square_breaks_as_many_behind_coarse_logits(few: Victim, truth: float, head: type[Head]) -> None:
+def test_square_breaks_as_many_behind_coarse_logits(few: AttackInput, truth: float, head: type[Head]) -> None:
     assert 0.2 < truth < 0.9
-    assert abs(_standing(Victim(head(few.model).eval(), few.x, few.y)) - truth) <= 0.05
+    assert abs(_robust(AttackInput(head(few.model).eval(), few.x, few.y)) - truth) <= 0.05
 
 
-def test_square_goes_on_with_what_only_the_faster_form_takes_for_adversarial(few: Victim, truth: float) -> None:
-    assert abs(_standing(few, Halves(few.model).eval()) - truth) <= 0.05
+def test_square_goes_on_with_what_only_the_faster_form_takes_for_adversarial(few: AttackInput, truth: float) -> None:
+    assert abs(_robust(few, Halves(few.model).eval()) - truth) <= 0.05
 
 
 @pytest.mark.parametrize(
@@ -118,22 +120,22 @@ class Fixed(nn.Module):
         return self.logits + 0 * self.logits * x.flatten(1).sum(dim=1, keepdim=True)
 
 
-@pytest.mark.parametrize("watcher", [Breaker, Shrinker])
+@pytest.mark.parametrize("watcher", [FirstAdversarial, NearestAdversarial])
 def test_attack_is_told_what_the_network_itself_says_of_an_image_that_only_its_form_misclassifies(watcher: type) -> None:
     x, y = images(3), torch.zeros(3, dtype=torch.int64)
-    judge, form = Fixed([1.0, 1.0]), Fixed([1.0, 1.5])
-    watched = watcher(form, x, Goal(y, targeted=False), threat_model=threat(), judge=judge)
+    reference, form = Fixed([1.0, 1.0]), Fixed([1.0, 1.5])
+    watched = watcher(form, x, Criterion(y, targeted=False), threat_model=threat(), reference=reference)
     leaf = x.clone().requires_grad_()
     logits = watched(leaf)
-    assert torch.equal(logits, judge(x))
-    assert not watched.found.any()
+    assert torch.equal(logits, reference(x))
+    assert not watched.success.any()
     assert torch.autograd.grad(logits.sum(), leaf)[0].isfinite().all()
 
 
 @pytest.mark.parametrize("name", ["apgd-ce", "apgd-t", "square", "strong"])
-def test_no_library_leaves_alone_what_only_the_form_misclassifies(few: Victim, name: str) -> None:
+def test_no_library_leaves_alone_what_only_the_form_misclassifies(few: AttackInput, name: str) -> None:
     """A form that is wrong about every image: the libraries would not even begin."""
-    victim = few.at(torch.arange(4))
+    inputs = few.at(torch.arange(4))
 
     class Wrong(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -141,15 +143,15 @@ def test_no_library_leaves_alone_what_only_the_form_misclassifies(few: Victim, n
 
     fields = {"steps": 3, "fab_steps": 2, "queries": 6, "targets": 2}
     attack = attack_of(name, **{key: value for key, value in fields.items() if key in attack_of(name).__class__.model_fields})
-    attacked = Victim(victim.model, victim.x, victim.y, Wrong())
+    attacked = AttackInput(inputs.model, inputs.x, inputs.y, Wrong())
     result = run_attack(attack, attacked, threat_model=threat("1/255"), seed=0)
     assert not result.fooled.any()
     assert result.evidence.forwards >= 4 * (6 if name == "square" else 3)
 
 
-def test_hundred_queries_are_103_passes(few: Victim) -> None:
+def test_hundred_queries_are_103_passes(few: AttackInput) -> None:
     """As the field's description says; the frame's own pass of the returned image comes on top."""
-    victim = few.at(torch.arange(3))
-    result = run_attack(attack_of("square", queries=100), victim, threat_model=threat("1/2550"), seed=0)
+    inputs = few.at(torch.arange(3))
+    result = run_attack(attack_of("square", queries=100), inputs, threat_model=threat("1/2550"), seed=0)
     assert not result.fooled.any()
     assert result.evidence.forwards == 3 * (103 + 1)

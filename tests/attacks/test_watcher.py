@@ -2,12 +2,14 @@ import pytest
 import torch
 from torch import nn
 
-from harness.attacks.watcher import AllBroken, Breaker, Goal, Shrinker, Watcher, _first_of_each
+from harness.attacks.collectors import AllAdversarial, FirstAdversarial, NearestAdversarial
+from harness.attacks.criterion import Criterion
+from harness.attacks.watcher import Watcher, first_of_each
 from tests.attacks.nets import CLASSES, LinearNet, conv_net, images, threat
 
 
-def _breaker(net: nn.Module, x: torch.Tensor, y: torch.Tensor, eps: str = "8/255") -> Breaker:
-    return Breaker(net, x, Goal(y, targeted=False), threat_model=threat(eps), judge=net)
+def _first(net: nn.Module, x: torch.Tensor, y: torch.Tensor, eps: str = "8/255") -> FirstAdversarial:
+    return FirstAdversarial(net, x, Criterion(y, targeted=False), threat_model=threat(eps), reference=net)
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def _broken(net: LinearNet, x: torch.Tensor, eps: float) -> torch.Tensor:
 
 def test_plain_watcher_changes_no_bit_of_logits_and_gradients() -> None:
     net, x, y = conv_net(), images(5), torch.arange(5) % CLASSES
-    watched = Watcher(net, x, Goal(y, targeted=False), threat_model=threat())
+    watched = Watcher(net, x, Criterion(y, targeted=False), threat_model=threat())
     results = []
     for model in (net, watched):
         leaf = x.clone().requires_grad_()
@@ -40,7 +42,7 @@ def test_plain_watcher_changes_no_bit_of_logits_and_gradients() -> None:
 
 
 def test_passes_are_counted_in_examples(net: LinearNet, x: torch.Tensor) -> None:
-    watched = Watcher(net, x, Goal(net(x).argmax(1), targeted=False), threat_model=threat())
+    watched = Watcher(net, x, Criterion(net(x).argmax(1), targeted=False), threat_model=threat())
     watched(x)
     leaf = x[:4].clone().requires_grad_()
     watched(leaf).sum().backward()
@@ -49,40 +51,40 @@ def test_passes_are_counted_in_examples(net: LinearNet, x: torch.Tensor) -> None
 
 
 def test_iterate_outside_the_ball_is_no_success(net: LinearNet, x: torch.Tensor) -> None:
-    watched = _breaker(net, x, net(x).argmax(1), "1/255")
+    watched = _first(net, x, net(x).argmax(1), "1/255")
     watched(_broken(net, x, 0.3))
-    assert not watched.found.any()
+    assert not watched.success.any()
 
 
 def test_iterate_outside_the_bounds_is_no_success(net: LinearNet, x: torch.Tensor) -> None:
-    watched = _breaker(net, x, net(x).argmax(1), "1")
+    watched = _first(net, x, net(x).argmax(1), "1")
     watched(_broken(net, x, 0.3) - 0.65)
-    assert not watched.found.any()
+    assert not watched.success.any()
 
 
 def test_every_recorded_success_holds_on_the_judge(x: torch.Tensor) -> None:
     net, other = LinearNet(0).requires_grad_(False), LinearNet(1).requires_grad_(False)
     y = net(x).argmax(1)
-    watched = Breaker(other, x, Goal(y, targeted=False), threat_model=threat("0.2"), judge=net)
+    watched = FirstAdversarial(other, x, Criterion(y, targeted=False), threat_model=threat("0.2"), reference=net)
     watched(_broken(net, x, 0.005))
     watched(_broken(other, x, 0.2))
-    kept = watched.found
+    kept = watched.success
     assert torch.equal(net(watched.best[kept]).argmax(1) != y[kept], torch.ones_like(y[kept], dtype=torch.bool))
 
 
 def test_batch_that_is_fully_broken_stops_the_attack(net: LinearNet, x: torch.Tensor) -> None:
-    watched = _breaker(net, x, net(x).argmax(1), "0.25")
-    with pytest.raises(AllBroken):
+    watched = _first(net, x, net(x).argmax(1), "0.25")
+    with pytest.raises(AllAdversarial):
         watched(_broken(net, x, 0.25))
-    assert watched.found.all()
+    assert watched.success.all()
 
 
 def test_broken_examples_cost_no_more_passes_and_get_no_gradient(net: LinearNet, x: torch.Tensor) -> None:
-    watched = _breaker(net, x, net(x).argmax(1), "0.25")
+    watched = _first(net, x, net(x).argmax(1), "0.25")
     iterate = x.clone()
     iterate[:3] = _broken(net, x, 0.25)[:3]
     watched(iterate)
-    assert watched.found.tolist() == [True] * 3 + [False] * 3
+    assert watched.success.tolist() == [True] * 3 + [False] * 3
     leaf = iterate.clone().requires_grad_()
     logits = watched(leaf)
     assert watched.forwards == len(x) + 3
@@ -91,65 +93,65 @@ def test_broken_examples_cost_no_more_passes_and_get_no_gradient(net: LinearNet,
 
 
 def test_attack_that_asks_who_stands_goes_on_with_those_alone(net: LinearNet, x: torch.Tensor) -> None:
-    watched = _breaker(net, x, net(x).argmax(1), "0.25")
-    assert watched.standing() is None
+    watched = _first(net, x, net(x).argmax(1), "0.25")
+    assert watched.active() is None
     adversarial, iterate = _broken(net, x, 0.25), x.clone()
     iterate[[0, 2, 4]] = adversarial[[0, 2, 4]]
     watched(iterate)
-    standing = watched.standing()
-    assert standing is not None
-    assert standing.tolist() == [False, True] * 3
-    last = iterate[standing]
+    active = watched.active()
+    assert active is not None
+    assert active.tolist() == [False, True] * 3
+    last = iterate[active]
     last[1] = adversarial[3]
     watched(last)
-    assert watched.found.tolist() == [True, False, True, True, True, False]
+    assert watched.success.tolist() == [True, False, True, True, True, False]
     assert torch.equal(watched.best[3], adversarial[3])
-    assert watched.standing().tolist() == [True, False, True]
+    assert watched.active().tolist() == [True, False, True]
     assert watched.forwards == len(x) + 3
 
 
 def test_full_batch_ends_the_agreement_on_fewer(net: LinearNet, x: torch.Tensor) -> None:
-    watched = _breaker(net, x, net(x).argmax(1), "0.25")
+    watched = _first(net, x, net(x).argmax(1), "0.25")
     adversarial, iterate = _broken(net, x, 0.25), x.clone()
     iterate[:3] = adversarial[:3]
     watched(iterate)
-    watched.standing()
+    watched.active()
     watched(iterate)
     assert watched.forwards == len(x) + 3
     rows = torch.tensor([4, 0, 3])
     watched(adversarial[rows])
-    assert watched.found.tolist() == [True] * 5 + [False]
+    assert watched.success.tolist() == [True] * 5 + [False]
     assert torch.equal(watched.best[4], adversarial[4])
 
 
 def test_attack_on_a_part_of_the_batch_may_ask_who_stands_too(net: LinearNet, x: torch.Tensor) -> None:
-    watched = _breaker(net, x, net(x).argmax(1), "0.1")
+    watched = _first(net, x, net(x).argmax(1), "0.1")
     rows = torch.tensor([5, 1, 3])
     iterate = x[rows]
     iterate[0] = _broken(net, x, 0.1)[5]
     watched(iterate)
     expected = net(iterate).argmax(1) == net(x[rows]).argmax(1)
-    assert watched.standing().tolist() == expected.tolist() == [False, True, True]
+    assert watched.active().tolist() == expected.tolist() == [False, True, True]
     assert watched.origins.order.tolist() == [1, 3]
 
 
 def test_plain_watcher_sends_no_example_away(net: LinearNet, x: torch.Tensor) -> None:
-    watched = Watcher(net, x, Goal(net(x).argmax(1), targeted=False), threat_model=threat("0.25"))
+    watched = Watcher(net, x, Criterion(net(x).argmax(1), targeted=False), threat_model=threat("0.25"))
     watched(_broken(net, x, 0.25))
-    assert watched.found.all()
-    assert watched.standing() is None
+    assert watched.success.all()
+    assert watched.active() is None
 
 
 def test_shorter_batches_are_matched_to_their_originals(net: LinearNet, x: torch.Tensor) -> None:
-    watched = _breaker(net, x, net(x).argmax(1), "0.1")
+    watched = _first(net, x, net(x).argmax(1), "0.1")
     rows = torch.tensor([5, 1, 3])
     adversarial = _broken(net, x, 0.1)
     watched(adversarial[rows])
     expected = torch.zeros(6, dtype=torch.bool)
     expected[rows] = net(adversarial[rows]).argmax(1) != net(x[rows]).argmax(1)
     assert expected.any()
-    assert torch.equal(watched.found, expected)
-    assert torch.equal(watched.best[watched.found], adversarial[watched.found])
+    assert torch.equal(watched.success, expected)
+    assert torch.equal(watched.best[watched.success], adversarial[watched.success])
 
 
 def test_label_of_another_example_makes_no_success() -> None:
@@ -157,9 +159,9 @@ def test_label_of_another_example_makes_no_success() -> None:
     net = LinearNet().requires_grad_(False)
     x = images(3)
     y = net(x).argmax(1)
-    watched = _breaker(net, x, y, "1")
+    watched = _first(net, x, y, "1")
     watched(x[1:2] + 1e-3)
-    assert not watched.found.any()
+    assert not watched.success.any()
 
 
 def test_detached_network_gets_zero_gradients_instead_of_an_error(x: torch.Tensor) -> None:
@@ -168,7 +170,7 @@ def test_detached_network_gets_zero_gradients_instead_of_an_error(x: torch.Tenso
             return super().forward(x.detach())
 
     net = Detached().requires_grad_(False)
-    watched = Watcher(net, x, Goal(net(x).argmax(1), targeted=False), threat_model=threat())
+    watched = Watcher(net, x, Criterion(net(x).argmax(1), targeted=False), threat_model=threat())
     leaf = x.clone().requires_grad_()
     gradient = torch.autograd.grad(watched(leaf).sum(), leaf)[0]
     assert not gradient.any()
@@ -181,14 +183,16 @@ def test_non_finite_gradients_are_noted(x: torch.Tensor) -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return super().forward(x) + (x - x.detach()).abs().sqrt().sum(dim=(1, 2, 3))[:, None]
 
-    watched = Watcher(Infinite().requires_grad_(False), x, Goal(torch.zeros(6).long(), targeted=False), threat_model=threat())
+    watched = Watcher(
+        Infinite().requires_grad_(False), x, Criterion(torch.zeros(6).long(), targeted=False), threat_model=threat()
+    )
     leaf = x.clone().requires_grad_()
     torch.autograd.grad(watched(leaf).sum(), leaf)
     assert watched.nonfinite_gradients.all()
 
 
 def test_shrinker_keeps_the_nearest_adversarial(net: LinearNet, x: torch.Tensor) -> None:
-    watched = Shrinker(net, x, Goal(net(x).argmax(1), targeted=False), threat_model=threat("1"), judge=net)
+    watched = NearestAdversarial(net, x, Criterion(net(x).argmax(1), targeted=False), threat_model=threat("1"), reference=net)
     for eps in (0.3, 0.2, 0.25):
         watched(_broken(net, x, eps))
     assert torch.allclose(watched.distance, torch.full((6,), 0.2), atol=1e-5)
@@ -196,10 +200,10 @@ def test_shrinker_keeps_the_nearest_adversarial(net: LinearNet, x: torch.Tensor)
 
 
 def test_passing_an_example_twice_keeps_image_and_logits_together(net: LinearNet, x: torch.Tensor) -> None:
-    watched = _breaker(net, x, net(x).argmax(1), "0.2")
+    watched = _first(net, x, net(x).argmax(1), "0.2")
     near, far = _broken(net, x, 0.15)[:1], _broken(net, x, 0.2)[:1]
     watched(torch.cat([near, far]))
-    assert watched.found[0]
+    assert watched.success[0]
     assert torch.allclose(net(watched.best[:1]), watched.logits[:1], atol=1e-5)
 
 
@@ -219,7 +223,7 @@ def test_gradients_are_told_apart_though_their_sums_say_nothing(x: torch.Tensor)
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return (Sloped.apply(x, self.slopes)).sum(dim=(1, 2, 3))[:, None].expand(-1, CLASSES)
 
-    watched = Watcher(Given(), x, Goal(torch.zeros(6).long(), targeted=False), threat_model=threat())
+    watched = Watcher(Given(), x, Criterion(torch.zeros(6).long(), targeted=False), threat_model=threat())
     leaf = x.clone().requires_grad_()
     torch.autograd.grad(watched(leaf)[:, 0].sum(), leaf)
     assert watched.zero_gradients.tolist() == [1, 0, 0, 0, 0, 0]
@@ -241,19 +245,19 @@ class Sloped(torch.autograd.Function):
 
 
 @pytest.mark.parametrize(("rows", "positions"), [([], []), ([3, 1, 3, 1, 0], [0, 1, 4]), ([2, 2], [0])])
-def test_first_of_each_row_is_taken(rows: list[int], positions: list[int]) -> None:
-    assert _first_of_each(torch.tensor(rows, dtype=torch.long)).tolist() == positions
+def testfirst_of_each_row_is_taken(rows: list[int], positions: list[int]) -> None:
+    assert first_of_each(torch.tensor(rows, dtype=torch.long)).tolist() == positions
 
 
 def test_what_breaks_after_the_others_were_left_out_is_spared_too(net: LinearNet, x: torch.Tensor) -> None:
     """An attack may pass what it agreed on again before it asks anew, and all images after that."""
-    watched = _breaker(net, x, net(x).argmax(1), "0.25")
+    watched = _first(net, x, net(x).argmax(1), "0.25")
     adversarial, iterate = _broken(net, x, 0.25), x.clone()
     iterate[:2] = adversarial[:2]
     watched(iterate)
-    last = iterate[watched.standing()]
+    last = iterate[watched.active()]
     watched(last)
-    assert watched.standing() is None
+    assert watched.active() is None
     last[0] = adversarial[2]
     watched(last)
     passed = watched.forwards
@@ -261,4 +265,4 @@ def test_what_breaks_after_the_others_were_left_out_is_spared_too(net: LinearNet
     assert watched.forwards == passed + 3
     watched(torch.cat([adversarial[:3], x[3:]]))
     assert watched.forwards == passed + 6
-    assert watched.standing().tolist() == [False] * 3 + [True] * 3
+    assert watched.active().tolist() == [False] * 3 + [True] * 3

@@ -12,6 +12,7 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from harness.attacks.base import ATTACKS
+from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
 from harness.threat import ThreatModel
 from tests.bench.subjects import Subjects
@@ -75,8 +76,10 @@ def harness_sweep(model: nn.Module, subjects: Subjects, budgets: Sequence[Fracti
     outcome = sweep(
         model,
         subjects.split,
-        ATTACKS.parse({"name": "pgd", "steps": STEPS, "alpha_relative": str(RELATIVE_STEP)}),
-        threat_models=[ThreatModel(eps=eps) for eps in budgets],
+        SweepSettings(
+            ATTACKS.parse({"name": "pgd", "steps": STEPS, "alpha_relative": str(RELATIVE_STEP)}),
+            tuple(ThreatModel(eps=eps) for eps in budgets),
+        ),
         device=subjects.device,
     )
     correct = outcome.clean_logits.argmax(axis=1) == outcome.labels

@@ -1,6 +1,6 @@
 """How much of a sweep's time the harness takes for itself: all that is neither a model pass nor the attack's arithmetic.
 
-A forward pass is the time inside the network, in whatever form, from images to logits: of the attack, of the judge,
+A forward pass is the time inside the network, in whatever form, from images to logits: of the attack, of the reference model,
 of clean images, and of the two images on which forms of the network are compared and its layers are traced. A
 backward pass is the time inside `torch.autograd.grad`, and that of freeing the graph, which a bare loop takes as
 well; less what the harness does in there: from when the gradient has reached the network's images until it has
@@ -20,10 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from harness.attacks.base import ATTACKS
+from harness.attacks.collectors import FirstAdversarial
 from harness.attacks.torchattacks import inplace
 from harness.attacks.torchattacks.stepwise import PGD
-from harness.attacks.watcher import Breaker
 from harness.datasets.tensors import TensorSplit
+from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
 from harness.system.memory import quick_garbage_collection, reused_memory
 from harness.threat import ThreatModel
@@ -138,8 +139,8 @@ def shares(network: nn.Module, subjects: Subjects, budgets: Sequence[Fraction]) 
         clock = Clock()
         timed.enter_context(timed_backward(clock))
         timed.enter_context(clock.charging(PGD, "perturb", "attack"))
-        for method in ("forward", "standing", "completed"):
-            timed.enter_context(clock.charging(Breaker, method, "own"))
+        for method in ("forward", "active", "completed"):
+            timed.enter_context(clock.charging(FirstAdversarial, method, "own"))
         timed.enter_context(clock.charging(inplace, "_only", "own"))
-        sweep(Stopwatch(network, clock).eval(), split, attack, threat_models=[ThreatModel(eps=eps) for eps in budgets])
+        sweep(Stopwatch(network, clock).eval(), split, SweepSettings(attack, tuple(ThreatModel(eps=eps) for eps in budgets)))
         return clock.shares()

@@ -15,8 +15,10 @@ from torch.nn.functional import cross_entropy
 from harness.attacks.base import ATTACKS
 from harness.cli.console import show_table, stderr
 from harness.evaluation.batches import batch_size_for
+from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
-from harness.models.inference import Inference, fold_batchnorm
+from harness.models.folding import fold_batchnorm
+from harness.models.inference import Inference
 from harness.models.layout import quick_layout
 from harness.models.network import Network
 from harness.records import ConditionResult
@@ -113,10 +115,8 @@ def _harness(network: nn.Module, found: Subjects, options: argparse.Namespace) -
         outcome = sweep(
             network,
             found.split,
-            ATTACKS.parse({"name": "pgd", "steps": STEPS}),
-            threat_models=[ThreatModel(eps=EPS)],
+            SweepSettings(ATTACKS.parse({"name": "pgd", "steps": STEPS}), (ThreatModel(eps=EPS),), inference=inference),
             device=found.device,
-            inference=inference,
             probes=0,  # they are few images, which a GPU is slow with
         )
         return outcome.conditions[0]

@@ -7,6 +7,7 @@ import torchattacks
 from torch import nn
 
 from harness.attacks.base import ATTACKS
+from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
 from harness.threat import ThreatModel
 from tests.bench.contenders import robust_share
@@ -31,7 +32,7 @@ def plain_multi_attack(model: nn.Module, subjects: Subjects) -> float:
 def harness_strong(model: nn.Module, subjects: Subjects) -> float:
     """Returns the robust accuracy that is left by the harness's `strong`."""
     outcome = sweep(
-        model, subjects.split, ATTACKS.parse("strong"), threat_models=[ThreatModel(eps=STRONG_EPS)], device=subjects.device
+        model, subjects.split, SweepSettings(ATTACKS.parse("strong"), (ThreatModel(eps=STRONG_EPS),)), device=subjects.device
     )
     correct = torch.from_numpy(outcome.clean_logits).argmax(dim=1).numpy() == outcome.labels
     return float((correct & ~outcome.conditions[0].fooled).mean())

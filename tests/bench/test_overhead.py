@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from harness.attacks.collectors import FirstAdversarial
 from harness.attacks.torchattacks import inplace
 from harness.attacks.torchattacks.inplace import InPlacePGD
-from harness.attacks.watcher import Breaker, Watcher
+from harness.attacks.watcher import Watcher
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation.ledger import Ledger
 from harness.models import inference
@@ -86,10 +87,10 @@ class Slow(nn.Module):
         (InPlacePGD, "_start", "attack"),
         (inplace, "_only", "own"),
         (Watcher, "_measure", "own"),
-        (Breaker, "_see", "own"),
-        (Breaker, "standing", "own"),
-        (Breaker, "completed", "own"),
-        (Ledger, "settle", "own"),
+        (FirstAdversarial, "_see", "own"),
+        (FirstAdversarial, "active", "own"),
+        (FirstAdversarial, "completed", "own"),
+        (Ledger, "note", "own"),
         (inference, "fold_batchnorm", "own"),
     ],
 )

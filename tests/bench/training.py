@@ -17,10 +17,10 @@ from harness.models.layout import quick_layout
 from harness.models.timm import Timm
 from harness.storage.provenance import device_name
 from harness.system.memory import reused_memory
+from harness.training.inference_form import without_copying_activations
 from harness.training.learner import Learner
 from harness.training.processes import OneProcess
 from harness.training.recipes.pgd import PGDTraining
-from harness.training.twin import without_copying_activations
 
 SIDE, CLASSES, EXAMPLES, STEPS = 224, 15, 630, 3
 BATCH = {"cpu": 32, "cuda": 128}

@@ -263,7 +263,7 @@ def test_image_of_the_most_pixels_is_read(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_evaluator_in_cpp_has_the_same_limit() -> None:
-    source = (Path(__file__).parents[2] / "cpp_eval" / "src" / "image.hpp").read_text()
+    source = (Path(__file__).parents[2] / "cpp_eval" / "src" / "images" / "image.hpp").read_text()
     found = re.search(r"kMaxPixels = ([\d']+);", source)
     assert found is not None
     assert int(found.group(1).replace("'", "")) == MAX_PIXELS

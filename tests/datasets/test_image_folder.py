@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from harness.datasets import checking, image_folder
 from harness.datasets.augment import Augment
-from harness.datasets.base import DATASETS, Held
+from harness.datasets.base import DATASETS, HeldOut
 from harness.datasets.build import content_hash
 from harness.datasets.decoding import Resize
 from harness.datasets.image_folder import FileSplit, ImageFolder, read_class_folders
@@ -219,7 +219,7 @@ def test_content_hash_of_a_folder_is_pinned(tmp_path: Path, splits: tuple[str, .
     assert load(tmp_path).content_hash == digest
 
 
-def held_of(root: Path) -> Held:
+def held_of(root: Path) -> HeldOut:
     return DATASETS.parse({"name": "image_folder", "root": str(root), "resolution": 8}).load_held()
 
 

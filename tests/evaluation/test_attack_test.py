@@ -2,12 +2,16 @@ from typing import ClassVar, Literal
 
 import pytest
 import torch
+from art.attacks.evasion import ProjectedGradientDescentPyTorch
+from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
-from harness.attacks.base import ATTACKS, Access, Attack
+from harness.attacks.art import best_l1_point
+from harness.attacks.base import ATTACKS, Attack
 from harness.errors import HarnessError
 from harness.evaluation.attack_test import attack_test
-from harness.evaluation.planted import PLANTS
+from harness.evaluation.planted import PLANTS, SATURATED
+from harness.records.evidence import Access
 from harness.threat import Norm, ThreatModel
 from tests.attacks.nets import attack_of
 
@@ -85,6 +89,36 @@ class Switching(Own):
         return super().perturb(model.train(), x, y, threat_model=threat_model, generator=generator)
 
 
+class BareART(Attack):
+    """ART's PGD in L1 as it is: it moves the value with the largest gradient, saturated or not (ART 1.20.1)."""
+
+    NORMS: ClassVar[frozenset[Norm]] = frozenset({Norm.L1})
+    ACCESS: ClassVar[Access] = "iterative"
+    name: Literal["own"] = "own"
+    steps: int = 20
+
+    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
+        shape = tuple(x.shape[1:])
+        art = PyTorchClassifier(model, nn.CrossEntropyLoss(), shape, nb_classes=4, clip_values=(0.0, 1.0), device_type="cpu")
+        eps = float(threat_model.eps)
+        attack = ProjectedGradientDescentPyTorch(art, norm=1, eps=eps, eps_step=eps / 4, max_iter=self.steps, verbose=False)
+        return torch.from_numpy(attack.generate(x.numpy(), y.numpy()))
+
+
+@pytest.mark.parametrize("steps", [20, 100])
+@pytest.mark.parametrize("seed", range(3))
+def test_l1_attack_that_ignores_what_is_saturated_is_caught(steps: int, seed: int) -> None:
+    report = attack_test(BareART(steps=steps), seed=seed)
+    assert report.found == {"L1 hyperplane": 1.0, "L1 edges": 0.0}
+    assert report.problems == ("L1 edges: expected an adversarial for all 8 images, missed 8",)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("name", "fields"), [("art-pgd", {}), ("art-pgd", {"random_start": False}), ("fab", {})])
+def test_sound_l1_attack_goes_on_where_values_are_saturated(name: str, fields: dict, seed: int) -> None:
+    assert attack_test(attack_of(name, **fields), seed=seed).found["L1 edges"] == 1.0
+
+
 COUNTER = iter(range(1000))
 
 
@@ -136,3 +170,14 @@ def test_needle_lies_inside_the_ball_and_is_adversarial() -> None:
         net, x = PLANTS["needles"](6, threat_model, factor=1.25, seed=1)
         assert threat_model.violation(net.points, x).max() == 0
         assert (net(net.points).argmax(dim=1) != net(x).argmax(dim=1)).all()
+
+
+@pytest.mark.parametrize("factor", [1.25, 4.0])
+def test_plane_among_edges_lies_at_the_l1_distance_asked_for_and_no_nearer(factor: float) -> None:
+    threat_model = ThreatModel(norm="L1", eps="3/10")
+    net, x = PLANTS["edges"](6, threat_model, factor=factor, seed=1)
+    for share, crossed in ((0.99, False), (1.01, True)):
+        best = best_l1_point(net.weight.expand_as(x), x, eps=share * 0.3 / factor)
+        assert ((net(best).argmax(dim=1) == 1) == crossed).all()
+    at_edge = (best == 0) | (best == 1)
+    assert (at_edge.flatten(1).sum(dim=1) == SATURATED).all()

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 import harness
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation.batch_check import batch_dependence
-from harness.evaluation.findings import Finding
+from harness.evaluation.clean import evaluate_clean
 from harness.evaluation.sanity import judge
-from harness.evaluation.sweep import evaluate_clean
 from harness.records import Cell, CellResult, Status, Verdict
+from harness.records.evidence import NetworkEvidence
 from harness.storage.outcomes import load_outcome, save_outcome
 from harness.threat import ThreatModel
 from tests.attacks.nets import CLASSES, SIDE, conv_net, images
@@ -77,8 +77,8 @@ def found(model: nn.Module, x: Tensor | None = None, *, in_order: bool = False, 
         order = y.argsort(stable=True) if in_order else torch.arange(len(x))
         split = TensorSplit(x[order], y[order])
         clean = torch.cat([model(part) for part in x[order].split(batch_size)]).float().numpy()
-    findings = batch_dependence(model, split, clean, batch_size=batch_size)
-    return findings[Finding.BATCH_DEPENDENCE], findings[Finding.BATCH_CHANGES]
+    evidence = batch_dependence(model, split, clean, batch_size=batch_size)
+    return evidence.batch_dependence, evidence.batch_changed / evidence.batch_tried
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_what_shows_only_where_attacks_brighten_an_image_is_found_out_too() -> N
 def test_images_that_are_only_passed_alone_are_not_compared() -> None:
     split = TensorSplit(images(4), torch.arange(4))
     model = Net(behind=lambda z: z - z.mean(dim=0))
-    assert batch_dependence(model, split, torch.zeros(4, CLASSES).numpy(), batch_size=1) == {}
+    assert batch_dependence(model, split, torch.zeros(4, CLASSES).numpy(), batch_size=1) == NetworkEvidence()
 
 
 @pytest.mark.parametrize("share", [1.0, 1e-2])
@@ -199,17 +199,18 @@ def test_stored_outcome_says_it_and_one_of_an_older_version_says_nothing(tmp_pat
     save_outcome(outcome, tmp_path / "outcome.safetensors")
     stored = load_outcome(tmp_path / "outcome.safetensors")
     (condition,) = stored.conditions
-    older = {
-        name: value for name, value in condition.findings.items() if name not in (Finding.BATCH_DEPENDENCE, Finding.BATCH_CHANGES)
-    }
+    older = replace(
+        condition.evidence,
+        network=replace(condition.evidence.network, batch_tried=0, batch_changed=0, batch_dependence=0.0),
+    )
     cell = Cell(dataset="d", model="m", arch="a", recipe="r")
-    for findings, verdict in ((condition.findings, Verdict.INVALID), (older, Verdict.PASS)):
+    for evidence, verdict in ((condition.evidence, Verdict.INVALID), (older, Verdict.PASS)):
         row = CellResult(
             cell,
             "0",
             Status.DONE,
             labels=stored.labels,
             clean_logits=stored.clean_logits,
-            condition=replace(condition, findings=findings),
+            condition=replace(condition, evidence=evidence),
         )
         assert judge([row])[0].verdict is verdict

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.evaluation.batches import Batch, forward_and_backward
+from harness.evaluation.batches import SplitBatch, forward_and_backward
 
 
 class Deaf(nn.Module):
@@ -39,7 +39,7 @@ def test_differentiable_network_is_passed_back_too(net: nn.Module) -> None:
 
 
 def test_rows_of_a_batch_are_copies_unless_a_mask_takes_all() -> None:
-    batch = Batch(torch.arange(4), torch.rand(4, 3, 2, 2), torch.arange(4))
+    batch = SplitBatch(torch.arange(4), torch.rand(4, 3, 2, 2), torch.arange(4))
     assert batch.at(torch.ones(4, dtype=torch.bool)) is batch
     for rows in (torch.tensor([True, False, False, True]), torch.tensor([0, 3])):
         some = batch.at(rows)

@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.attacks.evidence import Evidence
-from harness.attacks.frame import Victim, run_attack
+from harness.attacks.frame import run_attack
+from harness.attacks.results import AttackInput
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation.checks.ensemble import gradient_stages_fail
-from harness.evaluation.findings import STAGE, Finding, stages_of
 from harness.evaluation.sanity import judge
+from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
 from harness.records import Cell, CellResult, ConditionResult, Status, Verdict
+from harness.records.evidence import Evidence
 from tests.attacks.nets import CLASSES, SIDE, attack_of, images, threat
 
 FEW = {"steps": 5, "fab_steps": 3, "targets": 2, "queries": 60}
@@ -52,8 +53,8 @@ class Surrogate(nn.Module):
 def _rows(net: nn.Module, budgets: tuple[str, ...], protocol: str) -> list[CellResult]:
     x = images(COUNT, low=0.0, high=1.0)
     split = TensorSplit(x, net(x).argmax(dim=1))
-    threats = [threat(eps) for eps in budgets]
-    outcome = sweep(net, split, attack_of("strong", **FEW), threat_models=threats, protocol=protocol)
+    threats = tuple(threat(eps) for eps in budgets)
+    outcome = sweep(net, split, SweepSettings(attack_of("strong", **FEW), threats, protocol=protocol))
     cell = Cell(dataset="d", model="m", arch="a", recipe="r", condition="attack", attack="strong", norm="Linf", protocol=protocol)
     return [
         CellResult(
@@ -77,7 +78,7 @@ def test_stages_add_up_to_what_is_broken_at_each_budget() -> None:
     rows = _rows(Surrogate(), ("2/255", "5/255"), "nested")
     before = 0
     for row in rows:
-        stages = stages_of(row.condition.findings)
+        stages = row.condition.evidence.stages
         assert list(stages) == NAMES
         assert sum(stages.values()) == row.condition.fooled.sum() - before
         before = int(row.condition.fooled.sum())
@@ -87,10 +88,10 @@ def test_stages_add_up_to_what_is_broken_at_each_budget() -> None:
 def test_stages_of_batches_and_restarts_add_up(best_of_iterates: bool) -> None:
     net = Honest()
     x = images(COUNT, low=0.0, high=1.0)
-    victim = Victim(net, x, net(x).argmax(dim=1))
+    inputs = AttackInput(net, x, net(x).argmax(dim=1))
     attack = attack_of("strong", **FEW, restarts=2)
     found = [
-        run_attack(attack, victim.at(rows), threat_model=threat("3/255"), seed=0, best_of_iterates=best_of_iterates)
+        run_attack(attack, inputs.at(rows), threat_model=threat("3/255"), seed=0, best_of_iterates=best_of_iterates)
         for rows in torch.arange(COUNT).split(15)
     ]
     total = sum((it.evidence for it in found), Evidence())
@@ -100,7 +101,7 @@ def test_stages_of_batches_and_restarts_add_up(best_of_iterates: bool) -> None:
 
 def test_attack_without_stages_counts_none() -> None:
     net, x = Honest(), images(4)
-    result = run_attack(attack_of("pgd"), Victim(net, x, net(x).argmax(dim=1)), threat_model=threat("64/255"), seed=0)
+    result = run_attack(attack_of("pgd"), AttackInput(net, x, net(x).argmax(dim=1)), threat_model=threat("64/255"), seed=0)
     assert result.evidence.stages == {}
 
 
@@ -111,8 +112,8 @@ def _planted(stages: Mapping[str, int], *, count: int, eps: str = "8/255", proto
     )  # fmt: skip
     logits = np.eye(2, dtype=np.float32)[[0, 1] * (count // 2)]
     labels = np.array([0, 1] * (count // 2))
-    findings = {f"{STAGE}{name}": float(number) for name, number in stages.items()} | {Finding.ACCESS.value: 4.0}
-    condition = ConditionResult(None, logits, np.zeros(count, bool), np.zeros(count, np.float32), findings=findings)
+    evidence = Evidence(access="ensemble", stages=stages)
+    condition = ConditionResult(None, logits, np.zeros(count, bool), np.zeros(count, np.float32), evidence=evidence)
     return CellResult(cell, "0", Status.DONE, labels=labels, clean_logits=logits, condition=condition)
 
 

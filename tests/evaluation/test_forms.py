@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from harness.datasets.tensors import TensorSplit
-from harness.evaluation.findings import Finding
+from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
 from harness.models.inference import Inference, inference_form
 from tests.attacks.nets import attack_of, images, threat
 from tests.compilers import broken, tracing
 
-BUDGETS = [threat(eps) for eps in ("1/255", "4/255", "16/255")]
+BUDGETS = tuple(threat(eps) for eps in ("1/255", "4/255", "16/255"))
 BFLOAT16 = Inference(precision="bfloat16")
 
 
@@ -45,8 +45,8 @@ def test_what_is_wrong_in_bfloat16_alone_is_no_success(dark: TensorSplit) -> Non
     assert (form(dark.images).argmax(dim=1) == 0).all()
     for name in ("fgsm", "pgd", "cw"):
         budget = threat("1/100", "L2") if name == "cw" else threat("1/255")
-        outcome = sweep(net, dark, attack_of(name), threat_models=[budget], inference=BFLOAT16)
-        assert outcome.conditions[0].findings[Finding.BFLOAT16] == 1
+        outcome = sweep(net, dark, SweepSettings(attack_of(name), (budget,), inference=BFLOAT16))
+        assert outcome.conditions[0].evidence.bfloat16 is True
         assert not outcome.conditions[0].fooled.any()
         assert (outcome.conditions[0].logits.argmax(axis=1) == 1).all()
 
@@ -54,7 +54,7 @@ def test_what_is_wrong_in_bfloat16_alone_is_no_success(dark: TensorSplit) -> Non
 def test_what_is_right_in_bfloat16_alone_is_found_where_the_attack_ends(dark: TensorSplit) -> None:
     bright = TensorSplit(1 - dark.images, torch.zeros(12, dtype=torch.int64))
     net = FarFromZero().eval()
-    outcome = sweep(net, bright, attack_of("pgd"), threat_models=[threat("128/255")], inference=BFLOAT16)
+    outcome = sweep(net, bright, SweepSettings(attack_of("pgd"), (threat("128/255"),), inference=BFLOAT16))
     assert outcome.conditions[0].fooled.all()
     assert (outcome.conditions[0].logits.argmax(axis=1) == 1).all()
 
@@ -69,8 +69,8 @@ def test_every_success_is_one_of_the_network_itself_in_float32(
     def keep(eps: float, indices: np.ndarray, x: Tensor) -> None:
         found[float(eps)][indices] = x
 
-    outcome = sweep(net, split, attack_of("pgd"), threat_models=BUDGETS, inference=inference, batch_size=16, keep=keep)
-    plain = sweep(net, split, attack_of("pgd"), threat_models=BUDGETS, batch_size=16)
+    outcome = sweep(net, split, SweepSettings(attack_of("pgd"), BUDGETS, inference=inference), batch_size=16, keep=keep)
+    plain = sweep(net, split, SweepSettings(attack_of("pgd"), BUDGETS), batch_size=16)
     for it, condition, other in zip(BUDGETS, outcome.conditions, plain.conditions, strict=True):
         logits = net(found[float(it.eps)]).detach()
         assert np.allclose(logits.numpy(), condition.logits, atol=1e-4)
@@ -85,8 +85,8 @@ def test_sweep_is_compiled_for_few_sizes_however_its_batches_shrink(
     torch.compiler.reset()
     sizes: list[int] = []
     monkeypatch.setattr(torch, "compile", tracing(sizes))
-    outcome = sweep(net, split, attack_of("pgd"), threat_models=BUDGETS, inference=Inference(compile=True), batch_size=16)
-    assert {condition.findings[Finding.COMPILED] for condition in outcome.conditions} == {1.0}
+    outcome = sweep(net, split, SweepSettings(attack_of("pgd"), BUDGETS, inference=Inference(compile=True)), batch_size=16)
+    assert {condition.evidence.compiled for condition in outcome.conditions} == {True}
     assert set(sizes) <= {16, 8, 4}
     assert len(sizes) == len(set(sizes))
 
@@ -96,22 +96,22 @@ def test_failing_compiler_changes_no_number_and_the_rows_know(
 ) -> None:
     monkeypatch.setattr(torch, "compile", broken)
     asked, plain = (
-        sweep(net, split, attack_of("pgd"), threat_models=BUDGETS, inference=inference, batch_size=16)
+        sweep(net, split, SweepSettings(attack_of("pgd"), BUDGETS, inference=inference), batch_size=16)
         for inference in (Inference(compile=True), Inference())
     )
     for found, wanted in zip(asked.conditions, plain.conditions, strict=True):
         assert np.array_equal(found.logits, wanted.logits)
-        assert found.findings[Finding.COMPILED] == 0
-        assert {Finding.COMPILED, Finding.BFLOAT16}.isdisjoint(wanted.findings)
+        assert found.evidence.compiled is False
+        assert (wanted.evidence.compiled, wanted.evidence.bfloat16) == (None, None)
 
 
 @pytest.mark.slow
 def test_generated_code_breaks_the_same_examples(net: nn.Module, split: TensorSplit) -> None:
     torch.compiler.reset()
     compiled, plain = (
-        sweep(net, split, attack_of("pgd"), threat_models=BUDGETS, inference=inference, batch_size=16)
+        sweep(net, split, SweepSettings(attack_of("pgd"), BUDGETS, inference=inference), batch_size=16)
         for inference in (Inference(compile=True), Inference())
     )
-    assert {condition.findings[Finding.COMPILED] for condition in compiled.conditions} == {1.0}
+    assert {condition.evidence.compiled for condition in compiled.conditions} == {True}
     for found, wanted in zip(compiled.conditions, plain.conditions, strict=True):
         assert math.isclose(found.fooled.mean(), wanted.fooled.mean(), abs_tol=0.051)

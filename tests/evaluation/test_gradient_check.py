@@ -8,9 +8,8 @@ from torch import Tensor, nn
 
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation.checks.gradients import TOO_MANY
-from harness.evaluation.findings import Finding
+from harness.evaluation.clean import evaluate_clean
 from harness.evaluation.gradient_check import check_gradients
-from harness.evaluation.sweep import evaluate_clean
 from harness.records import Outcome
 from harness.standalone import evaluate
 from harness.threat import ThreatModel
@@ -150,7 +149,7 @@ def share(net: nn.Module, x: Tensor) -> float | None:
     with torch.no_grad():
         y = net(x).argmax(dim=1)
     found = check_gradients(net, x, y)
-    return found[Finding.WRONG_GRADIENT] + found[Finding.FLAT_GRADIENT] if found else None
+    return (found.gradients_wrong + found.gradients_flat) / found.gradients_compared if found.gradients_compared else None
 
 
 @pytest.mark.parametrize("kind", ["grey", "black", "flat"])
@@ -245,9 +244,12 @@ def outcome(net: nn.Module) -> Outcome:
 
 
 def test_finding_is_of_the_clean_row_and_missing_where_nothing_was_compared() -> None:
-    assert outcome(seeded(conv)).conditions[0].findings[Finding.WRONG_GRADIENT] == 0
-    assert outcome(FALSE["surrogate"](seeded(conv))).conditions[0].findings[Finding.WRONG_GRADIENT] == 1
-    assert Finding.WRONG_GRADIENT not in outcome(Changed(seeded(conv), after=lambda z: z - z.mean(dim=0))).conditions[0].findings
+    found = [
+        outcome(net).conditions[0].evidence.network
+        for net in (seeded(conv), FALSE["surrogate"](seeded(conv)), Changed(seeded(conv), after=lambda z: z - z.mean(dim=0)))
+    ]
+    assert [it.gradients_wrong for it in found[:2]] == [0, found[1].gradients_compared]
+    assert [it.gradients_compared > 0 for it in found] == [True, True, False]
 
 
 @pytest.mark.parametrize("name", ["surrogate", "rounded input"])

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from harness.evaluation.sanity import judge
 from harness.records import Cell, CellResult, ConditionResult, RunRecord, Status, Verdict
+from harness.records.evidence import Evidence
 from harness.reports.figures.curves import draw_curves
 from harness.reports.load import load_results
 from harness.reports.page.html import write_report
@@ -116,7 +117,7 @@ def test_trigger_without_an_example_that_was_right_says_that_there_is_no_rate() 
 def test_tables_page_and_curves_do_without_the_number(tmp_path: Path) -> None:
     attack = {"condition": "attack", "attack": "to_d", "norm": "Linf", "eps": "8/255", "protocol": "nested"}
     aimed = result(CONSTANT, CONSTANT, CONSTANT, **attack, targeted=True, target_class="d")
-    aimed = replace(aimed, condition=replace(aimed.condition, findings={"target_class": 3.0}))
+    aimed = replace(aimed, condition=replace(aimed.condition, evidence=Evidence(target_class=3)))
     plain = result(CONSTANT, CONSTANT, CONSTANT, **{**attack, "attack": "pgd"})
     plain = replace(plain, condition=replace(plain.condition, fooled=np.arange(24) % 2 == 0))
     names = tuple(map(str, range(24)))

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from harness.attacks.base import Attack
 from harness.datasets.tensors import TensorSplit
-from harness.evaluation.findings import Finding
+from harness.evaluation.clean import evaluate_clean
 from harness.evaluation.sanity import judge
-from harness.evaluation.sweep import Protocol, evaluate_clean, sweep
-from harness.records import Cell, CellResult, Outcome, Status, Verdict
+from harness.evaluation.settings import SweepSettings
+from harness.evaluation.sweep import sweep
+from harness.records import Cell, CellResult, Outcome, Protocol, Status, Verdict
 from harness.threat import ThreatModel
 from tests.attacks.nets import CLASSES, SIDE, attack_of, images, threat
 
@@ -73,7 +74,7 @@ def judged(
     threats, clean = [threat(eps) for eps in budgets], Cell(dataset="d", model="m", arch="a", recipe="r")
     rows = [_row(clean, evaluate_clean(model, split), 0)]
     for attack in attacks:
-        outcome = sweep(model, split, attack, threat_models=threats, protocol=protocol, seed=seed)
+        outcome = sweep(model, split, SweepSettings(attack, threats, protocol=protocol, seed=seed))
         changes = {"condition": "attack", "attack": attack.name, "norm": "Linf"}
         rows += [
             _row(clean.model_copy(update={**changes, "eps": threat_model.eps}), outcome, number)
@@ -196,7 +197,7 @@ def test_gradients_that_are_no_numbers_make_the_attack_invalid() -> None:
 
 def test_attack_that_stops_half_way_has_not_converged() -> None:
     row = judged(Smooth(), attack_of("pgd", steps=2, random_start=False), budgets=("8/255",))[0]
-    assert row.condition.findings[Finding.DOUBLED_STEPS_TRIED] > 8
+    assert row.condition.evidence.doubled_steps_tried > 8
     assert row.verdict is Verdict.SUSPECT
     assert says(row, "not converged")
 

@@ -16,9 +16,10 @@ from harness.evaluation.checks.gradients import GRADIENTS
 from harness.evaluation.checks.model import MODEL
 from harness.evaluation.checks.neighbours import SAME_BUDGET, SMALLER_BUDGETS
 from harness.evaluation.checks.single import SINGLE
-from harness.evaluation.findings import Finding
+from harness.evaluation.clean import evaluate_clean
 from harness.evaluation.sanity import Transferred, judge
-from harness.evaluation.sweep import evaluate_clean, sweep
+from harness.evaluation.settings import SweepSettings
+from harness.evaluation.sweep import sweep
 from harness.records import Cell, CellResult, ConditionResult, Status, Verdict
 from tests.attacks.nets import CLASSES, SIDE, attack_of, images, threat
 
@@ -93,7 +94,7 @@ def _results(
     clean = evaluate_clean(model, split)
     rows = [(cell, clean, 0)]
     for name in attacks:
-        outcome = sweep(model, split, attack_of(name, **QUICK[name]), threat_models=[threat(eps) for eps in budgets])
+        outcome = sweep(model, split, SweepSettings(attack_of(name, **QUICK[name]), tuple(threat(eps) for eps in budgets)))
         update = {"condition": "attack", "attack": name, "norm": "Linf"}
         rows += [
             (cell.model_copy(update={**update, "eps": Fraction(eps)}), outcome, number) for number, eps in enumerate(budgets)
@@ -139,9 +140,7 @@ def _lower(row: CellResult, least: float) -> tuple[str, ...]:
 
 def test_remark_goes_once_a_strong_attack_ran(honest: tuple[CellResult, ...]) -> None:
     pgd = next(row for row in honest if row.cell.attack == "pgd")
-    condition = replace(
-        pgd.condition, findings={**pgd.condition.findings, Finding.CONCLUSIVE.value: 1.0, Finding.ACCESS.value: 4.0}
-    )
+    condition = replace(pgd.condition, evidence=replace(pgd.condition.evidence, conclusive=True, access="ensemble"))
     strong = replace(pgd, cell=pgd.cell.model_copy(update={"attack": "strong"}), condition=condition)
     judged = {(row.cell.attack, row.cell.eps): row for row in judge((*honest, strong))}
     assert judged["pgd", pgd.cell.eps].verdict_reasons == ()
@@ -194,24 +193,24 @@ def test_non_finite_logits_are_invalid(honest: tuple[CellResult, ...]) -> None:
 def _with_condition(honest: tuple[CellResult, ...], attack: str, eps: str = "16/255", **changes: object) -> CellResult:
     """Judges the honest results with one condition changed."""
     position = next(i for i, row in enumerate(honest) if (row.cell.attack, str(row.cell.eps)) == (attack, eps))
-    findings = {**honest[position].condition.findings, **changes.pop("findings", {})}
-    changed = replace(honest[position], condition=replace(honest[position].condition, findings=findings, **changes))
+    evidence = replace(honest[position].condition.evidence, **changes.pop("evidence", {}))
+    changed = replace(honest[position], condition=replace(honest[position].condition, evidence=evidence, **changes))
     return judge((*honest[:position], changed, *honest[position + 1 :]))[position]
 
 
 @pytest.mark.parametrize(
-    ("findings", "verdict", "text"),
+    ("evidence", "verdict", "text"),
     [
-        ({Finding.GRADIENTS.value: 0.0}, Verdict.INVALID, "dead attack: no backward pass"),
-        ({Finding.ZERO_GRADIENT.value: 0.1}, Verdict.SUSPECT, "all gradients are zero for 10 % of the correct examples"),
-        ({Finding.NONFINITE_GRADIENT.value: 0.1}, Verdict.SUSPECT, "gradients are not finite for 10 %"),
-        ({Finding.NONFINITE_GRADIENT.value: 0.9}, Verdict.INVALID, "gradients are not finite for 90 %"),
-        ({Finding.SILENT_SUCCESS.value: 0.25}, Verdict.SUSPECT, "silent success"),
-        ({Finding.RAW_VIOLATION.value: 0.5}, Verdict.SUSPECT, "left the ball or [0,1] by 0.5 before it was projected"),
+        ({"gradients": 0}, Verdict.INVALID, "dead attack: no backward pass"),
+        ({"zero_gradients": COUNT // 10}, Verdict.SUSPECT, "all gradients are zero for 10 % of the correct examples"),
+        ({"nonfinite_gradients": COUNT // 10}, Verdict.SUSPECT, "gradients are not finite for 10 %"),
+        ({"nonfinite_gradients": 9 * COUNT // 10}, Verdict.INVALID, "gradients are not finite for 90 %"),
+        ({"silent_successes": COUNT // 4}, Verdict.SUSPECT, "silent success"),
+        ({"violation": 0.5}, Verdict.SUSPECT, "left the ball or [0,1] by 0.5 before it was projected"),
     ],
 )
-def test_measured_fault_is_named(honest: tuple[CellResult, ...], findings: dict, verdict: Verdict, text: str) -> None:
-    row = _with_condition(honest, "pgd", "2/255", findings=findings)
+def test_measured_fault_is_named(honest: tuple[CellResult, ...], evidence: dict, verdict: Verdict, text: str) -> None:
+    row = _with_condition(honest, "pgd", "2/255", evidence=evidence)
     assert row.verdict is verdict
     assert any(text in reason for reason in row.verdict_reasons)
 
@@ -223,7 +222,7 @@ def test_images_outside_the_ball_are_invalid(honest: tuple[CellResult, ...]) -> 
 
 
 def test_control_that_uses_no_gradients_is_not_called_dead(honest: tuple[CellResult, ...]) -> None:
-    assert _with_condition(honest, "random_noise", findings={Finding.GRADIENTS.value: 0.0}).verdict is Verdict.PASS
+    assert _with_condition(honest, "random_noise", evidence={"gradients": 0}).verdict is Verdict.PASS
 
 
 @pytest.mark.parametrize(
@@ -260,13 +259,13 @@ def test_success_that_stalls_is_suspect(honest: tuple[CellResult, ...]) -> None:
 
 
 def test_survivors_that_fall_to_twice_the_steps_make_an_attack_suspect(honest: tuple[CellResult, ...]) -> None:
-    few = {Finding.DOUBLED_STEPS_TRIED.value: 8.0, Finding.DOUBLED_STEPS_BROKEN.value: 7.0}
-    row = _with_condition(honest, "pgd", "2/255", findings=few)
+    few = {"doubled_steps_tried": 8, "doubled_steps_successes": 7}
+    row = _with_condition(honest, "pgd", "2/255", evidence=few)
     assert row.verdict is Verdict.SUSPECT
     assert any("twice the steps break 7 of 8 survivors more" in reason for reason in row.verdict_reasons)
-    for unlucky in (0.0, 2.0):
-        none = {**few, Finding.DOUBLED_STEPS_BROKEN.value: unlucky}
-        assert _with_condition(honest, "pgd", "2/255", findings=none).verdict is Verdict.PASS
+    for unlucky in (0, 2):
+        none = {**few, "doubled_steps_successes": unlucky}
+        assert _with_condition(honest, "pgd", "2/255", evidence=none).verdict is Verdict.PASS
 
 
 def test_transfer_that_wins_is_suspect(honest: tuple[CellResult, ...]) -> None:
@@ -338,8 +337,8 @@ def test_silent_success_takes_more_than_one_example_and_more_than_chance(
     honest: tuple[CellResult, ...], lost: int, attacked: int, expected: bool
 ) -> None:
     pgd = next(row for row in honest if row.cell.attack == "pgd")
-    measured = {Finding.SILENT_SUCCESS.value: lost / attacked, Finding.ATTACKED.value: float(attacked)}
-    condition = replace(pgd.condition, findings={**pgd.condition.findings, **measured})
+    evidence = replace(pgd.condition.evidence, silent_successes=lost, attacked=attacked)
+    condition = replace(pgd.condition, evidence=evidence)
     row = judge((replace(pgd, condition=condition),))[0]
     assert any("silent success" in reason for reason in row.verdict_reasons) is expected
 

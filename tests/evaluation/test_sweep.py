@@ -15,17 +15,19 @@ from harness.attacks.base import Attack
 from harness.attacks.frame import restart_seed
 from harness.datasets.tensors import TensorSplit
 from harness.errors import HarnessError
-from harness.evaluation.findings import Finding
+from harness.evaluation.clean import evaluate_clean
 from harness.evaluation.protocols import batch_seed
-from harness.evaluation.sweep import evaluate_clean, sweep
+from harness.evaluation.settings import SweepSettings
+from harness.evaluation.sweep import sweep
 from harness.models.inference import AS_GIVEN, Inference
+from harness.records.evidence import Evidence
 from harness.storage.outcomes import load_outcome, save_outcome
 from harness.system.seeds import global_seed
 from harness.threat import ThreatModel
 from tests.attacks.nets import attack_of, threat
 
 WRONG = [3, 17, 30]
-BUDGETS = [threat(eps) for eps in ("1/255", "4/255", "16/255")]
+BUDGETS = tuple(threat(eps) for eps in ("1/255", "4/255", "16/255"))
 
 
 class Idle(Attack):
@@ -66,7 +68,7 @@ def test_number_of_batches_does_not_count_for_how_often_a_network_is_walked(net:
     counts = []
     for batch_size in (5, 40):
         walks.clear()
-        sweep(Walkable(net), split, Idle(), threat_models=BUDGETS, batch_size=batch_size)
+        sweep(Walkable(net), split, SweepSettings(Idle(), BUDGETS), batch_size=batch_size)
         counts.append(len(walks))
     assert counts[0] == counts[1] > 0
 
@@ -81,8 +83,10 @@ def test_clean_outcome_holds_the_nets_logits(net: nn.Module, split: TensorSplit)
 
 
 def test_without_probes_nothing_is_found_out_about_the_network(net: nn.Module, split: TensorSplit) -> None:
-    assert len(evaluate_clean(net, split, batch_size=16).conditions[0].findings) > 1
-    assert evaluate_clean(net, split, batch_size=16, probes=0).conditions[0].findings == {Finding.BATCH_SIZE: 16}
+    assert evaluate_clean(net, split, batch_size=16).conditions[0].evidence.network.probed > 1
+    assert evaluate_clean(net, split, batch_size=16, probes=0).conditions[0].evidence == Evidence(
+        batch_size=16, forwards=len(split)
+    )
 
 
 def test_network_without_gradients_is_scored_and_probed(net: nn.Module, split: TensorSplit) -> None:
@@ -92,7 +96,7 @@ def test_network_without_gradients_is_scored_and_probed(net: nn.Module, split: T
 
     condition = evaluate_clean(Stepped(), split, batch_size=16).conditions[0]
     assert condition.logits.shape == (40, 4)
-    assert condition.findings["unbounded_survivors_share"] == 1
+    assert condition.evidence.network.unbounded_failures == condition.evidence.network.probed > 0
 
 
 def test_nested_curve_never_rises_and_every_success_is_real(net: nn.Module, split: TensorSplit) -> None:
@@ -102,7 +106,7 @@ def test_nested_curve_never_rises_and_every_success_is_real(net: nn.Module, spli
         assert images_at[eps][indices].isnan().all()
         images_at[eps][indices] = x
 
-    outcome = sweep(net, split, attack_of("pgd"), threat_models=BUDGETS, batch_size=16, keep=keep)
+    outcome = sweep(net, split, SweepSettings(attack_of("pgd"), BUDGETS), batch_size=16, keep=keep)
     assert sum(condition.fooled.sum() for condition in outcome.conditions) > 0
     for smaller, larger in zip(outcome.conditions, outcome.conditions[1:], strict=False):
         assert (smaller.fooled <= larger.fooled).all()
@@ -118,7 +122,7 @@ def test_nested_curve_never_rises_and_every_success_is_real(net: nn.Module, spli
 
 
 def test_smallest_eps_is_the_first_budget_that_fools(net: nn.Module, split: TensorSplit) -> None:
-    outcome = sweep(net, split, attack_of("pgd"), threat_models=BUDGETS, batch_size=16)
+    outcome = sweep(net, split, SweepSettings(attack_of("pgd"), BUDGETS), batch_size=16)
     eps = np.array([float(threat_model.eps) for threat_model in BUDGETS], dtype=np.float32)
     fooled = np.stack([condition.fooled for condition in outcome.conditions])
     expected = np.where(fooled.any(axis=0), eps[fooled.argmax(axis=0)], np.inf)
@@ -127,7 +131,7 @@ def test_smallest_eps_is_the_first_budget_that_fools(net: nn.Module, split: Tens
 
 def test_survivors_are_packed_into_full_batches_and_wrong_examples_never_attacked(net: nn.Module, split: TensorSplit) -> None:
     SEEN.clear()
-    sweep(net, split, Recording(), threat_models=BUDGETS[:2], batch_size=16)
+    sweep(net, split, SweepSettings(Recording(), BUDGETS[:2]), batch_size=16)
     assert [SEEN[threat_model.eps] for threat_model in BUDGETS[:2]] == [[16, 16, 5], [16, 16, 5]]
 
 
@@ -171,7 +175,7 @@ def test_images_are_read_once_and_memory_does_not_grow_with_their_number() -> No
         for count in (64, 320):
             PIXELS.clear()
             split = Generated(count)
-            sweep(Certain(), split, Weighing(), threat_models=BUDGETS, batch_size=16, inference=AS_GIVEN)
+            sweep(Certain(), split, SweepSettings(Weighing(), BUDGETS, inference=AS_GIVEN), batch_size=16)
             assert split.asked[2:].max() == 1
             largest.append(max(PIXELS))
     finally:
@@ -181,7 +185,7 @@ def test_images_are_read_once_and_memory_does_not_grow_with_their_number() -> No
 
 def test_nested_equals_independent_where_nothing_is_pruned(net: nn.Module, split: TensorSplit) -> None:
     nested, independent = (
-        sweep(net, split, Idle(), threat_models=BUDGETS, batch_size=8, protocol=protocol)
+        sweep(net, split, SweepSettings(Idle(), BUDGETS, protocol=protocol), batch_size=8)
         for protocol in ("nested", "independent")
     )
     for left, other in zip(nested.conditions, independent.conditions, strict=True):
@@ -193,7 +197,7 @@ def test_first_budget_of_nested_equals_independent(net: nn.Module, split: Tensor
     everything = evaluate_clean(net, split, batch_size=8).clean_logits.argmax(1)
     correct = TensorSplit(split.images, everything)
     nested, independent = (
-        sweep(net, correct, attack_of("pgd"), threat_models=BUDGETS[:1], batch_size=8, protocol=protocol)
+        sweep(net, correct, SweepSettings(attack_of("pgd"), BUDGETS[:1], protocol=protocol), batch_size=8)
         for protocol in ("nested", "independent")
     )
     assert np.array_equal(nested.conditions[0].logits, independent.conditions[0].logits)
@@ -207,7 +211,11 @@ def test_independent_without_watching_is_a_plain_library_loop_bit_for_bit(net: n
         kept[eps][indices] = x
 
     outcome = sweep(
-        net, split, attack, threat_models=BUDGETS, protocol="independent", watch=False, seed=7, batch_size=16, keep=keep
+        net,
+        split,
+        SweepSettings(attack, BUDGETS, protocol="independent", best_of_iterates=False, seed=7),
+        batch_size=16,
+        keep=keep,
     )
     for threat_model, condition in zip(BUDGETS, outcome.conditions, strict=True):
         eps, plain = float(threat_model.eps), []
@@ -221,7 +229,7 @@ def test_independent_without_watching_is_a_plain_library_loop_bit_for_bit(net: n
 
 def test_same_seed_gives_the_same_outcome_and_another_seed_another(net: nn.Module, split: TensorSplit) -> None:
     def logits(seed: int) -> np.ndarray:
-        return sweep(net, split, attack_of("random_noise"), threat_models=BUDGETS[:1], seed=seed).conditions[0].logits
+        return sweep(net, split, SweepSettings(attack_of("random_noise"), BUDGETS[:1], seed=seed)).conditions[0].logits
 
     assert np.array_equal(logits(1), logits(1))
     assert not np.array_equal(logits(1), logits(2))
@@ -229,7 +237,7 @@ def test_same_seed_gives_the_same_outcome_and_another_seed_another(net: nn.Modul
 
 def test_faster_form_finds_the_same_robust_accuracy(net: nn.Module, split: TensorSplit) -> None:
     fast, plain = (
-        sweep(net, split, attack_of("pgd"), threat_models=BUDGETS, batch_size=16, inference=inference).conditions
+        sweep(net, split, SweepSettings(attack_of("pgd"), BUDGETS, inference=inference), batch_size=16).conditions
         for inference in (Inference(), AS_GIVEN)
     )
     for left, right in zip(fast, plain, strict=True):
@@ -238,15 +246,15 @@ def test_faster_form_finds_the_same_robust_accuracy(net: nn.Module, split: Tenso
 
 def test_known_clean_logits_spare_the_clean_pass(net: nn.Module, split: TensorSplit) -> None:
     clean = evaluate_clean(net, split, batch_size=16).clean_logits
-    given = sweep(net, split, attack_of("fgsm"), threat_models=BUDGETS, batch_size=16, clean_logits=clean)
-    own = sweep(net, split, attack_of("fgsm"), threat_models=BUDGETS, batch_size=16)
+    given = sweep(net, split, SweepSettings(attack_of("fgsm"), BUDGETS), batch_size=16, clean_logits=clean)
+    own = sweep(net, split, SweepSettings(attack_of("fgsm"), BUDGETS), batch_size=16)
     assert np.array_equal(given.clean_logits, clean)
     assert all(np.array_equal(a.fooled, b.fooled) for a, b in zip(given.conditions, own.conditions, strict=True))
 
 
 def test_targeted_sweep_spares_the_target_class_and_counts_only_the_target(net: nn.Module, split: TensorSplit) -> None:
-    budgets = [threat("0.3", targeted=True)]
-    outcome = sweep(net, split, attack_of("pgd"), threat_models=budgets, target_class=1, batch_size=16)
+    budgets = (threat("0.3", targeted=True),)
+    outcome = sweep(net, split, SweepSettings(attack_of("pgd"), budgets, target_class=1), batch_size=16)
     condition = outcome.conditions[0]
     assert not condition.fooled[outcome.labels == 1].any()
     assert condition.fooled.any()
@@ -254,10 +262,10 @@ def test_targeted_sweep_spares_the_target_class_and_counts_only_the_target(net: 
 
 
 def test_outcome_survives_the_store(net: nn.Module, split: TensorSplit, tmp_path) -> None:
-    outcome = sweep(net, split, attack_of("fgsm"), threat_models=BUDGETS)
+    outcome = sweep(net, split, SweepSettings(attack_of("fgsm"), BUDGETS))
     save_outcome(outcome, tmp_path / "outcome.safetensors")
     loaded = load_outcome(tmp_path / "outcome.safetensors")
-    assert loaded.conditions[1].findings == outcome.conditions[1].findings
+    assert loaded.conditions[1].evidence == outcome.conditions[1].evidence
     assert np.array_equal(loaded.conditions[2].logits, outcome.conditions[2].logits)
 
 
@@ -270,7 +278,7 @@ def test_progress_reaches_its_total(net: nn.Module, split: TensorSplit) -> None:
             return nullcontext(lambda amount, note: setattr(Counting, "done", Counting.done + amount))
 
     for protocol in ("nested", "independent"):
-        sweep(net, split, attack_of("pgd", steps=2), threat_models=BUDGETS, protocol=protocol, progress=Counting())
+        sweep(net, split, SweepSettings(attack_of("pgd", steps=2), BUDGETS, protocol=protocol), progress=Counting())
         assert Counting.done == Counting.total == 120
 
 
@@ -286,7 +294,7 @@ def test_progress_reaches_its_total(net: nn.Module, split: TensorSplit) -> None:
 )
 def test_impossible_sweeps_are_refused(net, split, threats, target_class, message) -> None:
     with pytest.raises(HarnessError, match=message):
-        sweep(net, split, attack_of("pgd"), threat_models=threats, target_class=target_class)
+        sweep(net, split, SweepSettings(attack_of("pgd"), threats, target_class=target_class))
 
 
 def test_empty_split_and_wrong_batch_size_are_refused(net: nn.Module, split: TensorSplit) -> None:
@@ -314,7 +322,7 @@ def test_evaluation_and_its_probes_run_in_full_float32_whatever_is_chosen_outsid
     try:
         model = Noting(net)
         evaluate_clean(model, split)
-        sweep(model, split, attack_of("pgd", steps=2), threat_models=BUDGETS[:1], inference=AS_GIVEN)
+        sweep(model, split, SweepSettings(attack_of("pgd", steps=2), BUDGETS[:1], inference=AS_GIVEN))
         assert model.seen == {("ieee", "ieee")}
         model(split.images[:1])
         assert model.seen == {("ieee", "ieee"), ("tf32", "tf32")}

@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from harness.attacks.base import Attack
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation.checks.base import Row
-from harness.evaluation.findings import Finding
+from harness.evaluation.clean import evaluate_clean
 from harness.evaluation.sanity import judge
-from harness.evaluation.sweep import evaluate_clean, sweep
+from harness.evaluation.settings import SweepSettings
+from harness.evaluation.sweep import sweep
 from harness.records import Cell, CellResult, Outcome, Status, Verdict
 from harness.threat import ThreatModel
 from tests.attacks.nets import attack_of, threat
 
 TARGET = 2
-BUDGETS = [threat(eps, targeted=True) for eps in ("4/255", "16/255", "64/255")]
+BUDGETS = tuple(threat(eps, targeted=True) for eps in ("4/255", "16/255", "64/255"))
 CELL = Cell(dataset="d", model="m", arch="a", recipe="r", poison="backdoor", poison_rate=0.1, target_class="c")
 """The clean row of a model whose poison aims at the class that the attack aims at too."""
 
@@ -61,7 +62,7 @@ def test_only_the_target_class_is_a_success_and_its_own_examples_are_spared(
         images[eps][indices] = x
 
     outcome = sweep(
-        net, split, attack_of("pgd"), threat_models=BUDGETS, protocol=protocol, target_class=TARGET, batch_size=16, keep=keep
+        net, split, SweepSettings(attack_of("pgd"), BUDGETS, protocol=protocol, target_class=TARGET), batch_size=16, keep=keep
     )
     own = outcome.labels == TARGET
     initially_wrong = outcome.clean_logits.argmax(axis=1) != outcome.labels
@@ -71,14 +72,14 @@ def test_only_the_target_class_is_a_success_and_its_own_examples_are_spared(
         assert (predicted[condition.fooled] == TARGET).all()
         assert not condition.fooled[own | initially_wrong].any()
         assert torch.equal(images[it.eps][own], split.images[own])
-        assert condition.findings[Finding.TARGET_CLASS] == TARGET
+        assert condition.evidence.target_class == TARGET
 
 
 def test_image_in_another_wrong_class_is_no_success(net: nn.Module, split: TensorSplit) -> None:
     full = threat("1", targeted=True)
     reached = int(net(torch.ones_like(split.images[:1])).argmax())
     for target in {TARGET, reached}:
-        outcome = sweep(net, split, Away(), threat_models=[full], target_class=target)
+        outcome = sweep(net, split, SweepSettings(Away(), (full,), target_class=target))
         correct = outcome.clean_logits.argmax(axis=1) == outcome.labels
         wanted = correct & (outcome.labels != target) if target == reached else np.zeros_like(correct)
         assert np.array_equal(outcome.conditions[0].fooled, wanted)
@@ -86,7 +87,9 @@ def test_image_in_another_wrong_class_is_no_success(net: nn.Module, split: Tenso
 
 def test_without_watching_success_counts_on_the_same_examples(net: nn.Module, split: TensorSplit) -> None:
     outcome = sweep(
-        net, split, attack_of("pgd"), threat_models=BUDGETS[2:], protocol="independent", watch=False, target_class=TARGET
+        net,
+        split,
+        SweepSettings(attack_of("pgd"), BUDGETS[2:], protocol="independent", best_of_iterates=False, target_class=TARGET),
     )
     fooled = outcome.conditions[0].fooled
     assert fooled.any()
@@ -94,26 +97,26 @@ def test_without_watching_success_counts_on_the_same_examples(net: nn.Module, sp
     assert not fooled[outcome.labels == TARGET].any()
 
 
-def test_untargeted_sweep_has_no_target_among_its_findings(net: nn.Module, split: TensorSplit) -> None:
-    outcome = sweep(net, split, attack_of("fgsm"), threat_models=[threat()])
-    assert Finding.TARGET_CLASS not in outcome.conditions[0].findings
+def test_untargeted_sweep_has_no_target_in_its_evidence(net: nn.Module, split: TensorSplit) -> None:
+    outcome = sweep(net, split, SweepSettings(attack_of("fgsm"), (threat(),)))
+    assert outcome.conditions[0].evidence.target_class is None
 
 
-def test_success_rate_and_survivors_leave_out_the_target_class(net: nn.Module, split: TensorSplit) -> None:
-    outcome = sweep(net, split, attack_of("pgd"), threat_models=BUDGETS[2:], target_class=TARGET)
+def test_success_rate_and_active_examples_leave_out_the_target_class(net: nn.Module, split: TensorSplit) -> None:
+    outcome = sweep(net, split, SweepSettings(attack_of("pgd"), BUDGETS[2:], target_class=TARGET))
     row = Row.of(rows_of(outcome, BUDGETS[2:], "pgd", targeted=True)[0])
     assert row is not None
     eligible = row.correct & (outcome.labels != TARGET)
-    assert row.survivors == (eligible & ~row.condition.fooled).sum() < (row.correct & ~row.condition.fooled).sum()
+    assert row.active == (eligible & ~row.condition.fooled).sum() < (row.correct & ~row.condition.fooled).sum()
     assert row.success_rate == pytest.approx(row.condition.fooled.sum() / eligible.sum())
 
 
 def test_attack_that_leaves_only_the_target_class_standing_is_not_dead(net: nn.Module, split: TensorSplit) -> None:
     full = threat("1", targeted=True)
     reached = int(net(torch.ones_like(split.images[:1])).argmax())
-    outcome = sweep(net, split, Away(), threat_models=[full], target_class=reached)
+    outcome = sweep(net, split, SweepSettings(Away(), (full,), target_class=reached))
     (judged,) = judge(rows_of(outcome, [full], "away", targeted=True))
-    assert outcome.conditions[0].findings[Finding.GRADIENTS] == 0
+    assert outcome.conditions[0].evidence.gradients == 0
     assert not [reason for reason in judged.verdict_reasons if "dead" in reason]
 
 
@@ -124,9 +127,9 @@ def test_targeted_and_untargeted_rows_are_no_rivals_even_where_a_poison_has_the_
     start = CellResult(
         CELL, "clean", Status.DONE, labels=clean.labels, clean_logits=clean.clean_logits, condition=clean.conditions[0]
     )
-    plain = [threat(it.eps) for it in BUDGETS]
-    untargeted = rows_of(sweep(net, split, attack_of("fgsm"), threat_models=plain, probes=0), plain, "fgsm")
-    aimed = sweep(net, split, attack_of("pgd", steps=1), threat_models=BUDGETS, target_class=TARGET, probes=0)
+    plain = tuple(threat(it.eps) for it in BUDGETS)
+    untargeted = rows_of(sweep(net, split, SweepSettings(attack_of("fgsm"), plain), probes=0), plain, "fgsm")
+    aimed = sweep(net, split, SweepSettings(attack_of("pgd", steps=1), BUDGETS, target_class=TARGET), probes=0)
     rows = judge([start, *untargeted, *rows_of(aimed, BUDGETS, "pgd", targeted=True)])
     lead = [reason for row in rows for reason in row.verdict_reasons if "a single step (fgsm)" in reason]
     assert max(row.condition.fooled.sum() for row in untargeted) > aimed.conditions[-1].fooled.sum() + 5

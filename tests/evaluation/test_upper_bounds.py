@@ -1,20 +1,17 @@
 """A row is PASS without a remark only where no attack at its budget left significantly less, and a strong one ran."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
-from types import MappingProxyType
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from harness.attacks.base import Access
-from harness.attacks.evidence import Evidence
 from harness.evaluation.checks.base import significant_lead
-from harness.evaluation.findings import ACCESS, SHORTFALLS, Finding, findings_of
+from harness.evaluation.ledger import kind_of
 from harness.evaluation.sanity import judge
 from harness.records import Cell, CellResult, ConditionResult, Status, Verdict
+from harness.records.evidence import Access, Evidence
 from tests.attacks.nets import attack_of
 
 COUNT = 60
@@ -28,7 +25,7 @@ def attacked(
     *,
     access: Access = "iterative",
     first: int = 0,
-    findings: Mapping[str, float] = MappingProxyType({}),
+    kind: Evidence | None = None,
 ) -> CellResult:
     """Returns the row of an attack that leaves so many of 60 examples, and breaks those from `first` on."""
     budget = {"condition": "attack", "norm": "Linf", "eps": Fraction(8, 255)}
@@ -37,22 +34,14 @@ def attacked(
     logits = np.eye(4, dtype=np.float32)[labels]
     fooled = np.zeros(COUNT, dtype=bool)
     fooled[first : first + COUNT - robust] = True
-    measured = {
-        Finding.ACCESS.value: float(ACCESS.index(access)),
-        Finding.ATTACKED.value: float(COUNT),
-        Finding.GRADIENTS.value: 9.0,
-        Finding.CONCLUSIVE.value: 0.0,
-        **findings,
-    }
-    condition = ConditionResult(cell.eps, logits, fooled, np.zeros(COUNT, np.float32), findings=measured)
+    evidence = Evidence(attacked=COUNT, gradients=9 * COUNT) + (kind or Evidence(access=access))
+    condition = ConditionResult(cell.eps, logits, fooled, np.zeros(COUNT, np.float32), evidence=evidence)
     return CellResult(cell, attack, Status.DONE, labels=labels, clean_logits=logits, condition=condition)
 
 
 def strong(robust: int, **fields: object) -> CellResult:
     """Returns the row of the strong attack with these budgets."""
-    attack = attack_of("strong", **fields)
-    evidence = Evidence(attacked=COUNT, gradients=9 * COUNT)
-    return attacked("strong", robust, findings=findings_of(attack, evidence, classes=4, batch_size=9))
+    return attacked("strong", robust, kind=kind_of(attack_of("strong", **fields), classes=4))
 
 
 def remarks(*rows: CellResult) -> dict[str, tuple[str, ...]]:
@@ -94,16 +83,14 @@ def test_strong_attack_with_smaller_budgets_says_so() -> None:
 
 def test_strong_attack_on_few_classes_says_so() -> None:
     assert attack_of("strong").shortfall(3) == "classes"
-    row = strong(30)
-    few = {**row.condition.findings, Finding.CONCLUSIVE.value: 0.0, Finding.SHORTFALL.value: float(SHORTFALLS.index("classes"))}
-    row = replace(row, condition=replace(row.condition, findings=few))
+    row = attacked("strong", 30, kind=kind_of(attack_of("strong"), classes=3))
     assert remarks(row)["strong"] == ("upper bound: strong ran with too few classes for all of its stages",)
 
 
-def test_stored_outcome_of_a_strong_attack_without_the_finding_is_read_as_before() -> None:
+def test_stored_outcome_of_a_strong_attack_without_the_shortfall_is_read_as_before() -> None:
     row = strong(30, queries=100)
-    older = {name: value for name, value in row.condition.findings.items() if name != Finding.SHORTFALL}
-    assert remarks(replace(row, condition=replace(row.condition, findings=older)))["strong"] == (NO_STRONG,)
+    older = replace(row.condition.evidence, shortfall=None)
+    assert remarks(replace(row, condition=replace(row.condition, evidence=older)))["strong"] == (NO_STRONG,)
 
 
 @pytest.mark.parametrize(

@@ -38,3 +38,10 @@ def test_hash_knows_every_bit_and_no_memory_layout(classifier):
     assert model_sha256(dict(reversed(state.items()))) == found
     assert model_sha256(classifier.to(memory_format=torch.channels_last).state_dict()) == found
     assert model_sha256({**state, "std": state["std"].nextafter(torch.ones(()))}) != found
+
+
+@pytest.mark.parametrize("names", [2_000 * "[", 2_000 * '{"a":', "[" + 5_000 * "1" + "]"])
+def test_metadata_that_no_reader_can_hold_is_one_line(names: str) -> None:
+    props = {"schema_version": "1", "model_sha256": "0", "class_names": names}
+    with pytest.raises(ModelError, match=r"net\.onnx: expected JSON in the metadata"):
+        Metadata.from_props(props, "net.onnx")

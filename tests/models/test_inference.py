@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.models.inference import AS_GIVEN, Inference, fold_batchnorm, inference_form
+from harness.models.inference import AS_GIVEN, Inference, inference_form
 from harness.models.layout import NumberFormat
 from tests.attacks.nets import conv_net, images
 from tests.compilers import broken, tracing
@@ -193,10 +193,6 @@ def test_network_that_bfloat16_changes_too_much_is_attacked_in_float32(x: Tensor
     assert "differs by" in caplog.text
 
 
-def test_number_of_folded_layers_is_returned(x: Tensor) -> None:
-    assert fold_batchnorm(conv_net().requires_grad_(False), x) == 2
-
-
 @pytest.fixture
 def graphs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The batch size of each graph that is compiled; none has code generated, which would take minutes."""
@@ -281,3 +277,18 @@ def test_weights_of_a_form_are_its_own_and_what_is_tied_stays_tied(x: Tensor, ca
     assert torch.equal(net(x), logits)
     assert net.first.weight.stride() == strides
     assert [weight.requires_grad for weight in net.parameters()] == [False, True, True, True, True]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gradients_come_back_in_the_layout_of_the_images(x: Tensor, layout: torch.memory_format) -> None:
+    """Attacks view them as rows."""
+
+    class Permuted(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.permute(0, 3, 2, 1).cumsum(dim=1).relu().mean(dim=(1, 2))
+
+    for net in (conv_net(), Permuted()):
+        form = inference_form(net, x[:2])
+        gradient = _gradient(form, x.contiguous(memory_format=layout))
+        assert gradient.is_contiguous(memory_format=layout)
+        assert torch.allclose(gradient, _gradient(net, x), rtol=1e-3, atol=1e-3)

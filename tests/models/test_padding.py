@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from harness.datasets.tensors import TensorSplit
 from harness.evaluation import sweep as protocol
+from harness.evaluation.settings import SweepSettings
 from harness.models.inference import AS_GIVEN, Inference
 from harness.models.padding import FewSizes, eighths, filled_up, halvings, in_few_sizes, keeps_images_apart
 from harness.threat import ThreatModel
@@ -92,10 +93,10 @@ def test_sweep_in_few_sizes_finds_and_counts_what_the_bare_network_does(
     network, threats = conv_net().eval(), [ThreatModel(eps="4/255"), ThreatModel(eps="24/255")]
     x = images(23, low=0.0, high=1.0)
     split = TensorSplit(x, network(x).argmax(dim=1))
-    options = {"threat_models": threats, "batch_size": 10, "inference": inference}
-    bare = protocol.sweep(network, split, _small("pgd"), **options)
+    settings = SweepSettings(_small("pgd"), tuple(threats), inference=inference)
+    bare = protocol.sweep(network, split, settings, batch_size=10)
     monkeypatch.setattr(protocol, "in_few_sizes", lambda network, _, largest: FewSizes(network, eighths(largest)).eval())
-    few = protocol.sweep(network, split, _small("pgd"), **options)
+    few = protocol.sweep(network, split, settings, batch_size=10)
     assert any(condition.fooled.any() for condition in bare.conditions)
     for one, other in zip(bare.conditions, few.conditions, strict=True):
         assert (one.fooled == other.fooled).all()

@@ -11,7 +11,7 @@ from torch import nn
 
 from harness.errors import HarnessError, StoreError, SuiteError
 from harness.images import ImageData
-from harness.poisoning.base import POISONS, Crafted, Poison, Victims
+from harness.poisoning.base import POISONS, Crafted, DrawnExamples, Poison
 from harness.poisoning.frame import check, load_poisoned, poison_data
 from harness.poisoning.label_flip import LabelFlip
 from harness.poisoning.poisoned import PoisonedData, example_pairs
@@ -231,8 +231,8 @@ def test_example_pairs_show_poisoned_images_beside_clean_ones(backdoored: Poison
 class Overreaching(LabelFlip):
     """Says that it changes labels, and changes pixels."""
 
-    def craft(self, victims: Victims) -> Crafted:
-        return Crafted(victims.labels, torch.from_numpy(1 - victims.images()))
+    def craft(self, drawn: DrawnExamples) -> Crafted:
+        return Crafted(drawn.labels, torch.from_numpy(1 - drawn.images()))
 
 
 def test_frame_refuses_a_plugin_that_changes_more_than_it_may(digits: ImageData):

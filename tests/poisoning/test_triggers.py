@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from harness.errors import HarnessError, SuiteError
 from harness.poisoning import art
-from harness.poisoning.triggers import AnyTrigger, Blended, Patch, Pattern, SinglePixel, Stamp, Trigger
+from harness.poisoning.triggers import AnyTrigger, BackdoorTrigger, Blended, Patch, Pattern, SinglePixel, Stamp
 
 RESOLUTION = 16
 
@@ -18,7 +18,7 @@ def photograph() -> torch.Tensor:
     return torch.rand(5, 3, RESOLUTION, RESOLUTION, generator=torch.Generator().manual_seed(0)) * 0.9
 
 
-def pixels(trigger: Trigger, x: torch.Tensor) -> list[int]:
+def pixels(trigger: BackdoorTrigger, x: torch.Tensor) -> list[int]:
     """Number of pixels that the trigger changes in each image."""
     return [(one != other).any(dim=0).sum().item() for one, other in zip(trigger.stamp(RESOLUTION)(x), x, strict=True)]
 
@@ -33,19 +33,19 @@ def test_single_pixel_is_one_pixel_in_three_channels(photograph: torch.Tensor):
     ("trigger", "count"),
     [(Pattern(), 4), (Pattern(margin=1, value=0.95), 4), (Patch(size=3, margin=1), 9), (Blended(), RESOLUTION**2)],
 )
-def test_trigger_changes_its_own_pixels_and_no_other(trigger: Trigger, count: int, photograph: torch.Tensor):
+def test_trigger_changes_its_own_pixels_and_no_other(trigger: BackdoorTrigger, count: int, photograph: torch.Tensor):
     assert pixels(trigger, photograph) == [count] * len(photograph)
     assert trigger.stamp(RESOLUTION).mask.sum() == count
 
 
 @pytest.mark.parametrize("trigger", [Pattern(), SinglePixel(value=0.3)])
-def test_stamp_equals_what_art_makes_of_the_image(trigger: Trigger, photograph: torch.Tensor):
+def test_stamp_equals_what_art_makes_of_the_image(trigger: BackdoorTrigger, photograph: torch.Tensor):
     by_art = art.backdoored(photograph.numpy(), trigger.perturb)
     assert np.array_equal(trigger.stamp(RESOLUTION)(photograph).numpy(), by_art)
 
 
 @pytest.mark.parametrize("trigger", [Patch(size=5), Patch(size=4, opacity=0.5), Blended(opacity=0.3)])
-def test_picture_equals_arts_within_its_8_bits(trigger: Trigger, photograph: torch.Tensor):
+def test_picture_equals_arts_within_its_8_bits(trigger: BackdoorTrigger, photograph: torch.Tensor):
     by_art = art.backdoored(photograph.numpy(), trigger.perturb)
     assert np.abs(trigger.stamp(RESOLUTION)(photograph).numpy() - by_art).max() <= 2.5 / 255
 
@@ -59,7 +59,7 @@ def test_stamped_pixels_stay_in_range():
 
 
 @pytest.mark.parametrize("trigger", [Pattern(margin=15), SinglePixel(margin=17), Patch(size=17), Patch(size=10, margin=7)])
-def test_trigger_larger_than_the_image_is_refused(trigger: Trigger):
+def test_trigger_larger_than_the_image_is_refused(trigger: BackdoorTrigger):
     with pytest.raises(SuiteError, match=r"poisons\.x\.trigger: expected a trigger within 16 pixels, got one that needs 17"):
         trigger.check(RESOLUTION, where="poisons.x.trigger")
 

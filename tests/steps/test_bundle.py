@@ -74,7 +74,7 @@ def test_adversarials_stay_in_the_ball_around_their_clean_image(clean_bundle: Bu
 def test_adversarials_are_those_that_the_sweep_finds(deployed: Deployed, clean_bundle: Bundle) -> None:
     source = next(source for source in bundling(deployed, "baseline").sources if source.conditions[0].name == PGD)
     assert isinstance(source, Attacked)
-    assert [threat.eps for threat in source.step.threat_models] == [Fraction(4, 255), Fraction(16, 255)]
+    assert [threat.eps for threat in source.step.settings.threat_models] == [Fraction(4, 255), Fraction(16, 255)]
     outcome = source.step.attacked(deployed.bench().context)
     labels, logits = (
         np.concatenate(parts) for parts in zip(*[batch[1:] for batch in clean_bundle.batches(PGD, 24)], strict=True)

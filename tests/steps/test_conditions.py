@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.evaluation import sweep as protocol
+from harness.evaluation import clean as clean_scores
 from harness.steps.base import Step
 from harness.steps.conditions import Corrupted, Trigger
-from harness.steps.evaluate import OUTCOME, Evaluate
+from harness.steps.evaluate import Evaluate
+from harness.steps.judgement import OUTCOME
 from harness.storage.outcomes import load_outcome
 from tests.deployed import Deployed
 
@@ -18,7 +19,7 @@ def steps_of(deployed: Deployed, kind: type[Step]) -> list[Step]:
 
 def test_only_the_clean_score_probes_the_network(deployed: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     probed: list[int] = []
-    monkeypatch.setattr(protocol, "probe_model", lambda *_, probes, **__: probed.append(probes) or {})
+    monkeypatch.setattr(clean_scores, "probe_model", lambda *_, probes, **__: probed.append(probes) or {})
     corrupted, trigger, clean = (steps_of(deployed, kind)[0] for kind in (Corrupted, Trigger, Evaluate))
     for step in (corrupted, trigger):
         step.run(deployed.bench().context, tmp_path)

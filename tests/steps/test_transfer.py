@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from harness.attacks.base import Attack
 from harness.datasets.tensors import TensorSplit
+from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
 from harness.executors.base import StepReport
 from harness.images import ImageData
@@ -90,7 +91,7 @@ def context(split: TensorSplit, tmp_path: Path) -> Context:
 
 def _transfer(source: Given, target: Given, attack: Attack | None = None, eps: str = EPS) -> Transfer:
     attack = attack or attack_of("pgd")
-    step = Sweep(source, Examples("test", None, 0), attack.name, attack, (threat(eps),), "nested", best_of_iterates=True, seed=0)
+    step = Sweep(source, Examples("test", None, 0), attack.name, SweepSettings(attack, (threat(eps),)))
     return Transfer(step, {"target": target})
 
 
@@ -102,7 +103,7 @@ def test_images_of_the_last_iterate_fool_more_than_the_first_beyond_the_sources_
     def keep(eps: Fraction, indices: np.ndarray, x: Tensor) -> None:
         found[indices] = x
 
-    sweep(source.net, split, attack_of("pgd"), threat_models=[threat(EPS)], keep=keep)
+    sweep(source.net, split, SweepSettings(attack_of("pgd"), (threat(EPS),)), keep=keep)
     first = float((target.net(found).argmax(dim=1).numpy() != split.labels).mean())
     step = _transfer(source, target)
     step.run(context, tmp_path)
@@ -141,7 +142,9 @@ def test_settings_of_the_models_own_evaluation_do_not_reach_the_transfer(source:
     step = _transfer(source, target)
     plain = Transfer(step.crafting, step.targets)
     assert plain.digest == step.digest
-    other = Transfer(replace(step.sweep, inference=Inference(precision="bfloat16")), step.targets)
+    other = Transfer(
+        replace(step.sweep, settings=replace(step.sweep.settings, inference=Inference(precision="bfloat16"))), step.targets
+    )
     assert other.sweep.digest != step.sweep.digest
     assert other.digest == step.digest
 

@@ -97,7 +97,7 @@ def test_override_reaches_nested_fields_and_list_items(suite_file: Path) -> None
         ("attacks.pgd.name=pdg", "did you mean 'pgd'"),
         ("attacks.pgd.color=red", "attacks.pgd.color: unknown field"),
         ("dataset.name=digit", "did you mean 'digits'"),
-        ("models.hardened.warm_start=nobody", "expected one of baseline, hardened, got 'nobody'"),
+        ("models.hardened.warm_start=nobody", "expected one of baseline, got 'nobody'"),
         ("models.baseline.warm_start=hardened", "expected a chain that ends"),
         (
             "models.hardened.recipe.progressive={epochs: 1, resolution: 8}",

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness.training.recipes.adversarial import AdversarialRecipe
-from harness.training.recipes.base import RECIPES, Batch, Recipe
+from harness.training.recipes.base import RECIPES, Recipe, TrainingBatch
 from tests.training.cases import CPU, STILL, classifier, digits, same_state, trained
 
 FEW = {"epochs": 1, "steps": 2, "validation_steps": 1, "eps": "16/255", "augment": STILL}
@@ -38,7 +38,7 @@ def test_training_changes_the_weights_repeats_and_ends_in_eval_mode(recipe: Reci
 
 def test_loss_is_one_number_whose_gradient_reaches_every_weight(recipe: Recipe) -> None:
     network, (x, y) = classifier(), _batch()
-    objective = recipe.loss(network.train(), Batch(x, x.clone(), y))
+    objective = recipe.loss(network.train(), TrainingBatch(x, x.clone(), y))
     objective.loss.backward()
     assert (objective.loss.shape, objective.logits.shape) == ((), (6, 10))
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in network.parameters())

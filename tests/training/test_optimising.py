@@ -86,4 +86,4 @@ def test_restored_optimiser_makes_the_same_step(name: str) -> None:
     restore_optimiser(second, {key: tensor.clone().contiguous() for key, tensor in optimiser_tensors(first).items()})
     step(one, first)
     step(other, second)
-    assert all(torch.equal(weight, twin) for weight, twin in zip(one.parameters(), other.parameters(), strict=True))
+    assert all(torch.equal(weight, same) for weight, same in zip(one.parameters(), other.parameters(), strict=True))

@@ -59,17 +59,17 @@ def test_constant_prediction_shows_as_one_predicted_class() -> None:
     assert found(classifier(), None).predicted_classes > 1
 
 
-@pytest.mark.parametrize(("eps", "stands"), [(0.09, True), (0.11, False)])
-def test_linear_model_is_broken_exactly_beyond_its_margin(eps: float, stands: bool) -> None:
+@pytest.mark.parametrize(("eps", "is_robust"), [(0.09, True), (0.11, False)])
+def test_attack_succeeds_on_a_linear_model_exactly_beyond_its_margin(eps: float, is_robust: bool) -> None:
     x = torch.full((3, 3, 8, 8), 0.5)
     probe = Probe(ThreatModel(eps=eps), steps=10)
     start = random_start(x, probe.threat_model, torch.Generator())
-    standing, _ = probe.attack(linear(-0.4), x, torch.ones(3, dtype=torch.long), start=start)
-    assert standing.tolist() == [stands] * 3
+    robust, _ = probe.attack(linear(-0.4), x, torch.ones(3, dtype=torch.long), start=start)
+    assert robust.tolist() == [is_robust] * 3
 
 
 @pytest.mark.parametrize("norm", [Norm.LINF, Norm.L2])
-def test_any_iterate_that_fools_counts(norm: Norm) -> None:
+def test_any_adversarial_iterate_counts(norm: Norm) -> None:
     torch.manual_seed(0)
     model = classifier().requires_grad_(False)
     threat_model = ThreatModel(norm=norm, eps=0.05 if norm is Norm.LINF else 0.5)
@@ -89,9 +89,9 @@ def test_any_iterate_that_fools_counts(norm: Norm) -> None:
             start=start,
         )
         expected &= model(x_adv).argmax(1) == y
-    standing, losses = Probe(threat_model, 4).attack(model, x, y, start=start)
-    assert torch.equal(standing, expected)
-    assert 0 < int(standing.sum()) < 60
+    robust, losses = Probe(threat_model, 4).attack(model, x, y, start=start)
+    assert torch.equal(robust, expected)
+    assert 0 < int(robust.sum()) < 60
     assert (losses > 0).all()
 
 

@@ -3,40 +3,22 @@
 Source: Croce and Hein 2020, https://arxiv.org/abs/2003.01690; Andriushchenko et al. 2020, https://arxiv.org/abs/1912.00049.
 """
 
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
 import torch
 import torchattacks
 from pydantic import Field
 from torch import Tensor, nn
 
-from harness.attacks.base import ATTACKS, Access, Attack
+from harness.attacks.base import ATTACKS, Attack
 from harness.attacks.classes import count_classes
+from harness.attacks.gradients import followable, followable_cross_entropy
 from harness.attacks.torchattacks.library import draw_seed, run_library
 from harness.attacks.torchattacks.square import TieAwareSquare
+from harness.records.evidence import Access
 from harness.threat import Norm, ThreatModel
 
-TINY = torch.finfo(torch.float32).tiny
-"""Keeps a division by a gradient of zero finite."""
 LINF_AND_L2 = frozenset({Norm.LINF, Norm.L2})
-
-
-class _UnitGradients(nn.Module):
-    """A network whose gradients reach the attack with 1 as their largest entry, image by image.
-
-    The library squares them and adds 1e-12 to their length, which swallows those of confident networks.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self.eval()
-
-    def forward(self, x: Tensor) -> Tensor:
-        entry = x.view_as(x)
-        if entry.requires_grad:
-            entry.register_hook(lambda slope: slope / slope.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=TINY))
-        return cast(Tensor, self.model(entry))
 
 
 class _AutoPGD(Attack):
@@ -52,10 +34,6 @@ class _AutoPGD(Attack):
     eot_iter: int = Field(default=1, ge=1)
     """Gradients averaged in each step, for networks with random outputs."""
 
-    def sloped(self, model: nn.Module, threat_model: ThreatModel) -> nn.Module:
-        """Returns the network as the library can follow its gradients: in Linf it takes their signs, in L2 their lengths."""
-        return model if threat_model.norm is Norm.LINF else _UnitGradients(model)
-
 
 @ATTACKS.register
 class APGDCE(_AutoPGD):
@@ -66,7 +44,7 @@ class APGDCE(_AutoPGD):
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
         attack = torchattacks.APGD(
-            self.sloped(model, threat_model),
+            followable_cross_entropy(model, threat_model),
             norm=threat_model.norm.value,
             eps=float(threat_model.eps),
             steps=self.steps,
@@ -96,7 +74,7 @@ class APGDT(_AutoPGD):
         """See `Attack.perturb`."""
         classes = count_classes(model, x, attack=self.name, least=self.LEAST_CLASSES)
         attack = torchattacks.APGDT(
-            self.sloped(model, threat_model),
+            followable(model, threat_model.norm),
             norm=threat_model.norm.value,
             eps=float(threat_model.eps),
             steps=self.steps,

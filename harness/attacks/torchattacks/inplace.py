@@ -5,6 +5,7 @@ import torchattacks
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from harness.attacks.gradients import bounded_margins
 from harness.attacks.watcher import Watcher
 from harness.system.memory import cached_parts
 
@@ -15,8 +16,7 @@ class InPlacePGD(torchattacks.PGD):  # type: ignore[misc]  # the library has no 
     Between two passes of the network the library fills seven fresh tensors of the size of the batch, which a CPU must
     read and write once more each; here it goes a few images at a time, which stay in its cache. What a watcher knows to
     be broken takes no more steps, and no more time: it is returned as the watcher kept it. The loss is the library's
-    mean: a sum would save gradients from underflow at margins of up to the logarithm of the batch's size more, of about
-    100; examples without any gradient are counted.
+    mean, of logits with `bounded_margins`.
     """
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -25,9 +25,9 @@ class InPlacePGD(torchattacks.PGD):  # type: ignore[misc]  # the library has no 
         count, x_adv, rows = len(images), self._start(images), torch.arange(len(images), device=images.device)
         for _ in range(self.steps):
             self._step(x_adv, self._gradient(x_adv, wanted, count=count), images)
-            standing = self.model.standing() if isinstance(self.model, Watcher) else None
-            if standing is not None:
-                x_adv, images, wanted, rows = _only(standing, x_adv, images, wanted, rows)
+            active = self.model.active() if isinstance(self.model, Watcher) else None
+            if active is not None:
+                x_adv, images, wanted, rows = _only(active, x_adv, images, wanted, rows)
         return x_adv if len(rows) == count else self.model.completed(x_adv, rows)
 
     def _start(self, images: Tensor) -> Tensor:
@@ -42,7 +42,8 @@ class InPlacePGD(torchattacks.PGD):  # type: ignore[misc]  # the library has no 
     def _gradient(self, x_adv: Tensor, wanted: Tensor, *, count: int) -> Tensor:
         """Returns the gradient of the mean loss of a batch of `count` examples with respect to those that still stand."""
         x_adv = x_adv.detach().requires_grad_()
-        loss = cross_entropy(self.get_logits(x_adv), wanted, reduction="sum") / count
+        logits = self.get_logits(x_adv) if self.targeted else bounded_margins(self.get_logits(x_adv))
+        loss = cross_entropy(logits, wanted, reduction="sum") / count
         (gradient,) = torch.autograd.grad(-loss if self.targeted else loss, x_adv)
         return gradient
 

@@ -7,14 +7,16 @@ import torchattacks
 from pydantic import Field
 from torch import Tensor, nn
 
-from harness.attacks.base import ATTACKS, Access, Attack
+from harness.attacks.base import ATTACKS, Attack
+from harness.attacks.gradients import followable_cross_entropy
 from harness.attacks.stepwise import Stepwise
 from harness.attacks.torchattacks.inplace import InPlacePGD
 from harness.attacks.torchattacks.library import run_library
+from harness.records.evidence import Access
 from harness.threat import Norm, ThreatModel
 
 TINY = torch.finfo(torch.float32).tiny
-"""Keeps a division by the gradient's norm finite; the library's 1e-10 would swallow the gradients of confident nets."""
+"""Keeps a division by a gradient of zero finite."""
 
 
 @ATTACKS.register
@@ -24,7 +26,7 @@ class FGSM(Attack):
     Source: Goodfellow et al. 2015, https://arxiv.org/abs/1412.6572, section 4.
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     ACCESS: ClassVar[Access] = "single_step"
     TARGETED: ClassVar[bool] = True
     RETURNS_LAST: ClassVar[bool] = True
@@ -38,7 +40,8 @@ class FGSM(Attack):
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
-        return run_library(torchattacks.FGSM(model, eps=float(threat_model.eps)), x, y, targeted=threat_model.targeted)
+        attack = torchattacks.FGSM(followable_cross_entropy(model, threat_model), eps=float(threat_model.eps))
+        return run_library(attack, x, y, targeted=threat_model.targeted)
 
 
 @ATTACKS.register
@@ -48,7 +51,7 @@ class PGD(Stepwise):
     Source: Madry et al. 2018, https://arxiv.org/abs/1706.06083, section 2.1.
     """
 
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
     RETURNS_LAST: ClassVar[bool] = True
     NORMS: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF, Norm.L2})
     ANY_LAYOUT: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF})
@@ -64,7 +67,7 @@ class PGD(Stepwise):
         if threat_model.norm is Norm.LINF:
             attack = InPlacePGD(model, **shared)
         else:
-            attack = torchattacks.PGDL2(model, **shared, eps_for_division=TINY)
+            attack = torchattacks.PGDL2(followable_cross_entropy(model, threat_model), **shared, eps_for_division=TINY)
         return run_library(attack, x, y, targeted=threat_model.targeted)
 
 
@@ -75,7 +78,7 @@ class BIM(Stepwise):
     Source: Kurakin et al. 2017, https://arxiv.org/abs/1607.02533, section 2.2.
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     RETURNS_LAST: ClassVar[bool] = True
     ANY_LAYOUT: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF})
 
@@ -83,8 +86,8 @@ class BIM(Stepwise):
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
-        alpha = self.step_size(threat_model)
-        attack = torchattacks.BIM(model, eps=float(threat_model.eps), alpha=alpha, steps=self.steps)
+        network, alpha = followable_cross_entropy(model, threat_model), self.step_size(threat_model)
+        attack = torchattacks.BIM(network, eps=float(threat_model.eps), alpha=alpha, steps=self.steps)
         return run_library(attack, x, y, targeted=threat_model.targeted)
 
 
@@ -95,7 +98,7 @@ class MIFGSM(Stepwise):
     Source: Dong et al. 2018, https://arxiv.org/abs/1710.06081, algorithm 1.
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     RETURNS_LAST: ClassVar[bool] = True
     ANY_LAYOUT: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF})
 
@@ -105,6 +108,6 @@ class MIFGSM(Stepwise):
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
-        alpha = self.step_size(threat_model)
-        attack = torchattacks.MIFGSM(model, eps=float(threat_model.eps), alpha=alpha, steps=self.steps, decay=self.decay)
+        network, alpha = followable_cross_entropy(model, threat_model), self.step_size(threat_model)
+        attack = torchattacks.MIFGSM(network, eps=float(threat_model.eps), alpha=alpha, steps=self.steps, decay=self.decay)
         return run_library(attack, x, y, targeted=threat_model.targeted)

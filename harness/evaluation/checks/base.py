@@ -1,22 +1,23 @@
-"""What a sanity check says, and what it looks at."""
+"""What a sanity check says, what it looks at, and of which rows."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
+from typing import Concatenate, ParamSpec
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from harness.attacks.base import Access
-from harness.evaluation.findings import ACCESS, Finding
 from harness.records import CellResult, ConditionResult, Verdict
+from harness.records.evidence import Access, Evidence, NetworkEvidence
 
 SIGNIFICANCE = 0.05
 """Largest probability, two-sided, at which a difference counts as more than chance."""
 LEAST_SHARE = 0.01
 """Smaller differences between two attacks, as a share of the examples, are left alone."""
 
+P = ParamSpec("P")
 GRADIENT_ATTACKS: frozenset[Access] = frozenset({"single_step", "iterative", "ensemble"})
 REPEATED_ATTACKS: frozenset[Access] = frozenset({"iterative", "ensemble"})
 
@@ -28,6 +29,21 @@ class Reason:
     verdict: Verdict
     """What it makes of the number on its own; PASS for a mere remark."""
     text: str
+
+
+def invalid(text: str) -> Reason:
+    """Returns a reason by which the number is none."""
+    return Reason(Verdict.INVALID, text)
+
+
+def suspect(text: str) -> Reason:
+    """Returns a reason to mistrust the number."""
+    return Reason(Verdict.SUSPECT, text)
+
+
+def remark(text: str) -> Reason:
+    """Returns a reason that leaves the verdict as it is."""
+    return Reason(Verdict.PASS, text)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +62,15 @@ class Row:
             return None
         return Row(result, result.condition, result.labels, result.clean_logits)
 
-    def finding(self, name: Finding) -> float | None:
-        """Returns a measured value, or None where it was not measured."""
-        return self.condition.findings.get(name.value)
+    @property
+    def evidence(self) -> Evidence:
+        """What the run showed."""
+        return self.condition.evidence
+
+    @property
+    def network(self) -> NetworkEvidence:
+        """What a clean row's run showed about the network."""
+        return self.condition.evidence.network
 
     @property
     def is_attack(self) -> bool:
@@ -68,8 +90,7 @@ class Row:
     @property
     def access(self) -> Access | None:
         """What the attack uses of the model."""
-        position = self.finding(Finding.ACCESS)
-        return None if position is None else ACCESS[int(position)]
+        return self.evidence.access
 
     @property
     def model_key(self) -> tuple[object, ...]:
@@ -90,51 +111,72 @@ class Row:
 
     @cached_property
     def eligible(self) -> NDArray[np.bool_]:
-        """(N,) which examples an attack may break: correct without it, and not of the class that it aims at."""
-        target = self.finding(Finding.TARGET_CLASS)
-        return self.correct if target is None else self.correct & (self.labels != int(target))
+        """(N,) which examples an attack may make adversarial: correct without it, and not of the class that it aims at."""
+        target = self.evidence.target_class
+        return self.correct if target is None else self.correct & (self.labels != target)
 
     @property
-    def survivors(self) -> int:
-        """Number of eligible examples that the attack does not break."""
+    def active(self) -> int:
+        """Number of eligible examples on which the attack had no success."""
         return int((self.eligible & ~self.condition.fooled).sum())
 
     @property
     def robust_accuracy(self) -> float:
-        """Share of all examples that are correct without the attack and that it does not break."""
+        """Share of all examples that are correct without the attack and on which it had no success."""
         return float((self.correct & ~self.condition.fooled).mean())
 
-    def share_of_correct(self, name: Finding) -> float:
-        """Returns a share of the attacked examples as one of the eligible ones; 0 where it was not measured.
+    def share_of_eligible(self, count: int) -> float:
+        """Returns a number of attacked examples as a share of the eligible ones.
 
-        Of a sweep that spares what is broken, the few that a larger budget is left with are no sample of the data.
+        Those that a larger budget of a nested sweep is left with are few, and no sample of the data.
         """
-        found = (self.finding(name) or 0.0) * (self.finding(Finding.ATTACKED) or 0.0)
-        return min(1.0, found / max(1, self.eligible.sum()))
+        return min(1.0, count / max(1, self.eligible.sum()))
 
     @property
     def success_rate(self) -> float:
-        """Share of the eligible examples that the attack breaks."""
+        """Share of the eligible examples that the attack makes adversarial."""
         return float(self.condition.fooled.sum() / max(1, self.eligible.sum()))
 
 
+Check = Callable[Concatenate[Row, P], Reason | None]
+"""Says something against a row, or nothing; it may look at other rows too."""
+
+
+def only_for(kinds: Collection[Access]) -> Callable[[Check[P]], Check[P]]:
+    """Limits a check to attacks that use the model in one of these ways: of all other rows it says nothing."""
+
+    def limited(check: Check[P]) -> Check[P]:
+        @wraps(check)
+        def checked(row: Row, /, *others: P.args, **named: P.kwargs) -> Reason | None:
+            return check(row, *others, **named) if row.access in kinds else None
+
+        return checked
+
+    return limited
+
+
 def beats(stronger: NDArray[np.bool_], weaker: NDArray[np.bool_]) -> int:
-    """Returns by how many examples one attack breaks more than another, or 0 where that are few or may be chance."""
+    """Returns on how many examples more one attack succeeds than another, or 0 where these are few or may be chance."""
     lead = significant_lead(stronger, weaker)
     return lead if lead > LEAST_SHARE * len(stronger) else 0
 
 
 def significant_lead(stronger: NDArray[np.bool_], weaker: NDArray[np.bool_]) -> int:
-    """Returns by how many of the same examples (N,) one attack breaks more than another, or 0 where that may be chance.
+    """Returns on how many more of the same examples (N,) one attack succeeds than another, or 0 where that may be chance.
 
     Source: McNemar 1947, "Note on the sampling error of the difference between correlated proportions", in its exact form:
-        of the examples that only one of the two breaks, chance gives each half.
+        of the examples on which only one of the two succeeds, chance gives each half.
     """
     only_stronger, only_weaker = int((stronger & ~weaker).sum()), int((weaker & ~stronger).sum())
     if only_stronger <= only_weaker:
         return 0
     chance = binomtest(only_stronger, only_stronger + only_weaker, 0.5).pvalue
     return only_stronger - only_weaker if chance <= SIGNIFICANCE else 0
+
+
+def share(count: int, whole: int) -> float:
+    """Returns a count as a share of a whole; 0 where there is no whole."""
+    return count / whole if whole else 0.0
 
 
 def percent(share: float) -> str:

@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 
-from harness.evaluation.checks.base import Reason, Row, percent
-from harness.evaluation.findings import stages_of
+from harness.evaluation.checks.base import Reason, Row, percent, suspect
 from harness.metrics import wilson_interval
-from harness.records import Verdict
 
 LATE = "square"
 """The stage without gradients: the last one, on what all others leave."""
 LATE_SHARE = 0.01
-"""Share of the eligible examples that a stage without gradients may break, at the lower end of its interval.
+"""Share of the eligible examples on which a stage without gradients may succeed, at the lower end of its interval.
 
 AutoAttack warns from 0.002 on, at the share itself: one of 500 examples."""
 
@@ -19,9 +17,9 @@ FEWEST_LATE = 2
 
 
 def gradient_stages_fail(row: Row, smaller: Sequence[Row]) -> Reason | None:
-    """A random search that breaks what the gradient stages before it left speaks of masked or false gradients.
+    """A random search that succeeds where the gradient stages before it did not speaks of masked or false gradients.
 
-    Under the nested protocol what it broke at the `smaller` budgets of the same attack counts too.
+    Under the nested protocol its successes at the `smaller` budgets of the same attack count too.
 
     Source: Croce et al. 2021, https://arxiv.org/abs/2010.09670, on flags of AutoAttack: its `check_square_sr`.
     """
@@ -31,12 +29,12 @@ def gradient_stages_fail(row: Row, smaller: Sequence[Row]) -> Reason | None:
     if late < FEWEST_LATE or wilson_interval(min(late, count), count).low <= LATE_SHARE:
         return None
     text = f"masked or false gradients: Square breaks {late} examples ({percent(late / count)}) that the gradient stages leave"
-    return Reason(Verdict.SUSPECT, text)
+    return suspect(text)
 
 
 def _late(row: Row) -> int:
-    """Returns how many examples Square broke after other stages; 0 where it ran alone or not at all."""
-    stages = stages_of(row.condition.findings)
+    """Returns on how many examples Square succeeded after other stages; 0 where it ran alone or not at all."""
+    stages = row.evidence.stages
     return stages.get(LATE, 0) if len(stages) > 1 else 0
 
 

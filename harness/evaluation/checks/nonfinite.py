@@ -3,8 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.evaluation.checks.base import LEAST_SHARE, Reason, Row, percent
-from harness.evaluation.findings import Finding
+from harness.evaluation.checks.base import LEAST_SHARE, Reason, Row, invalid, percent, share
 from harness.records import Verdict
 
 NONFINITE_IMAGES_INVALID = 0.5
@@ -20,9 +19,9 @@ def nonfinite_logits(row: Row) -> Reason | None:
     """
     logits = row.condition.logits
     if not (isnan := np.isnan(logits).any(axis=1)).any():
-        broken = ~(np.isfinite(logits) | _switched_off(row)).all(axis=1) | np.isneginf(logits).all(axis=1)
-        return Reason(Verdict.INVALID, f"logits of {int(broken.sum())} examples are not finite") if broken.any() else None
-    return Reason(Verdict.INVALID, f"logits of {int(isnan.sum())} examples are NaN")
+        nonfinite = ~(np.isfinite(logits) | _switched_off(row)).all(axis=1) | np.isneginf(logits).all(axis=1)
+        return invalid(f"logits of {int(nonfinite.sum())} examples are not finite") if nonfinite.any() else None
+    return invalid(f"logits of {int(isnan.sum())} examples are NaN")
 
 
 def _switched_off(row: Row) -> NDArray[np.bool_]:
@@ -38,11 +37,11 @@ def nonfinite_images(row: Row) -> Reason | None:
 
     Source: Carlini et al. 2019, https://arxiv.org/abs/1902.06705, section 5.1: adversarials must be valid.
     """
-    share = row.finding(Finding.NONFINITE_IMAGES) or 0.0
-    if not share:
+    part = share(row.evidence.nonfinite_images, row.evidence.returned)
+    if not part:
         return None
-    matters = share >= NONFINITE_IMAGES_INVALID and share * row.survivors > LEAST_SHARE * len(row.labels)
-    what = f"the attack returned NaN or infinite pixels in {percent(share)} of the images that it had not broken before"
+    matters = part >= NONFINITE_IMAGES_INVALID and part * row.active > LEAST_SHARE * len(row.labels)
+    what = f"the attack returned NaN or infinite pixels in {percent(part)} of the images that it had not broken before"
     return Reason(Verdict.INVALID if matters else Verdict.SUSPECT, what)
 
 

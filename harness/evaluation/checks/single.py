@@ -3,12 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.attacks.watcher import TOLERANCE
-from harness.evaluation.checks.base import GRADIENT_ATTACKS, Reason, Row, percent
+from harness.evaluation.checks.base import GRADIENT_ATTACKS, Reason, Row, invalid, only_for, percent, remark, suspect
 from harness.evaluation.checks.nonfinite import NONFINITE
-from harness.evaluation.findings import Finding
 from harness.metrics import wilson_interval
 from harness.records import Verdict
+from harness.threat import TOLERANCE
 
 RAW_TOLERANCE = 1e-4
 """An attack whose own output leaves the ball by more than this is faulty, though the frame projects it."""
@@ -28,32 +27,34 @@ def outside_ball(row: Row) -> Reason | None:
     Source: Carlini et al. 2019, https://arxiv.org/abs/1902.06705, section 5.1: adversarials must be valid.
     """
     if row.condition.max_violation > TOLERANCE:
-        return Reason(Verdict.INVALID, f"images outside the ball or [0,1] by {row.condition.max_violation:.2g}")
-    raw = row.finding(Finding.RAW_VIOLATION) or 0.0
+        return invalid(f"images outside the ball or [0,1] by {row.condition.max_violation:.2g}")
+    raw = row.evidence.violation
     if raw > RAW_TOLERANCE:
-        return Reason(Verdict.SUSPECT, f"the attack left the ball or [0,1] by {raw:.2g} before it was projected")
+        return suspect(f"the attack left the ball or [0,1] by {raw:.2g} before it was projected")
     return None
 
 
+@only_for(GRADIENT_ATTACKS)
 def dead_attack(row: Row) -> Reason | None:
-    """An attack on gradients that never asks for one, and leaves examples standing, did not run.
+    """An attack on gradients that never asks for one, and leaves examples without success, did not run.
 
-    Where none is left it was the frame that stopped it: at large budgets the random start alone may break all.
+    Where none is left the frame ended it: at large budgets the random start alone may be a success on all.
 
     Source: a public benchmark carries a row with one forward and no backward pass; Carlini et al. 2019, section 5.
     """
-    if row.access not in GRADIENT_ATTACKS or row.finding(Finding.ATTACKED) is None or not row.survivors:
+    if not row.evidence.attacked or not row.active:
         return None
-    return Reason(Verdict.INVALID, "dead attack: no backward pass") if row.finding(Finding.GRADIENTS) == 0 else None
+    return invalid("dead attack: no backward pass") if row.evidence.gradients == 0 else None
 
 
+@only_for(GRADIENT_ATTACKS)
 def zero_gradients(row: Row) -> Reason | None:
     """Without gradients a gradient attack is blind.
 
     Source: Athalye et al. 2018, https://arxiv.org/abs/1802.00420, section 3: shattered and vanishing gradients.
     """
-    share = row.share_of_correct(Finding.ZERO_GRADIENT)
-    if row.access not in GRADIENT_ATTACKS or share < ZERO_GRADIENTS_SUSPECT:
+    share = row.share_of_eligible(row.evidence.zero_gradients)
+    if share < ZERO_GRADIENTS_SUSPECT:
         return None
     verdict = Verdict.INVALID if share >= ZERO_GRADIENTS_INVALID else Verdict.SUSPECT
     return Reason(verdict, f"all gradients are zero for {percent(share)} of the correct examples")
@@ -64,7 +65,7 @@ def nonfinite_gradients(row: Row) -> Reason | None:
 
     Source: Athalye et al. 2018, https://arxiv.org/abs/1802.00420, section 3.
     """
-    share = row.share_of_correct(Finding.NONFINITE_GRADIENT)
+    share = row.share_of_eligible(row.evidence.nonfinite_gradients)
     if not share:
         return None
     verdict = Verdict.INVALID if share >= NONFINITE_INVALID else Verdict.SUSPECT
@@ -74,33 +75,34 @@ def nonfinite_gradients(row: Row) -> Reason | None:
 def silent_success(row: Row) -> Reason | None:
     """An attack that passes an adversarial and returns something else understates itself.
 
-    What counts is what the attack was told: of an example that the frame takes for broken it was told that every later
+    What counts is what the attack was told: of an example that the frame holds adversarial it was told that every later
     image is adversarial, and may return one of those.
 
     Source: Pintor et al. 2022, "Indicators of attack failure", https://arxiv.org/abs/2106.09947: silent success.
     """
-    share, attacked = row.finding(Finding.SILENT_SUCCESS) or 0.0, int(row.finding(Finding.ATTACKED) or 0)
-    lost = round(share * attacked)
+    lost, attacked = row.evidence.silent_successes, row.evidence.attacked
     if lost < FEWEST_LOST or wilson_interval(lost, attacked).low <= SILENT_SUCCESS:
         return None
-    return Reason(Verdict.SUSPECT, f"silent success: the attack found and lost adversarials of {percent(share)} of the examples")
+    return Reason(
+        Verdict.SUSPECT, f"silent success: the attack found and lost adversarials of {percent(lost / attacked)} of the examples"
+    )
 
 
 def unconverged(row: Row) -> Reason | None:
     """Twice the steps should change the robust accuracy by less than half its interval.
 
-    Only some survivors were tried: the share of them that falls is at least the lower end of its own interval.
+    Only some active examples were tried: the share of successes among them is at least the lower end of its own interval.
 
     Source: Carlini et al. 2019, https://arxiv.org/abs/1902.06705, section 5.4: attacks must have converged.
     """
-    tried, broken = row.finding(Finding.DOUBLED_STEPS_TRIED), row.finding(Finding.DOUBLED_STEPS_BROKEN)
-    if not tried or broken is None:
+    tried, found = row.evidence.doubled_steps_tried, row.evidence.doubled_steps_successes
+    if not tried:
         return None
-    interval = wilson_interval(row.survivors, len(row.labels))
-    drop = wilson_interval(int(broken), int(tried)).low * row.survivors / len(row.labels)
+    interval = wilson_interval(row.active, len(row.labels))
+    drop = wilson_interval(found, tried).low * row.active / len(row.labels)
     if drop <= (interval.high - interval.low) / 2:
         return None
-    return Reason(Verdict.SUSPECT, f"twice the steps break {broken:.0f} of {tried:.0f} survivors more: not converged")
+    return suspect(f"twice the steps break {found} of {tried} survivors more: not converged")
 
 
 def constant_prediction(row: Row) -> Reason | None:
@@ -123,7 +125,7 @@ def constant_condition(row: Row) -> Reason | None:
     condition = row.result.cell.condition
     if condition not in ("corruption", "folder") or not _is_one_answer(row.condition.logits, row.labels):
         return None
-    return Reason(Verdict.SUSPECT, f"the model predicts one class for every image of this {condition}")
+    return suspect(f"the model predicts one class for every image of this {condition}")
 
 
 def nothing_eligible(row: Row) -> Reason | None:
@@ -133,7 +135,7 @@ def nothing_eligible(row: Row) -> Reason | None:
     """
     if row.result.cell.condition not in ("trigger", "target") or row.correct.any():
         return None
-    return Reason(Verdict.PASS, "no attack success rate: no example was classified correctly before")
+    return remark("no attack success rate: no example was classified correctly before")
 
 
 def chance_level(row: Row) -> Reason | None:
@@ -148,7 +150,7 @@ def chance_level(row: Row) -> Reason | None:
     interval = wilson_interval(int(row.correct.sum()), len(row.labels))
     if not row.is_sample or len(counts) < 2 or interval.low > counts.max() / len(row.labels):
         return None
-    return Reason(Verdict.SUSPECT, f"clean accuracy {percent(float(row.correct.mean()))} is no better than a constant guess")
+    return suspect(f"clean accuracy {percent(float(row.correct.mean()))} is no better than a constant guess")
 
 
 SINGLE = (

@@ -1,4 +1,4 @@
-"""Activation clustering: the features of each class fall into two clusters, and the odd one is poisoned."""
+"""Activation clustering: splits the features of each class into two clusters, and suspects the smaller one."""
 
 from typing import Literal
 
@@ -16,10 +16,10 @@ from harness.system.seeds import seed_of
 
 
 class ActivationClustering(Detector):
-    """Clusters the penultimate features of each class in two by ART, and suspects a cluster that is small enough.
+    """Splits the penultimate features of each class into two clusters by ART, and suspects a small enough cluster.
 
-    An example's score is how much closer it lies to the centre of its class's smaller cluster than to the other
-    centre. A class whose features are all alike gets the score 0 and no suspicion.
+    An example's score is its distance to the centre of its class's larger cluster minus that to the smaller one's. In a
+    class whose features are all equal, every score is 0 and no example is suspicious.
 
     Source: Chen et al. 2018, https://arxiv.org/abs/1811.03728, algorithm 1 and section 5.2 (relative size).
     """
@@ -27,9 +27,9 @@ class ActivationClustering(Detector):
     name: Literal["activation_clustering"] = "activation_clustering"
     """Name of the detector."""
     size_threshold: float = Field(default=0.35, gt=0, le=1)
-    """The smaller cluster is suspected if it has less than this share of its class; 1 suspects it always."""
+    """The smaller cluster is suspicious if it has less than this share of its class; with 1 it always is."""
     components: int = Field(default=10, ge=1)
-    """Principal components to cluster in; fewer where a class has fewer examples."""
+    """Principal components for the clustering; fewer if a class has fewer examples."""
 
     def detect(
         self,
@@ -43,10 +43,10 @@ class ActivationClustering(Detector):
     ) -> Detection:
         """See `Detector.detect`."""
         features = penultimate_features(model, split, device=device, batch_size=batch_size)
-        return self.judge(features, split.labels, seed=seed)
+        return self.detect_in_features(features, split.labels, seed=seed)
 
-    def judge(self, features: NDArray[np.float32], labels: NDArray[np.int64], *, seed: int) -> Detection:
-        """Judges features (N, D) with their labels (N,)."""
+    def detect_in_features(self, features: NDArray[np.float32], labels: NDArray[np.int64], *, seed: int) -> Detection:
+        """Returns the detection on features (N, D) with their labels (N,)."""
         scores, suspicious = np.zeros(len(labels)), np.zeros(len(labels), dtype=bool)
         for label in np.unique(labels):
             members = np.flatnonzero(labels == label)

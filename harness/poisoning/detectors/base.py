@@ -1,4 +1,4 @@
-"""What a detector plug-in writes: a suspicion for every example, and which ones it calls poisoned."""
+"""The base of the detector plug-ins: a score for every example, and which examples a detector calls poisoned."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -15,21 +15,21 @@ from harness.registry import Plugin, Registry
 
 @dataclass(frozen=True)
 class Detection:
-    """What a detector says about the examples of a split."""
+    """The result of a detector on the examples of a split."""
 
     scores: NDArray[np.float64]
-    """Suspicion of every example (N,), higher is more suspicious."""
+    """Score of every example (N,), higher is more suspicious."""
     suspicious: NDArray[np.bool_]
     """The examples that the detector's own rule calls poisoned (N,)."""
     threshold: float | None
-    """The score from which an example is suspicious, or None where the rule goes class by class."""
+    """The smallest score of a suspicious example, or None if the rule has no common threshold for all classes."""
 
 
 class Detector(Plugin, ABC):
-    """Base of the detector plug-ins. None of them sees a manifest."""
+    """Base of the detector plug-ins. No detector gets the manifest."""
 
     RUN_TIME: ClassVar[bool] = False
-    """Whether it judges the images that come in at run time; the others judge the training split."""
+    """Whether it examines the images that come in at run time; the others examine the training split."""
 
     @abstractmethod
     def detect(
@@ -42,18 +42,18 @@ class Detector(Plugin, ABC):
         batch_size: int,
         seed: int,
     ) -> Detection:
-        """Judges every example of a split.
+        """Returns the detection on every example of a split.
 
         Args:
-            model: The network trained on the split under suspicion, on `device`; left as it was found, without hooks.
+            model: The network trained on the split under suspicion, on `device`; left unchanged, without hooks.
             split: The examples; a training split with its labels, or images that come in at run time.
-            reference: Clean examples that the defender holds: the validation split.
+            reference: Clean examples of the defender: the validation split.
             device: Where the network is.
-            batch_size: Images of one forward.
+            batch_size: Images of one forward pass.
             seed: Seed of every random choice.
 
         Raises:
-            ModelError: if the detector reads features and the network has no head to read them from.
+            ModelError: if the detector needs features and the network has no head whose input could be read.
         """
 
 

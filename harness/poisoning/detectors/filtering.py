@@ -1,4 +1,4 @@
-"""A training split without the examples that a detector suspects, to retrain on."""
+"""A training split without the suspicious examples, for training again."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""How good a detection is against the truth, and its control arm: the alarms on data that nobody poisoned."""
+"""Scores of a detection: against the manifest, and on the clean control, where nothing is poisoned."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,34 +10,34 @@ from harness.spec import Spec
 
 
 class DetectorScore(Spec):
-    """A detection against the truth. A rate without a denominator is None; in the control arm nothing is poisoned."""
+    """Scores of a detection against the truth. A rate without a denominator is None; in the clean control nothing is poisoned."""
 
     examples: int
-    """Number of examples judged."""
+    """Number of examples."""
     poisoned: int
     """How many of them are poisoned."""
     suspected: int
-    """How many the detector's own rule suspects."""
+    """How many are suspicious by the detector's own rule."""
     threshold: float | None
-    """The score from which an example is suspected, or None where the rule goes class by class."""
+    """See `Detection.threshold`."""
     precision: float | None
-    """Share of the suspected examples that are poisoned."""
+    """Share of the suspicious examples that are poisoned."""
     recall: float | None
-    """Share of the poisoned examples that are suspected."""
+    """Share of the poisoned examples that are suspicious."""
     false_alarm_rate: float | None
-    """Share of the clean examples that are suspected."""
+    """Share of the clean examples that are suspicious."""
     auc: float | None
     """Area under the ROC curve of the scores."""
     roc: tuple[tuple[float, float], ...]
-    """The ROC curve's points: false positive rate and true positive rate, rising; empty where AUC is None."""
+    """The ROC curve's points: false positive rate and true positive rate, rising; empty if the AUC is None."""
 
 
 def score_detector(detection: Detection, is_poisoned: NDArray[np.bool_]) -> DetectorScore:
-    """Scores a detection.
+    """Returns the scores of a detection.
 
     Args:
-        detection: What the detector says about N examples.
-        is_poisoned: The truth (N,): `Manifest.is_poisoned`, or nothing but False in the control arm.
+        detection: The result of the detector on N examples.
+        is_poisoned: The truth (N,): `Manifest.is_poisoned`, or all False in the clean control.
 
     Raises:
         HarnessError: if the two differ in length, or a score is not finite.

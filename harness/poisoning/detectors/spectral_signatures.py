@@ -1,4 +1,4 @@
-"""Spectral signatures: poisoned examples stand out along the main direction of their class's features."""
+"""Spectral signatures: scores examples by the first singular vector of their class's features."""
 
 from typing import Literal
 
@@ -15,9 +15,9 @@ from harness.poisoning.features import penultimate_features
 
 
 class SpectralSignatures(Detector):
-    """Scores examples by their part in the first singular vector of their class's centred penultimate features.
+    """Scores examples by the component of their centred penultimate features along their class's first singular vector.
 
-    The rule suspects the same share of every class, poisoned or not. Through ART.
+    The rule makes the same share of every class suspicious, poisoned or not. Through ART.
 
     Source: Tran et al. 2018, https://arxiv.org/abs/1811.00636, algorithm 1.
     """
@@ -27,7 +27,7 @@ class SpectralSignatures(Detector):
     expected_rate: float = Field(default=0.05, gt=0, le=1)
     """Share of a class that the defender expects to be poisoned."""
     multiplier: float = Field(default=1.5, gt=0)
-    """How many times that share is suspected; 1.5 in the paper."""
+    """The suspicious share of a class, in multiples of `expected_rate`; 1.5 in the paper."""
 
     def detect(
         self,
@@ -41,10 +41,10 @@ class SpectralSignatures(Detector):
     ) -> Detection:
         """See `Detector.detect`."""
         features = penultimate_features(model, split, device=device, batch_size=batch_size)
-        return self.judge(features, split.labels)
+        return self.detect_in_features(features, split.labels)
 
-    def judge(self, features: NDArray[np.float32], labels: NDArray[np.int64]) -> Detection:
-        """Judges features (N, D) with their labels (N,)."""
+    def detect_in_features(self, features: NDArray[np.float32], labels: NDArray[np.int64]) -> Detection:
+        """Returns the detection on features (N, D) with their labels (N,)."""
         _, numbers = np.unique(labels, return_inverse=True)
         centred = features.copy()
         for number in range(numbers.max() + 1):

@@ -1,4 +1,4 @@
-"""STRIP: a backdoored network is sure of a triggered image whatever picture is laid over it."""
+"""STRIP: a backdoored network stays confident of a triggered image when other images are added to it."""
 
 from functools import partial
 from statistics import NormalDist
@@ -18,22 +18,22 @@ from harness.system.modes import evaluating
 from harness.system.seeds import seed_of
 
 POOL_SIZE = 100
-"""Clean images held in memory to draw overlays from."""
+"""Clean images held in memory, from which overlays are drawn."""
 
 SMALLEST_SPREAD = 1e-9
-"""Stands in for the standard deviation of equal scores, which no normal distribution has."""
+"""Standard deviation of the normal distribution if all scores are equal, as it must be above 0."""
 
 
 class Strip(Detector):
-    """Scores an image by how low the entropy of predictions stays when clean images are laid over it.
+    """Scores an image by the mean entropy of predictions when clean images are added to it: low entropy is suspicious.
 
-    The two images are added and cut off at 1, as the paper's authors do: in their mean, a trigger would have half its
-    strength. A run-time detector: it needs no labels. The threshold is where a normal distribution, fitted to the scores
-    of the reference images, leaves `false_alarm_rate` above it. Own code, as ART's takes the entropy over the blends of
-    each class instead of over the classes, and of logits.
+    The sum of the two images is clipped at 1, as the paper's authors do; their mean would halve the strength of a trigger.
+    The detector works at run time and needs no labels. A normal distribution is fitted to the scores of the reference
+    images; the threshold is its quantile with `false_alarm_rate` above it. Own code, as ART computes the entropy over the
+    blends of each class, not over the classes, and from logits.
 
-    Source: Gao et al. 2019, https://arxiv.org/abs/1902.06531, section 4, equations 2 to 4; how
-    images are laid over each other: https://github.com/garrisongys/STRIP.
+    Source: Gao et al. 2019, https://arxiv.org/abs/1902.06531, section 4, equations 2 to 4; for the sum of images:
+    https://github.com/garrisongys/STRIP.
     """
 
     VERSION: ClassVar[int] = 2
@@ -43,11 +43,11 @@ class Strip(Detector):
     name: Literal["strip"] = "strip"
     """Name of the detector."""
     overlays: int = Field(default=20, ge=1)
-    """Clean images that are laid over each image, one at a time; 100 in the paper."""
+    """Clean images that are added to each image, one at a time; 100 in the paper."""
     opacity: float = Field(default=1.0, gt=0, le=1)
-    """Weight of the clean image; that of the image under suspicion is 1."""
+    """Weight of the clean image; that of the examined image is 1."""
     false_alarm_rate: float = Field(default=0.01, gt=0, lt=1)
-    """Share of clean images that the threshold is set to suspect."""
+    """Share of clean images that shall lie above the threshold."""
 
     def detect(
         self,
@@ -93,7 +93,6 @@ def _entropy(logits: Tensor) -> Tensor:
     """Returns the Shannon entropy in bits of the predicted distribution, (N, K) -> (N,)."""
     log_probabilities = logits.double().log_softmax(dim=1)
     probabilities = log_probabilities.exp()
-    terms = probabilities * log_probabilities.masked_fill(
-        probabilities == 0, 0.0
-    )  # 0 times -inf, of a class switched off, is NaN
+    # A logit of -inf has probability 0, and 0 times -inf is NaN.
+    terms = probabilities * log_probabilities.masked_fill(probabilities == 0, 0.0)
     return -terms.sum(dim=1) / np.log(2)

@@ -1,1 +1,1 @@
-"""Recipes: how a network learns, one file each."""
+"""Training recipes, one file each."""

@@ -12,15 +12,15 @@ from harness.training.recipes.base import RECIPES
 from harness.training.recipes.inner import maximise, random_start, summed_cross_entropy
 
 REACH = 1.25
-"""Step size in multiples of eps: Wong et al. 2020, section 5.1; below 2 eps, else it overfits to FGSM at once."""
+"""Step size in multiples of eps: Wong et al. 2020, section 5.1; from 2 eps on, the network overfits to FGSM at once."""
 
 
 @RECIPES.register
 class Fast(AdversarialRecipe):
-    """Minimises the loss of images that FGSM from a random start has raised it on: one gradient an update.
+    """Minimises the loss of images that FGSM from a random start has perturbed: one gradient an update.
 
-    It may overfit to FGSM from one epoch to the next, so that any other attack succeeds. The PGD that validates each
-    epoch shows it: the column `catastrophic_overfitting` of the history turns to 1, and an earlier epoch is kept.
+    It may overfit to FGSM from one epoch to the next, so that any other attack succeeds. The PGD of the validation detects
+    that: the column `catastrophic_overfitting` of the history becomes 1, and an earlier epoch is kept.
 
     Source: Wong et al. 2020, https://arxiv.org/abs/2001.03994, algorithm 3.
     """

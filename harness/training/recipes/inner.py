@@ -10,13 +10,13 @@ from harness.models.network import Network
 from harness.threat import Norm, ThreatModel
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""Logits (N, K) and what they are compared with, to a scalar: the sum over examples, so that none depends on another."""
+"""(logits (N, K), what they are compared with) -> a scalar, summed over the examples so that each gradient is its own."""
 
 
 def maximise(
     network: Network, x: Tensor, y: Tensor, *, threat_model: ThreatModel, alpha: float, steps: int, loss: Loss, start: Tensor
 ) -> Tensor:
-    """Returns images in the ball around `x` that the loss is large on: projected gradient ascent.
+    """Returns images in the ball around `x` with a large loss, by projected gradient ascent.
 
     Args:
         network: The network in eval mode, its parameters frozen.
@@ -46,7 +46,7 @@ def input_gradient(network: Network, x: Tensor, y: Tensor, loss: Loss) -> Tensor
 
 
 def steepest(gradient: Tensor, norm: Norm) -> Tensor:
-    """Returns the direction of steepest ascent, of size one in the norm (Linf or L2); zero where the gradient is."""
+    """Returns the direction of steepest ascent, of size one in the norm (Linf or L2); zero where the gradient is zero."""
     if norm is Norm.LINF:
         return gradient.sign()
     lengths = torch.linalg.vector_norm(gradient.flatten(1), dim=1).clamp(min=torch.finfo(gradient.dtype).tiny)
@@ -65,5 +65,5 @@ def random_start(x: Tensor, threat_model: ThreatModel, generator: torch.Generato
 
 
 def summed_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """Returns the cross-entropy, summed: a mean would underflow where the model is confident."""
+    """Returns the summed cross-entropy: the gradient of a mean would underflow where the model is confident."""
     return cross_entropy(logits, y, reduction="sum")

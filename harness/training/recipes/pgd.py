@@ -15,18 +15,18 @@ from harness.training.recipes.inner import maximise, random_start, summed_cross_
 
 @RECIPES.register
 class PGDTraining(AdversarialRecipe):
-    """Minimises the loss of images that PGD has maximised it on; the epoch of the best robust accuracy is kept.
+    """Minimises the loss of images for which PGD has maximised it; the epoch of the best robust accuracy is kept.
 
     Source: Madry et al. 2018, https://arxiv.org/abs/1706.06083, equation 2.1.
     """
 
     name: Literal["pgd"] = "pgd"
     steps: int = Field(default=7, ge=1, le=1000)
-    """Steps of the attack; alpha is 2.5 eps / steps where it is left out."""
+    """Steps of the attack; alpha is 2.5 eps / steps by default."""
     random_start: bool = True
-    """Start the attack at a random place in the ball instead of at the image."""
+    """Start the attack at a random point of the ball, not at the image."""
     clean_share: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the images that is not attacked; what is no whole number of a batch is rounded up or down by chance."""
+    """Share of the images that are not attacked; a fraction of an image in a batch is rounded up or down at random."""
 
     def perturb(self, network: Network, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `AdversarialRecipe.perturb`."""

@@ -1,4 +1,4 @@
-"""Training as usual."""
+"""Standard training, without attacks."""
 
 from typing import Literal
 
@@ -7,7 +7,7 @@ from pydantic import Field
 from torch.distributions import Beta
 
 from harness.models.network import Network
-from harness.training.recipes.base import RECIPES, Batch, Objective, Recipe
+from harness.training.recipes.base import RECIPES, Objective, Recipe, TrainingBatch
 
 
 @RECIPES.register
@@ -16,10 +16,10 @@ class Standard(Recipe):
 
     name: Literal["standard"] = "standard"
     mixup: float = Field(default=0.0, ge=0)
-    """Blend the images of a batch in pairs, and their losses, by a weight from Beta(mixup, mixup); 0 leaves them alone.
+    """Blend the images of a batch in pairs, and their losses, by a weight from Beta(mixup, mixup); 0 does not blend.
     Source: Zhang et al. 2018, https://arxiv.org/abs/1710.09412, equation 1."""
 
-    def loss(self, network: Network, batch: Batch) -> Objective:
+    def loss(self, network: Network, batch: TrainingBatch) -> Objective:
         """See `Recipe.loss`; the training accuracy of blended images is counted on the first of each pair."""
         if not self.mixup:
             logits = network(batch.x)

@@ -1,4 +1,4 @@
-"""Adversarial training that trades accuracy for smoothness."""
+"""Adversarial training that trades clean accuracy for robustness: TRADES."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from torch.nn.functional import kl_div, log_softmax
 from harness.models.network import Network
 from harness.threat import ThreatModel
 from harness.training.recipes.adversarial import REACH, AdversarialRecipe
-from harness.training.recipes.base import RECIPES, Batch, Objective
+from harness.training.recipes.base import RECIPES, Objective, TrainingBatch
 from harness.training.recipes.inner import maximise, random_start
 
 
@@ -31,9 +31,9 @@ class Trades(AdversarialRecipe):
 
     name: Literal["trades"] = "trades"
     beta: float = Field(default=6.0, gt=0)
-    """Weight of the divergence (1/lambda in the paper): more of it is more robust and less accurate."""
+    """Weight of the divergence (1/lambda in the paper): a larger one gives a more robust and less accurate network."""
     steps: int = Field(default=10, ge=1, le=1000)
-    """Steps of the attack; alpha is 2.5 eps / steps where it is left out."""
+    """Steps of the attack; alpha is 2.5 eps / steps by default."""
 
     def perturb(self, network: Network, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `AdversarialRecipe.perturb`."""
@@ -50,7 +50,7 @@ class Trades(AdversarialRecipe):
             start=random_start(x, threat_model, generator),
         )
 
-    def loss(self, network: Network, batch: Batch) -> Objective:
+    def loss(self, network: Network, batch: TrainingBatch) -> Objective:
         """See `Recipe.loss`."""
         logits, logits_adv = network(batch.x), network(batch.x_adv)
         divergence = summed_divergence(logits_adv, logits) / len(batch.y)

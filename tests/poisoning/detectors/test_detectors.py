@@ -80,7 +80,7 @@ def test_network_is_left_as_it_was(name: str, backdoored: PoisonedData, backdoor
 @pytest.mark.parametrize("size_threshold", [0.35, 1.0])
 def test_clustering_catches_a_planted_poison(size_threshold: float):
     features, labels, poisoned = planted(share=0.25)
-    detection = ActivationClustering(size_threshold=size_threshold).judge(features, labels, seed=0)
+    detection = ActivationClustering(size_threshold=size_threshold).detect_in_features(features, labels, seed=0)
     score = score_detector(detection, poisoned)
     assert score.auc > 0.99
     assert score.recall == 1
@@ -91,7 +91,9 @@ def test_clustering_catches_a_planted_poison(size_threshold: float):
 def test_clustering_by_the_smaller_cluster_drops_part_of_every_clean_class():
     features, labels, _ = planted(share=0)
     always, small = (
-        score_detector(ActivationClustering(size_threshold=share).judge(features, labels, seed=0), np.zeros(600, dtype=bool))
+        score_detector(
+            ActivationClustering(size_threshold=share).detect_in_features(features, labels, seed=0), np.zeros(600, dtype=bool)
+        )
         for share in (1.0, 0.35)
     )
     assert always.false_alarm_rate > 0.3
@@ -102,20 +104,20 @@ def test_clustering_passes_over_classes_that_cannot_be_clustered():
     features, labels, poisoned = planted(share=0.25)
     features = np.concatenate([features, np.zeros((5, 20), dtype=np.float32), np.ones((1, 20), dtype=np.float32)])
     labels = np.concatenate([labels + 1, [7] * 5, [0]])
-    detection = ActivationClustering().judge(features, labels, seed=0)
+    detection = ActivationClustering().detect_in_features(features, labels, seed=0)
     assert not detection.suspicious[600:].any()
     assert (detection.scores[600:] == 0).all()
     assert detection.suspicious[:600][poisoned].all()
 
 
 def test_clustering_of_identical_features_suspects_nobody():
-    detection = ActivationClustering().judge(np.ones((8, 3), dtype=np.float32), np.arange(8) % 2, seed=0)
+    detection = ActivationClustering().detect_in_features(np.ones((8, 3), dtype=np.float32), np.arange(8) % 2, seed=0)
     assert not detection.suspicious.any()
 
 
 def test_spectral_signatures_catch_a_planted_poison_despite_an_offset():
     features, labels, poisoned = planted(share=0.1)
-    detection = SpectralSignatures(expected_rate=0.1).judge(features, labels)
+    detection = SpectralSignatures(expected_rate=0.1).detect_in_features(features, labels)
     score = score_detector(detection, poisoned)
     assert score.auc > 0.99
     assert score.recall == 1
@@ -123,14 +125,14 @@ def test_spectral_signatures_catch_a_planted_poison_despite_an_offset():
 
 def test_spectral_signatures_suspect_the_same_share_of_clean_classes():
     features, labels, _ = planted(share=0)
-    detection = SpectralSignatures(expected_rate=0.1).judge(features, labels)
+    detection = SpectralSignatures(expected_rate=0.1).detect_in_features(features, labels)
     shares = [detection.suspicious[labels == label].mean() for label in range(3)]
     assert shares == pytest.approx([0.15] * 3, abs=0.01)
 
 
 def test_spectral_score_is_the_papers():
     features, labels, _ = planted(share=0.1)
-    scores = SpectralSignatures().judge(features, labels).scores
+    scores = SpectralSignatures().detect_in_features(features, labels).scores
     centred = features[labels == 1] - features[labels == 1].mean(axis=0)
     direction = np.linalg.svd(centred.astype(np.float64), full_matrices=False)[2][0]
     assert np.allclose(scores[labels == 1], np.abs(centred @ direction), atol=1e-3)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from harness.threat import Norm, ThreatModel
 from harness.training.recipes.adversarial import AdversarialRecipe
-from harness.training.recipes.base import RECIPES, Batch
+from harness.training.recipes.base import RECIPES, TrainingBatch
 from harness.training.recipes.fast import Fast
 from harness.training.recipes.pgd import PGDTraining
 from harness.training.recipes.standard import Standard
@@ -139,7 +139,7 @@ def test_attack_without_random_start_starts_at_the_image() -> None:
 
 def test_losses_are_those_of_the_papers() -> None:
     network, x_adv = Counting(), (X + 0.1).clamp(0, 1)
-    batch = Batch(X, x_adv, Y)
+    batch = TrainingBatch(X, x_adv, Y)
     clean, attacked = network(X), network(x_adv)
     cross_entropy = nn.functional.cross_entropy
     p, q = clean.softmax(1), attacked.softmax(1)
@@ -156,19 +156,19 @@ def test_distilling_replaces_a_share_of_the_label_by_the_teachers_prediction() -
     clean, attacked, cross_entropy = network(X), network(x_adv), nn.functional.cross_entropy
     mixed = 0.75 * cross_entropy(attacked, Y, label_smoothing=0.1) - 0.25 * (taught * attacked.log_softmax(1)).sum(1).mean()
     recipe = PGDTraining(distil=0.25, label_smoothing=0.1)
-    torch.testing.assert_close(recipe.loss(network, Batch(X, x_adv, Y, taught)).loss, mixed)
-    weighed = [Trades(distil=1, beta=beta).loss(network, Batch(X, x_adv, Y, taught)).loss for beta in (1, 3)]
+    torch.testing.assert_close(recipe.loss(network, TrainingBatch(X, x_adv, Y, taught)).loss, mixed)
+    weighed = [Trades(distil=1, beta=beta).loss(network, TrainingBatch(X, x_adv, Y, taught)).loss for beta in (1, 3)]
     torch.testing.assert_close((3 * weighed[0] - weighed[1]) / 2, cross_entropy(clean, taught))
 
 
 def test_training_accuracy_is_counted_under_attack() -> None:
     network, x_adv = Counting(), (X + 0.1).clamp(0, 1)
     for kind in ADVERSARIAL:
-        torch.testing.assert_close(kind().loss(network, Batch(X, x_adv, Y)).logits, network(x_adv))
+        torch.testing.assert_close(kind().loss(network, TrainingBatch(X, x_adv, Y)).logits, network(x_adv))
 
 
 def test_label_smoothing_enters_the_loss() -> None:
-    network, batch = Counting(), Batch(X, X, Y)
+    network, batch = Counting(), TrainingBatch(X, X, Y)
     smoothed = nn.functional.cross_entropy(network(X), Y, label_smoothing=0.1)
     torch.testing.assert_close(Standard(label_smoothing=0.1).loss(network, batch).loss, smoothed)
 
@@ -176,8 +176,8 @@ def test_label_smoothing_enters_the_loss() -> None:
 def test_trades_divergence_is_maximised() -> None:
     recipe = Trades(eps="16/255")
     network = Counting()
-    start = recipe.loss(network, Batch(X, X, Y)).loss
-    assert recipe.loss(network, Batch(X, perturbed(recipe, network), Y)).loss > start
+    start = recipe.loss(network, TrainingBatch(X, X, Y)).loss
+    assert recipe.loss(network, TrainingBatch(X, perturbed(recipe, network), Y)).loss > start
 
 
 def test_mixup_blends_images_and_losses_of_the_same_pairs() -> None:
@@ -189,7 +189,7 @@ def test_mixup_blends_images_and_losses_of_the_same_pairs() -> None:
 
     torch.manual_seed(0)
     recipe = Standard(mixup=0.4)
-    loss = recipe.loss(network, Batch(X, X, Y)).loss
+    loss = recipe.loss(network, TrainingBatch(X, X, Y)).loss
     torch.manual_seed(0)
     weight = float(torch.distributions.Beta(0.4, 0.4).sample())
     others = torch.randperm(len(X))
@@ -206,5 +206,5 @@ def test_no_mixup_leaves_images_alone() -> None:
         shown.append(x)
         return x.flatten(1)[:, :3]
 
-    Standard().loss(network, Batch(X, X, Y))
+    Standard().loss(network, TrainingBatch(X, X, Y))
     assert shown[0] is X

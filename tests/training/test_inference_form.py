@@ -3,13 +3,13 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from harness.training.twin import Twin, without_copying_activations
+from harness.training.inference_form import LiveInferenceForm, without_copying_activations
 from tests.training.cases import copied, dropout_convnet
 
 X = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def unsettled(model: nn.Module) -> nn.Module:
+def randomised(model: nn.Module) -> nn.Module:
     """Gives batch norms statistics and weights that a fold must take into account."""
     generator = torch.Generator().manual_seed(1)
     for module in model.modules():
@@ -22,59 +22,59 @@ def unsettled(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
-def difference(twin: Twin, model: nn.Module) -> float:
+def difference(form: LiveInferenceForm, model: nn.Module) -> float:
     with torch.no_grad():
         expected = model.eval()(X)
-        return float((twin.network(X) - expected).abs().max() / expected.abs().max())
+        return float((form.network(X) - expected).abs().max() / expected.abs().max())
 
 
-def folded(twin: Twin) -> int:
-    return sum(isinstance(module, nn.BatchNorm2d) for module in twin.network.modules())
+def folded(form: LiveInferenceForm) -> int:
+    return sum(isinstance(module, nn.BatchNorm2d) for module in form.network.modules())
 
 
 @pytest.mark.parametrize(
     "arch", ["test_efficientnet", "resnet18", "mobilenetv3_small_050", "resnetv2_18", "tf_efficientnet_lite0"]
 )
-def test_twin_gives_the_networks_logits_before_and_after_an_update(arch: str) -> None:
-    model = unsettled(timm.create_model(arch, num_classes=3))
-    twin = Twin(model, X)
-    assert difference(twin, model) < 1e-4
+def test_inference_form_gives_the_networks_logits_before_and_after_an_update(arch: str) -> None:
+    model = randomised(timm.create_model(arch, num_classes=3))
+    form = LiveInferenceForm(model, X)
+    assert difference(form, model) < 1e-4
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(1.1)
     model.train()(X)
-    twin.refresh()
-    assert difference(twin, model) < 1e-4
+    form.refresh()
+    assert difference(form, model) < 1e-4
 
 
 def test_every_batch_norm_behind_a_convolution_is_folded() -> None:
-    twin = Twin(unsettled(timm.create_model("test_efficientnet", num_classes=3)), X)
-    assert folded(twin) == 0
+    form = LiveInferenceForm(randomised(timm.create_model("test_efficientnet", num_classes=3)), X)
+    assert folded(form) == 0
 
 
 def test_live_network_is_not_touched() -> None:
-    model = unsettled(dropout_convnet()).train()
+    model = randomised(dropout_convnet()).train()
     model[1].eval()
     state, modes = copied(model.state_dict()), [module.training for module in model.modules()]
-    twin = Twin(model, X)
+    form = LiveInferenceForm(model, X)
     x = X.clone().requires_grad_()
-    twin.network(x).sum().backward()
+    form.network(x).sum().backward()
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
     assert [module.training for module in model.modules()] == modes
     assert all(weight.requires_grad and weight.grad is None for weight in model.parameters())
     assert x.grad is not None
 
 
-def test_twin_is_in_eval_mode_and_its_parameters_are_frozen() -> None:
-    twin = Twin(unsettled(dropout_convnet()).train(), X)
-    assert not any(module.training for module in twin.network.modules())
-    assert not any(weight.requires_grad for weight in twin.network.parameters())
+def test_inference_form_is_in_eval_mode_and_its_parameters_are_frozen() -> None:
+    form = LiveInferenceForm(randomised(dropout_convnet()).train(), X)
+    assert not any(module.training for module in form.network.modules())
+    assert not any(weight.requires_grad for weight in form.network.parameters())
 
 
 def test_layers_that_are_not_folded_share_their_memory() -> None:
-    model = unsettled(dropout_convnet())
-    twin = Twin(model, X)
-    assert twin.network[9].weight.data_ptr() == model[9].weight.data_ptr()
+    model = randomised(dropout_convnet())
+    form = LiveInferenceForm(model, X)
+    assert form.network[9].weight.data_ptr() == model[9].weight.data_ptr()
 
 
 class Branching(nn.Module):
@@ -103,11 +103,11 @@ class Repeated(nn.Module):
 @pytest.mark.parametrize("kind", [Branching, Repeated])
 def test_batch_norm_that_cannot_be_folded_is_left_alone(kind: type[nn.Module]) -> None:
     fresh = kind().eval()  # as long as its statistics are the first ones, a wrong fold would not show
-    twin = Twin(fresh, X)
-    unsettled(fresh)
-    twin.refresh()
-    assert folded(twin) == 1
-    assert difference(twin, fresh) < 1e-5
+    form = LiveInferenceForm(fresh, X)
+    randomised(fresh)
+    form.refresh()
+    assert folded(form) == 1
+    assert difference(form, fresh) < 1e-5
 
 
 def test_batch_norm_without_weights_or_statistics_is_handled() -> None:
@@ -120,17 +120,17 @@ def test_batch_norm_without_weights_or_statistics_is_handled() -> None:
         nn.Flatten(),
     )
     model[1].running_mean.fill_(0.3)
-    twin = Twin(model.eval(), X)
-    assert folded(twin) == 1
-    assert difference(twin, model) < 1e-4
+    form = LiveInferenceForm(model.eval(), X)
+    assert folded(form) == 1
+    assert difference(form, model) < 1e-4
 
 
-def test_network_that_is_not_differentiable_has_a_twin() -> None:
+def test_network_that_is_not_differentiable_has_an_inference_form() -> None:
     class Constant(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return torch.ones(len(x), 2)
 
-    assert difference(Twin(Constant(), X), Constant()) == 0
+    assert difference(LiveInferenceForm(Constant(), X), Constant()) == 0
 
 
 def test_copying_activations_are_out_of_place_inside_the_block_only() -> None:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.attacks.base import Attack
-from harness.attacks.frame import Victim, run_attack
+from harness.attacks.frame import run_attack
+from harness.attacks.results import AttackInput
 from harness.attacks.torchattacks.auto import APGDCE
 from harness.threat import ThreatModel
 from tests.attacks.nets import attack_of, images, threat
@@ -32,16 +33,16 @@ class Needles(nn.Module):
 
 
 @pytest.fixture
-def victim() -> Victim:
+def inputs() -> AttackInput:
     net = Needles(width=2.0)
     pool = images(20 * COUNT)
     correct = (net(pool).argmax(dim=1) == 0).nonzero().flatten()[:COUNT]
-    return Victim(net, pool[correct], torch.zeros(COUNT, dtype=torch.int64))
+    return AttackInput(net, pool[correct], torch.zeros(COUNT, dtype=torch.int64))
 
 
-def _silent(attack: Attack, victim: Victim, *, best_of_iterates: bool = True) -> tuple[int, int]:
+def _silent(attack: Attack, inputs: AttackInput, *, best_of_iterates: bool = True) -> tuple[int, int]:
     """Returns how many examples the attack gave up, and how many it broke."""
-    result = run_attack(attack, victim, threat_model=threat(EPS), seed=0, best_of_iterates=best_of_iterates)
+    result = run_attack(attack, inputs, threat_model=threat(EPS), seed=0, best_of_iterates=best_of_iterates)
     return result.evidence.silent_successes, int(result.fooled.sum())
 
 
@@ -59,11 +60,11 @@ class Standing(nn.Module):
 
 
 @pytest.fixture
-def unfinished(victim: Victim) -> Victim:
-    return Victim(Standing(victim.model, victim.x[0]), victim.x, victim.y)
+def unfinished(inputs: AttackInput) -> AttackInput:
+    return AttackInput(Standing(inputs.model, inputs.x[0]), inputs.x, inputs.y)
 
 
-def test_remembered_logits_make_apgd_return_images_that_are_none(unfinished: Victim) -> None:
+def test_remembered_logits_make_apgd_return_images_that_are_none(unfinished: AttackInput) -> None:
     """Without this the next test would say nothing."""
     returned: list[Tensor] = []
 
@@ -83,7 +84,7 @@ def test_remembered_logits_make_apgd_return_images_that_are_none(unfinished: Vic
 
 @pytest.mark.parametrize(("name", "fields"), [("apgd-ce", {"steps": 1}), ("strong", {"steps": 1, "fab_steps": 2, "queries": 10})])
 def test_apgd_is_not_blamed_for_what_the_frame_made_it_take_for_adversarial(
-    unfinished: Victim, name: str, fields: dict[str, int]
+    unfinished: AttackInput, name: str, fields: dict[str, int]
 ) -> None:
     silent, broken = _silent(attack_of(name, **fields), unfinished)
     assert broken >= COUNT // 4
@@ -123,7 +124,7 @@ class Elsewhere(Returning):
 
 @pytest.mark.parametrize("attack", [Discarding(steps=10), Returning(), Elsewhere()], ids=["clean", "start", "elsewhere"])
 @pytest.mark.parametrize("best_of_iterates", [True, False])
-def test_attack_that_finds_and_discards_is_noticed(unfinished: Victim, attack: Attack, best_of_iterates: bool) -> None:
+def test_attack_that_finds_and_discards_is_noticed(unfinished: AttackInput, attack: Attack, best_of_iterates: bool) -> None:
     silent, _ = _silent(attack, unfinished, best_of_iterates=best_of_iterates)
     assert silent >= COUNT // 2
 
@@ -150,5 +151,6 @@ def test_success_of_a_twin_is_not_laid_to_the_other_ones_charge() -> None:
 
     x = torch.cat([image, image, other])
     assert (
-        run_attack(Half(), Victim(net, x, net(x).argmax(dim=1)), threat_model=threat(EPS), seed=0).evidence.silent_successes == 0
+        run_attack(Half(), AttackInput(net, x, net(x).argmax(dim=1)), threat_model=threat(EPS), seed=0).evidence.silent_successes
+        == 0
     )

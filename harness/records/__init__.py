@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
 from harness.conditions import CLEAN, ConditionKind, condition_kind
+from harness.records.evidence import Evidence
 from harness.spec import LATER, Eps, Spec
+
+Protocol = Literal["nested", "independent"]
+"""Whether only examples on which no attack succeeded go on to the next budget, or every budget starts from scratch."""
 
 SCHEMA_VERSION = 1
 """Version of the tables and payloads described here; written into provenance.json and every payload."""
@@ -109,7 +113,7 @@ class Cell(Spec):
     """What the corruption happens to: noise, blur, weather, digital, geometry or encoding; it follows from the name."""
     severity: int | None = None
     """Severity of the corruption, 1 to 5."""
-    protocol: Literal["nested", "independent"] | None = None
+    protocol: Protocol | None = None
     """How the budgets of a sweep relate."""
     seed: int = 0
     """The seed of the model's training and of its poison."""
@@ -147,8 +151,8 @@ class ConditionResult:
     """Wall time."""
     peak_memory_mb: float = 0.0
     """Largest memory of the process (CPU) or of the device (GPU) since it started, in MiB: never less than in an earlier row."""
-    findings: Mapping[str, float] = field(default_factory=dict)
-    """What the sanity checks measured while the condition ran: name -> value."""
+    evidence: Evidence = Evidence()  # noqa: RUF009 - frozen
+    """What the run showed, for the sanity checks."""
 
 
 @dataclass(frozen=True)

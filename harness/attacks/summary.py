@@ -1,0 +1,54 @@
+"""Sums up what a watcher saw as evidence."""
+
+import torch
+from torch import Tensor
+
+from harness.attacks.watcher import Watcher
+from harness.records.evidence import FARTHEST, Evidence
+
+
+class GradientFaults:
+    """Which examples of a batch had no gradients to go by, over all restarts.
+
+    Args:
+        x: The images (N, C, H, W).
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        """See the class."""
+        self.zero = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        self.nonfinite = torch.zeros_like(self.zero)
+
+    def note(self, rows: Tensor, watched: Watcher) -> None:
+        """Notes a restart on the examples `rows` (n,)."""
+        self.zero[rows] &= watched.blind
+        self.nonfinite[rows] |= watched.nonfinite_gradients
+
+    @property
+    def evidence(self) -> Evidence:
+        """Their numbers; all examples must have been attacked."""
+        return Evidence(zero_gradients=int(self.zero.sum()), nonfinite_gradients=int(self.nonfinite.sum()))
+
+
+def evidence_of(watched: Watcher, *, silent: Tensor, violation: Tensor, fooled: Tensor) -> Evidence:
+    """Sums up what a watcher saw of one restart, but for the gradients, see `GradientFaults`.
+
+    Args:
+        watched: The watcher of a batch of N examples.
+        silent: (n,) whether an example's success was lost by the attack.
+        violation: (n,) of the images that the attack returned, infinite where a pixel is not finite; may be empty.
+        fooled: (n,) whether an example's image is adversarial now.
+    """
+    finite = violation[violation.isfinite()]
+    return Evidence(
+        attacked=len(watched.x),
+        forwards=watched.forwards,
+        backwards=watched.backwards,
+        gradients=watched.backwards,
+        silent_successes=int(silent.sum()),
+        returned=len(violation),
+        nonfinite_images=len(violation) - len(finite),
+        mode_switches=watched.mode_switches,
+        stages=watched.successes_by_stage(fooled),
+        violation=min(float(finite.max()), FARTHEST) if len(finite) else 0.0,
+    )

@@ -1,0 +1,84 @@
+"""Evaluates a network on the clean images of a split."""
+
+import logging
+import time
+
+import numpy as np
+import torch
+from torch import nn
+
+from harness.errors import ModelError
+from harness.evaluation.batch_check import batch_dependence
+from harness.evaluation.batches import batches, prepare
+from harness.evaluation.ledger import peak_memory_mb
+from harness.evaluation.probes import probe_model
+from harness.images import ImageSplit
+from harness.models.safeguards import WithoutGradient
+from harness.records import ConditionResult, Outcome
+from harness.records.evidence import Evidence, NetworkEvidence
+from harness.system.memory import reused_memory
+from harness.system.modes import evaluating
+from harness.system.precision import full_float32
+from harness.system.progress import Progress, Silent
+
+logger = logging.getLogger(__name__)
+
+
+@reused_memory()
+@full_float32()
+def evaluate_clean(
+    model: nn.Module,
+    split: ImageSplit,
+    *,
+    batch_size: int | None = None,
+    device: torch.device | str = "cpu",
+    probes: int = 16,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Predicts on the unperturbed images of a split, in full float32.
+
+    Args:
+        model: Images (N, C, H, W) in [0,1] to logits (N, K); judged in eval mode, given back as it was.
+        split: The examples; must not be empty.
+        batch_size: Images of a forward pass; chosen by the device if not given.
+        device: Where to run.
+        probes: Number of examples on which `probe_model` looks for reasons to mistrust attacks on this model; 0 to leave
+            that and `batch_dependence` out.
+        progress: Where to show progress, by default nowhere.
+
+    Returns:
+        An outcome with one condition without a budget.
+
+    Raises:
+        HarnessError: if the split is empty, or the network writes into some batches and not into others.
+    """
+    device, model, size = prepare(model, split, device, batch_size)
+    started, logits = time.perf_counter(), []
+    with evaluating(model), torch.no_grad(), (progress or Silent()).task("clean", len(split)) as advance:
+        for batch in batches(split, size, device):
+            unwritten = batch.x._version
+            logits.append(model(batch.x).float().cpu().numpy())
+            if batch.x._version != unwritten:  # not on the few images that it was tried on
+                raise ModelError("model: expected a network that leaves its input alone, got one that writes into some batches")
+            advance(len(batch), "")
+        seconds = time.perf_counter() - started
+        clean = np.concatenate(logits)
+        network = NetworkEvidence()
+        if probes:
+            network += batch_dependence(model, split, clean, batch_size=size, device=device)
+            network += probe_model(model, split, clean, probes=min(probes, size), device=device)
+        if isinstance(model, WithoutGradient):
+            logger.warning("no gradient passes through the network, so that only black-box attacks can run: %s", model.obstacle)
+            network += NetworkEvidence(no_gradient=True)
+    labels = np.asarray(split.labels, dtype=np.int64)
+    condition = ConditionResult(
+        eps=None,
+        logits=clean,
+        fooled=np.zeros(len(labels), dtype=bool),
+        distance=np.zeros(len(labels), dtype=np.float32),
+        forwards=len(labels),
+        seconds=seconds,
+        peak_memory_mb=peak_memory_mb(device),
+        evidence=Evidence(batch_size=size, forwards=len(labels), network=network),
+    )
+    return Outcome(labels, clean, (condition,), np.full(len(labels), np.inf, dtype=np.float32))

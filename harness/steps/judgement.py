@@ -1,0 +1,25 @@
+"""What the steps that judge a model have in common: an outcome, and the examples that it is of."""
+
+from abc import abstractmethod
+from typing import ClassVar
+
+from harness.images import ImageSplit
+from harness.records import Outcome
+from harness.steps.base import Context, Step
+from harness.storage.outcomes import load_outcome
+
+OUTCOME = "outcome.safetensors"
+
+
+class Judgement(Step):
+    """A step that leaves an outcome: what a model did on some examples, under one or more conditions."""
+
+    FULL_FLOAT32: ClassVar[bool] = True
+
+    @abstractmethod
+    def judged(self, context: Context) -> ImageSplit:
+        """Returns the examples, in the outcome's order."""
+
+    def outcome(self, context: Context) -> Outcome:
+        """Returns the outcome of the finished step."""
+        return load_outcome(context.folder(self) / OUTCOME)
