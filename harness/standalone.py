@@ -116,7 +116,7 @@ def _record(judging: "_Judging", given: Given, rows: tuple[CellResult, ...]) -> 
     )
 
 
-def _check_types(model: object, protocol: object, **numbers: object) -> None:
+def _check_types(model: object, protocol: object) -> None:
     if not isinstance(model, nn.Module):
         hint = "; its module() is one" if isinstance(model, torch.export.ExportedProgram) else ""
         raise HarnessError(f"model: expected a torch.nn.Module, got {type(model).__name__}{hint}")

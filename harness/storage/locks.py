@@ -28,7 +28,7 @@ def locked(path: Path, title: str) -> Iterator[None]:
         OSError: if the file cannot be written or locked.
     """
     if (file := _taken(path)) is None:
-        logger.warning("%s: waiting for %s, which is at it", title, _holder_of(path))
+        logger.warning("%s: waiting for %s, which works on it", title, _holder_of(path))
         while (file := _taken(path, wait=fcntl.LOCK_EX)) is None:
             continue
     try:

@@ -53,21 +53,19 @@ def summary(results: Results) -> str:
     sentences[0] += f", as they are and under {_listed(attacks)}." if attacks else "."
     best, clean = _best(board, "robust_accuracy"), _best(board, "clean_accuracy")
     if clean is not None:
-        sentences.append(f"Unattacked, {model_label(clean)} is right most often: on {_with_interval(clean, 'clean_accuracy')}.")
+        sentences.append(f"{model_label(clean)} has the highest clean accuracy: {_with_interval(clean, 'clean_accuracy')}.")
     if best is not None:
         sentences.append(
-            f"At {best['norm']} eps {eps_text(best['eps'])}, {model_label(best)} withstands most: whatever attack was tried, it "
-            f"stays right on {_with_interval(best, 'robust_accuracy')}"
+            f"At {best['norm']} eps {eps_text(best['eps'])}, {model_label(best)} has the highest robust accuracy, the worst case "
+            f"over attacks: {_with_interval(best, 'robust_accuracy')}"
         )
         last = min(board[board["robust_accuracy"].notna()].to_dict("records"), key=lambda row: float(row["robust_accuracy"]))
-        sentences[-1] += (
-            f"; the weakest, {model_label(last)}, on {percent(last['robust_accuracy'])}." if last["rank"] > 1 else "."
-        )
+        sentences[-1] += f"; {model_label(last)} has the lowest: {percent(last['robust_accuracy'])}." if last["rank"] > 1 else "."
     doubted = [
         f"{model_label(row)} ({row['verdict']})" for row in board.to_dict("records") if row["verdict"] in ("SUSPECT", "INVALID")
     ]
     if doubted:
-        sentences.append(f"Sanity checks cast doubt on {_listed(doubted)}; the reasons stand in the leaderboard.")
+        sentences.append(f"The attack check is not PASS for {_listed(doubted)}; the leaderboard has the reasons.")
     return " ".join(sentences)
 
 
@@ -87,7 +85,7 @@ def percent(value: Any) -> str:
 
 
 def _with_interval(row: dict[Any, Any], name: str) -> str:
-    return f"{percent(row[name])} of them (95 % interval {100 * row[f'{name}_low']:.1f}–{100 * row[f'{name}_high']:.1f})"
+    return f"{percent(row[name])} (95 % interval {100 * row[f'{name}_low']:.1f}–{100 * row[f'{name}_high']:.1f})"
 
 
 def _best(board: pd.DataFrame, column: str) -> dict[Any, Any] | None:

@@ -19,20 +19,20 @@ def test_the_facts_are_those_of_the_run(results: Results) -> None:
 def test_the_summary_names_the_best_models_with_their_intervals(results: Results) -> None:
     text = summary(results)
     assert text.startswith("2 models were judged on 40 examples of synthetic, as they are and under fgsm and pgd.")
-    assert "baseline is right most often: on 90.0 % of them (95 % interval 76.9–96.0)" in text
-    assert "pgd withstands most: whatever attack was tried, it stays right on 55.0 % of them (95 % interval 39.8–69.3)" in text
-    assert "; the weakest, baseline, on 15.0 %." in text
+    assert "baseline has the highest clean accuracy: 90.0 % (95 % interval 76.9–96.0)." in text
+    assert "pgd has the highest robust accuracy, the worst case over attacks: 55.0 % (95 % interval 39.8–69.3)" in text
+    assert "; baseline has the lowest: 15.0 %." in text
 
 
 def test_doubts_are_named(written: Write) -> None:
     doubted = [dataclasses.replace(cell, verdict=Verdict.SUSPECT) for cell in attack_results("pgd", "pgd")]
-    assert "Sanity checks cast doubt on pgd (SUSPECT)" in summary(written([clean_result("pgd"), *doubted]))
+    assert "The attack check is not PASS for pgd (SUSPECT)" in summary(written([clean_result("pgd"), *doubted]))
 
 
 def test_an_invalid_number_is_no_headline(written: Write) -> None:
     invalid = [dataclasses.replace(cell, verdict=Verdict.INVALID) for cell in attack_results("pgd", "pgd")]
     results = written([clean_result("pgd"), *invalid])
-    assert "withstands most" not in summary(results)
+    assert "robust accuracy" not in summary(results)
 
 
 def test_a_run_in_which_nothing_finished_says_so(written: Write) -> None:
@@ -42,4 +42,4 @@ def test_a_run_in_which_nothing_finished_says_so(written: Write) -> None:
 
 
 def test_clean_runs_are_summarised_without_attacks(written: Write) -> None:
-    assert summary(written(grid()[:2])).startswith("2 models were judged on 40 examples of synthetic. Unattacked,")
+    assert summary(written(grid()[:2])).startswith("2 models were judged on 40 examples of synthetic. baseline has")
