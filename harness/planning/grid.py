@@ -13,7 +13,7 @@ from harness.steps.base import Examples
 from harness.steps.conditions import Corrupted, FromFolder, Targeted, Trigger
 from harness.steps.evaluate import Evaluate, Sweep
 from harness.steps.judgement import Judgement
-from harness.steps.train import Train
+from harness.steps.poison import TrainedModel
 from harness.suites.base import BaseSuite, Variant
 from harness.threat import ThreatModel
 
@@ -26,11 +26,11 @@ class Judging:
     """The examples that are judged."""
     folders: Mapping[str, FileSplit]
     """Label -> images of a user's folder."""
-    control: Callable[[Variant], Train]
+    control: Callable[[Variant], TrainedModel]
     """Returns the training of a model's clean control: the same model on clean data with the same seed."""
 
 
-Judge = Callable[[Train, Judging], Judgement]
+Judge = Callable[[TrainedModel, Judging], Judgement]
 """Returns the step that judges a training under one condition."""
 
 
@@ -84,7 +84,7 @@ def attack_cell(
     )
 
 
-def sweep_of(suite: BaseSuite, label: str, budgets: tuple[ThreatModel, ...], model: Train, judging: Judging) -> Sweep:
+def sweep_of(suite: BaseSuite, label: str, budgets: tuple[ThreatModel, ...], model: TrainedModel, judging: Judging) -> Sweep:
     """Returns the step that attacks a model at some budgets of the attack of a label."""
     entry = suite.attacks[label]
     settings = SweepSettings(
@@ -130,7 +130,7 @@ def _corruption_rows(suite: BaseSuite, clean: Cell, variant: Variant) -> Iterato
             yield GridCell(cell, variant, partial(_corrupted, suite, label), position, skip)
 
 
-def _corrupted(suite: BaseSuite, label: str, model: Train, judging: Judging) -> Corrupted:
+def _corrupted(suite: BaseSuite, label: str, model: TrainedModel, judging: Judging) -> Corrupted:
     return Corrupted(model, judging.examples, label, suite.corruptions[label], suite.seed)
 
 
@@ -140,7 +140,7 @@ def _folder_rows(suite: BaseSuite, clean: Cell, variant: Variant) -> Iterator[Gr
         yield GridCell(cell, variant, partial(_photographed, label))
 
 
-def _photographed(label: str, model: Train, judging: Judging) -> FromFolder:
+def _photographed(label: str, model: TrainedModel, judging: Judging) -> FromFolder:
     return FromFolder(model, label, judging.folders[label])
 
 
@@ -152,11 +152,11 @@ def _poison_rows(suite: BaseSuite, clean: Cell, variant: Variant) -> Iterator[Gr
         yield GridCell(clean.model_copy(update={"condition": condition}), variant, steps[condition])
 
 
-def _triggered(model: Train, judging: Judging) -> Trigger:
+def _triggered(model: TrainedModel, judging: Judging) -> Trigger:
     return Trigger(model, model.poisoning.label, model.poisoning.poison)
 
 
-def _targeted(variant: Variant, model: Train, judging: Judging) -> Targeted:
+def _targeted(variant: Variant, model: TrainedModel, judging: Judging) -> Targeted:
     return Targeted(model, judging.control(variant), model.poisoning)
 
 

@@ -60,3 +60,21 @@ class Poisoning(Step):
     def manifest(self, context: Context) -> Manifest:
         """Returns what the finished step poisoned."""
         return Manifest.load(context.folder(self) / MANIFEST)
+
+
+class TrainedModel(ModelStep):
+    """A model whose training set may be poisoned."""
+
+    poison: Poisoning | None
+    """The poison of its training set, or None."""
+
+    @property
+    def poisoning(self) -> Poisoning:
+        """The poison of its training set.
+
+        Raises:
+            ValueError: if it has none.
+        """
+        if self.poison is None:
+            raise ValueError(f"{self.title}: expected a poisoned training set, got the clean one")
+        return self.poison

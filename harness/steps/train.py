@@ -12,12 +12,13 @@ from harness.models.base import Architecture
 from harness.models.classifier import Classifier
 from harness.models.weights import save_safetensors
 from harness.poisoning.detectors.filtering import filtered
-from harness.steps.base import Context, DataIdentity, ModelStep, Step
+from harness.steps.base import Context, DataIdentity, Step
 from harness.steps.detect import Detect
-from harness.steps.poison import Poisoning
+from harness.steps.poison import Poisoning, TrainedModel
 from harness.storage.store import read_json, write_json
 from harness.system.seeds import seed_of
 from harness.training.history import summarise
+from harness.training.loop import train
 from harness.training.parallel import train_on_devices
 from harness.training.recipes.base import Recipe
 
@@ -27,7 +28,7 @@ SUMMARY = "summary.json"
 
 
 @dataclass(frozen=True)
-class Train(ModelStep):
+class Train(TrainedModel):
     """Trains an architecture by a recipe and keeps the chosen weights, the history and a summary."""
 
     KIND: ClassVar[str] = "train"
@@ -52,17 +53,6 @@ class Train(ModelStep):
         return f"train {self.label}"
 
     @property
-    def poisoning(self) -> Poisoning:
-        """The poison of its training set.
-
-        Raises:
-            ValueError: if it has none.
-        """
-        if self.poison is None:
-            raise ValueError(f"{self.title}: expected a poisoned training set, got the clean one")
-        return self.poison
-
-    @property
     def inputs(self) -> Mapping[str, Step]:
         """The model it starts from, and the poison of its training set with what it is filtered by."""
         found: dict[str, Step | None] = {"warm_start": self.warm_start, "poison": self.poison, "filter": self.filtered_by}
@@ -83,6 +73,7 @@ class Train(ModelStep):
         """See `Step.run`."""
         classifier = self._initial(context)
         result = train_on_devices(
+            train,
             classifier,
             self._data(context),
             self.recipe,

@@ -1,6 +1,7 @@
 """The history of a training run, one row an epoch, and its summary: which epoch is kept and why, and warnings."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 Row = Mapping[str, float]
@@ -118,3 +119,16 @@ def _warnings(summary: Mapping[str, Any], best_epoch: int, peak_epoch: int) -> l
     if (loss := summary["robust_overfitting"] or 0) > NOTABLE:
         found.append(f"robust overfitting: the last epoch is {100 * loss:.1f} points less robust than epoch {peak_epoch}")
     return found
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """The result of a training run besides the weights, which are in the model."""
+
+    history: tuple[Row, ...]
+    """One row an epoch, see `harness.training.history`."""
+    best_epoch: int
+    """The epoch whose weights are kept, counted from 1."""
+    summary: Mapping[str, Any]
+    """Plain JSON values: the measure that chose the epoch, its accuracies, robust_overfitting, collapsed,
+    catastrophic_overfitting, and "warnings" as text."""

@@ -1,11 +1,8 @@
 """Training: epochs of updates with a validation after each; the best epoch's weights are kept."""
 
 import logging
-from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -18,26 +15,13 @@ from harness.spec import digest_of
 from harness.system.memory import reused_memory
 from harness.system.progress import Progress
 from harness.training.checkpoint import hash_of, save_snapshot, usable_snapshot
-from harness.training.history import Row, summarise
+from harness.training.history import TrainingResult, summarise
 from harness.training.inference_form import without_copying_activations
 from harness.training.processes import OneProcess, Processes
 from harness.training.recipes.base import Recipe
 from harness.training.run import Run
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """The result of a training run besides the weights, which are in the model."""
-
-    history: tuple[Row, ...]
-    """One row an epoch, see `harness.training.history`."""
-    best_epoch: int
-    """The epoch whose weights are kept, counted from 1."""
-    summary: Mapping[str, Any]
-    """Plain JSON values: the measure that chose the epoch, its accuracies, robust_overfitting, collapsed,
-    catastrophic_overfitting, and "warnings" as text."""
 
 
 def train(

@@ -12,7 +12,7 @@ import pickle
 import socket
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +32,7 @@ from harness.system import children
 from harness.system.children import Child, Lost, refuse_unguarded
 from harness.system.progress import Progress, Silent
 from harness.system.progress_relay import Message, Reporter, Screen
-from harness.training.loop import TrainingResult, train
+from harness.training.history import TrainingResult
 from harness.training.processes import Processes, check_devices
 from harness.training.recipes.base import Recipe
 
@@ -83,6 +83,7 @@ class Failure:
 
 
 def train_on_devices(
+    train: Callable[..., TrainingResult],
     model: Classifier,
     data: ImageData,
     recipe: Recipe,
@@ -94,12 +95,13 @@ def train_on_devices(
     checkpoint: Path | None,
     progress: Progress,
 ) -> TrainingResult:
-    """Returns what `harness.training.loop.train` returns, after training on several devices of one machine.
+    """Returns what the training loop returns, after training on several devices of one machine.
 
     The processes are spawned, so model and data must be picklable, and a script must guard its main part with
     `if __name__ == "__main__"`. All of them end with this call, or with this process if it is killed.
 
     Args:
+        train: The loop that each process runs, `harness.training.loop.train`; a function of a module, as it is pickled.
         model: See `train`; left on the CPU if there are several devices.
         data: See `train`.
         recipe: See `train`; its batches are divided among the devices.

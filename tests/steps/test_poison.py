@@ -23,7 +23,7 @@ from harness.steps.detect import Detect
 from harness.steps.poison import Poisoning
 from harness.steps.train import Train
 from harness.storage.store import Store
-from harness.training.loop import TrainingResult
+from harness.training.history import TrainingResult
 from harness.training.recipes.base import RECIPES
 
 DATASET = DATASETS.parse({"name": "digits", "resolution": 8})
@@ -242,7 +242,9 @@ def test_training_anew_leaves_the_suspects_out(context: Context, monkeypatch: py
     detection = Detect(Given("obeys", Obeys()), poison, "mine", SeesTheTrigger(), 0)
     finished(detection, context)
     trained_on: list[ImageData] = []
-    monkeypatch.setattr("harness.steps.train.train_on_devices", lambda model, data, *_, **__: trained_on.append(data) or RESULT)
+    monkeypatch.setattr(
+        "harness.steps.train.train_on_devices", lambda _, model, data, *__, **___: trained_on.append(data) or RESULT
+    )
     train = Train(
         label="anew",
         architecture=MODELS.parse({"name": "factory", "factory": "tests.nets:small_convnet"}),

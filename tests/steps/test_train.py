@@ -11,7 +11,7 @@ from harness.models.classifier import Classifier
 from harness.steps.base import Context, DataIdentity
 from harness.steps.train import WEIGHTS, Train
 from harness.storage.store import Store
-from harness.training.loop import TrainingResult
+from harness.training.history import TrainingResult
 from harness.training.recipes.base import RECIPES
 
 DATASET = DATASETS.parse({"name": "digits", "resolution": 8})
@@ -36,7 +36,7 @@ def test_warm_start_takes_the_weights_of_another_training_and_keeps_its_own_drop
     data = DATASET.load()
     context = Context(store=Store(tmp_path), data=data, device=torch.device("cpu"))
     started: list[Classifier] = []
-    monkeypatch.setattr("harness.steps.train.train_on_devices", lambda model, *_, **__: started.append(model) or RESULT)
+    monkeypatch.setattr("harness.steps.train.train_on_devices", lambda _, model, *__, **___: started.append(model) or RESULT)
     parent = step(data, dropout=0.5)
     child = step(data, dropout=0.0, warm_start=parent)
     for training in (parent, child):

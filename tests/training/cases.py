@@ -13,7 +13,8 @@ from harness.datasets.tensors import TensorSplit
 from harness.images import ImageData
 from harness.models.classifier import Classifier
 from harness.system.progress import Progress, Silent
-from harness.training.loop import TrainingResult, train
+from harness.training.history import TrainingResult
+from harness.training.loop import train
 from harness.training.processes import Processes
 from harness.training.recipes.base import RECIPES, Recipe
 from tests.nets import small_convnet

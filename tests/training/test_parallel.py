@@ -12,7 +12,8 @@ from harness.errors import HarnessError
 from harness.models.classifier import Classifier
 from harness.system.progress import Progress, Silent
 from harness.training.checkpoint import FILE
-from harness.training.loop import TrainingResult
+from harness.training.history import TrainingResult
+from harness.training.loop import train
 from harness.training.parallel import train_on_devices
 from harness.training.recipes.base import Recipe
 from tests.training.cases import CPU, classifier, digits, plain_convnet, recipe, same_state, trained
@@ -62,7 +63,16 @@ def shared(
 ) -> TrainingResult:
     """Trains in two processes."""
     return train_on_devices(
-        model, digits(), chosen, devices=2, seed=0, device=CPU, workers=0, checkpoint=checkpoint, progress=progress or Silent()
+        train,
+        model,
+        digits(),
+        chosen,
+        devices=2,
+        seed=0,
+        device=CPU,
+        workers=0,
+        checkpoint=checkpoint,
+        progress=progress or Silent(),
     )
 
 
@@ -123,7 +133,7 @@ def test_one_device_trains_in_this_process(monkeypatch: pytest.MonkeyPatch) -> N
     one, other = classifier(), classifier()
     trained(one, recipe(epochs=1))
     train_on_devices(
-        other, digits(), recipe(epochs=1), devices=1, seed=0, device=CPU, workers=0, checkpoint=None, progress=Silent()
+        train, other, digits(), recipe(epochs=1), devices=1, seed=0, device=CPU, workers=0, checkpoint=None, progress=Silent()
     )
     assert same_state(one, other)
 
