@@ -44,10 +44,11 @@ CELL_COLUMNS = (
 )
 """Columns of cells.csv, in order; those of a cell are explained in `Cell`, those of passes and memory in `ConditionResult`.
 
-`robust_accuracy` is the share of examples that are correct when clean and that the attack did not fool. Where `targeted`, only
-the target class fools: an example that ends in another wrong class stands, as does every example of the target class itself,
-which is not attacked. `attack_success_rate` counts initially correct examples, of a targeted attack or a poison those of other
-classes than the target. An attack that finds no such example has no numbers: its `status` is skipped, `reason` says why.
+`robust_accuracy` is the share of examples that are correct when clean and on which the attack had no success. Where
+`targeted`, only the target class is a success: an example that ends in another wrong class counts as robust, as does every
+example of the target class itself, which is not attacked. `attack_success_rate` counts initially correct examples, of a targeted
+attack or a poison those of other classes than the target. An attack that finds no such example has no numbers: its `status` is
+skipped, `reason` says why.
 """
 
 
@@ -127,15 +128,15 @@ class Cell(Spec):
 class ConditionResult:
     """What a model did on one condition's images, example by example, in the order of the evaluated split.
 
-    For an attack under the nested protocol an example's image is its adversarial of the smallest budget that
-    fooled the model, else the last one tried; an initially wrong example keeps its clean image.
+    For an attack under the nested protocol an example's image is its adversarial of the smallest budget at which there is
+    one, else the last one tried; an initially wrong example keeps its clean image.
     """
 
     eps: Fraction | None
     """The budget, or None where the condition has none."""
     logits: NDArray[np.float32]
     """Logits (N, K) on this condition's images."""
-    fooled: NDArray[np.bool_]
+    is_adversarial: NDArray[np.bool_]
     """(N,) correct when clean, and an adversarial within the budget was found, of the wanted class where the attack has one;
     all False where there is no attack."""
     distance: NDArray[np.float32]
@@ -165,7 +166,7 @@ class Outcome:
     conditions: tuple[ConditionResult, ...]
     """One result a condition, budgets rising."""
     smallest_eps: NDArray[np.float32]
-    """(N,) the smallest budget that fooled the model, or the distance of a minimum-norm attack; inf if none did."""
+    """(N,) the smallest budget with an adversarial, or the distance of the nearest of a minimum-norm attack; inf without one."""
 
 
 @dataclass(frozen=True)

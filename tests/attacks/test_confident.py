@@ -27,7 +27,7 @@ class Confident(nn.Module):
 def _broken(name: str, scale: float) -> int:
     net, x = Confident(scale), images(60, low=0.0, high=1.0)
     inputs = AttackInput(net, x, net(x).argmax(dim=1))
-    return int(run_attack(attack_of(name, steps=STEPS), inputs, threat_model=threat("1/4", "L2"), seed=0).fooled.sum())
+    return int(run_attack(attack_of(name, steps=STEPS), inputs, threat_model=threat("1/4", "L2"), seed=0).is_adversarial.sum())
 
 
 @pytest.mark.parametrize("scale", [1, 10, 20, 40])
