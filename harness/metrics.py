@@ -204,20 +204,20 @@ def roc_auc_macro(curves: Sequence[RocCurve]) -> float:
     return float(np.mean([curve.auc for curve in curves])) if curves else float("nan")
 
 
-def robust_accuracy(clean_correct: Flags, fooled: Flags) -> float:
-    """Returns the share of examples that are correct when clean and that no attack fooled; NaN for N = 0.
+def robust_accuracy(clean_correct: Flags, is_adversarial: Flags) -> float:
+    """Returns the share of examples that are correct when clean and that no attack made adversarial; NaN for N = 0.
 
     Args:
         clean_correct: (N,) whether the unperturbed example is classified correctly.
-        fooled: (N,) whether an adversarial example within the budget was found.
+        is_adversarial: (N,) whether an adversarial example within the budget was found.
     """
-    return share(clean_correct & ~fooled)
+    return share(clean_correct & ~is_adversarial)
 
 
-def attack_success_rate(clean_correct: Flags, fooled: Flags) -> float:
-    """Returns the share of fooled examples among those that are correct when clean; NaN if none is.
+def attack_success_rate(clean_correct: Flags, is_adversarial: Flags) -> float:
+    """Returns the share of adversarial examples among those that are correct when clean; NaN if none is.
 
     An example that was wrong from the start is no success of the attack. For a backdoor, leave the examples of the
-    target class out of `clean_correct` and let `fooled` say that the target class was predicted.
+    target class out of `clean_correct` and let `is_adversarial` say that the target class was predicted.
     """
-    return share(fooled[clean_correct])
+    return share(is_adversarial[clean_correct])

@@ -146,9 +146,9 @@ def test_every_form_of_the_network_attacks_as_on_the_cpu_within_an_interval(form
     on_cpu = sweep(network, split, SweepSettings(attack, threats))
     on_gpu = sweep(network, split, SweepSettings(attack, threats, inference=Inference.model_validate(form)), device=CUDA)
     assert torch.allclose(*(torch.from_numpy(outcome.clean_logits) for outcome in (on_cpu, on_gpu)), atol=1e-4)
-    assert on_cpu.conditions[0].fooled.mean() < on_cpu.conditions[1].fooled.mean()
+    assert on_cpu.conditions[0].is_adversarial.mean() < on_cpu.conditions[1].is_adversarial.mean()
     for there, here in zip(on_gpu.conditions, on_cpu.conditions, strict=True):
-        assert abs(there.fooled.mean() - here.fooled.mean()) <= 0.08
+        assert abs(there.is_adversarial.mean() - here.is_adversarial.mean()) <= 0.08
         assert there.evidence.compiled is (True if form.get("compile") else None)
         assert there.evidence.bfloat16 is (True if form.get("precision") else None)
 

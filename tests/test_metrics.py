@@ -124,9 +124,9 @@ def test_wilson_interval_refuses_impossible_counts(arguments: tuple[float, ...])
 
 def test_success_and_robustness_ignore_examples_that_were_wrong_from_the_start() -> None:
     clean_correct = np.array([True, True, True, True, False])
-    fooled = np.array([True, False, False, False, False])
-    assert metrics.robust_accuracy(clean_correct, fooled) == pytest.approx(3 / 5)
-    assert metrics.attack_success_rate(clean_correct, fooled) == pytest.approx(1 / 4)
+    is_adversarial = np.array([True, False, False, False, False])
+    assert metrics.robust_accuracy(clean_correct, is_adversarial) == pytest.approx(3 / 5)
+    assert metrics.attack_success_rate(clean_correct, is_adversarial) == pytest.approx(1 / 4)
 
 
 def test_rates_over_no_example_are_missing_not_zero() -> None:

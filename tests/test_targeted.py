@@ -124,9 +124,9 @@ def test_worst_case_of_a_run_counts_what_either_attack_fooled(finished: Path) ->
     results = load_results(finished / "out")
     worst = results.sweep[(results.sweep["attack"] == WORST_CASE)].sort_values("eps").iloc[-1]
     samples = results.samples[results.samples["condition"] == "attack"]
-    fooled = samples.groupby("example_id", observed=True)["fooled"].any()
+    is_adversarial = samples.groupby("example_id", observed=True)["fooled"].any()
     correct = samples.groupby("example_id", observed=True)["clean_correct"].any()
-    assert worst["robust_accuracy"] == pytest.approx((correct & ~fooled).mean())
+    assert worst["robust_accuracy"] == pytest.approx((correct & ~is_adversarial).mean())
     assert worst["attacks"] == "pgd+to_three"
 
 

@@ -55,7 +55,7 @@ def run_attack(
     state = _State(inputs.x)
     with _guarded(inputs) as networks:
         for restart in range(1 if attack.RESTARTS_INSIDE else attack.restarts):
-            rows = (~state.fooled).nonzero().flatten()
+            rows = (~state.is_adversarial).nonzero().flatten()
             if len(rows):
                 rest = inputs if len(rows) == len(inputs.x) else inputs.at(rows)
                 layout = inputs.memory_format if threat_model.norm in attack.ANY_LAYOUT else torch.preserve_format
@@ -64,7 +64,7 @@ def run_attack(
                     returned = _perturb(attack, watched, threat_model, seed=restart_seed(seed, restart))
                 state.take(rows, watched, returned, model=inputs.model)
     distance = threat_model.distance(state.x_adv, inputs.x)
-    return AttackResult(state.x_adv, state.known_logits(), state.fooled, distance, state.evidence + state.faults.evidence)
+    return AttackResult(state.x_adv, state.known_logits(), state.is_adversarial, distance, state.evidence + state.faults.evidence)
 
 
 def find_nearest(attack: Attack, inputs: AttackInput, *, threat_model: ThreatModel, seed: int) -> NearestResult:
@@ -103,7 +103,7 @@ def find_nearest(attack: Attack, inputs: AttackInput, *, threat_model: ThreatMod
             nothing_lost, lengths = unknown[:0], torch.zeros_like(nearest)  # an attack that ignores the budget leaves no ball
             finite = largest_change(last, inputs.x).isfinite()
             evidence += evidence_of(
-                watched, silent=nothing_lost, violation=lengths.where(finite, torch.inf)[unknown], fooled=better
+                watched, silent=nothing_lost, violation=lengths.where(finite, torch.inf)[unknown], is_adversarial=better
             )
     return NearestResult(x_adv, nearest, evidence + faults.evidence)
 
@@ -115,8 +115,8 @@ def within(nearest: NearestResult, inputs: AttackInput, *, threat_model: ThreatM
     with _guarded(inputs), torch.no_grad():
         logits = inputs.model(x_adv).float()
     criterion = Criterion(inputs.y, targeted=threat_model.targeted)
-    fooled = criterion.is_adversarial(logits, torch.arange(len(x_adv), device=x_adv.device))
-    return AttackResult(x_adv, logits, fooled, threat_model.distance(x_adv, inputs.x), nearest.evidence)
+    is_adversarial = criterion.is_adversarial(logits, torch.arange(len(x_adv), device=x_adv.device))
+    return AttackResult(x_adv, logits, is_adversarial, threat_model.distance(x_adv, inputs.x), nearest.evidence)
 
 
 class _State:
@@ -124,7 +124,7 @@ class _State:
 
     def __init__(self, x: Tensor) -> None:
         self.x, self.x_adv = x, torch.empty_like(x)  # the first restart leaves an image of every example
-        self.fooled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        self.is_adversarial = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.logits: Tensor | None = None
         self.evidence, self.faults = Evidence(), GradientFaults(x)
 
@@ -134,7 +134,7 @@ class _State:
         kept = watched.success if isinstance(watched, FirstAdversarial) else torch.zeros_like(watched.success)
         if isinstance(watched, FirstAdversarial) and watched.logits is not None:
             self._store(rows[kept], watched.best[kept], watched.logits[kept])
-        self.fooled[rows[kept]] = True
+        self.is_adversarial[rows[kept]] = True
         rest = (~kept).nonzero().flatten()
         silent, violation = torch.zeros_like(kept), self.x.new_zeros(0)
         if returned is not None and isinstance(watched, FirstAdversarial):
@@ -149,11 +149,11 @@ class _State:
             success = watched.criterion.is_adversarial(logits, rest)
             silent[rest] = watched.success[rest] & watched.certain[rest] & ~success
             self._store(rows[rest], inside, logits)
-            self.fooled[rows[rest]] = success
+            self.is_adversarial[rows[rest]] = success
             if isinstance(watched, Keeper):
                 closer, inside, logits = watched.closer_than(inside, logits, ~success, model=model)
                 self._store(rows[closer], inside, logits)
-        self.evidence += evidence_of(watched, silent=silent, violation=violation, fooled=self.fooled[rows])
+        self.evidence += evidence_of(watched, silent=silent, violation=violation, is_adversarial=self.is_adversarial[rows])
 
     def _lost(self, rows: Tensor, watched: FirstAdversarial, returned: Tensor, *, model: nn.Module) -> Tensor:
         """Returns (n,) whether the attack lost an adversarial that the frame had kept: what it returned is none."""

@@ -18,7 +18,7 @@ class AttackResult:
     """Images (N, C, H, W) inside ball and bounds: the adversarial where there is one, else the attack's last image."""
     logits: Tensor
     """Logits (N, K) of the reference model on `x_adv`."""
-    fooled: Tensor
+    is_adversarial: Tensor
     """(N,) whether `x_adv` is misclassified, or classified as the target."""
     distance: Tensor
     """(N,) size of the perturbation in the threat model's norm."""

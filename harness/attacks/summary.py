@@ -30,14 +30,14 @@ class GradientFaults:
         return Evidence(zero_gradients=int(self.zero.sum()), nonfinite_gradients=int(self.nonfinite.sum()))
 
 
-def evidence_of(watched: Watcher, *, silent: Tensor, violation: Tensor, fooled: Tensor) -> Evidence:
+def evidence_of(watched: Watcher, *, silent: Tensor, violation: Tensor, is_adversarial: Tensor) -> Evidence:
     """Sums up what a watcher saw of one restart, but for the gradients, see `GradientFaults`.
 
     Args:
         watched: The watcher of a batch of N examples.
         silent: (n,) whether an example's success was lost by the attack.
         violation: (n,) of the images that the attack returned, infinite where a pixel is not finite; may be empty.
-        fooled: (n,) whether an example's image is adversarial now.
+        is_adversarial: (n,) whether an example's image is adversarial now.
     """
     finite = violation[violation.isfinite()]
     return Evidence(
@@ -49,6 +49,6 @@ def evidence_of(watched: Watcher, *, silent: Tensor, violation: Tensor, fooled: 
         returned=len(violation),
         nonfinite_images=len(violation) - len(finite),
         mode_switches=watched.mode_switches,
-        stages=watched.successes_by_stage(fooled),
+        stages=watched.successes_by_stage(is_adversarial),
         violation=min(float(finite.max()), FARTHEST) if len(finite) else 0.0,
     )

@@ -101,6 +101,6 @@ def _robustness(
     predicted: NDArray[np.int64], labels: NDArray[np.int64], before: Flags, *, target: int | None
 ) -> tuple[float, float]:
     """Returns robust accuracy and attack success rate; success is any wrong class, or the target where there is one."""
-    fooled = predicted != labels if target is None else (predicted == target) & (labels != target)
+    is_adversarial = predicted != labels if target is None else (predicted == target) & (labels != target)
     eligible = before if target is None else before & (labels != target)
-    return metrics.robust_accuracy(before, fooled), metrics.attack_success_rate(eligible, fooled)
+    return metrics.robust_accuracy(before, is_adversarial), metrics.attack_success_rate(eligible, is_adversarial)

@@ -82,7 +82,7 @@ def attack_test(attack: Attack, *, factor: float | None = None, seed: int = 0) -
             except HarnessError as error:
                 problems.append(f"{norm} {plant}: {error}")
                 continue
-            found[f"{norm} {plant}"] = float(first.fooled.float().mean())
+            found[f"{norm} {plant}"] = float(first.is_adversarial.float().mean())
             problems += [f"{norm} {plant}: {problem}" for problem in _problems(attack, first, second)]
     return AttackReport(attack.name, found, tuple(problems))
 
@@ -99,9 +99,9 @@ def _plants(access: Access, norm: Norm) -> tuple[str, ...]:
 
 
 def _problems(attack: Attack, result: AttackResult, again: AttackResult) -> Iterator[str]:
-    evidence, missed = result.evidence, int((~result.fooled).sum())
+    evidence, missed = result.evidence, int((~result.is_adversarial).sum())
     if missed:
-        yield f"expected an adversarial for all {len(result.fooled)} images, missed {missed}"
+        yield f"expected an adversarial for all {len(result.is_adversarial)} images, missed {missed}"
     if evidence.silent_successes:
         yield f"showed the model adversarials of {evidence.silent_successes} images and returned others"
     if not attack.MINIMUM_NORM and evidence.violation > RAW_TOLERANCE:

@@ -74,7 +74,7 @@ def evaluate_clean(
     condition = ConditionResult(
         eps=None,
         logits=clean,
-        fooled=np.zeros(len(labels), dtype=bool),
+        is_adversarial=np.zeros(len(labels), dtype=bool),
         distance=np.zeros(len(labels), dtype=np.float32),
         forwards=len(labels),
         seconds=seconds,

@@ -29,17 +29,17 @@ class Account:
     def __init__(self, count: int) -> None:
         """See the class."""
         self.logits: NDArray[np.float32] | None = None
-        self.fooled = np.zeros(count, dtype=bool)
+        self.is_adversarial = np.zeros(count, dtype=bool)
         self.distance = np.zeros(count, dtype=np.float32)
         self.violation = self.seconds = self.peak_memory_mb = 0.0
         self.evidence = Evidence()
 
-    def write(self, indices: NDArray[np.int64], logits: NDArray[np.float32], *, fooled: Tensor, distance: Tensor) -> None:
+    def write(self, indices: NDArray[np.int64], logits: NDArray[np.float32], *, is_adversarial: Tensor, distance: Tensor) -> None:
         """Notes the results of some examples."""
         if self.logits is None:
-            self.logits = np.zeros((len(self.fooled), logits.shape[1]), dtype=np.float32)
+            self.logits = np.zeros((len(self.is_adversarial), logits.shape[1]), dtype=np.float32)
         self.logits[indices] = logits
-        self.fooled[indices] = fooled.cpu().numpy()
+        self.is_adversarial[indices] = is_adversarial.cpu().numpy()
         self.distance[indices] = distance.cpu().numpy()
 
 
@@ -76,7 +76,7 @@ class Ledger:
         indices, nothing = batch.indices.numpy(), torch.zeros(len(batch))
         logits = self.clean_logits[indices]
         for level in range(len(self.threat_models)):
-            self._write(level, indices, batch.x, logits, fooled=nothing.bool(), distance=nothing)
+            self._write(level, indices, batch.x, logits, is_adversarial=nothing.bool(), distance=nothing)
 
     def note(self, levels: Sequence[int], indices: Tensor, result: AttackResult, *, rows: Tensor) -> None:
         """Notes the outcome of an attack on some examples for one budget, or for that one and all larger ones.
@@ -89,12 +89,12 @@ class Ledger:
         """
         if not rows.any():
             return
-        indices, fooled, distance = indices[rows.cpu()], result.fooled[rows], result.distance[rows]
+        indices, is_adversarial, distance = indices[rows.cpu()], result.is_adversarial[rows], result.distance[rows]
         x_adv = result.x_adv if self.keep is None else result.x_adv[rows]  # images are slow to gather
         logits = result.logits[rows].cpu().numpy()
         for level in levels:
-            self._write(level, indices.numpy(), x_adv, logits, fooled=fooled, distance=distance)
-        self.note_smallest(indices, torch.where(fooled, float(self.threat_models[levels[0]].eps), torch.inf))
+            self._write(level, indices.numpy(), x_adv, logits, is_adversarial=is_adversarial, distance=distance)
+        self.note_smallest(indices, torch.where(is_adversarial, float(self.threat_models[levels[0]].eps), torch.inf))
 
     def note_violation(self, level: int, result: AttackResult) -> None:
         """Notes how far outside ball or bounds the final images of a budget lie."""
@@ -103,7 +103,7 @@ class Ledger:
             account.violation = max(account.violation, float(threat_model.violation_at(result.distance, result.x_adv).max()))
 
     def note_smallest(self, indices: Tensor, eps: Tensor) -> None:
-        """Notes budgets (n,) that suffice to fool the network on examples (n,); inf says nothing."""
+        """Notes budgets (n,) at which there is an adversarial of the examples (n,); inf says nothing."""
         rows = indices.numpy()
         self.smallest[rows] = np.minimum(self.smallest[rows], eps.float().cpu().numpy())
 
@@ -114,10 +114,10 @@ class Ledger:
         x: Tensor,
         logits: NDArray[np.float32],
         *,
-        fooled: Tensor,
+        is_adversarial: Tensor,
         distance: Tensor,
     ) -> None:
-        self.accounts[level].write(indices, logits, fooled=fooled, distance=distance)
+        self.accounts[level].write(indices, logits, is_adversarial=is_adversarial, distance=distance)
         if self.keep is not None and len(indices):
             self.keep(self.threat_models[level].eps, indices, x)
 
@@ -125,7 +125,7 @@ class Ledger:
         """Returns the positions of the examples that were attacked at a budget without success."""
         if self.clean_logits is None:
             return np.zeros(0, dtype=np.int64)
-        active = (self.clean_logits.argmax(axis=1) == self.labels) & ~self.accounts[level].fooled
+        active = (self.clean_logits.argmax(axis=1) == self.labels) & ~self.accounts[level].is_adversarial
         return (active & (self.labels != self.settings.target_class)).nonzero()[0]
 
     @contextmanager
@@ -146,7 +146,7 @@ class Ledger:
             ConditionResult(
                 eps=threat_model.eps,
                 logits=clean if account.logits is None else account.logits,
-                fooled=account.fooled,
+                is_adversarial=account.is_adversarial,
                 distance=account.distance,
                 max_violation=account.violation,
                 forwards=account.evidence.forwards,

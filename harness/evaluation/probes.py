@@ -67,7 +67,7 @@ def probe_model(
         random_forward=_random_difference(first, second),
         probabilities=int(are_probabilities(first).sum()),
         bounded=are_bounded(model, batch.x),
-        unbounded_failures=int((~unbounded.fooled).sum()),
+        unbounded_failures=int((~unbounded.is_adversarial).sum()),
     )
     return found + check_gradients(model, batch.x[few], batch.y[few], seed=seed_of(seed, "gradients"))
 
@@ -90,12 +90,12 @@ def probe_steps(attack: Attack, inputs: AttackInput, *, threat_model: ThreatMode
     """
     doubled, seed = attack.model_copy(update={"steps": 2 * attack.model_dump()["steps"]}), seed_of(seed, "doubled steps")
     twice = run_attack(doubled, inputs, threat_model=threat_model, seed=seed)
-    fooled, passes = twice.fooled, Evidence(forwards=twice.evidence.forwards, backwards=twice.evidence.backwards)
-    if fooled.any():
+    is_adversarial, passes = twice.is_adversarial, Evidence(forwards=twice.evidence.forwards, backwards=twice.evidence.backwards)
+    if is_adversarial.any():
         once = run_attack(attack, inputs, threat_model=threat_model, seed=seed)
-        fooled = fooled[~once.fooled]
+        is_adversarial = is_adversarial[~once.is_adversarial]
         passes += Evidence(forwards=once.evidence.forwards, backwards=once.evidence.backwards)
-    return passes + Evidence(doubled_steps_tried=len(fooled), doubled_steps_successes=int(fooled.sum()))
+    return passes + Evidence(doubled_steps_tried=len(is_adversarial), doubled_steps_successes=int(is_adversarial.sum()))
 
 
 def _random_difference(first: Tensor, second: Tensor) -> float:

@@ -75,12 +75,12 @@ class SweepRun:
 
     def note_rising(self, level: int, batch: SplitBatch, result: AttackResult) -> SplitBatch:
         """Notes the result at a budget, and of adversarial examples at all larger ones; returns the other examples."""
-        fooled, active = result.fooled, batch.at(~result.fooled)
+        is_adversarial, active = result.is_adversarial, batch.at(~result.is_adversarial)
         larger = range(level, len(self.settings.threat_models))
-        self.ledger.note(larger, batch.indices, result, rows=fooled)
-        self.ledger.note([level], batch.indices, result, rows=~fooled)
+        self.ledger.note(larger, batch.indices, result, rows=is_adversarial)
+        self.ledger.note([level], batch.indices, result, rows=~is_adversarial)
         self.ledger.note_violation(level, result)
-        self.advance(int(fooled.sum()) * len(larger) + len(active))
+        self.advance(int(is_adversarial.sum()) * len(larger) + len(active))
         return active
 
 
@@ -130,7 +130,7 @@ def independent(run: SweepRun, source: Iterable[SplitBatch]) -> None:
         chosen, counted = batch.at(attacked), eligible[attacked]
         for level in range(len(run.settings.threat_models)) if len(chosen) else ():
             result = run.attack(level, number, chosen)
-            result = replace(result, fooled=result.fooled & counted)
+            result = replace(result, is_adversarial=result.is_adversarial & counted)
             run.ledger.note([level], chosen.indices, result, rows=torch.ones_like(counted))
             run.ledger.note_violation(level, result)
             run.advance(len(chosen))
@@ -159,5 +159,5 @@ def minimum_norm(run: SweepRun, source: Iterable[SplitBatch]) -> None:
                 result = within(found, run.inputs(rest), threat_model=threat_model)
                 account.evidence += found.evidence if level == 0 else replace(found.evidence, forwards=0, backwards=0)
                 account.evidence = replace(account.evidence, forwards=account.evidence.forwards + len(rest))
-            found = found.at(~result.fooled)
+            found = found.at(~result.is_adversarial)
             rest = run.note_rising(level, rest, result)

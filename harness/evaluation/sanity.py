@@ -24,14 +24,14 @@ SEVERITY = (Verdict.PASS, Verdict.SUSPECT, Verdict.INVALID)
 
 @dataclass(frozen=True, eq=False)
 class Transferred:
-    """Adversarials of a source model, judged by a target model: (N,) which of them fool it."""
+    """Adversarials of a source model, judged by a target model: (N,) which of them are adversarial for it."""
 
     cell: Cell
     """The target's own cell under the same attack and budget."""
     source: str
     """Label of the model that the adversarials were made on."""
-    fooled: NDArray[np.bool_]
-    """(N,) correct on the target when clean, and fooled by the source's adversarial."""
+    is_adversarial: NDArray[np.bool_]
+    """(N,) correct on the target when clean, and wrong on the source's adversarial."""
 
 
 def judge(results: Sequence[CellResult], *, transfers: Sequence[Transferred] = ()) -> tuple[CellResult, ...]:
@@ -93,7 +93,11 @@ def _transfer_wins(row: Row, transfers: Sequence[Transferred]) -> list[Reason]:
     """
     if row.access not in REPEATED_ATTACKS:
         return []
-    leads = [(beats(other.fooled, row.condition.fooled), other.source) for other in transfers if other.cell == row.result.cell]
+    leads = [
+        (beats(other.is_adversarial, row.condition.is_adversarial), other.source)
+        for other in transfers
+        if other.cell == row.result.cell
+    ]
     return [suspect(f"adversarials of {source} break {lead} examples more") for lead, source in leads if lead]
 
 

@@ -136,7 +136,7 @@ class ConditionResult:
     """The budget, or None where the condition has none."""
     logits: NDArray[np.float32]
     """Logits (N, K) on this condition's images."""
-    fooled: NDArray[np.bool_]
+    is_adversarial: NDArray[np.bool_]
     """(N,) correct when clean, and an adversarial within the budget was found, of the wanted class where the attack has one;
     all False where there is no attack."""
     distance: NDArray[np.float32]

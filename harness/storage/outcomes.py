@@ -36,7 +36,7 @@ def save_outcome(outcome: Outcome, path: Path) -> None:
     rows = []
     for number, condition in enumerate(outcome.conditions):
         tensors[f"{number}.logits"] = condition.logits.astype(np.float32)
-        tensors[f"{number}.fooled"] = condition.fooled.astype(np.uint8)
+        tensors[f"{number}.fooled"] = condition.is_adversarial.astype(np.uint8)
         tensors[f"{number}.distance"] = condition.distance.astype(np.float32)
         rows.append(_scalars(condition))
     metadata = {"schema_version": str(OUTCOME_VERSION), "conditions": canonical_json(rows)}
@@ -84,7 +84,7 @@ def _condition_of(file: safe_open, number: int, row: dict[str, Any]) -> Conditio
     return ConditionResult(
         eps=None if eps is None else Fraction(eps),
         logits=file.get_tensor(f"{number}.logits"),
-        fooled=file.get_tensor(f"{number}.fooled").astype(bool),
+        is_adversarial=file.get_tensor(f"{number}.fooled").astype(bool),
         distance=file.get_tensor(f"{number}.distance"),
         evidence=replace(evidence, **passes),
         **row,

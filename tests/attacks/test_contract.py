@@ -54,7 +54,7 @@ def test_attack_keeps_the_contract(name: str, norm: Norm, targeted: bool) -> Non
     assert [module.training for module in net.modules()] == modes
     with torch.no_grad():
         predicted = net.eval()(first.x_adv).argmax(dim=1)
-    assert torch.equal(first.fooled, predicted == y if targeted else predicted != y)
+    assert torch.equal(first.is_adversarial, predicted == y if targeted else predicted != y)
     assert torch.equal(net(x), logits)
     assert first.evidence.forwards >= len(x)
     assert all(parameter.grad is None and parameter.requires_grad for parameter in net.parameters())

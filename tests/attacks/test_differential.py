@@ -80,7 +80,7 @@ def test_best_of_iterates_is_never_weaker_than_the_library(digits: AttackInput) 
             run_attack(attack_of(name), digits, threat_model=threat("1/10"), seed=0, best_of_iterates=best)
             for best in (True, False)
         )
-        assert watched.fooled.sum() >= plain.fooled.sum() - 1
+        assert watched.is_adversarial.sum() >= plain.is_adversarial.sum() - 1
         assert watched.evidence.backwards <= plain.evidence.backwards
 
 
@@ -94,6 +94,6 @@ def test_strong_is_at_most_half_a_point_above_the_original_autoattack(digits: At
     x_adv = theirs.run_standard_evaluation(inputs.x, inputs.y, batch_size=200)
     x_adv = x_adv[0] if isinstance(x_adv, tuple) else x_adv
     result = run_attack(attack_of("strong"), inputs, threat_model=threat(eps, norm), seed=0)
-    robust = 1 - result.fooled.float().mean().item()
+    robust = 1 - result.is_adversarial.float().mean().item()
     assert robust <= _correct(inputs, x_adv) / len(inputs.x) + 0.005
     assert np.isfinite(robust)

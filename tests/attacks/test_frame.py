@@ -64,7 +64,7 @@ def test_non_finite_output_falls_back_to_the_original_pixels(inputs: AttackInput
 
     result = run_attack(Broken(), inputs, threat_model=threat(), seed=0)
     assert torch.equal(result.x_adv, inputs.x)
-    assert not result.fooled.any()
+    assert not result.is_adversarial.any()
     assert result.evidence.nonfinite_images == result.evidence.returned == len(inputs.x)
     assert result.evidence.violation == 0
 
@@ -91,10 +91,10 @@ def test_lost_success_is_found_by_best_of_iterates_and_reported_without(inputs: 
             return [_broken(inputs, 0.2)]
 
     watched = run_attack(Forgetful(), inputs, threat_model=threat("0.2"), seed=0)
-    assert watched.fooled.all()
+    assert watched.is_adversarial.all()
     assert torch.equal(watched.x_adv, _broken(inputs, 0.2))
     plain = run_attack(Forgetful(), inputs, threat_model=threat("0.2"), seed=0, best_of_iterates=False)
-    assert not plain.fooled.any()
+    assert not plain.is_adversarial.any()
     assert plain.evidence.silent_successes == len(inputs.x)
 
 
@@ -152,7 +152,7 @@ def test_restarts_go_on_with_survivors_from_other_random_states() -> None:
     result = run_attack(Noting(restarts=3), inputs, threat_model=threat("0.2"), seed=0)
     assert [count for count, _ in seen] == [6, 4, 4]
     assert len({draw for _, draw in seen}) == 3
-    assert result.fooled.tolist() == [True, True, False, False, False, False]
+    assert result.is_adversarial.tolist() == [True, True, False, False, False, False]
 
 
 def test_targeted_attack_succeeds_only_on_its_target(inputs: AttackInput) -> None:
@@ -160,8 +160,8 @@ def test_targeted_attack_succeeds_only_on_its_target(inputs: AttackInput) -> Non
     result = run_attack(
         attack_of("pgd", steps=20), AttackInput(inputs.model, inputs.x, target), threat_model=threat("0.5", targeted=True), seed=0
     )
-    assert torch.equal(result.fooled, inputs.model(result.x_adv).argmax(1) == target)
-    assert result.fooled.all()
+    assert torch.equal(result.is_adversarial, inputs.model(result.x_adv).argmax(1) == target)
+    assert result.is_adversarial.all()
 
 
 def test_unsupported_threat_model_is_refused_with_its_reason(inputs: AttackInput) -> None:
@@ -172,7 +172,7 @@ def test_unsupported_threat_model_is_refused_with_its_reason(inputs: AttackInput
 def test_empty_batch_gives_an_empty_result(inputs: AttackInput) -> None:
     rows = torch.zeros(0, dtype=torch.int64)
     result = run_attack(attack_of("fgsm"), inputs.at(rows), threat_model=threat(), seed=0)
-    assert len(result.x_adv) == len(result.logits) == len(result.fooled) == result.evidence.attacked == 0
+    assert len(result.x_adv) == len(result.logits) == len(result.is_adversarial) == result.evidence.attacked == 0
 
 
 def test_minimum_norm_search_keeps_the_nearest_iterate_and_is_judged_at_every_budget(inputs: AttackInput) -> None:
@@ -187,10 +187,10 @@ def test_minimum_norm_search_keeps_the_nearest_iterate_and_is_judged_at_every_bu
 
     nearest = find_nearest(Search(), inputs, threat_model=threat("1"), seed=0)
     assert torch.allclose(nearest.distance, torch.full((6,), 0.2), atol=1e-5)
-    assert within(nearest, inputs, threat_model=threat("0.21")).fooled.all()
+    assert within(nearest, inputs, threat_model=threat("0.21")).is_adversarial.all()
     tight = within(nearest, inputs, threat_model=threat("1/255"))
     assert threat("1/255").violation(tight.x_adv, inputs.x).max() <= 1e-6
-    assert torch.equal(tight.fooled, inputs.model(tight.x_adv).argmax(1) != inputs.y)
+    assert torch.equal(tight.is_adversarial, inputs.model(tight.x_adv).argmax(1) != inputs.y)
 
 
 def test_image_that_pgd_breaks_is_judged_once() -> None:
@@ -200,5 +200,5 @@ def test_image_that_pgd_breaks_is_judged_once() -> None:
     y = reference(x).argmax(dim=1)
     reference.register_forward_pre_hook(lambda _, inputs: judged.append(len(inputs[0])))
     result = run_attack(attack_of("pgd", steps=8), AttackInput(reference, x, y, form), threat_model=threat("4/255"), seed=0)
-    assert 0 < result.fooled.sum() < len(x)
+    assert 0 < result.is_adversarial.sum() < len(x)
     assert sum(judged) == len(x)

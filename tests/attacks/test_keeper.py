@@ -52,13 +52,13 @@ def _handed_over(attack: Attack, norm: Norm, *, share: float, targeted: bool = F
 def test_every_example_that_stands_has_an_image_of_the_attacks_own_inside_the_ball(name: str, norm: Norm, targeted: bool) -> None:
     inputs, result = _handed_over(_few(name), norm, share=0.5, targeted=targeted)
     distance = result.distance
-    assert (~result.fooled).any()
-    assert (distance[~result.fooled] > 1e-4).all()
+    assert (~result.is_adversarial).any()
+    assert (distance[~result.is_adversarial] > 1e-4).all()
     assert result.x_adv.aminmax().min >= 0
     assert result.x_adv.aminmax().max <= 1
     assert torch.allclose(result.logits, inputs.model(result.x_adv), atol=1e-5)
     criterion = Criterion(inputs.y, targeted=targeted)
-    assert torch.equal(result.fooled, criterion.is_adversarial(result.logits, torch.arange(COUNT)))
+    assert torch.equal(result.is_adversarial, criterion.is_adversarial(result.logits, torch.arange(COUNT)))
 
 
 @pytest.mark.parametrize("name", [name for name in ATTACKS.names() if ATTACKS.get(name).ACCESS not in ("none", "black_box")])
@@ -67,7 +67,7 @@ def test_images_that_stand_lie_closer_to_the_boundary_than_the_originals(name: s
     inputs, result = _handed_over(_few(name), norm, share=0.7)
     criterion, rows = Criterion(inputs.y, targeted=False), torch.arange(COUNT)
     before, after = criterion.margin(inputs.model(inputs.x), rows), criterion.margin(result.logits, rows)
-    assert (after < before)[~result.fooled].all()
+    assert (after < before)[~result.is_adversarial].all()
 
 
 class Giving(Attack):
@@ -117,7 +117,7 @@ def test_most_promising_image_is_handed_over(
         RETURNED: ClassVar[float] = returned
 
     result = run_attack(Planted(), far, threat_model=threat("1/100"), seed=0, best_of_iterates=False)
-    assert not result.fooled.any()
+    assert not result.is_adversarial.any()
     assert torch.allclose(result.x_adv, far.x + expected * DIRECTION, atol=1e-6)
 
 

@@ -32,7 +32,9 @@ def test_what_has_no_slope_stays_where_it_is() -> None:
 def test_pgd_in_l1_leaves_little_more_than_fab(digits: Victim, eps: str) -> None:
     victim = digits.at(torch.arange(60))
     threat_model = threat(eps, "L1")
-    standing = 1 - run_attack(attack_of("art-pgd", steps=40), victim, threat_model=threat_model, seed=0).fooled.float().mean()
+    standing = (
+        1 - run_attack(attack_of("art-pgd", steps=40), victim, threat_model=threat_model, seed=0).is_adversarial.float().mean()
+    )
     distance = find_nearest(attack_of("fab", steps=10), victim, threat_model=threat_model, seed=0).distance
     assert float(standing - (distance > float(threat_model.eps)).float().mean()) <= 0.1
 
@@ -43,7 +45,7 @@ def test_more_steps_break_more_where_values_saturate(digits: Victim) -> None:
         int(
             run_attack(
                 attack_of("art-pgd", steps=steps, random_start=False), digits, threat_model=threat("6", "L1"), seed=0
-            ).fooled.sum()
+            ).is_adversarial.sum()
         )
         for steps in (1, 10)
     ]

@@ -74,7 +74,7 @@ def test_asking_for_training_mode_changes_nothing(inputs: AttackInput, attack: A
         run_attack(it, inputs, threat_model=threat(), seed=0, best_of_iterates=best_of_iterates) for it in (Steps(), attack)
     )
     assert torch.equal(found.x_adv, expected.x_adv)
-    assert torch.equal(found.fooled, inputs.model(found.x_adv).argmax(dim=1) != inputs.y)
+    assert torch.equal(found.is_adversarial, inputs.model(found.x_adv).argmax(dim=1) != inputs.y)
     assert all(torch.equal(value, before[name]) for name, value in inputs.model.state_dict().items())
     assert torch.equal(inputs.model(inputs.x), logits)
 
@@ -87,7 +87,9 @@ def test_sweep_gives_clean_and_robust_accuracy_of_the_network_in_eval_mode(infer
     expected, found = (
         sweep(net, split, SweepSettings(it, budgets, inference=inference), batch_size=16) for it in (Steps(), Training())
     )
-    assert all(np.array_equal(a.fooled, b.fooled) for a, b in zip(found.conditions, expected.conditions, strict=True))
+    assert all(
+        np.array_equal(a.is_adversarial, b.is_adversarial) for a, b in zip(found.conditions, expected.conditions, strict=True)
+    )
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 

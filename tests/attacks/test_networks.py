@@ -107,6 +107,6 @@ def test_pgd_in_l2_is_the_bare_librarys_on_a_network_in_its_inference_form(digit
     assert form is not digits.model
     attack, victim = attack_of("pgd", steps=40, alpha_relative="1/10"), Victim(digits.model, digits.x, digits.y, form)
     ours = run_attack(attack, victim, threat_model=threat_model, seed=0, best_of_iterates=False)
-    assert abs(1 - float(ours.fooled.float().mean()) - bare) <= POINT
+    assert abs(1 - float(ours.is_adversarial.float().mean()) - bare) <= POINT
     table = harness.evaluate(digits.model, (digits.x, digits.y), attacks=attack, threat_model=threat_model)
     assert 0 < table["robust_accuracy"].iloc[1] <= bare + POINT

@@ -43,7 +43,7 @@ def inputs() -> AttackInput:
 def _silent(attack: Attack, inputs: AttackInput, *, best_of_iterates: bool = True) -> tuple[int, int]:
     """Returns how many examples the attack gave up, and how many it broke."""
     result = run_attack(attack, inputs, threat_model=threat(EPS), seed=0, best_of_iterates=best_of_iterates)
-    return result.evidence.silent_successes, int(result.fooled.sum())
+    return result.evidence.silent_successes, int(result.is_adversarial.sum())
 
 
 class Standing(nn.Module):
@@ -79,7 +79,7 @@ def test_remembered_logits_make_apgd_return_images_that_are_none(unfinished: Att
 
     result = run_attack(Noting(steps=1), unfinished, threat_model=threat(EPS), seed=0)
     adversarial = unfinished.model(returned[0]).argmax(dim=1) != 0
-    assert (result.fooled & ~adversarial).float().mean() >= 0.1
+    assert (result.is_adversarial & ~adversarial).float().mean() >= 0.1
 
 
 @pytest.mark.parametrize(("name", "fields"), [("apgd-ce", {"steps": 1}), ("strong", {"steps": 1, "fab_steps": 2, "queries": 10})])

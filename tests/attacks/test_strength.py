@@ -53,14 +53,14 @@ def test_attack_succeeds_just_above_the_smallest_distance(inputs: AttackInput, n
     for row, distance in enumerate(distances.tolist()):
         threat_model = ThreatModel(norm=norm, eps=FACTOR * distance)
         result = run_attack(attack_of(name, **fields), inputs.at(torch.tensor([row])), threat_model=threat_model, seed=0)
-        assert result.fooled.all(), f"{name} misses an adversarial at {FACTOR} x {distance:.4f}"
+        assert result.is_adversarial.all(), f"{name} misses an adversarial at {FACTOR} x {distance:.4f}"
 
 
 @pytest.mark.parametrize(("name", "norm", "fields"), WITHIN_A_BUDGET)
 def test_attack_finds_nothing_below_the_smallest_distance(inputs: AttackInput, name: str, norm: str, fields: dict) -> None:
     eps = 0.98 * float(inputs.model.smallest_distance(inputs.x, Norm(norm)).min())
     result = run_attack(attack_of(name, **fields), inputs, threat_model=ThreatModel(norm=norm, eps=eps), seed=0)
-    assert not result.fooled.any()
+    assert not result.is_adversarial.any()
 
 
 @pytest.mark.parametrize(("name", "norm", "fields"), MINIMUM_NORM)
@@ -81,9 +81,9 @@ def test_black_box_attack_breaks_a_net_whose_gradients_are_masked(inputs: Attack
     eps = str(round(4 * float(inputs.model.smallest_distance(inputs.x, Norm.LINF).max()), 3))
     blind = run_attack(attack_of("pgd", random_start=False), masked, threat_model=threat(eps), seed=0)
     sighted = run_attack(attack_of("square", queries=200), masked, threat_model=threat(eps), seed=0)
-    assert not blind.fooled.any()
+    assert not blind.is_adversarial.any()
     assert blind.evidence.zero_gradients == len(inputs.x)
-    assert sighted.fooled.float().mean() >= 0.75
+    assert sighted.is_adversarial.float().mean() >= 0.75
 
 
 class Confident(nn.Module):
@@ -125,21 +125,21 @@ def test_gradients_that_underflow_are_counted(inputs: AttackInput, name: str) ->
     attack = attack_of(name, **({"random_start": False} if name == "pgd" else {}))
     result = run_attack(attack, confident, threat_model=threat("1/255"), seed=0)
     assert result.evidence.zero_gradients == len(inputs.x)
-    assert not result.fooled.any()
+    assert not result.is_adversarial.any()
 
 
 @pytest.mark.parametrize("name", ["apgd-t", "square"])
 def test_attack_on_differences_of_logits_does_not_mind_confidence(inputs: AttackInput, name: str) -> None:
     eps = str(round(4 * float(inputs.model.smallest_distance(inputs.x, Norm.LINF).max()), 3))
     result = run_attack(attack_of(name), _confident(inputs, 120.0, of="smallest"), threat_model=threat(eps), seed=0)
-    assert result.fooled.all()
+    assert result.is_adversarial.all()
 
 
 def test_random_noise_is_far_weaker_than_a_gradient(inputs: AttackInput) -> None:
     eps = str(round(1.5 * float(inputs.model.smallest_distance(inputs.x, Norm.LINF).max()), 4))
     noise = run_attack(attack_of("random_noise", restarts=5), inputs, threat_model=threat(eps), seed=0)
-    assert run_attack(attack_of("pgd"), inputs, threat_model=threat(eps), seed=0).fooled.all()
-    assert noise.fooled.float().mean() <= 0.25
+    assert run_attack(attack_of("pgd"), inputs, threat_model=threat(eps), seed=0).is_adversarial.all()
+    assert noise.is_adversarial.float().mean() <= 0.25
 
 
 @pytest.mark.parametrize(("classes", "fields", "expected"), [(4, {}, True), (3, {}, False), (10, {"queries": 4999}, False)])

@@ -67,7 +67,7 @@ def truth(few: AttackInput) -> float:
 def _robust(inputs: AttackInput, form: nn.Module | None = None) -> float:
     attacked = AttackInput(inputs.model, inputs.x, inputs.y, form)
     result = run_attack(attack_of("square", queries=300), attacked, threat_model=threat(EPS), seed=0)
-    return 1 - result.fooled.float().mean().item()
+    return 1 - result.is_adversarial.float().mean().item()
 
 
 @pytest.mark.parametrize("head", [Halves, BFloat16, Int8, Typed])
@@ -145,7 +145,7 @@ def test_no_library_leaves_alone_what_only_the_form_misclassifies(few: AttackInp
     attack = attack_of(name, **{key: value for key, value in fields.items() if key in attack_of(name).__class__.model_fields})
     attacked = AttackInput(inputs.model, inputs.x, inputs.y, Wrong())
     result = run_attack(attack, attacked, threat_model=threat("1/255"), seed=0)
-    assert not result.fooled.any()
+    assert not result.is_adversarial.any()
     assert result.evidence.forwards >= 4 * (6 if name == "square" else 3)
 
 
@@ -153,5 +153,5 @@ def test_hundred_queries_are_103_passes(few: AttackInput) -> None:
     """As the field's description says; the frame's own pass of the returned image comes on top."""
     inputs = few.at(torch.arange(3))
     result = run_attack(attack_of("square", queries=100), inputs, threat_model=threat("1/2550"), seed=0)
-    assert not result.fooled.any()
+    assert not result.is_adversarial.any()
     assert result.evidence.forwards == 3 * (103 + 1)

@@ -83,7 +83,7 @@ def harness_sweep(model: nn.Module, subjects: Subjects, budgets: Sequence[Fracti
         device=subjects.device,
     )
     correct = outcome.clean_logits.argmax(axis=1) == outcome.labels
-    return [float((correct & ~condition.fooled).mean()) for condition in outcome.conditions]
+    return [float((correct & ~condition.is_adversarial).mean()) for condition in outcome.conditions]
 
 
 def robust_share(model: nn.Module, subjects: Subjects, attack: Callable[[Tensor, Tensor], Tensor]) -> float:

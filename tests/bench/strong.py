@@ -35,4 +35,4 @@ def harness_strong(model: nn.Module, subjects: Subjects) -> float:
         model, subjects.split, SweepSettings(ATTACKS.parse("strong"), (ThreatModel(eps=STRONG_EPS),)), device=subjects.device
     )
     correct = torch.from_numpy(outcome.clean_logits).argmax(dim=1).numpy() == outcome.labels
-    return float((correct & ~outcome.conditions[0].fooled).mean())
+    return float((correct & ~outcome.conditions[0].is_adversarial).mean())

@@ -88,9 +88,9 @@ def test_what_is_rounded_has_a_success_rate_where_it_was_attacked_before(tmp_pat
             "trigger": {"attack": "backdoor", "target_class": 0},
         }.items()
     )
-    fooled = np.array([0, 0, 2, 3, 0, 1])
+    is_adversarial = np.array([0, 0, 2, 3, 0, 1])
     found = scored(
-        written(tmp_path / "b.h5", *((spec, fooled, np.arange(6)) for spec in (clean, fog, pgd, trigger)), clean=LABELS)
+        written(tmp_path / "b.h5", *((spec, is_adversarial, np.arange(6)) for spec in (clean, fog, pgd, trigger)), clean=LABELS)
     )
     assert [found[spec.name].accuracy for spec in (clean, fog, pgd, trigger)] == [pytest.approx(5 / 6)] * 4
     assert np.isnan([found[spec.name].robust_accuracy for spec in (clean, fog)]).all()

@@ -80,8 +80,8 @@ def test_stages_add_up_to_what_is_broken_at_each_budget() -> None:
     for row in rows:
         stages = row.condition.evidence.stages
         assert list(stages) == NAMES
-        assert sum(stages.values()) == row.condition.fooled.sum() - before
-        before = int(row.condition.fooled.sum())
+        assert sum(stages.values()) == row.condition.is_adversarial.sum() - before
+        before = int(row.condition.is_adversarial.sum())
 
 
 @pytest.mark.parametrize("best_of_iterates", [True, False])
@@ -96,7 +96,7 @@ def test_stages_of_batches_and_restarts_add_up(best_of_iterates: bool) -> None:
     ]
     total = sum((it.evidence for it in found), Evidence())
     assert set(total.stages) <= set(NAMES)
-    assert sum(total.stages.values()) == sum(int(it.fooled.sum()) for it in found) > 0
+    assert sum(total.stages.values()) == sum(int(it.is_adversarial.sum()) for it in found) > 0
 
 
 def test_attack_without_stages_counts_none() -> None:

@@ -48,7 +48,7 @@ def test_what_is_wrong_in_bfloat16_alone_is_no_success(dark: TensorSplit) -> Non
         budget = threat("1/100", "L2") if name == "cw" else threat("1/255")
         outcome = sweep(net, dark, SweepSettings(attack_of(name), (budget,), inference=BFLOAT16))
         assert outcome.conditions[0].evidence.bfloat16 is True
-        assert not outcome.conditions[0].fooled.any()
+        assert not outcome.conditions[0].is_adversarial.any()
         assert (outcome.conditions[0].logits.argmax(axis=1) == 1).all()
 
 
@@ -56,7 +56,7 @@ def test_what_is_right_in_bfloat16_alone_is_found_where_the_attack_ends(dark: Te
     bright = TensorSplit(1 - dark.images, torch.zeros(12, dtype=torch.int64))
     net = FarFromZero().eval()
     outcome = sweep(net, bright, SweepSettings(attack_of("pgd"), (threat("128/255"),), inference=BFLOAT16))
-    assert outcome.conditions[0].fooled.all()
+    assert outcome.conditions[0].is_adversarial.all()
     assert (outcome.conditions[0].logits.argmax(axis=1) == 1).all()
 
 
@@ -75,9 +75,9 @@ def test_every_success_is_one_of_the_network_itself_in_float32(
     for it, condition, other in zip(BUDGETS, outcome.conditions, plain.conditions, strict=True):
         logits = net(found[float(it.eps)]).detach()
         assert np.allclose(logits.numpy(), condition.logits, atol=1e-4)
-        assert (logits.argmax(1).numpy()[condition.fooled] != outcome.labels[condition.fooled]).all()
-        assert abs(int(condition.fooled.sum()) - int(other.fooled.sum())) <= 3
-    assert outcome.conditions[-1].fooled.sum() > 20
+        assert (logits.argmax(1).numpy()[condition.is_adversarial] != outcome.labels[condition.is_adversarial]).all()
+        assert abs(int(condition.is_adversarial.sum()) - int(other.is_adversarial.sum())) <= 3
+    assert outcome.conditions[-1].is_adversarial.sum() > 20
 
 
 def test_sweep_is_compiled_for_few_sizes_however_its_batches_shrink(
@@ -115,4 +115,4 @@ def test_generated_code_breaks_the_same_examples(net: nn.Module, split: TensorSp
     )
     assert {condition.evidence.compiled for condition in compiled.conditions} == {True}
     for found, wanted in zip(compiled.conditions, plain.conditions, strict=True):
-        assert math.isclose(found.fooled.mean(), wanted.fooled.mean(), abs_tol=0.051)
+        assert math.isclose(found.is_adversarial.mean(), wanted.is_adversarial.mean(), abs_tol=0.051)

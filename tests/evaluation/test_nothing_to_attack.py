@@ -119,7 +119,7 @@ def test_tables_page_and_curves_do_without_the_number(tmp_path: Path) -> None:
     aimed = result(CONSTANT, CONSTANT, CONSTANT, **attack, targeted=True, target_class="d")
     aimed = replace(aimed, condition=replace(aimed.condition, evidence=Evidence(target_class=3)))
     plain = result(CONSTANT, CONSTANT, CONSTANT, **{**attack, "attack": "pgd"})
-    plain = replace(plain, condition=replace(plain.condition, fooled=np.arange(24) % 2 == 0))
+    plain = replace(plain, condition=replace(plain.condition, is_adversarial=np.arange(24) % 2 == 0))
     names = tuple(map(str, range(24)))
     for number, rows in enumerate(([aimed, plain], [aimed])):
         cells = judge([result(CONSTANT, CONSTANT, CONSTANT), *rows])

@@ -90,7 +90,7 @@ def _row(cell: Cell, outcome: Outcome, number: int) -> CellResult:
 
 
 def robust_accuracy(row: CellResult) -> float:
-    return 1 - float(row.condition.fooled.mean())
+    return 1 - float(row.condition.is_adversarial.mean())
 
 
 def says(row: CellResult, text: str) -> bool:

@@ -130,7 +130,7 @@ def test_honest_net_passes_with_upper_bounds_as_the_only_remark(honest: tuple[Ce
 
 
 def _robust(row: CellResult) -> float:
-    return 100 * (1 - row.condition.fooled.mean())
+    return 100 * (1 - row.condition.is_adversarial.mean())
 
 
 def _lower(row: CellResult, least: float) -> tuple[str, ...]:
@@ -230,9 +230,9 @@ def test_control_that_uses_no_gradients_is_not_called_dead(honest: tuple[CellRes
 )
 def test_weaker_access_that_wins_makes_pgd_suspect(honest: tuple[CellResult, ...], rival: str, text: str) -> None:
     position = next(i for i, row in enumerate(honest) if (row.cell.attack, str(row.cell.eps)) == ("pgd", "16/255"))
-    nothing = replace(honest[position].condition, fooled=np.zeros(COUNT, dtype=bool))
+    nothing = replace(honest[position].condition, is_adversarial=np.zeros(COUNT, dtype=bool))
     everything = [
-        replace(row, condition=replace(row.condition, fooled=np.ones(COUNT, dtype=bool)))
+        replace(row, condition=replace(row.condition, is_adversarial=np.ones(COUNT, dtype=bool)))
         if (row.cell.attack, str(row.cell.eps)) == (rival, "16/255")
         else row
         for row in honest
@@ -244,16 +244,20 @@ def test_weaker_access_that_wins_makes_pgd_suspect(honest: tuple[CellResult, ...
 
 
 def test_success_that_shrinks_with_the_budget_is_suspect(honest: tuple[CellResult, ...]) -> None:
-    fooled = next(row for row in honest if (row.cell.attack, str(row.cell.eps)) == ("pgd", "2/255")).condition.fooled
-    assert fooled.sum() > 10
-    row = _with_condition(honest, "pgd", fooled=np.zeros(COUNT, dtype=bool))
-    assert f"breaks {fooled.sum()} examples less than at the smaller budget 2/255" in row.verdict_reasons
+    is_adversarial = next(
+        row for row in honest if (row.cell.attack, str(row.cell.eps)) == ("pgd", "2/255")
+    ).condition.is_adversarial
+    assert is_adversarial.sum() > 10
+    row = _with_condition(honest, "pgd", is_adversarial=np.zeros(COUNT, dtype=bool))
+    assert f"breaks {is_adversarial.sum()} examples less than at the smaller budget 2/255" in row.verdict_reasons
     assert row.verdict is Verdict.SUSPECT
 
 
 def test_success_that_stalls_is_suspect(honest: tuple[CellResult, ...]) -> None:
-    fooled = next(row for row in honest if (row.cell.attack, str(row.cell.eps)) == ("pgd", "2/255")).condition.fooled
-    row = _with_condition(honest, "pgd", fooled=fooled)
+    is_adversarial = next(
+        row for row in honest if (row.cell.attack, str(row.cell.eps)) == ("pgd", "2/255")
+    ).condition.is_adversarial
+    row = _with_condition(honest, "pgd", is_adversarial=is_adversarial)
     assert row.verdict is Verdict.SUSPECT
     assert any("success stays at" in reason for reason in row.verdict_reasons)
 
@@ -270,12 +274,13 @@ def test_survivors_that_fall_to_twice_the_steps_make_an_attack_suspect(honest: t
 
 def test_transfer_that_wins_is_suspect(honest: tuple[CellResult, ...]) -> None:
     pgd = next(row for row in honest if row.cell.attack == "pgd")
-    weak = replace(pgd, condition=replace(pgd.condition, fooled=np.zeros(COUNT, dtype=bool)))
+    weak = replace(pgd, condition=replace(pgd.condition, is_adversarial=np.zeros(COUNT, dtype=bool)))
     transferred = Transferred(pgd.cell, "other", np.ones(COUNT, dtype=bool))
     row = judge((honest[0], weak), transfers=[transferred])[1]
     assert f"adversarials of other break {COUNT} examples more" in row.verdict_reasons
     assert (
-        judge((honest[0], pgd), transfers=[replace(transferred, fooled=np.zeros(COUNT, dtype=bool))])[1].verdict is Verdict.PASS
+        judge((honest[0], pgd), transfers=[replace(transferred, is_adversarial=np.zeros(COUNT, dtype=bool))])[1].verdict
+        is Verdict.PASS
     )
 
 
@@ -295,14 +300,14 @@ def test_rows_without_numbers_get_no_verdict() -> None:
 
 def test_rows_of_other_models_are_not_compared(honest: tuple[CellResult, ...]) -> None:
     pgd = next(row for row in honest if (row.cell.attack, str(row.cell.eps)) == ("pgd", "16/255"))
-    weak = replace(pgd, condition=replace(pgd.condition, fooled=np.zeros(COUNT, dtype=bool)))
+    weak = replace(pgd, condition=replace(pgd.condition, is_adversarial=np.zeros(COUNT, dtype=bool)))
     others = [replace(row, cell=row.cell.model_copy(update={"model": "other"})) for row in honest]
     assert judge((honest[0], weak, *others))[1].verdict is Verdict.PASS
 
 
 def test_rows_of_other_poison_rates_are_not_compared(honest: tuple[CellResult, ...]) -> None:
     pgd = next(row for row in honest if (row.cell.attack, str(row.cell.eps)) == ("pgd", "16/255"))
-    weak = replace(pgd, condition=replace(pgd.condition, fooled=np.zeros(COUNT, dtype=bool)))
+    weak = replace(pgd, condition=replace(pgd.condition, is_adversarial=np.zeros(COUNT, dtype=bool)))
     rates = {"poison": "backdoor", "poison_rate": 0.1}
     others = [replace(row, cell=row.cell.model_copy(update={**rates, "poison_rate": 0.05})) for row in honest]
     own = [replace(row, cell=row.cell.model_copy(update=rates)) for row in (honest[0], weak)]
@@ -324,7 +329,7 @@ def test_the_few_targets_of_a_poison_say_nothing_of_chance(honest: tuple[CellRes
 def test_a_condition_without_attack_is_judged_by_its_own_numbers(honest: tuple[CellResult, ...]) -> None:
     cell = honest[0].cell.model_copy(update={"condition": "corruption", "corruption": "fog", "severity": 3})
     condition = ConditionResult(
-        eps=None, logits=honest[0].clean_logits, fooled=np.zeros(COUNT, bool), distance=np.zeros(COUNT, np.float32)
+        eps=None, logits=honest[0].clean_logits, is_adversarial=np.zeros(COUNT, bool), distance=np.zeros(COUNT, np.float32)
     )
     assert judge((replace(honest[0], cell=cell, condition=condition),))[0].verdict is Verdict.PASS
 

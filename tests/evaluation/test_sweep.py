@@ -78,7 +78,7 @@ def test_clean_outcome_holds_the_nets_logits(net: nn.Module, split: TensorSplit)
     assert net.training
     assert np.allclose(outcome.clean_logits, net.eval()(split.images).detach().numpy(), atol=1e-5)
     assert (outcome.clean_logits.argmax(1) != outcome.labels).nonzero()[0].tolist() == WRONG
-    assert not outcome.conditions[0].fooled.any()
+    assert not outcome.conditions[0].is_adversarial.any()
     assert outcome.conditions[0].forwards == len(split)
 
 
@@ -107,25 +107,25 @@ def test_nested_curve_never_rises_and_every_success_is_real(net: nn.Module, spli
         images_at[eps][indices] = x
 
     outcome = sweep(net, split, SweepSettings(attack_of("pgd"), BUDGETS), batch_size=16, keep=keep)
-    assert sum(condition.fooled.sum() for condition in outcome.conditions) > 0
+    assert sum(condition.is_adversarial.sum() for condition in outcome.conditions) > 0
     for smaller, larger in zip(outcome.conditions, outcome.conditions[1:], strict=False):
-        assert (smaller.fooled <= larger.fooled).all()
+        assert (smaller.is_adversarial <= larger.is_adversarial).all()
     for threat_model, condition in zip(BUDGETS, outcome.conditions, strict=True):
         x = images_at[threat_model.eps]
         logits = net(x).detach()
         assert threat_model.violation(x, split.images).max() <= 1e-6
         assert np.allclose(logits.numpy(), condition.logits, atol=1e-4)
-        assert (logits.argmax(1).numpy()[condition.fooled] != outcome.labels[condition.fooled]).all()
+        assert (logits.argmax(1).numpy()[condition.is_adversarial] != outcome.labels[condition.is_adversarial]).all()
         assert np.allclose(condition.distance, threat_model.distance(x, split.images).numpy(), atol=1e-6)
-        assert not condition.fooled[WRONG].any()
+        assert not condition.is_adversarial[WRONG].any()
         assert torch.equal(x[WRONG], split.images[WRONG])
 
 
 def test_smallest_eps_is_the_first_budget_that_fools(net: nn.Module, split: TensorSplit) -> None:
     outcome = sweep(net, split, SweepSettings(attack_of("pgd"), BUDGETS), batch_size=16)
     eps = np.array([float(threat_model.eps) for threat_model in BUDGETS], dtype=np.float32)
-    fooled = np.stack([condition.fooled for condition in outcome.conditions])
-    expected = np.where(fooled.any(axis=0), eps[fooled.argmax(axis=0)], np.inf)
+    is_adversarial = np.stack([condition.is_adversarial for condition in outcome.conditions])
+    expected = np.where(is_adversarial.any(axis=0), eps[is_adversarial.argmax(axis=0)], np.inf)
     assert np.array_equal(outcome.smallest_eps, expected.astype(np.float32))
 
 
@@ -189,7 +189,7 @@ def test_nested_equals_independent_where_nothing_is_pruned(net: nn.Module, split
         for protocol in ("nested", "independent")
     )
     for left, other in zip(nested.conditions, independent.conditions, strict=True):
-        assert np.array_equal(left.fooled, other.fooled)
+        assert np.array_equal(left.is_adversarial, other.is_adversarial)
         assert np.allclose(left.logits, other.logits, atol=1e-5)
 
 
@@ -201,7 +201,7 @@ def test_first_budget_of_nested_equals_independent(net: nn.Module, split: Tensor
         for protocol in ("nested", "independent")
     )
     assert np.array_equal(nested.conditions[0].logits, independent.conditions[0].logits)
-    assert np.array_equal(nested.conditions[0].fooled, independent.conditions[0].fooled)
+    assert np.array_equal(nested.conditions[0].is_adversarial, independent.conditions[0].is_adversarial)
 
 
 def test_independent_without_watching_is_a_plain_library_loop_bit_for_bit(net: nn.Module, split: TensorSplit) -> None:
@@ -224,7 +224,7 @@ def test_independent_without_watching_is_a_plain_library_loop_bit_for_bit(net: n
             with global_seed(restart_seed(batch_seed(7, attack, threat_model, number), 0)):
                 plain.append(torchattacks.PGD(net, eps=eps, alpha=eps / 4, steps=4)(x, y))
         assert torch.equal(kept[threat_model.eps], torch.cat(plain))
-        assert np.array_equal(condition.fooled[WRONG], [False] * 3)
+        assert np.array_equal(condition.is_adversarial[WRONG], [False] * 3)
 
 
 def test_same_seed_gives_the_same_outcome_and_another_seed_another(net: nn.Module, split: TensorSplit) -> None:
@@ -241,7 +241,7 @@ def test_faster_form_finds_the_same_robust_accuracy(net: nn.Module, split: Tenso
         for inference in (Inference(), AS_GIVEN)
     )
     for left, right in zip(fast, plain, strict=True):
-        assert abs(int(left.fooled.sum()) - int(right.fooled.sum())) <= 1
+        assert abs(int(left.is_adversarial.sum()) - int(right.is_adversarial.sum())) <= 1
 
 
 def test_known_clean_logits_spare_the_clean_pass(net: nn.Module, split: TensorSplit) -> None:
@@ -249,16 +249,16 @@ def test_known_clean_logits_spare_the_clean_pass(net: nn.Module, split: TensorSp
     given = sweep(net, split, SweepSettings(attack_of("fgsm"), BUDGETS), batch_size=16, clean_logits=clean)
     own = sweep(net, split, SweepSettings(attack_of("fgsm"), BUDGETS), batch_size=16)
     assert np.array_equal(given.clean_logits, clean)
-    assert all(np.array_equal(a.fooled, b.fooled) for a, b in zip(given.conditions, own.conditions, strict=True))
+    assert all(np.array_equal(a.is_adversarial, b.is_adversarial) for a, b in zip(given.conditions, own.conditions, strict=True))
 
 
 def test_targeted_sweep_spares_the_target_class_and_counts_only_the_target(net: nn.Module, split: TensorSplit) -> None:
     budgets = (threat("0.3", targeted=True),)
     outcome = sweep(net, split, SweepSettings(attack_of("pgd"), budgets, target_class=1), batch_size=16)
     condition = outcome.conditions[0]
-    assert not condition.fooled[outcome.labels == 1].any()
-    assert condition.fooled.any()
-    assert (condition.logits[condition.fooled].argmax(1) == 1).all()
+    assert not condition.is_adversarial[outcome.labels == 1].any()
+    assert condition.is_adversarial.any()
+    assert (condition.logits[condition.is_adversarial].argmax(1) == 1).all()
 
 
 def test_outcome_survives_the_store(net: nn.Module, split: TensorSplit, tmp_path) -> None:

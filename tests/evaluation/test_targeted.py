@@ -1,4 +1,4 @@
-"""Targeted sweeps: who counts as fooled, who is spared, and what the sanity checks make of the rest."""
+"""Targeted sweeps: which examples are adversarial, which are not attacked, and what the sanity checks make of the rest."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -66,11 +66,11 @@ def test_only_the_target_class_is_a_success_and_its_own_examples_are_spared(
     )
     own = outcome.labels == TARGET
     initially_wrong = outcome.clean_logits.argmax(axis=1) != outcome.labels
-    assert outcome.conditions[-1].fooled.any()
+    assert outcome.conditions[-1].is_adversarial.any()
     for it, condition in zip(BUDGETS, outcome.conditions, strict=True):
         predicted = net(images[it.eps]).argmax(dim=1).numpy()
-        assert (predicted[condition.fooled] == TARGET).all()
-        assert not condition.fooled[own | initially_wrong].any()
+        assert (predicted[condition.is_adversarial] == TARGET).all()
+        assert not condition.is_adversarial[own | initially_wrong].any()
         assert torch.equal(images[it.eps][own], split.images[own])
         assert condition.evidence.target_class == TARGET
 
@@ -82,7 +82,7 @@ def test_image_in_another_wrong_class_is_no_success(net: nn.Module, split: Tenso
         outcome = sweep(net, split, SweepSettings(Away(), (full,), target_class=target))
         correct = outcome.clean_logits.argmax(axis=1) == outcome.labels
         wanted = correct & (outcome.labels != target) if target == reached else np.zeros_like(correct)
-        assert np.array_equal(outcome.conditions[0].fooled, wanted)
+        assert np.array_equal(outcome.conditions[0].is_adversarial, wanted)
 
 
 def test_without_watching_success_counts_on_the_same_examples(net: nn.Module, split: TensorSplit) -> None:
@@ -91,10 +91,10 @@ def test_without_watching_success_counts_on_the_same_examples(net: nn.Module, sp
         split,
         SweepSettings(attack_of("pgd"), BUDGETS[2:], protocol="independent", best_of_iterates=False, target_class=TARGET),
     )
-    fooled = outcome.conditions[0].fooled
-    assert fooled.any()
-    assert (outcome.conditions[0].logits.argmax(axis=1)[fooled] == TARGET).all()
-    assert not fooled[outcome.labels == TARGET].any()
+    is_adversarial = outcome.conditions[0].is_adversarial
+    assert is_adversarial.any()
+    assert (outcome.conditions[0].logits.argmax(axis=1)[is_adversarial] == TARGET).all()
+    assert not is_adversarial[outcome.labels == TARGET].any()
 
 
 def test_untargeted_sweep_has_no_target_in_its_evidence(net: nn.Module, split: TensorSplit) -> None:
@@ -107,8 +107,8 @@ def test_success_rate_and_active_examples_leave_out_the_target_class(net: nn.Mod
     row = Row.of(rows_of(outcome, BUDGETS[2:], "pgd", targeted=True)[0])
     assert row is not None
     eligible = row.correct & (outcome.labels != TARGET)
-    assert row.active == (eligible & ~row.condition.fooled).sum() < (row.correct & ~row.condition.fooled).sum()
-    assert row.success_rate == pytest.approx(row.condition.fooled.sum() / eligible.sum())
+    assert row.active == (eligible & ~row.condition.is_adversarial).sum() < (row.correct & ~row.condition.is_adversarial).sum()
+    assert row.success_rate == pytest.approx(row.condition.is_adversarial.sum() / eligible.sum())
 
 
 def test_attack_that_leaves_only_the_target_class_standing_is_not_dead(net: nn.Module, split: TensorSplit) -> None:
@@ -132,7 +132,7 @@ def test_targeted_and_untargeted_rows_are_no_rivals_even_where_a_poison_has_the_
     aimed = sweep(net, split, SweepSettings(attack_of("pgd", steps=1), BUDGETS, target_class=TARGET), probes=0)
     rows = judge([start, *untargeted, *rows_of(aimed, BUDGETS, "pgd", targeted=True)])
     lead = [reason for row in rows for reason in row.verdict_reasons if "a single step (fgsm)" in reason]
-    assert max(row.condition.fooled.sum() for row in untargeted) > aimed.conditions[-1].fooled.sum() + 5
+    assert max(row.condition.is_adversarial.sum() for row in untargeted) > aimed.conditions[-1].is_adversarial.sum() + 5
     assert lead == []
     aims = [row for row in rows if row.cell.targeted]
     assert {row.verdict for row in aims} == {Verdict.PASS}

@@ -32,10 +32,10 @@ def attacked(
     cell = Cell(dataset="d", model="m", arch="a", recipe="r", attack=attack, **budget)
     labels = np.arange(COUNT) % 4
     logits = np.eye(4, dtype=np.float32)[labels]
-    fooled = np.zeros(COUNT, dtype=bool)
-    fooled[first : first + COUNT - robust] = True
+    is_adversarial = np.zeros(COUNT, dtype=bool)
+    is_adversarial[first : first + COUNT - robust] = True
     evidence = Evidence(attacked=COUNT, gradients=9 * COUNT) + (kind or Evidence(access=access))
-    condition = ConditionResult(cell.eps, logits, fooled, np.zeros(COUNT, np.float32), evidence=evidence)
+    condition = ConditionResult(cell.eps, logits, is_adversarial, np.zeros(COUNT, np.float32), evidence=evidence)
     return CellResult(cell, attack, Status.DONE, labels=labels, clean_logits=logits, condition=condition)
 
 

@@ -97,7 +97,7 @@ def test_sweep_in_few_sizes_finds_and_counts_what_the_bare_network_does(
     bare = protocol.sweep(network, split, settings, batch_size=10)
     monkeypatch.setattr(protocol, "in_few_sizes", lambda network, _, largest: FewSizes(network, eighths(largest)).eval())
     few = protocol.sweep(network, split, settings, batch_size=10)
-    assert any(condition.fooled.any() for condition in bare.conditions)
+    assert any(condition.is_adversarial.any() for condition in bare.conditions)
     for one, other in zip(bare.conditions, few.conditions, strict=True):
-        assert (one.fooled == other.fooled).all()
+        assert (one.is_adversarial == other.is_adversarial).all()
         assert (one.forwards, one.backwards) == (other.forwards, other.backwards)

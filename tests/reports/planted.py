@@ -20,7 +20,7 @@ FOOLED = {
     ("pgd", "fgsm"): (range(8, 10), range(8, 14), range(8, 20)),
     ("pgd", "pgd"): (range(10, 13), range(10, 18), range(10, 26)),
 }
-"""Examples that are fooled at each budget; under `pgd` those of fgsm and pgd overlap in part."""
+"""Examples that are adversarial at each budget; under `pgd` those of fgsm and pgd overlap in part."""
 
 
 def logits_of(predicted: np.ndarray) -> np.ndarray:
@@ -59,10 +59,10 @@ def attack_results(model: str, attack: str, budgets: Sequence[Fraction] = BUDGET
         smallest[list(examples)] = float(eps)
     results = []
     for eps, examples in zip(budgets, FOOLED[model, attack], strict=True):
-        fooled = np.isin(np.arange(N), list(examples))
+        is_adversarial = np.isin(np.arange(N), list(examples))
         logits = logits_of(predicted_with_errors([*wrong, *examples]))
         distance = np.where(np.arange(N) < len(wrong), 0, float(eps)).astype(np.float32)
-        condition = ConditionResult(eps, logits, fooled, distance, 0.0, forwards=10 * N, backwards=9 * N, seconds=2.0)
+        condition = ConditionResult(eps, logits, is_adversarial, distance, 0.0, forwards=10 * N, backwards=9 * N, seconds=2.0)
         cell = cell_of(
             model,
             condition="attack",

@@ -26,10 +26,10 @@ def targeted(hits: Sequence[int], budgets: Sequence[Fraction] = BUDGETS[:1], tar
     """A targeted attack on the baseline that turns the eligible examples among `hits` into the target, at every budget."""
     rows = []
     for result, eps in zip(attack_results("baseline", "pgd")[: len(budgets)], budgets, strict=True):
-        fooled = np.isin(np.arange(N), list(hits)) & ELIGIBLE
-        predicted = np.where(fooled, CLASSES.index(target), result.clean_logits.argmax(axis=1))
+        is_adversarial = np.isin(np.arange(N), list(hits)) & ELIGIBLE
+        predicted = np.where(is_adversarial, CLASSES.index(target), result.clean_logits.argmax(axis=1))
         cell = result.cell.model_copy(update={"attack": "to_beet", "targeted": True, "target_class": target, "eps": eps})
-        condition = dataclasses.replace(result.condition, logits=logits_of(predicted), fooled=fooled, eps=eps)
+        condition = dataclasses.replace(result.condition, logits=logits_of(predicted), is_adversarial=is_adversarial, eps=eps)
         rows.append(dataclasses.replace(result, cell=cell, digest=digest_of("to_beet", eps), condition=condition))
     return rows
 
@@ -70,9 +70,9 @@ def test_images_that_reached_a_target_are_misclassified_and_count_in_the_worst_c
     hits = range(10, 30)
     results = written([clean_result("baseline"), *fgsm, *targeted(hits)])
     (row,) = worst(results).to_dict("records")
-    fooled = fgsm[0].condition.fooled | (ELIGIBLE & np.isin(np.arange(N), hits))
-    assert row["robust_accuracy"] == pytest.approx((N - WRONG - fooled.sum()) / N)
-    assert row["attack_success_rate"] == pytest.approx(fooled.sum() / (N - WRONG))
+    is_adversarial = fgsm[0].condition.is_adversarial | (ELIGIBLE & np.isin(np.arange(N), hits))
+    assert row["robust_accuracy"] == pytest.approx((N - WRONG - is_adversarial.sum()) / N)
+    assert row["attack_success_rate"] == pytest.approx(is_adversarial.sum() / (N - WRONG))
     assert (row["attacks"], row["targeted"]) == ("fgsm+to_beet", False)
     assert pd.isna(row["target_class"])
     board = results.leaderboard.iloc[0]

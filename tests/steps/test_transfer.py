@@ -169,7 +169,7 @@ def test_success_counts_over_what_the_target_gets_right_and_the_source_is_no_evi
     rows, evidence = transfers_of(FinishedRun(plan, None, {"d": StepReport(Status.DONE)}), results)
     assert [(row.source, row.target, row.accuracy) for row in rows] == [("source", "source", 0.25), ("source", "target", 0.25)]
     assert rows[1].attack_success_rate == pytest.approx(2 / 3)
-    assert [(it.cell.model, it.source, it.fooled.tolist()) for it in evidence] == [
+    assert [(it.cell.model, it.source, it.is_adversarial.tolist()) for it in evidence] == [
         ("target", "source", [True, False, True, False])
     ]
     assert transfers_of(FinishedRun(plan, None, {"d": StepReport(Status.FAILED)}), results) == ((), ())

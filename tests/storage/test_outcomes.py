@@ -35,7 +35,7 @@ def _first_version(path: Path, outcome: Outcome, *findings: dict[str, float]) ->
     rows = []
     for number, (condition, measured) in enumerate(zip(outcome.conditions, findings, strict=True)):
         tensors[f"{number}.logits"] = condition.logits
-        tensors[f"{number}.fooled"] = condition.fooled.astype(np.uint8)
+        tensors[f"{number}.fooled"] = condition.is_adversarial.astype(np.uint8)
         tensors[f"{number}.distance"] = condition.distance
         numbers = {"max_violation": 0.0, **PASSES, "seconds": 1.5, "peak_memory_mb": 100.0}
         rows.append({**numbers, "findings": measured, "eps": str(condition.eps)})
@@ -127,7 +127,7 @@ def test_outcome_of_the_first_version_is_read(tmp_path: Path) -> None:
     same = {name: getattr(CLEAN.network, name) for name in ("gradients_compared", "gradients_wrong", "gradients_flat")}
     assert replace(second, network=replace(compared, **same)) == CLEAN
     assert [it.eps for it in found.conditions] == [Fraction(1, 255), Fraction(2, 255), Fraction(3, 255)]
-    assert (found.conditions[0].seconds, found.conditions[1].fooled.sum()) == (1.5, 1)
+    assert (found.conditions[0].seconds, found.conditions[1].is_adversarial.sum()) == (1.5, 1)
     save_outcome(found, tmp_path / "new.safetensors")
     assert [it.evidence for it in load_outcome(tmp_path / "new.safetensors").conditions] == [first, second, nothing]
 

@@ -67,7 +67,7 @@ class FAB(_MinimumNorm):
 
 
 def _single_run(attack: Any, x: Tensor, y: Tensor, *, rank: int | None, random_start: bool) -> Tensor:
-    """Runs FAB once, towards the class of that rank by logit or to any; what is not fooled comes back unchanged."""
+    """Runs FAB once, towards the class of that rank by logit or to any; what is not adversarial then comes back unchanged."""
     with torch.no_grad():
         if rank is None:
             return cast(Tensor, attack.attack_single_run(x, y, use_rand_start=random_start))

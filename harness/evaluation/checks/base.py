@@ -118,12 +118,12 @@ class Row:
     @property
     def active(self) -> int:
         """Number of eligible examples on which the attack had no success."""
-        return int((self.eligible & ~self.condition.fooled).sum())
+        return int((self.eligible & ~self.condition.is_adversarial).sum())
 
     @property
     def robust_accuracy(self) -> float:
         """Share of all examples that are correct without the attack and on which it had no success."""
-        return float((self.correct & ~self.condition.fooled).mean())
+        return float((self.correct & ~self.condition.is_adversarial).mean())
 
     def share_of_eligible(self, count: int) -> float:
         """Returns a number of attacked examples as a share of the eligible ones.
@@ -135,7 +135,7 @@ class Row:
     @property
     def success_rate(self) -> float:
         """Share of the eligible examples that the attack makes adversarial."""
-        return float(self.condition.fooled.sum() / max(1, self.eligible.sum()))
+        return float(self.condition.is_adversarial.sum() / max(1, self.eligible.sum()))
 
 
 Check = Callable[Concatenate[Row, P], Reason | None]

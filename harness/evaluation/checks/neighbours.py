@@ -70,7 +70,7 @@ def success_shrinks(row: Row, smaller: Sequence[Row]) -> Reason | None:
     if row.access == "single_step":
         return None
     for other in smaller:
-        if lead := beats(other.condition.fooled, row.condition.fooled):
+        if lead := beats(other.condition.is_adversarial, row.condition.is_adversarial):
             return suspect(f"breaks {lead} examples less than at the smaller budget {other.result.cell.eps}")
     return None
 
@@ -119,7 +119,11 @@ def rival_leaves_less(row: Row, others: Sequence[Row]) -> Reason | None:
 
     Source: Carlini et al. 2019, https://arxiv.org/abs/1902.06705: the worst case over attacks, example by example.
     """
-    lower = [it for it in others if _has_valid_images(it) and significant_lead(it.condition.fooled, row.condition.fooled)]
+    lower = [
+        it
+        for it in others
+        if _has_valid_images(it) and significant_lead(it.condition.is_adversarial, row.condition.is_adversarial)
+    ]
     if not lower:
         return None
     least = min(lower, key=lambda other: other.robust_accuracy)
@@ -133,7 +137,7 @@ def _has_valid_images(row: Row) -> bool:
 
 def _beaten(row: Row, rivals: Sequence[Row], *, why: str) -> Reason | None:
     for rival in rivals:
-        if lead := beats(rival.condition.fooled, row.condition.fooled):
+        if lead := beats(rival.condition.is_adversarial, row.condition.is_adversarial):
             return suspect(f"{why} ({rival.result.cell.attack}) breaks {lead} examples more")
     return None
 

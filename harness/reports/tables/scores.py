@@ -72,7 +72,7 @@ class ScoredCell:
     @property
     def robust(self) -> Flags:
         """(N,) correct when clean and not adversarial; a targeted attack has no success on those of the target class."""
-        return self.before.correct & ~self.condition.fooled
+        return self.before.correct & ~self.condition.is_adversarial
 
 
 def scored_cells(record: RunRecord) -> list[tuple[CellResult, ScoredCell | None]]:
@@ -117,7 +117,7 @@ def scored(result: CellResult, class_names: tuple[str, ...], before: Scores | No
     if poisoned or result.cell.targeted:
         eligible = before.correct & (labels != _class_index(result, class_names))
     if result.cell.kind.is_attack:
-        succeeded = condition.fooled
+        succeeded = condition.is_adversarial
     elif poisoned:
         succeeded = eligible & (after.predicted == _class_index(result, class_names))
     return ScoredCell(result, condition, before, after, succeeded, eligible)

@@ -76,7 +76,9 @@ def test_a_doubt_about_a_weaker_attack_is_said_and_counts_where_no_gradient_step
 
 def test_of_attacks_that_leave_the_same_the_generally_stronger_one_is_named(written: Write) -> None:
     weak, strong = attack_results("baseline", "fgsm"), attack_results("baseline", "pgd")
-    tied = dataclasses.replace(weak[1], condition=dataclasses.replace(weak[1].condition, fooled=strong[1].condition.fooled))
+    tied = dataclasses.replace(
+        weak[1], condition=dataclasses.replace(weak[1].condition, is_adversarial=strong[1].condition.is_adversarial)
+    )
     cells = judged([weak[0], tied, weak[2], *strong], Verdict.PASS)
     assert row(written(cells).leaderboard, "baseline")["strongest_attack"] == "pgd"
 
