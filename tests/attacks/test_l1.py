@@ -6,7 +6,8 @@ import torch
 from scipy.optimize import linprog
 
 from harness.attacks.art import best_l1_point
-from harness.attacks.frame import Victim, find_nearest, run_attack
+from harness.attacks.frame import find_nearest, run_attack
+from harness.attacks.results import AttackInput
 from harness.threat import Norm, ThreatModel
 from tests.attacks.nets import attack_of, threat
 
@@ -29,17 +30,17 @@ def test_what_has_no_slope_stays_where_it_is() -> None:
 
 
 @pytest.mark.parametrize("eps", ["2", "6", "12"])
-def test_pgd_in_l1_leaves_little_more_than_fab(digits: Victim, eps: str) -> None:
-    victim = digits.at(torch.arange(60))
+def test_pgd_in_l1_leaves_little_more_than_fab(digits: AttackInput, eps: str) -> None:
+    inputs = digits.at(torch.arange(60))
     threat_model = threat(eps, "L1")
     standing = (
-        1 - run_attack(attack_of("art-pgd", steps=40), victim, threat_model=threat_model, seed=0).is_adversarial.float().mean()
+        1 - run_attack(attack_of("art-pgd", steps=40), inputs, threat_model=threat_model, seed=0).is_adversarial.float().mean()
     )
-    distance = find_nearest(attack_of("fab", steps=10), victim, threat_model=threat_model, seed=0).distance
+    distance = find_nearest(attack_of("fab", steps=10), inputs, threat_model=threat_model, seed=0).distance
     assert float(standing - (distance > float(threat_model.eps)).float().mean()) <= 0.1
 
 
-def test_more_steps_break_more_where_values_saturate(digits: Victim) -> None:
+def test_more_steps_break_more_where_values_saturate(digits: AttackInput) -> None:
     """The library's own step changes nothing after the first values are at 0 or 1."""
     broken = [
         int(
@@ -52,13 +53,13 @@ def test_more_steps_break_more_where_values_saturate(digits: Victim) -> None:
     assert broken[1] > broken[0] + 20
 
 
-def test_examples_without_a_gradient_stand_still(digits: Victim) -> None:
+def test_examples_without_a_gradient_stand_still(digits: AttackInput) -> None:
     class Flat(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.mean(dim=(2, 3)).mul(255).round()
 
     x = digits.x[:4]
     attack = attack_of("art-pgd", random_start=False)
-    result = run_attack(attack, Victim(Flat(), x, torch.zeros(4, dtype=torch.long)), threat_model=threat("2", "L1"), seed=0)
+    result = run_attack(attack, AttackInput(Flat(), x, torch.zeros(4, dtype=torch.long)), threat_model=threat("2", "L1"), seed=0)
     assert torch.equal(result.x_adv, x)
     assert Norm.L1 in attack.NORMS

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 import harness
 from harness.attacks.base import ATTACKS
-from harness.attacks.frame import Victim, restart_seed, run_attack
+from harness.attacks.frame import restart_seed, run_attack
+from harness.attacks.results import AttackInput
 from harness.models.inference import inference_form
 from harness.system.seeds import global_seed
 from harness.threat import Norm
@@ -98,15 +99,15 @@ def test_every_attack_runs_on_every_kind_of_network(kind: str, norm: Norm) -> No
     assert all("classes" in reason for reason in skipped["reason"])
 
 
-def test_pgd_in_l2_is_the_bare_librarys_on_a_network_in_its_inference_form(digits: Victim) -> None:
+def test_pgd_in_l2_is_the_bare_librarys_on_a_network_in_its_inference_form(digits: AttackInput) -> None:
     threat_model = threat("1", "L2")
     with global_seed(restart_seed(0, 0)):
         library = torchattacks.PGDL2(digits.model, eps=1.0, alpha=0.1, steps=40)(digits.x, digits.y)
     bare = float((digits.model(library).argmax(dim=1) == digits.y).float().mean())
     form = inference_form(digits.model, digits.x[:2])
     assert form is not digits.model
-    attack, victim = attack_of("pgd", steps=40, alpha_relative="1/10"), Victim(digits.model, digits.x, digits.y, form)
-    ours = run_attack(attack, victim, threat_model=threat_model, seed=0, best_of_iterates=False)
+    attack, inputs = attack_of("pgd", steps=40, alpha_relative="1/10"), AttackInput(digits.model, digits.x, digits.y, form)
+    ours = run_attack(attack, inputs, threat_model=threat_model, seed=0, best_of_iterates=False)
     assert abs(1 - float(ours.is_adversarial.float().mean()) - bare) <= POINT
     table = harness.evaluate(digits.model, (digits.x, digits.y), attacks=attack, threat_model=threat_model)
     assert 0 < table["robust_accuracy"].iloc[1] <= bare + POINT
