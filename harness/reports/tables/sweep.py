@@ -25,7 +25,7 @@ class _Outcomes(NamedTuple):
     clean_correct: Flags
     eligible: Flags
     """The examples on which a success counts."""
-    is_adversarial: Flags
+    fooled: Flags
 
 
 def sweep_table(cells: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
@@ -59,7 +59,7 @@ def _worst_case(group: pd.DataFrame, eps: float, flags: dict[str, _Outcomes]) ->
     members = group[counts]
     outcomes = [flags[str(digest)] for digest in members["digest"]]
     clean_correct = np.logical_and.reduce([found.clean_correct for found in outcomes])
-    is_adversarial = np.logical_or.reduce([found.is_adversarial for found in outcomes])
+    fooled = np.logical_or.reduce([found.fooled for found in outcomes])
     protocols = members["protocol"].unique()
     cell = {
         **members[~members["targeted"].astype(bool)].iloc[0].to_dict(),
@@ -68,12 +68,12 @@ def _worst_case(group: pd.DataFrame, eps: float, flags: dict[str, _Outcomes]) ->
         "protocol": protocols[0] if len(protocols) == 1 else "mixed",
         "attacks": "+".join(members["attack"].unique()),
     }
-    return _row(cell, _Outcomes(clean_correct, clean_correct, is_adversarial))
+    return _row(cell, _Outcomes(clean_correct, clean_correct, fooled))
 
 
 def _row(cell: Mapping[Any, Any], found: _Outcomes) -> dict[str, Any]:
-    robust = found.clean_correct & ~found.is_adversarial
-    successes, eligible = int((found.eligible & found.is_adversarial).sum()), int(found.eligible.sum())
+    robust = found.clean_correct & ~found.fooled
+    successes, eligible = int((found.eligible & found.fooled).sum()), int(found.eligible.sum())
     low, high = wilson_interval(int(robust.sum()), len(robust))
     success_low, success_high = wilson_interval(successes, eligible)
     return {
@@ -84,7 +84,7 @@ def _row(cell: Mapping[Any, Any], found: _Outcomes) -> dict[str, Any]:
         "robust_accuracy": share(robust),
         "robust_accuracy_low": low,
         "robust_accuracy_high": high,
-        "attack_success_rate": share(found.is_adversarial[found.eligible]),
+        "attack_success_rate": share(found.fooled[found.eligible]),
         "attack_success_rate_low": success_low,
         "attack_success_rate_high": success_high,
     }
