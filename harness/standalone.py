@@ -36,6 +36,9 @@ from harness.system.progress import Progress, Silent
 from harness.system.seeds import seed_of
 from harness.threat import ThreatModel
 
+LARGEST_SEED = 2**63 - 1
+"""Tables keep seeds as signed integers of 64 bits."""
+
 logger = logging.getLogger(__name__)
 
 AttackLike = str | Mapping[str, object] | Attack
@@ -99,8 +102,8 @@ def evaluate(
     threats, chosen, given = _rising(threat_model, target_class), _labelled(attacks), examples_of(data)
     examples = subset(given.split, limit, seed)
     names = given.names_of(check_network(model, examples, _device_of(model)))
-    target, shown = _target_index(target_class, names), progress or Silent()
-    judging = _Judging(model, examples, names, target, protocol, inference, batch_size, seed, shown)
+    target = _target_index(target_class, names)
+    judging = _Judging(model, examples, names, target, protocol, inference, batch_size, seed, progress or Silent())
     return cells_table(_record(judging, given, judging.rows(given.name, chosen, threats)))
 
 
@@ -124,14 +127,18 @@ def _check_types(model: object, protocol: object) -> None:
         raise HarnessError(f"protocol: expected {' or '.join(get_args(Protocol))}, got {protocol!r}")
 
 
-def _check_numbers(**arguments: object) -> None:
-    for name, value in arguments.items():
+def _check_numbers(*, limit: object, batch_size: object, seed: object) -> None:
+    for name, value in {"limit": limit, "batch_size": batch_size, "seed": seed}.items():
         if value is not None and (not isinstance(value, Integral) or isinstance(value, bool)):
             raise HarnessError(f"{name}: expected a whole number, got {value!r}")
+    if isinstance(seed, Integral) and not 0 <= int(seed) <= LARGEST_SEED:
+        raise HarnessError(f"seed: expected 0 to {LARGEST_SEED}, got {seed}")
 
 
 def _listed(values: object, single: tuple[type, ...]) -> list[object]:
-    """Returns several values, or the only one, which may be iterable itself if it is `single`."""
+    """Returns several values, or the only one, which may be iterable itself if it is `single`, or an array without axes."""
+    if getattr(values, "ndim", None) == 0 and hasattr(values, "item"):
+        return [values.item()]
     return list(values) if isinstance(values, Iterable) and not isinstance(values, single) else [values]
 
 

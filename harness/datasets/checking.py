@@ -26,11 +26,6 @@ class SoundFiles(NamedTuple):
     """The stamps of the files, which show later changes."""
 
 
-def sound_hashes(root: Path, files: Sequence[str]) -> list[str]:
-    """Returns the hashes of `sound_files`."""
-    return sound_files(root, files).hashes
-
-
 def sound_files(root: Path, files: Sequence[str]) -> SoundFiles:
     """Returns the hashes of images after decoding them, in threads; unchanged files with a cached hash are not read again.
 

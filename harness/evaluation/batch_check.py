@@ -4,6 +4,7 @@ Attacks pass batches of the examples without success, and move every image in th
 answers otherwise each time, and its accuracy is that of one order of the examples.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,9 @@ from harness.system.seeds import seed_of
 
 Logits = NDArray[np.float64]
 Indices = NDArray[np.int64]
+
+logger = logging.getLogger(__name__)
+
 
 IMAGES = 16
 """Images that are looked at, where a batch holds so many."""
@@ -59,7 +63,8 @@ def batch_dependence(
         seed: Seeds the order of a batch.
 
     Returns:
-        The images tried, those whose class changes, and the largest difference; nothing where images are passed one by one.
+        The images tried, those whose class changes, and the largest difference; nothing where images are passed one by one,
+        or the network fails on these.
     """
     size = min(batch_size, len(split))
     count = min(IMAGES, size) // 2 * 2
@@ -68,6 +73,8 @@ def batch_dependence(
     labels = np.asarray(split.labels)
     chosen = spread(np.arange(len(labels)), labels, count)
     trial = _Trial(model, load(split, chosen, device).x)
+    if trial.natural is None:
+        return NetworkEvidence()
     order = np.random.default_rng(seed_of(seed, "batch")).permuted(np.tile(np.arange(count), (-(-size // count), 1)), axis=1)
     compared = [
         _Compared(trial.rows, clean_logits[chosen].astype(np.float64), OTHER_SIZE),
@@ -100,19 +107,22 @@ class _Compared:
 
 
 class _Trial:
-    """A network and an even number of images; every second one is a subject, and the one behind it can be exchanged."""
+    """A network and an even number of images; every second one is probed, and the one behind it can be exchanged."""
 
     def __init__(self, model: nn.Module, x: Tensor) -> None:
         self.model, self.x = model, x
         self.rows = np.arange(len(x))
-        self.subjects = self.rows[::2]
+        self.probed = self.rows[::2]
 
     def logits(self, x: Tensor) -> Logits | None:
         """Returns the logits of a batch; nothing where the network fails on its size."""
         try:
             with torch.no_grad():
                 logits = cast(Tensor, self.model(x.clone()))
-        except Exception:  # a network may fail on a size in any way; of one that fails on the natural batch nothing is said
+        except (torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:  # a network may fail on a size in any way
+            logger.debug("a batch of %d images was not compared: %s", len(x), error)
             return None
         return logits.double().cpu().numpy() if logits.shape == (len(x), *logits.shape[1:2]) else None
 
@@ -137,30 +147,28 @@ class _Trial:
         return formats.coarse
 
     def in_other_company(self) -> Iterator[_Compared]:
-        """Yields the subjects in their places, with other images between them."""
-        subjects, others = self.x[::2], self.x[1::2]
+        """Yields the probed in their places, with other images between them."""
+        probed, others = self.x[::2], self.x[1::2]
         extremes = torch.zeros_like(others)
         extremes[::2] = 1
-        for company in (others.flip(0), others[:1].expand_as(others), subjects.roll(1, dims=0)):
-            yield from self._subjects(subjects, company, natural=True)
+        for company in (others.flip(0), others[:1].expand_as(others), probed.roll(1, dims=0)):
+            yield from self._probed(probed, company, natural=True)
         for company in (1 - others, extremes):
-            yield from self._subjects(subjects, company, natural=False)
-        darker = self.logits(_alternating(subjects / 2, others / 2))
+            yield from self._probed(probed, company, natural=False)
+        darker = self.logits(_alternating(probed / 2, others / 2))
         if darker is not None:
-            yield from self._subjects(subjects / 2, extremes, natural=False, reference=darker[::2])
+            yield from self._probed(probed / 2, extremes, natural=False, reference=darker[::2])
 
     def in_other_sizes(self, order: Indices) -> Iterator[_Compared]:
         """Yields the images alone, by the half, and in a full batch in the order given."""
-        for row in self.subjects:
+        for row in self.probed:
             yield from self._batch(self.rows[row : row + 1])
-        yield from self._batch(self.rows[: len(self.subjects)][::-1].copy())
+        yield from self._batch(self.rows[: len(self.probed)][::-1].copy())
         yield from self._batch(order)
 
-    def _subjects(
-        self, subjects: Tensor, company: Tensor, *, natural: bool, reference: Logits | None = None
-    ) -> Iterator[_Compared]:
-        if (logits := self.logits(_alternating(subjects, company))) is not None:
-            yield _Compared(self.subjects, logits[::2], SAME_SIZE, natural, reference)
+    def _probed(self, probed: Tensor, company: Tensor, *, natural: bool, reference: Logits | None = None) -> Iterator[_Compared]:
+        if (logits := self.logits(_alternating(probed, company))) is not None:
+            yield _Compared(self.probed, logits[::2], SAME_SIZE, natural, reference)
 
     def _batch(self, rows: Indices) -> Iterator[_Compared]:
         if (logits := self.logits(self.x[torch.from_numpy(rows)])) is not None:
@@ -190,9 +198,9 @@ class _Trial:
         return np.asarray(difference.max(axis=1) / max(largest_logit(self.natural), LEAST_SCALE))
 
 
-def _alternating(subjects: Tensor, company: Tensor) -> Tensor:
-    """Returns one batch (2n, C, H, W) of subjects and company (n, C, H, W) in turn."""
-    return torch.stack([subjects, company], dim=1).flatten(0, 1)
+def _alternating(probed: Tensor, company: Tensor) -> Tensor:
+    """Returns one batch (2n, C, H, W) of probed and company (n, C, H, W) in turn."""
+    return torch.stack([probed, company], dim=1).flatten(0, 1)
 
 
 class _Formats(TorchDispatchMode):

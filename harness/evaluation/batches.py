@@ -118,6 +118,11 @@ def forward_and_backward(model: nn.Module, x: Tensor) -> None:
         torch.autograd.grad(total, x, allow_unused=True)
 
 
+def _is_on(tensor: torch.Tensor, device: torch.device) -> bool:
+    """Returns whether a tensor is on a device, or on any one of its type where the device has no number."""
+    return tensor.device.type == device.type and device.index in (None, tensor.device.index)
+
+
 def prepare(
     model: nn.Module, split: ImageSplit, device: torch.device | str, batch_size: int | None
 ) -> tuple[torch.device, nn.Module, int]:
@@ -125,7 +130,7 @@ def prepare(
     if not len(split):
         raise HarnessError("evaluation: expected at least one example, got an empty split")
     device = torch.device(device)
-    elsewhere = any(tensor.device.type != device.type for tensor in [*model.parameters(), *model.buffers()])
+    elsewhere = any(not _is_on(tensor, device) for tensor in [*model.parameters(), *model.buffers()])
     model = copy.deepcopy(model).to(device) if elsewhere else model
     with evaluating(model):
         model = safeguarded(model, load(split, range(min(PROBES, len(split))), device).x)

@@ -4,6 +4,7 @@ import time
 import traceback
 from collections.abc import Iterable, Mapping
 
+from harness.errors import StoreError
 from harness.executors.base import STOPPED_BEFORE, StepReport
 from harness.executors.local import found, reason_of
 from harness.records import Status
@@ -28,10 +29,20 @@ def with_stored(steps: Iterable[Step], context: Context, reports: Mapping[str, S
     """
     known, latest = dict(reports), time.monotonic() + LONGEST_CHECK
     for step in steps:
-        if step.digest not in known and context.entry(step) is not None:
-            report = found(step, context) if time.monotonic() < latest else StepReport(Status.CACHED)
+        if step.digest not in known:
+            try:
+                report = _stored(step, context, in_time=time.monotonic() < latest)
+            except StoreError as error:
+                report = StepReport(Status.FAILED, reason_of(error))
             known |= {} if report is None else {step.digest: report}
     return known
+
+
+def _stored(step: Step, context: Context, *, in_time: bool) -> StepReport | None:
+    """Returns the report of a stored step, whose files are checked where there is time for it; None where it is not stored."""
+    if context.entry(step) is None:
+        return None
+    return found(step, context) if in_time else StepReport(Status.CACHED)
 
 
 def unreadable(steps: Iterable[Step], context: Context, reports: Mapping[str, StepReport]) -> dict[str, StepReport]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from harness.executors.base import Interrupted, StepReport
-from harness.records import Status
+from harness.records import FINISHED, Status
 from harness.steps.base import Step
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,9 @@ class _Computing:
         """Begins a step that can begin, or reports one that lost an input; returns whether it did either."""
         needed = [needed for needed in step.inputs.values() if needed.digest in self.planned]
         known = [self.reports.get(it.digest) for it in needed]
-        if lost := [it.title for it, report in zip(needed, known, strict=True) if report is not None and report.reason]:
+        if lost := [
+            it.title for it, report in zip(needed, known, strict=True) if report is not None and report.status not in FINISHED
+        ]:
             self.reports[step.digest] = StepReport(Status.NOT_RUN, f"not run: {lost[0]} did not finish")
             return True
         if None in known or not self.place.has_room:

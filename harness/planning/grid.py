@@ -19,7 +19,7 @@ from harness.threat import ThreatModel
 
 
 @dataclass(frozen=True)
-class Judging:
+class GridInputs:
     """What a step of the grid needs beside the suite and the model."""
 
     examples: Examples
@@ -30,7 +30,7 @@ class Judging:
     """Returns the training of a model's clean control: the same model on clean data with the same seed."""
 
 
-Judge = Callable[[TrainedModel, Judging], Judgement]
+StepMaker = Callable[[TrainedModel, GridInputs], Judgement]
 """Returns the step that judges a training under one condition."""
 
 
@@ -40,7 +40,7 @@ class GridCell:
 
     cell: Cell
     variant: Variant
-    step: Judge
+    step: StepMaker
     """Returns the step that judges a training under this cell's condition."""
     position: int = 0
     """The cell's place among the conditions of that step."""
@@ -84,7 +84,7 @@ def attack_cell(
     )
 
 
-def sweep_of(suite: BaseSuite, label: str, budgets: tuple[ThreatModel, ...], model: TrainedModel, judging: Judging) -> Sweep:
+def sweep_of(suite: BaseSuite, label: str, budgets: tuple[ThreatModel, ...], model: TrainedModel, inputs: GridInputs) -> Sweep:
     """Returns the step that attacks a model at some budgets of the attack of a label."""
     entry = suite.attacks[label]
     settings = SweepSettings(
@@ -95,12 +95,12 @@ def sweep_of(suite: BaseSuite, label: str, budgets: tuple[ThreatModel, ...], mod
         seed=suite.seed,
         inference=suite.evaluation.inference,
     )
-    return Sweep(model, judging.examples, label, settings, target_class=entry.target_class)
+    return Sweep(model, inputs.examples, label, settings, target_class=entry.target_class)
 
 
 def _rows_of(suite: BaseSuite, variant: Variant) -> Iterator[GridCell]:
     clean = _clean_cell(suite, variant)
-    yield GridCell(clean, variant, lambda model, judging: Evaluate(model, judging.examples))
+    yield GridCell(clean, variant, lambda model, inputs: Evaluate(model, inputs.examples))
     yield from _poison_rows(suite, clean, variant)
     if not variant.repetition:
         yield from _attack_rows(suite, clean, variant)
@@ -130,8 +130,8 @@ def _corruption_rows(suite: BaseSuite, clean: Cell, variant: Variant) -> Iterato
             yield GridCell(cell, variant, partial(_corrupted, suite, label), position, skip)
 
 
-def _corrupted(suite: BaseSuite, label: str, model: TrainedModel, judging: Judging) -> Corrupted:
-    return Corrupted(model, judging.examples, label, suite.corruptions[label], suite.seed)
+def _corrupted(suite: BaseSuite, label: str, model: TrainedModel, inputs: GridInputs) -> Corrupted:
+    return Corrupted(model, inputs.examples, label, suite.corruptions[label], suite.seed)
 
 
 def _folder_rows(suite: BaseSuite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
@@ -140,24 +140,24 @@ def _folder_rows(suite: BaseSuite, clean: Cell, variant: Variant) -> Iterator[Gr
         yield GridCell(cell, variant, partial(_photographed, label))
 
 
-def _photographed(label: str, model: TrainedModel, judging: Judging) -> FromFolder:
-    return FromFolder(model, label, judging.folders[label])
+def _photographed(label: str, model: TrainedModel, inputs: GridInputs) -> FromFolder:
+    return FromFolder(model, label, inputs.folders[label])
 
 
 def _poison_rows(suite: BaseSuite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
     if variant.poison is None:
         return
-    steps: dict[str, Judge] = {"trigger": _triggered, "target": partial(_targeted, variant)}
+    steps: dict[str, StepMaker] = {"trigger": _triggered, "target": partial(_targeted, variant)}
     for condition in suite.poisons[variant.poison].plugin.conditions:
         yield GridCell(clean.model_copy(update={"condition": condition}), variant, steps[condition])
 
 
-def _triggered(model: TrainedModel, judging: Judging) -> Trigger:
+def _triggered(model: TrainedModel, inputs: GridInputs) -> Trigger:
     return Trigger(model, model.poisoning.label, model.poisoning.poison)
 
 
-def _targeted(variant: Variant, model: TrainedModel, judging: Judging) -> Targeted:
-    return Targeted(model, judging.control(variant), model.poisoning)
+def _targeted(variant: Variant, model: TrainedModel, inputs: GridInputs) -> Targeted:
+    return Targeted(model, inputs.control(variant), model.poisoning)
 
 
 def _clean_cell(suite: BaseSuite, variant: Variant) -> Cell:

@@ -8,7 +8,7 @@ from harness.conditions import CLEAN, OF_POISONED_MODELS
 from harness.datasets.image_folder import FileSplit
 from harness.images import ImageData
 from harness.planning.data_checks import read_folders, unsupported_poisons
-from harness.planning.grid import GridCell, Judging, cells_of, sweep_of
+from harness.planning.grid import GridCell, GridInputs, cells_of, sweep_of
 from harness.poisoning.detectors.base import Detector
 from harness.records import Cell
 from harness.spec import digest_fields, digest_of
@@ -126,7 +126,7 @@ class _Planner:
         self.data = DataIdentity.of(suite.dataset, data)
         self.examples = Examples(suite.evaluation.split, suite.evaluation.limit, suite.seed)
         self.training: dict[Variant, Train] = {}
-        self.judging = Judging(self.examples, folders, control=self._control)
+        self.inputs = GridInputs(self.examples, folders, control=self._control)
 
     @property
     def of_grid(self) -> dict[Variant, Train]:
@@ -140,7 +140,7 @@ class _Planner:
         return self._judged(row, self._train(row.variant))
 
     def _judged(self, row: GridCell, model: Train) -> PlannedCell:
-        return PlannedCell(row.cell, row.step(model, self.judging), row.position)
+        return PlannedCell(row.cell, row.step(model, self.inputs), row.position)
 
     def transfers(self) -> Iterator[PlannedTransfer]:
         """Yields every attack whose images go to other models, from every model that it can attack."""
@@ -149,7 +149,7 @@ class _Planner:
             threat_model = next(threat for threat in self.suite.threat_models(entry.attack) if threat.eps == entry.eps)
             if self.suite.attacks[entry.attack].plugin.supports(threat_model) is None:
                 for label, model in models.items():
-                    step = Transfer(sweep_of(self.suite, entry.attack, (threat_model,), model, self.judging), models)
+                    step = Transfer(sweep_of(self.suite, entry.attack, (threat_model,), model, self.inputs), models)
                     yield PlannedTransfer(label, entry.attack, threat_model, step)
 
     def _train(self, variant: Variant) -> Train:

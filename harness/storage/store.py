@@ -62,9 +62,14 @@ class Store:
         self.root = root
 
     def get(self, kind: str, digest: str) -> Entry | None:
-        """Returns the entry, or None where it is absent."""
+        """Returns the entry, or None where it is absent.
+
+        Raises:
+            StoreError: if its folder may not be read.
+        """
         path = self.root / kind / digest
-        return Entry(kind, digest, path) if (path / META).is_file() else None
+        with _disk_errors(path, "read"):
+            return Entry(kind, digest, path) if (path / META).is_file() else None
 
     def find(self, prefix: str) -> list[Entry]:
         """Returns the entries whose digest begins with `prefix`, of at least four digits.

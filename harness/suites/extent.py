@@ -1,6 +1,6 @@
 """How large a grid is, counted before any of its cells is made."""
 
-from harness.suites.base import BaseSuite
+from harness.suites.base import BaseSuite, Variant
 
 MOST_TRAININGS = 10_000
 """Trainings of a grid; each is kept in the store with its weights."""
@@ -25,8 +25,16 @@ def check_extent(suite: BaseSuite) -> None:
                 raise ValueError(f"poisons.{poison}.seeds: {expected}, got {entry.seeds} at each of {len(entry.rates)} rates")
     if trainings > MOST_TRAININGS:
         raise ValueError(f"models: expected at most {MOST_TRAININGS}, got {trainings}")
+    rows = sum(_rows(suite, variant) for variant in suite.variants())
+    if rows > MOST_CELLS:
+        raise ValueError(f"models: expected a grid of at most {MOST_CELLS} rows, got {rows}")
+
+
+def _rows(suite: BaseSuite, variant: Variant) -> int:
+    """Returns the rows of one model; repetitions of a poison have none of attacks, corruptions and folders."""
+    of_poison = 0 if variant.poison is None else len(suite.poisons[variant.poison].plugin.conditions)
+    if variant.repetition:
+        return 1 + of_poison
+    attacks = [label for label in suite.attacks if suite.attacks_model(label, variant.model)]
     severities = sum(len(corruption.severities) for corruption in suite.corruptions.values())
-    conditions = 1 + sum(len(suite.threat_models(label)) for label in suite.attacks) + severities + len(suite.folders)
-    if trainings * conditions > MOST_CELLS:
-        found = f"{trainings} trainings under {conditions} conditions"
-        raise ValueError(f"models: expected a grid of at most {MOST_CELLS} rows, got {found}")
+    return 1 + of_poison + sum(len(suite.threat_models(label)) for label in attacks) + severities + len(suite.folders)

@@ -6,7 +6,7 @@ import pytest
 
 from harness.datasets import checking
 from harness.datasets.cache import cache_folder
-from harness.datasets.checking import sound_hashes
+from harness.datasets.checking import sound_files
 from harness.errors import DataError
 from tests.conftest import MakeFolder
 
@@ -41,7 +41,7 @@ def truncate(path: Path) -> None:
 
 
 def test_hashes_are_the_sha256_of_the_files_in_their_order(root: Path) -> None:
-    assert sound_hashes(root, FILES) == expected(root)
+    assert sound_files(root, FILES).hashes == expected(root)
 
 
 def test_broken_and_truncated_images_are_named_with_their_reason(root: Path) -> None:
@@ -50,7 +50,7 @@ def test_broken_and_truncated_images_are_named_with_their_reason(root: Path) -> 
     with pytest.raises(
         DataError, match=r"got 2 broken: Leek/00\.jpg \(.*truncated.*\); Onion/01\.png \(cannot identify"
     ) as error:
-        sound_hashes(root, FILES)
+        sound_files(root, FILES)
     assert "\n" not in str(error.value)
     assert "Onion/00.jpg" not in str(error.value)
 
@@ -58,7 +58,7 @@ def test_broken_and_truncated_images_are_named_with_their_reason(root: Path) -> 
 def test_truncated_png_is_found(root: Path) -> None:
     truncate(root / FILES[1])
     with pytest.raises(DataError, match=r"got 1 broken: Leek/01\.png"):
-        sound_hashes(root, FILES)
+        sound_files(root, FILES)
 
 
 def test_five_broken_images_are_named_and_the_others_counted(root: Path) -> None:
@@ -66,32 +66,32 @@ def test_five_broken_images_are_named_and_the_others_counted(root: Path) -> None
     for file in files:
         (root / file).write_bytes(b"")
     with pytest.raises(DataError, match=r"got 8 broken: .*04\.gif .*; and 3 more$") as error:
-        sound_hashes(root, files)
+        sound_files(root, files)
     assert "05.gif" not in str(error.value)
 
 
 def test_sound_images_are_decoded_once(root: Path, looked_at: list[bytes]) -> None:
-    first = sound_hashes(root, FILES)
-    again = sound_hashes(root, FILES)
+    first = sound_files(root, FILES).hashes
+    again = sound_files(root, FILES).hashes
     assert first == again
     assert len(looked_at) == len(FILES)
 
 
 def test_image_that_was_rewritten_is_looked_at_again_though_size_and_time_are_the_same(root: Path) -> None:
-    sound_hashes(root, FILES)
+    sound_files(root, FILES)
     path = root / FILES[1]
     status = path.stat()
     path.write_bytes(bytes(status.st_size))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     with pytest.raises(DataError, match=r"got 1 broken: Leek/01\.png"):
-        sound_hashes(root, FILES)
+        sound_files(root, FILES)
 
 
 def test_broken_images_stay_broken_and_the_sound_ones_are_remembered(root: Path, looked_at: list[bytes]) -> None:
     truncate(root / FILES[0])
     for _ in range(2):
         with pytest.raises(DataError, match="got 1 broken"):
-            sound_hashes(root, FILES)
+            sound_files(root, FILES)
     assert len(looked_at) == len(FILES) + 1
 
 
@@ -99,17 +99,17 @@ def test_broken_images_stay_broken_and_the_sound_ones_are_remembered(root: Path,
     "content", [b"", b"{", b"\xff\xfe", b"[]", b'{"schema_version": 1}', b'{"schema_version": 1, "hashes": 3}']
 )
 def test_damaged_memory_is_ignored(root: Path, content: bytes) -> None:
-    sound_hashes(root, FILES)
+    sound_files(root, FILES)
     memories = list(cache_folder().rglob("*.json"))
     assert len(memories) == 1
     memories[0].write_bytes(content)
-    assert sound_hashes(root, FILES) == expected(root)
+    assert sound_files(root, FILES).hashes == expected(root)
 
 
 def test_cache_that_cannot_be_written_is_done_without(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a-file").write_text("in the way")
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "a-file"))
-    assert sound_hashes(root, FILES) == expected(root)
+    assert sound_files(root, FILES).hashes == expected(root)
 
 
 def test_cache_lies_in_the_home_folder_unless_moved(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from harness.evaluation.sanity import judge
 from harness.records import Cell, CellResult, ConditionResult, RunRecord, Status, Verdict
 from harness.records.evidence import Evidence
-from harness.reports.figures.curves import draw_curves
+from harness.reports.figures.curves import draw_figures
 from harness.reports.load import load_results
 from harness.reports.page.html import write_report
 from harness.reports.tables.write import write_tables
@@ -126,7 +126,7 @@ def test_tables_page_and_curves_do_without_the_number(tmp_path: Path) -> None:
         record = RunRecord({"name": "s", "title": "", "description": ""}, cells, ("a", "b", "c", "d"), names, names, histories={})
         write_tables(record, folder := tmp_path / str(number))
         write_report(folder)
-        draw_curves(load_results(folder))
+        draw_figures(load_results(folder))
         board = pd.read_csv(folder / "leaderboard.csv").iloc[0]
         assert board["verdict"] != "INVALID"
         assert board["robust_accuracy"] == pytest.approx(0.5) if len(rows) > 1 else np.isnan(board["robust_accuracy"])

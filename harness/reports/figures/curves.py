@@ -91,11 +91,6 @@ class Drawn(NamedTuple):
     """One sentence for each figure that could not be drawn."""
 
 
-def draw_curves(results: Results) -> list[Path]:
-    """Draws the figures of a run; see `draw_figures`."""
-    return draw_figures(results).files
-
-
 def draw_figures(results: Results) -> Drawn:
     """Draws the figures of a run into its folder curves/, and removes those of cells that are gone.
 

@@ -3,7 +3,7 @@ from pathlib import Path
 from PIL import Image
 
 from harness.records import Status
-from harness.reports.figures.curves import draw_curves
+from harness.reports.figures.curves import draw_figures
 from harness.reports.load import load_results
 from harness.reports.tables.write import write_tables
 from tests.reports.conftest import Write
@@ -36,7 +36,7 @@ def test_figures_carry_no_date(published: Path) -> None:
 def test_the_same_run_draws_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_tables(record_of(attack_results("pgd", "pgd")[:1], histories={}), tmp_path / name)
-    first, second = (draw_curves(load_results(tmp_path / name)) for name in ("a", "b"))
+    first, second = (draw_figures(load_results(tmp_path / name)).files for name in ("a", "b"))
     assert len(first) == 10
     assert [path.name for path in first] == [path.name for path in second]
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second, strict=True))
@@ -47,18 +47,18 @@ def test_figures_of_models_that_are_gone_are_removed(written: Write) -> None:
     for name in ("roc__gone.png", "notes.txt"):
         (results.folder / "curves").mkdir(exist_ok=True)
         (results.folder / "curves" / name).write_text("")
-    draw_curves(results)
+    draw_figures(results)
     assert not (results.folder / "curves" / "roc__gone.png").exists()
     assert (results.folder / "curves" / "notes.txt").exists()
 
 
 def test_a_figure_is_drawn_anew_only_where_it_shows_something_else(written: Write) -> None:
     cells = [clean_result("pgd")]
-    (folder,) = {path.parent for path in draw_curves(written(cells))}
+    (folder,) = {path.parent for path in draw_figures(written(cells)).files}
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     (folder / "roc__pgd.svg").write_text("damaged")
     history = ({"epoch": 1, "train_loss": 2.0},)
-    draw_curves(written(cells, histories={"pgd": history}))
+    draw_figures(written(cells, histories={"pgd": history}))
     after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     changed = {name for name, moment in after.items() if moment != before[name]}
     assert changed == {f"{name}__pgd.{ending}" for name in ("roc", "history") for ending in ("png", "svg")}
@@ -66,5 +66,5 @@ def test_a_figure_is_drawn_anew_only_where_it_shows_something_else(written: Writ
 
 def test_a_run_without_attacks_can_be_drawn(written: Write) -> None:
     cells = [clean_result("pgd"), lost_result("broken", Status.FAILED, "diverged")]
-    names = {path.stem for path in draw_curves(written(cells, histories={}))}
+    names = {path.stem for path in draw_figures(written(cells, histories={})).files}
     assert names == {"confusion__pgd", "roc__pgd", "per_class__pgd"}

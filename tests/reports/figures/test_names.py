@@ -8,7 +8,7 @@ from PIL import Image
 
 from harness.datasets.image_folder import ImageFolder
 from harness.reports.figures import curves
-from harness.reports.figures.curves import draw_curves
+from harness.reports.figures.curves import draw_figures
 from harness.reports.load import load_results
 from harness.reports.page.html import write_report
 from harness.reports.tables.write import write_tables
@@ -38,7 +38,7 @@ def test_figure_that_fails_leaves_a_note_and_the_others(
     page = write_report(results.folder).read_text()
     assert "curves/per_class__pgd is not drawn: ZeroDivisionError: no room" in page
     assert "per_class__pgd is not drawn" in caplog.text
-    names = {path.stem for path in draw_curves(load_results(results.folder))}
+    names = {path.stem for path in draw_figures(load_results(results.folder)).files}
     assert "confusion__pgd" in names
     assert "per_class__pgd" not in names
 

@@ -12,7 +12,7 @@ from PIL import Image
 from harness.metrics import wilson_interval
 from harness.poisoning.manifest import Manifest, PoisonedExample
 from harness.records import Cell, CellResult, ConditionResult, DetectionResult, PoisonedSet, Status, Verdict
-from harness.reports.figures.curves import draw_curves
+from harness.reports.figures.curves import draw_figures
 from harness.reports.figures.poison_charts import detector_charts, success_charts
 from harness.reports.load import Results
 from harness.reports.page.html import render
@@ -265,7 +265,7 @@ def test_the_page_shows_the_detectors_and_their_curves(poisoned: Results) -> Non
     (chart,) = detector_charts(poisoned)
     assert [line.label for line in chart.series] == ["chance", "spectral (AUC 0.900)"]
     assert chart.series[1].y[-1] == 1
-    drawn = {path.name for path in draw_curves(poisoned)}
+    drawn = {path.name for path in draw_figures(poisoned).files}
     assert {"detectors__pgd__backdoor-0.05.svg", "poison_success__backdoor.png"} <= drawn
 
 
