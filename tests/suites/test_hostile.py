@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import SuiteError
-from harness.suites.extent import MOST_TRAININGS
+from harness.suites.extent import MOST_CELLS, MOST_TRAININGS
 from harness.suites.files import load_suite
 from harness.suites.yaml_text import MOST_LEVELS, MOST_VALUES, parse_yaml
 from tests.suites.test_suite import SMALL
@@ -15,10 +15,10 @@ from tests.suites.test_suite import SMALL
 def refusal(text: str, folder: Path, *overrides: str) -> str:
     path = folder / "given.yaml"
     path.write_text(text)
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(SuiteError) as caught:
         load_suite(path, overrides)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 60, "a guard comes before the work that it guards against"
     return str(caught.value)
 
 
@@ -75,7 +75,15 @@ def test_grid_is_bounded_before_it_is_made(tmp_path: Path) -> None:
     poison = "poisons={flip: {name: label_flip, rates: [0.1], seeds: %d}}"
     said = refusal(SMALL, tmp_path, poison % MOST_TRAININGS)
     assert f"poisons.flip.seeds: expected a grid of at most {MOST_TRAININGS} trainings, got {MOST_TRAININGS}" in said
-    assert "models: expected a grid of at most" in refusal(SMALL, tmp_path, poison % 4_900, _many_budgets())
+    rates = [round(0.0001 * (1 + number), 4) for number in range(MOST_CELLS // 80)]
+    many = f"poisons={{flip: {{name: label_flip, rates: {rates}}}}}"
+    assert f"models: expected a grid of at most {MOST_CELLS} rows" in refusal(SMALL, tmp_path, many, _many_budgets())
+
+
+def test_repetitions_of_a_poison_count_without_attacks(tmp_path: Path) -> None:
+    (path := tmp_path / "given.yaml").write_text(SMALL)
+    poison = "poisons={flip: {name: label_flip, rates: [0.1], seeds: 2000}}"
+    assert load_suite(path, [poison, _many_budgets()]).poisons["flip"].seeds == 2000
 
 
 def test_text_of_a_file_is_escaped_and_cut(tmp_path: Path) -> None:
