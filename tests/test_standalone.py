@@ -164,7 +164,7 @@ def test_labels_counted_from_one_are_refused(model: nn.Module, pair: tuple[Tenso
         ({"protocol": "nestd"}, "protocol: expected nested or independent, got 'nestd'"),
         ({"threat_model": True}, 'threat_model: expected a budget such as "8/255", or ThreatModel.*, got True'),
         ({"threat_model": [None]}, 'threat_model: expected a budget such as "8/255"'),
-        ({"threat_model": "8"}, 'threat_model: ThreatModel.eps: expected a budget <= 1 .* write "8/255", not 8, got 8'),
+        ({"threat_model": "8"}, 'threat_model: ThreatModel.eps: expected a budget <= 1 .* write "8/255", not 8; got 8'),
         ({"threat_model": ["8/255", "much"]}, "threat_model: ThreatModel.eps: expected a budget like .*, got 'much'"),
         ({"threat_model": {"epz": 1}}, "threat_model: ThreatModel.epz: unknown field; did you mean 'eps'"),
         ({"threat_model": ThreatModel(targeted=True)}, "target_class: expected the class that the targeted .* aims at, got None"),
