@@ -23,6 +23,9 @@ from harness.system.modes import ModuleLists, guarded, preserved_buffers
 from harness.system.seeds import global_seed, seed_of
 from harness.threat import TOLERANCE, ThreatModel, largest_change
 
+Victim = AttackInput
+"""The name of `AttackInput` up to now, for scripts that import it from here."""
+
 
 def restart_seed(seed: int, restart: int) -> int:
     """Returns the seed that the global generators and the attack's own one get for one restart."""

@@ -5,6 +5,7 @@ import torch
 import torchattacks
 from torch import Tensor, nn
 
+from harness.attacks import frame
 from harness.attacks.base import Attack
 from harness.attacks.frame import find_nearest, restart_seed, run_attack, within
 from harness.attacks.results import AttackInput
@@ -202,3 +203,7 @@ def test_image_that_pgd_breaks_is_judged_once() -> None:
     result = run_attack(attack_of("pgd", steps=8), AttackInput(reference, x, y, form), threat_model=threat("4/255"), seed=0)
     assert 0 < result.is_adversarial.sum() < len(x)
     assert sum(judged) == len(x)
+
+
+def test_scripts_find_the_input_of_an_attack_under_its_former_name() -> None:
+    assert frame.Victim is AttackInput
