@@ -8,7 +8,7 @@ import timm
 from pydantic import Field, model_validator
 from torch import nn
 
-from harness.errors import ModelError, first_line, naming
+from harness.errors import ModelError, naming
 from harness.models.base import MODELS, Architecture
 from harness.models.classifier import Classifier
 from harness.models.downloads import offline_if_unreachable
@@ -60,7 +60,7 @@ class Timm(Architecture):
             with offline_if_unreachable(source):
                 return timm.create_model(self.arch, pretrained=self.pretrained, num_classes=num_classes, **self.arguments)
         except (OSError, ModelError) as error:
-            first = first_line(error)
+            first = (str(error).strip().splitlines() or ["no message"])[0]
             hint = "name a file of weights instead of pretrained: true"
             raise ModelError(f"{self.arch}: the pretrained weights cannot be downloaded ({first}); {hint}") from error
         except (RuntimeError, TypeError, ValueError) as error:
