@@ -7,6 +7,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from harness.models.agreement import relative_difference
 from harness.models.copying import deep_copy
 from harness.models.folding import FoldedWeights, foldable_pairs, folded, replace_pair
 
@@ -76,8 +77,7 @@ def _folded(model: nn.Module, example: Tensor) -> tuple[nn.Module, list[Fold]]:
         for fold in folds:
             fold.refresh()
         expected, found = plain(example), network(example)
-    same = bool((found - expected).abs().max() <= TOLERANCE * expected.abs().max())
-    return (network, folds) if same else (plain, [])
+    return (network, folds) if relative_difference(found, expected) <= TOLERANCE else (plain, [])
 
 
 def _sharing_copy(model: nn.Module) -> nn.Module:

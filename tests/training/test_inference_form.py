@@ -138,3 +138,18 @@ def test_copying_activations_are_out_of_place_inside_the_block_only() -> None:
     with without_copying_activations(model):
         assert [layer.inplace for layer in model] == [False, True, False]
     assert [layer.inplace for layer in model] == [True, True, False]
+
+
+class SwitchedOff(nn.Module):
+    """A network whose last class is switched off by a logit of -inf."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = randomised(timm.create_model("resnet18", num_classes=3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x) + torch.tensor([0.0, 0.0, -torch.inf])
+
+
+def test_network_with_a_class_that_is_switched_off_is_folded_as_others_are() -> None:
+    assert folded(LiveInferenceForm(SwitchedOff().eval(), X)) == 0
