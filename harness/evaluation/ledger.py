@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from harness.attacks.audited import Audited
 from harness.attacks.base import Attack
 from harness.attacks.results import AttackResult
 from harness.evaluation.batches import SplitBatch
@@ -141,7 +142,10 @@ class Ledger:
     def outcome(self, known: Evidence) -> Outcome:
         """Returns all that was found; `known` is what holds at every budget."""
         clean = np.zeros((len(self.labels), 0), dtype=np.float32) if self.clean_logits is None else self.clean_logits
-        known += kind_of(self.settings.attack, classes=clean.shape[1])
+        attack = self.settings.attack
+        if isinstance(attack, Audited) and not self.settings.audits:
+            attack = attack.model_copy(update={"audit": 0})
+        known += kind_of(attack, classes=clean.shape[1])
         conditions = (
             ConditionResult(
                 eps=threat_model.eps,

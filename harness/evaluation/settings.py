@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import dataclass
 
+from harness.attacks.audited import Audited
 from harness.attacks.base import Attack
 from harness.errors import HarnessError
 from harness.models.layout import AS_GIVEN, Inference
@@ -34,6 +35,11 @@ class SweepSettings:
     def form(self) -> Inference:
         """The form of the network that is asked for: without `best_of_iterates` always the network as given."""
         return self.inference if self.best_of_iterates else AS_GIVEN
+
+    @property
+    def audits(self) -> bool:
+        """Whether the sweep ends with the audit of an ensemble; one that is run as a library would run it is not audited."""
+        return isinstance(self.attack, Audited) and self.attack.audit > 0 and self.best_of_iterates
 
     def check(self) -> None:
         """Does nothing if the settings fit each other.

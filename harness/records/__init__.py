@@ -39,6 +39,7 @@ CELL_COLUMNS = (
         "n_examples",
     ),
     *("accuracy", "accuracy_low", "accuracy_high", "clean_accuracy", "robust_accuracy", "attack_success_rate"),
+    *("robust_accuracy_floor", "audit_n", "audit_broken"),
     *("precision_macro", "recall_macro", "f1_macro", "roc_auc_macro", "max_violation"),
     *("forwards", "backwards", "seconds", "peak_memory_mb", "verdict", "verdict_reasons", "status", "reason", "digest"),
 )
@@ -47,7 +48,9 @@ CELL_COLUMNS = (
 `robust_accuracy` is the share of examples that are correct when clean and not adversarial under the attack. Where `targeted`,
 only the target class is a success: an example that ends in another wrong class counts as robust, and so does every example of
 the target class, which is not attacked. `attack_success_rate` is the share of successes among initially correct examples; of a
-targeted attack or a poison only those of other classes than the target count. Where no such example exists, the attack has no
+targeted attack or a poison only those of other classes than the target count. An audited attack has `audit_n`, the number of
+examples without success that AutoAttack standard was run on without success, `audit_broken`, the number on which it had success
+before the attack escalated, and `robust_accuracy_floor`, the robust accuracy that the standard leaves with 95 % confidence. Where no such example exists, the attack has no
 numbers: its `status` is skipped, and `reason` says why.
 """
 
