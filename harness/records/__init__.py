@@ -137,7 +137,7 @@ class ConditionResult:
     logits: NDArray[np.float32]
     """Logits (N, K) on this condition's images."""
     is_adversarial: NDArray[np.bool_]
-    """(N,) correct when clean, and an adversarial within the budget was found, of the wanted class where the attack has one;
+    """(N,) correct when clean, and with an adversarial within the budget, of the wanted class where the attack has one;
     all False where there is no attack."""
     distance: NDArray[np.float32]
     """(N,) size of the perturbation in the norm of the threat model; 0 where the image is the clean one."""

@@ -65,10 +65,10 @@ def unbounded_attack_fails(row: Row, clean: Row) -> Reason | None:
 
     Source: Carlini et al. 2019, https://arxiv.org/abs/1902.06705, section 5.2; Athalye et al. 2018, section 3.1.
     """
-    left = 0.0 if clean.network.no_gradient else share(clean.network.unbounded_failures, clean.network.probed)
-    if left <= 1 / clean.clean_logits.shape[1]:
+    failures = 0.0 if clean.network.no_gradient else share(clean.network.unbounded_failures, clean.network.probed)
+    if failures <= 1 / clean.clean_logits.shape[1]:
         return None
-    return suspect(f"{percent(left)} of the probed examples stand under gradients with an unlimited budget")
+    return suspect(f"gradient steps with an unlimited budget fail on {percent(failures)} of the probed examples")
 
 
 def depends_on_the_batch(row: Row, clean: Row) -> Reason | None:

@@ -41,7 +41,7 @@ def nonfinite_images(row: Row) -> Reason | None:
     if not part:
         return None
     matters = part >= NONFINITE_IMAGES_INVALID and part * row.active > LEAST_SHARE * len(row.labels)
-    what = f"the attack returned NaN or infinite pixels in {percent(part)} of the images that it had not broken before"
+    what = f"the attack returned NaN or infinite pixels in {percent(part)} of the images that were not adversarial before"
     return Reason(Verdict.INVALID if matters else Verdict.SUSPECT, what)
 
 
