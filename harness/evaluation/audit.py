@@ -82,7 +82,7 @@ class _LevelAudit:
         return self._survivors()[:size]
 
     def _audited(self, sample: list[int]) -> int:
-        """Returns the size of the sample; the number of all examples without success, where the whole standard was run on each."""
+        """Returns the size of the sample; that of all examples without success, where the whole standard was run on each."""
         everywhere = np.logical_and.reduce(list(self.attacked.values()))
         survivors = self._survivors()
         return len(survivors) if everywhere[survivors].all() else len(sample)

@@ -37,9 +37,11 @@ class SweepSettings:
         return self.inference if self.best_of_iterates else AS_GIVEN
 
     @property
-    def audits(self) -> bool:
-        """Whether the sweep ends with the audit of an ensemble; one that is run as a library would run it is not audited."""
-        return isinstance(self.attack, Audited) and self.attack.audit > 0 and self.best_of_iterates
+    def attack_as_run(self) -> Attack:
+        """The attack; an ensemble that is run as a library would run it, without best-of-iterates, is not audited."""
+        if isinstance(self.attack, Audited) and not self.best_of_iterates:
+            return self.attack.model_copy(update={"audit": 0})
+        return self.attack
 
     def check(self) -> None:
         """Does nothing if the settings fit each other.

@@ -67,7 +67,7 @@ def sweep(
     """
     settings.check()
     device, model, size = prepare(model, split, device, batch_size)
-    attack, best = settings.attack, settings.best_of_iterates
+    attack, best = settings.attack_as_run, settings.best_of_iterates
     task = (progress or Silent()).task(attack.name, len(split) * len(settings.threat_models))
     with evaluating(model), frozen_parameters(model), task as advance:
         full = min(size, len(split))
@@ -82,7 +82,7 @@ def sweep(
                 model=reference,
                 form=attacked,
                 held=held,
-                ledger=Ledger(np.asarray(split.labels, dtype=np.int64), settings, device=device, keep=keep),
+                ledger=_ledger_of(settings, np.asarray(split.labels, dtype=np.int64), device=device, keep=keep),
                 batch_size=size,
                 clean_logits=clean_logits,
                 advance=lambda count: advance(count, ""),
@@ -90,9 +90,15 @@ def sweep(
             _protocol_of(settings)(run, batches(split, size, device))
             if best and can_double(attack):
                 _double_steps(run, split, min(probes, size))
-            if settings.audits and isinstance(attack, Audited):
+            if isinstance(attack, Audited) and attack.audit:
                 _audit(run, split, attack, progress or Silent())
     return run.ledger.outcome(_known(form, settings) + Evidence(batch_size=size))
+
+
+def _ledger_of(settings: SweepSettings, labels: NDArray[np.int64], *, device: torch.device, keep: Keep | None) -> Ledger:
+    return Ledger(
+        labels, settings.attack_as_run, settings.threat_models, target_class=settings.target_class, device=device, keep=keep
+    )
 
 
 def _known(form: nn.Module, settings: SweepSettings) -> Evidence:

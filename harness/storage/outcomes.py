@@ -81,10 +81,7 @@ def _plain(value: object, usual: object) -> object:
 
 def _condition_of(file: safe_open, number: int, row: dict[str, Any]) -> ConditionResult:
     eps, passes = row.pop("eps"), {name: row[name] for name in PASSES}
-    if "findings" in row:
-        evidence = evidence_of_findings(row.pop("findings"))
-    else:
-        evidence = _evidence_of(row.pop("evidence"))
+    evidence = evidence_of_findings(row.pop("findings")) if "findings" in row else _evidence_of(row.pop("evidence"))
     return ConditionResult(
         eps=None if eps is None else Fraction(eps),
         logits=file.get_tensor(f"{number}.logits"),
