@@ -68,7 +68,7 @@ def search_ball(
         HarnessError: as `run_attack`.
     """
     _check_support(attack, threat_model)
-    state = _State(inputs.x)
+    state = _State(inputs.x, ignores_budget=attack.MINIMUM_NORM)
     with _guarded(inputs) as networks:
         for restart in range(1 if attack.RESTARTS_INSIDE else attack.restarts):
             rows = (~state.is_adversarial).nonzero().flatten()
@@ -138,7 +138,8 @@ def within(nearest: NearestResult, inputs: AttackInput, *, threat_model: ThreatM
 class _State:
     """What was found so far, over the restarts of an attack on one batch."""
 
-    def __init__(self, x: Tensor) -> None:
+    def __init__(self, x: Tensor, *, ignores_budget: bool) -> None:
+        self.ignores_budget = ignores_budget  # what it returns may lie outside the ball, where the frame projects it
         self.x, self.x_adv = x, torch.empty_like(x)  # the first restart leaves an image of every example
         self.is_adversarial = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.logits: Tensor | None = None
@@ -169,6 +170,8 @@ class _State:
             if isinstance(watched, Keeper):
                 closer, inside, logits = watched.closer_than(inside, logits, ~success, model=model)
                 self._store(rows[closer], inside, logits)
+        if self.ignores_budget:
+            violation = torch.where(violation.isfinite(), 0.0, torch.inf)
         self.evidence += evidence_of(watched, silent=silent, violation=violation, is_adversarial=self.is_adversarial[rows])
 
     def _lost(self, rows: Tensor, watched: FirstAdversarial, returned: Tensor, *, model: nn.Module) -> Tensor:
