@@ -1,6 +1,7 @@
 """A cheap ensemble whose result is audited: AutoAttack standard attacks a random sample of what it leaves."""
 
-from typing import ClassVar, Literal
+from fractions import Fraction
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -10,6 +11,7 @@ from harness.attacks.malt import MALT
 from harness.attacks.margin import PMA
 from harness.attacks.strong import FEWEST_CLASSES, Strong
 from harness.records.evidence import Shortfall
+from harness.spec import Eps
 from harness.threat import Norm
 
 
@@ -34,6 +36,13 @@ class Audited(Ensemble):
     """Wrong classes that MALT puts in order, most likely first."""
     audit: int = Field(default=64, ge=0)
     """Size of the random sample that is audited at each budget, at most all examples without success; 0 for no audit."""
+
+    audit_at: tuple[Eps, ...] = ()
+    """Budgets of the sweep at which it is audited; all where none is named."""
+
+    def at(self, eps: Fraction) -> Self:
+        """See `Attack.at`."""
+        return self if not self.audit_at or eps in self.audit_at else self.model_copy(update={"audit": 0})
 
     def stages(self, classes: int) -> tuple[Attack, ...]:
         """See `Attack.stages`."""

@@ -1,7 +1,8 @@
 """What an attack plug-in writes: a specification and `perturb`. The frame around it judges."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from fractions import Fraction
+from typing import ClassVar, Self
 
 import torch
 from pydantic import Field
@@ -65,6 +66,10 @@ class Attack(Plugin, ABC):
         if classes < self.LEAST_CLASSES:
             return f"{self.name} needs a model with at least {self.LEAST_CLASSES} classes, this one has {classes}"
         return None
+
+    def at(self, eps: Fraction) -> Self:
+        """Returns the attack as it is run at a budget of a sweep."""
+        return self
 
     def stages(self, classes: int) -> "tuple[Attack, ...]":
         """Returns the attacks that it is made of among so many classes, each for the examples without success of those before."""

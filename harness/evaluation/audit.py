@@ -15,7 +15,7 @@ from harness.system.seeds import seed_of
 
 
 def audit(run: SweepRun, split: ImageSplit, attack: Audited, *, advance: Callable[[int], None]) -> None:
-    """Audits the ensemble at every budget, smallest first.
+    """Audits the ensemble at every budget that it is to be audited at, smallest first.
 
     All stages of AutoAttack standard, with the original's budgets, attack a random sample of the examples without success. A
     stage that succeeds on any of them is run on all examples without success, and a sample is audited again, until the standard
@@ -34,9 +34,14 @@ def audit(run: SweepRun, split: ImageSplit, attack: Audited, *, advance: Callabl
     if clean is None:
         return
     stages = Strong().stages(clean.shape[1])
-    for level in range(len(run.settings.threat_models)):
+    for level in levels_of(run, attack):
         found = _LevelAudit(run, split, level, stages, advance).evidence(attack.audit)
         run.ledger.accounts[level].evidence += Evidence(audit=found)
+
+
+def levels_of(run: SweepRun, attack: Audited) -> list[int]:
+    """Returns the positions of the budgets at which the ensemble is audited, rising."""
+    return [level for level, threat_model in enumerate(run.settings.threat_models) if attack.at(threat_model.eps).audit]
 
 
 class _LevelAudit:

@@ -151,7 +151,6 @@ class Ledger:
     def outcome(self, known: Evidence) -> Outcome:
         """Returns all that was found; `known` is what holds at every budget."""
         clean = np.zeros((len(self.labels), 0), dtype=np.float32) if self.clean_logits is None else self.clean_logits
-        known += kind_of(self.attack, classes=clean.shape[1])
         conditions = (
             ConditionResult(
                 eps=threat_model.eps,
@@ -163,7 +162,7 @@ class Ledger:
                 backwards=account.evidence.backwards,
                 seconds=account.seconds,
                 peak_memory_mb=account.peak_memory_mb,
-                evidence=account.evidence + known,
+                evidence=account.evidence + known + kind_of(self.attack.at(threat_model.eps), classes=clean.shape[1]),
             )
             for threat_model, account in zip(self.threat_models, self.accounts, strict=True)
         )

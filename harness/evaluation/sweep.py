@@ -10,7 +10,7 @@ from torch import nn
 from harness.attacks.audited import Audited
 from harness.attacks.ensemble import MANY
 from harness.attacks.strong import Strong
-from harness.evaluation.audit import audit
+from harness.evaluation.audit import audit, levels_of
 from harness.evaluation.batches import PROBES, SplitBatch, batches, load, prepare, spread
 from harness.evaluation.ledger import Keep, Ledger
 from harness.evaluation.probes import can_double, probe_steps
@@ -141,7 +141,7 @@ def _double_steps(run: SweepRun, split: ImageSplit, probes: int) -> None:
 def _audit(run: SweepRun, split: ImageSplit, attack: Audited, progress: Progress) -> None:
     """Runs the audit; it has a line of progress of its own, in examples that a stage is run on, more where it escalates."""
     stages = len(Strong().stages(MANY))
-    samples = (min(attack.audit, len(run.ledger.active(level))) for level in range(len(run.settings.threat_models)))
+    samples = (min(attack.audit, len(run.ledger.active(level))) for level in levels_of(run, attack))
     with progress.task(f"{attack.name}, audit", stages * sum(samples)) as advance:
         audit(run, split, attack, advance=lambda count: advance(count, ""))
 
