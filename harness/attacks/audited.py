@@ -1,5 +1,6 @@
 """A cheap ensemble whose result is audited: AutoAttack standard attacks a random sample of what it leaves."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import ClassVar, Literal, Self
 
@@ -39,6 +40,12 @@ class Audited(Ensemble):
 
     audit_at: tuple[Eps, ...] = ()
     """Budgets of the sweep at which it is audited; all where none is named."""
+
+    def check_budgets(self, budgets: Sequence[Fraction]) -> None:
+        """See `Attack.check_budgets`."""
+        for eps in self.audit_at:
+            if eps not in budgets:
+                raise ValueError(f"audit_at: expected budgets of the sweep, {', '.join(map(str, budgets))}; got {eps}")
 
     def at(self, eps: Fraction) -> Self:
         """See `Attack.at`."""

@@ -1,6 +1,7 @@
 """What an attack plug-in writes: a specification and `perturb`. The frame around it judges."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import ClassVar, Self
 
@@ -66,6 +67,13 @@ class Attack(Plugin, ABC):
         if classes < self.LEAST_CLASSES:
             return f"{self.name} needs a model with at least {self.LEAST_CLASSES} classes, this one has {classes}"
         return None
+
+    def check_budgets(self, budgets: Sequence[Fraction]) -> None:
+        """Does nothing if the attack's fields fit the budgets of its sweep.
+
+        Raises:
+            ValueError: if they do not; begins with the field.
+        """
 
     def at(self, eps: Fraction) -> Self:
         """Returns the attack as it is run at a budget of a sweep."""

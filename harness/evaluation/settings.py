@@ -2,7 +2,6 @@
 
 import itertools
 from dataclasses import dataclass
-from fractions import Fraction
 
 from harness.attacks.audited import Audited
 from harness.attacks.base import Attack
@@ -60,13 +59,6 @@ class SweepSettings:
         if threats[0].targeted != (self.target_class is not None):
             wanted = "expected one where the threat model is targeted, none else"
             raise HarnessError(f"target_class: {wanted}; got {self.target_class}")
-        self._check_audit(budgets)
         for threat in threats:
             if reason := self.attack.supports(threat):
                 raise HarnessError(f"attacks.{self.attack.name}: {reason}")
-
-    def _check_audit(self, budgets: list[Fraction]) -> None:
-        for eps in self.attack.audit_at if isinstance(self.attack, Audited) else ():
-            if eps not in budgets:
-                known = ", ".join(map(str, budgets))
-                raise HarnessError(f"attacks.{self.attack.name}.audit_at: expected budgets of the sweep, {known}; got {eps}")
