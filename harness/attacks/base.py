@@ -75,6 +75,10 @@ class Attack(Plugin, ABC):
             ValueError: if they do not; begins with the field.
         """
 
+    def without_audit(self) -> Self:
+        """Returns the attack as it is run where each result is a library's own, bit for bit."""
+        return self
+
     def at(self, eps: Fraction) -> Self:
         """Returns the attack as it is run at a budget of a sweep."""
         return self

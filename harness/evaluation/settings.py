@@ -3,7 +3,6 @@
 import itertools
 from dataclasses import dataclass
 
-from harness.attacks.audited import Audited
 from harness.attacks.base import Attack
 from harness.errors import HarnessError
 from harness.models.layout import AS_GIVEN, Inference
@@ -39,9 +38,7 @@ class SweepSettings:
     @property
     def attack_as_run(self) -> Attack:
         """The attack; an ensemble that is run as a library would run it, without best-of-iterates, is not audited."""
-        if isinstance(self.attack, Audited) and not self.best_of_iterates:
-            return self.attack.model_copy(update={"audit": 0})
-        return self.attack
+        return self.attack if self.best_of_iterates else self.attack.without_audit()
 
     def check(self) -> None:
         """Does nothing if the settings fit each other.
