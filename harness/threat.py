@@ -1,18 +1,22 @@
 """Threat models: the one home of norms, budgets and projections."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable
 from enum import StrEnum
 from fractions import Fraction
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import torch
 from pydantic import Field, ValidationError, model_validator
-from torch import Tensor
 
 from harness.errors import SuiteError
 from harness.spec import Eps, Spec, explain
+from harness.system.lazy import torch
 from harness.system.memory import cached_parts
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Norm(StrEnum):
@@ -77,7 +81,7 @@ class ThreatModel(Spec):
         expect_pixel_budget(self.norm, self.eps, where="eps")
         return self
 
-    def with_eps(self, eps: Fraction | str) -> "ThreatModel":
+    def with_eps(self, eps: Fraction | str) -> ThreatModel:
         """Returns the same threat model with another budget."""
         return ThreatModel(norm=self.norm, eps=eps, targeted=self.targeted)
 

@@ -1,15 +1,19 @@
 """What an attack plug-in writes: a specification and `perturb`. The frame around it judges."""
 
-from abc import ABC, abstractmethod
-from typing import ClassVar
+from __future__ import annotations
 
-import torch
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
 from pydantic import Field
-from torch import Tensor, nn
 
 from harness.records.evidence import Access, Shortfall
 from harness.registry import Plugin, Registry
 from harness.threat import Norm, ThreatModel
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 
 class Attack(Plugin, ABC):

@@ -1,19 +1,23 @@
 """The strong attack: AutoAttack's standard ensemble with the original's budgets, each stage on what the ones before leave."""
 
-from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from __future__ import annotations
 
-import torch
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
 from pydantic import Field
-from torch import Tensor, nn
 
 from harness.attacks.base import ATTACKS, Attack
 from harness.attacks.classes import count_classes
 from harness.attacks.torchattacks.auto import APGDCE, APGDT, LINF_AND_L2, Square
 from harness.attacks.torchattacks.minimum import FAB
-from harness.attacks.watcher import Watcher
 from harness.records.evidence import Access, Shortfall
+from harness.system.lazy import torch
 from harness.threat import Norm, ThreatModel
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 
 STANDARD = {"steps": 100, "targets": 9, "fab_steps": 100, "queries": 5000}
 """Budgets of AutoAttack standard. Source: Croce and Hein 2020, https://arxiv.org/abs/2003.01690, section 6."""
@@ -65,6 +69,8 @@ class Strong(Attack):
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
+        from harness.attacks.watcher import Watcher
+
         best, active = x.clone(), torch.arange(len(x), device=x.device)
         for stage in self._stages(count_classes(model, x, attack=self.name)):
             if isinstance(model, Watcher):

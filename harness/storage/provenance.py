@@ -1,5 +1,7 @@
 """Where numbers come from: versions, commit, host and device."""
 
+from __future__ import annotations
+
 import os
 import platform
 import subprocess
@@ -9,8 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from harness.system.lazy import torch
 from harness.system.precision import full_float32, unless_mixed
 
 PACKAGES = (

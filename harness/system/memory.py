@@ -1,13 +1,19 @@
 """Memory settings for speed: freed memory is reused, batches are cut to the cache's size, garbage is collected later."""
 
+from __future__ import annotations
+
 import ctypes
 import gc
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from harness.system.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Parameters of glibc's mallopt(3)."""
