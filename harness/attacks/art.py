@@ -5,9 +5,9 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field
 
+from harness.attacks.art_directions import ORDERS, best_l1_point
 from harness.attacks.base import ATTACKS
 from harness.attacks.classes import count_classes
 from harness.attacks.stepwise import Stepwise
@@ -18,31 +18,10 @@ from harness.threat import L1_ROUNDING, Norm, ThreatModel
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+__all__ = ["ARTPGD", "ARTAutoPGD", "best_l1_point"]
 
 RATIO_CLASSES = 3
 """The difference-of-logits ratio divides by the distance from the first logit to the third."""
-ORDERS = {Norm.LINF: np.inf, Norm.L2: 2, Norm.L1: 1}
-
-
-def best_l1_point(gradient: Tensor, x: Tensor, *, eps: float) -> Tensor:
-    """Returns the points (N, C, H, W) of the L1 balls around images, inside [0,1], at which a linear function is largest.
-
-    Values move as far as [0,1] lets them, those with the largest gradients first, until the budget is used up.
-
-    Args:
-        gradient: Of the function, (N, C, H, W); entries that are not finite count as 0.
-        x: The images (N, C, H, W) in [0,1].
-        eps: Radius of the balls.
-
-    Source: the linear step of Frank and Wolfe 1956, "An algorithm for quadratic programming", over the ball and the box.
-    """
-    slopes, values = torch.where(gradient.isfinite(), gradient, 0.0).flatten(1), x.flatten(1)
-    room = torch.where(slopes > 0, 1 - values, values) * (slopes != 0)
-    order = slopes.abs().argsort(dim=1, descending=True)
-    wanted = room.gather(1, order)
-    left = (eps - (wanted.cumsum(dim=1) - wanted)).clamp(min=0)
-    change = torch.zeros_like(room).scatter(1, order, torch.minimum(wanted, left)) * slopes.sign()
-    return (values + change).view(x.shape)
 
 
 def _radius(threat_model: ThreatModel, x: Tensor) -> float:

@@ -7,7 +7,7 @@ from art.attacks.evasion import ProjectedGradientDescentPyTorch
 from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
-from harness.attacks.art import ORDERS, best_l1_point
+from harness.attacks.art_directions import ORDERS, best_l1_point
 from harness.threat import Norm
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from harness.attacks.criterion import Correction, Criterion
 from harness.attacks.origins import Origins
-from harness.threat import TOLERANCE, ThreatModel
+from harness.threat.ball import TOLERANCE, Ball
 
 
 class Watcher(nn.Module):
@@ -24,7 +24,7 @@ class Watcher(nn.Module):
         threat_model: Where an iterate must lie.
     """
 
-    def __init__(self, model: nn.Module, x: Tensor, criterion: Criterion, *, threat_model: ThreatModel) -> None:
+    def __init__(self, model: nn.Module, x: Tensor, criterion: Criterion, *, threat_model: Ball) -> None:
         """See the class."""
         super().__init__()
         self._networks: tuple[nn.Module, ...] = (model,)  # in a tuple, so that it is no submodule

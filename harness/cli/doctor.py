@@ -12,7 +12,7 @@ from harness.system.lazy import torch
 OPTIONAL = {"kagglehub": "download of the Kaggle data set", "ray": "grids on a cluster"}
 MIB = 1 << 20
 DRIVERS = ("nvidia*", "nvhost*", "nvmap", "kfd", "dxg")
-"""Patterns in /dev of what the drivers of GPUs make: NVIDIA's for cards and boards, AMD's, and that of Windows for Linux inside."""
+"""Patterns in /dev of what the drivers of GPUs make: NVIDIA's for cards and boards, AMD's, and Windows' for Linux inside it."""
 THREADS = "_ZN2at15get_num_threadsEv"
 """`at::get_num_threads` in PyTorch's library."""
 

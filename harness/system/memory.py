@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from harness.system.lazy import torch
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -87,6 +85,8 @@ def quick_garbage_collection() -> Iterator[None]:
 
 def laid_out_as(values: Tensor, x: Tensor) -> Tensor:
     """Returns `values` (N, C, H, W) laid out in memory as `x`, of the same shape; without a copy where they are already."""
+    import torch  # here, as verbs that compute nothing import this module
+
     return values if values.stride() == x.stride() else torch.empty_like(x).copy_(values)
 
 
