@@ -17,10 +17,6 @@ class LazyModule(ModuleType):
         """Returns an attribute of the module."""
         return getattr(importlib.import_module(self.__name__), name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Sets an attribute of the module itself, as those who replace one for a while mean it."""
-        setattr(importlib.import_module(self.__name__), name, value)
-
 
 transforms: Any = LazyModule("torchvision.transforms.v2")
 """torchvision's transforms; the library has no types."""
