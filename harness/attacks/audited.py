@@ -47,13 +47,13 @@ class Audited(Ensemble):
             if eps not in budgets:
                 raise ValueError(f"audit_at: expected budgets of the sweep, {', '.join(map(str, budgets))}; got {eps}")
 
-    def without_audit(self) -> Self:
-        """See `Attack.without_audit`."""
-        return self.model_copy(update={"audit": 0})
+    def sample_of_audit(self, eps: Fraction) -> int:
+        """See `Attack.sample_of_audit`."""
+        return self.audit if not self.audit_at or eps in self.audit_at else 0
 
-    def at(self, eps: Fraction) -> Self:
+    def at(self, eps: Fraction, *, audited: bool) -> Self:
         """See `Attack.at`."""
-        return self if not self.audit_at or eps in self.audit_at else self.without_audit()
+        return self.model_copy(update={"audit": self.sample_of_audit(eps) if audited else 0})
 
     def stages(self, classes: int) -> tuple[Attack, ...]:
         """See `Attack.stages`."""

@@ -1,17 +1,22 @@
 """What an attack plug-in writes: a specification and `perturb`. The frame around it judges."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from fractions import Fraction
-from typing import ClassVar, Self
+from __future__ import annotations
 
-import torch
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Self
+
 from pydantic import Field
-from torch import Tensor, nn
 
 from harness.records.evidence import Access, Shortfall
 from harness.registry import Plugin, Registry
 from harness.threat import Norm, ThreatModel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from fractions import Fraction
+
+    import torch
+    from torch import Tensor, nn
 
 
 class Attack(Plugin, ABC):
@@ -75,15 +80,20 @@ class Attack(Plugin, ABC):
             ValueError: if they do not; begins with the field.
         """
 
-    def without_audit(self) -> Self:
-        """Returns the attack as it is run where each result is a library's own, bit for bit."""
+    def sample_of_audit(self, eps: Fraction) -> int:
+        """Returns on how many examples without success it is audited at a budget of a sweep, see `harness.evaluation.audit`."""
+        return 0
+
+    def at(self, eps: Fraction, *, audited: bool) -> Self:
+        """Returns the attack as it is run at a budget of a sweep.
+
+        Args:
+            eps: The budget.
+            audited: Whether there are audits at all.
+        """
         return self
 
-    def at(self, eps: Fraction) -> Self:
-        """Returns the attack as it is run at a budget of a sweep."""
-        return self
-
-    def stages(self, classes: int) -> "tuple[Attack, ...]":
+    def stages(self, classes: int) -> tuple[Attack, ...]:
         """Returns the attacks that it is made of among so many classes, each for the examples without success of those before."""
         return (self,)
 

@@ -1,9 +1,13 @@
 """When an iterate is adversarial, and which logits an attack gets where the inference form disagrees with the reference model."""
 
-from typing import NamedTuple
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
+
+from harness.system.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Criterion:

@@ -29,10 +29,11 @@ def catalogue(family: str | None) -> list[tuple[str, str, str]]:
     known = ["suites", *FAMILIES]
     if family is not None and family not in known:
         raise SuiteError(f"family: expected one of {', '.join(known)}, got {family!r}")
-    rows = [("suites", name, suite_title(path)) for name, path in shipped_suites().items()]
-    for name, registry in FAMILIES.items():
-        rows += [(name, plugin, _first_line(registry.get(plugin))) for plugin in registry.names()]
-    return [row for row in rows if family in (None, row[0])]
+    wanted = known if family is None else [family]
+    rows = [("suites", name, suite_title(path)) for name, path in shipped_suites().items() if "suites" in wanted]
+    for name in wanted[wanted[0] == "suites" :]:
+        rows += [(name, plugin, _first_line(FAMILIES[name].get(plugin))) for plugin in FAMILIES[name].names()]
+    return rows
 
 
 def _first_line(cls: type) -> str:

@@ -4,17 +4,21 @@ from collections.abc import Callable
 
 import numpy as np
 
-from harness.attacks.audited import Audited
-from harness.attacks.base import Attack
-from harness.attacks.strong import Strong
+from harness.attacks.base import ATTACKS, Attack
 from harness.evaluation.batches import load
 from harness.evaluation.run import SweepRun
 from harness.images import ImageSplit
 from harness.records.evidence import AuditEvidence, Evidence
+from harness.system.progress import Progress
 from harness.system.seeds import seed_of
 
 
-def audit(run: SweepRun, split: ImageSplit, attack: Audited, *, advance: Callable[[int], None]) -> None:
+def standard() -> Attack:
+    """Returns AutoAttack standard, with the original's budgets."""
+    return ATTACKS.parse("strong")
+
+
+def audit(run: SweepRun, split: ImageSplit, progress: Progress) -> None:
     """Audits the ensemble at every budget that it is to be audited at, smallest first.
 
     All stages of AutoAttack standard, with the original's budgets, attack a random sample of the examples without success. A
@@ -25,23 +29,21 @@ def audit(run: SweepRun, split: ImageSplit, attack: Audited, *, advance: Callabl
     Args:
         run: The sweep, once the ensemble is through.
         split: The examples.
-        attack: The ensemble, with the size of the sample.
-        advance: Called with the number of examples that a stage was just run on.
+        progress: Where to show progress: examples that a stage is run on, more than foreseen where the ensemble escalates.
 
     Source: the standard is Croce and Hein 2020, https://arxiv.org/abs/2003.01690, section 6.
     """
-    clean = run.ledger.clean_logits
-    if clean is None:
+    clean, settings = run.ledger.clean_logits, run.settings
+    samples = {level: settings.sample_of_audit(level) for level in range(len(settings.threat_models))}
+    if clean is None or not any(samples.values()):
         return
-    stages = Strong().stages(clean.shape[1])
-    for level in levels_of(run, attack):
-        found = _LevelAudit(run, split, level, stages, advance).evidence(attack.audit)
-        run.ledger.accounts[level].evidence += Evidence(audit=found)
-
-
-def levels_of(run: SweepRun, attack: Audited) -> list[int]:
-    """Returns the positions of the budgets at which the ensemble is audited, rising."""
-    return [level for level, threat_model in enumerate(run.settings.threat_models) if attack.at(threat_model.eps).audit]
+    stages = standard().stages(clean.shape[1])
+    foreseen = sum(min(size, len(run.ledger.active(level))) for level, size in samples.items())
+    with progress.task(f"{settings.attack.name}, audit", foreseen * len(stages)) as advance:
+        for level, size in samples.items():
+            if size:
+                found = _LevelAudit(run, split, level, stages, lambda count: advance(count, "")).evidence(size)
+                run.ledger.accounts[level].evidence += Evidence(audit=found)
 
 
 class _LevelAudit:

@@ -162,11 +162,15 @@ class Ledger:
                 backwards=account.evidence.backwards,
                 seconds=account.seconds,
                 peak_memory_mb=account.peak_memory_mb,
-                evidence=account.evidence + known + kind_of(self.attack.at(threat_model.eps), classes=clean.shape[1]),
+                evidence=account.evidence + known + self._kind(threat_model, account, classes=clean.shape[1]),
             )
             for threat_model, account in zip(self.threat_models, self.accounts, strict=True)
         )
         return Outcome(labels=self.labels, clean_logits=clean, conditions=tuple(conditions), smallest_eps=self.smallest)
+
+    def _kind(self, threat_model: ThreatModel, account: Account, *, classes: int) -> Evidence:
+        audited = account.evidence.audit is not None
+        return kind_of(self.attack.at(threat_model.eps, audited=audited), classes=classes)
 
 
 def kind_of(attack: Attack, *, classes: int) -> Evidence:

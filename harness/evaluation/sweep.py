@@ -7,10 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from harness.attacks.audited import Audited
-from harness.attacks.ensemble import MANY
-from harness.attacks.strong import Strong
-from harness.evaluation.audit import audit, levels_of
+from harness.evaluation.audit import audit
 from harness.evaluation.batches import PROBES, SplitBatch, batches, load, prepare, spread
 from harness.evaluation.ledger import Keep, Ledger
 from harness.evaluation.probes import can_double, probe_steps
@@ -67,7 +64,7 @@ def sweep(
     """
     settings.check()
     device, model, size = prepare(model, split, device, batch_size)
-    attack, best = settings.attack_as_run, settings.best_of_iterates
+    attack, best = settings.attack, settings.best_of_iterates
     task = (progress or Silent()).task(attack.name, len(split) * len(settings.threat_models))
     with evaluating(model), frozen_parameters(model), task as advance:
         full = min(size, len(split))
@@ -90,15 +87,12 @@ def sweep(
             _protocol_of(settings)(run, batches(split, size, device))
             if best and can_double(attack):
                 _double_steps(run, split, min(probes, size))
-            if isinstance(attack, Audited) and attack.audit:
-                _audit(run, split, attack, progress or Silent())
+            audit(run, split, progress or Silent())
     return run.ledger.outcome(_known(form, settings) + Evidence(batch_size=size))
 
 
 def _ledger_of(settings: SweepSettings, labels: NDArray[np.int64], *, device: torch.device, keep: Keep | None) -> Ledger:
-    return Ledger(
-        labels, settings.attack_as_run, settings.threat_models, target_class=settings.target_class, device=device, keep=keep
-    )
+    return Ledger(labels, settings.attack, settings.threat_models, target_class=settings.target_class, device=device, keep=keep)
 
 
 def _known(form: nn.Module, settings: SweepSettings) -> Evidence:
@@ -136,14 +130,6 @@ def _double_steps(run: SweepRun, split: ImageSplit, probes: int) -> None:
         _probe(run, split, level, chosen)
         if not run.ledger.accounts[level].evidence.doubled_steps_successes:
             return
-
-
-def _audit(run: SweepRun, split: ImageSplit, attack: Audited, progress: Progress) -> None:
-    """Runs the audit; it has a line of progress of its own, in examples that a stage is run on, more where it escalates."""
-    stages = len(Strong().stages(MANY))
-    samples = (min(attack.audit, len(run.ledger.active(level))) for level in levels_of(run, attack))
-    with progress.task(f"{attack.name}, audit", stages * sum(samples)) as advance:
-        audit(run, split, attack, advance=lambda count: advance(count, ""))
 
 
 def _probe(run: SweepRun, split: ImageSplit, level: int, chosen: list[int]) -> None:

@@ -1,7 +1,6 @@
 """The audit of the cheap ensemble by AutoAttack standard."""
 
 import itertools
-from functools import partial
 
 import numpy as np
 import pytest
@@ -48,7 +47,7 @@ class FewClasses(nn.Module):
 @pytest.fixture(autouse=True)
 def _small_standard(monkeypatch: pytest.MonkeyPatch) -> None:
     """The original's budgets take seconds an example; the audit's logic does not depend on them."""
-    monkeypatch.setattr(audit, "Strong", partial(Strong, steps=5, fab_steps=3, targets=2, queries=80))
+    monkeypatch.setattr(audit, "standard", lambda: Strong(steps=5, fab_steps=3, targets=2, queries=80))
 
 
 def _swept(net: nn.Module, *budgets: str, protocol: str = "nested", **fields: object) -> Outcome:
