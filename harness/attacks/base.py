@@ -42,6 +42,8 @@ class Attack(Plugin, ABC):
     MARGIN: ClassVar[bool] = False
     """Whether a loss of its is a ratio or the sign of differences between logits: a network that ends in a sigmoid weakens the
     cross-entropy, and not such a loss."""
+    STAGED: ClassVar[bool] = False
+    """Whether it is an ensemble, whose `stages` a sweep runs one by one."""
     RESTARTS_INSIDE: ClassVar[bool] = False
     """Whether `perturb` itself runs the restarts, so that the frame calls it once."""
     ANY_LAYOUT: ClassVar[frozenset[Norm]] = frozenset()

@@ -1,13 +1,9 @@
 """When an iterate is adversarial, and which logits an attack gets where the inference form disagrees with the reference model."""
 
-from __future__ import annotations
+from typing import NamedTuple
 
-from typing import TYPE_CHECKING, NamedTuple
-
-from harness.system.lazy import torch
-
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor
 
 
 class Criterion:

@@ -27,6 +27,7 @@ class Ensemble(Attack):
 
     ACCESS: ClassVar[Access] = "ensemble"
     MARGIN: ClassVar[bool] = True
+    STAGED: ClassVar[bool] = True
 
     @abstractmethod
     def stages(self, classes: int) -> tuple[Attack, ...]:
@@ -44,7 +45,6 @@ class Ensemble(Attack):
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
         from harness.attacks.watcher import Watcher
-
 
         best, active = x.clone(), torch.arange(len(x), device=x.device)
         for stage in self.stages(count_classes(model, x, attack=self.name)):

@@ -1,16 +1,21 @@
 """The audit of a cheap ensemble: AutoAttack standard attacks a random sample of the examples on which it had no success."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.attacks.base import ATTACKS, Attack
 from harness.evaluation.batches import load
-from harness.evaluation.run import SweepRun
 from harness.images import ImageSplit
 from harness.records.evidence import AuditEvidence, Evidence
 from harness.system.progress import Progress
 from harness.system.seeds import seed_of
+
+if TYPE_CHECKING:
+    from harness.evaluation.run import SweepRun
 
 
 def standard() -> Attack:
