@@ -25,7 +25,7 @@ from harness.reports.page.html import REPORT, render
 from harness.reports.tables.write import write_csv
 from harness.running.workspace import DEFAULT_RESULTS, Workbench, open_workbench
 from harness.steps.export import ModelFile
-from harness.steps.train import Train
+from harness.steps.poison import TrainedModel
 from harness.suites.base import Variant
 from harness.suites.entries import Precision
 from harness.suites.suite import Suite
@@ -240,7 +240,7 @@ _Start = Callable[[Path, Precision], Iterator[tuple[Precision, Runtime]]]
 
 
 def _runtimes_of(
-    bench: Workbench, model: Train, *, files: Mapping[Precision, ModelFile], start: _Start
+    bench: Workbench, model: TrainedModel, *, files: Mapping[Precision, ModelFile], start: _Start
 ) -> Iterator[tuple[Precision, Runtime]]:
     on_cpu = replace(bench.context, device=torch.device("cpu"))
     yield "float32", PyTorch(model.classifier(on_cpu))

@@ -11,6 +11,7 @@ from harness.models.state import replacing
 from harness.models.weights import save_pth, save_safetensors
 from harness.running.workspace import DEFAULT_RESULTS, Workbench, open_workbench
 from harness.steps.export import ModelFile
+from harness.steps.poison import TrainedModel
 from harness.steps.train import Train
 from harness.suites.suite import Suite
 from harness.system.progress import Progress
@@ -50,17 +51,29 @@ def export(
         raise ModelError(f"format: expected one of {', '.join(ENDINGS)}, got {file_format!r}")
     variant = suite.variant(model)
     bench = open_workbench(suite, store=store, progress=progress)
-    train = bench.training(variant)
+    model_step = bench.training(variant)
     path = out or DEFAULT_RESULTS / suite.name / MODELS_FOLDER / f"{variant.name}{ENDINGS[file_format]}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if file_format in WEIGHTS:
-            WEIGHTS[file_format](bench, train, path)
+            WEIGHTS[file_format](bench, _trained(model_step), path)
         else:
             _finish_and_copy(bench, model_files(bench.plan, variant)[file_format], path)
     except OSError as error:
         raise ModelError(f"{path}: the file cannot be written: {error.strerror or error}") from error
     return path
+
+
+def _trained(step: TrainedModel) -> Train:
+    """Returns the training of a model.
+
+    Raises:
+        ModelError: if it was given.
+    """
+    if not isinstance(step, Train):
+        own = step.architecture.weights or step.architecture.arch
+        raise ModelError(f"format: expected an ONNX format, as {step.label} is a finished model, whose weights are {own}")
+    return step
 
 
 def _finish_and_copy(bench: Workbench, step: ModelFile, path: Path) -> None:

@@ -119,12 +119,11 @@ class Architecture(Plugin, ABC):
         from harness.models.classifier import Classifier
         from harness.models.fitting import load_into
         from harness.models.origin import has_other_classes
-        from harness.models.weights import read_weights
 
         with global_seed(seed):
             backbone = self.backbone(len(class_names))
-        state = {} if self.weights is None else read_weights(Path(self.weights))
-        mean, std = self._normalisation(backbone, state)
+        state = self.state()
+        mean, std = self.normalisation(backbone, state)
         classifier = Classifier(backbone, mean=mean, std=std, class_names=class_names).eval()
         if self.weights is not None:
             with naming(f"{self.arch}: the weights in {self.weights} do not fit: ", ModelError):
@@ -134,7 +133,27 @@ class Architecture(Plugin, ABC):
         self._check_output(classifier, resolution)
         return classifier
 
-    def _normalisation(self, backbone: nn.Module, state: Mapping[str, Tensor]) -> tuple[Sequence[float], Sequence[float]]:
+    def state(self) -> Mapping[str, Tensor]:
+        """Returns the tensors of the file of weights by name; none where no file is named.
+
+        Raises:
+            ModelError: if the file is missing or damaged.
+        """
+        from harness.models.weights import read_weights
+
+        return {} if self.weights is None else read_weights(Path(self.weights))
+
+    def pretrained_classes(self) -> int | None:
+        """Returns the number of classes of the weights that the plug-in downloads, where it does and knows it."""
+        return None
+
+    def normalisation(self, backbone: nn.Module, state: Mapping[str, Tensor]) -> tuple[Sequence[float], Sequence[float]]:
+        """Returns mean and std in pixel units: the fields, else those of the file, else the network's, else ImageNet's.
+
+        Args:
+            backbone: The network.
+            state: The tensors of the file of weights.
+        """
         if self.mean is not None and self.std is not None:
             return self.mean, self.std
         if {"mean", "std"} <= state.keys() and state["mean"].numel() == state["std"].numel() == len(IMAGENET_MEAN):

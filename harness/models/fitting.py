@@ -59,6 +59,8 @@ def load_into(
     if with_nan := [name for name, tensor in kept.items() if tensor.isnan().any()]:
         raise ModelError(f"{len(with_nan)} with NaN ({few(with_nan)})")
     network.load_state_dict({**wanted, **kept})
+    if prefix := _prefix_of(state, given):
+        logger.info("the prefix %r is taken from the names of the weights", prefix)
     if dropped:
         logger.warning("the head is new, as the weights are for other classes: %s", ", ".join(dropped))
     return dropped
@@ -70,6 +72,13 @@ def head_names(network: nn.Module) -> tuple[str, ...]:
     if stated:
         return (stated,) if isinstance(stated, str) else tuple(stated)
     return tuple(name for name, module in network.named_modules() if isinstance(module, nn.Linear))[-1:]
+
+
+def classes_of_head(network: nn.Module, state: Mapping[str, Tensor]) -> int | None:
+    """Returns the number of logits of the head in a state for a network, with or without wrappers' prefixes; None if unknown."""
+    given = _stripped(state, network.state_dict())
+    sizes = {given[name].shape[0] for name in _head_tensors(network) if name in given and given[name].dim()}
+    return next(iter(sizes)) if len(sizes) == 1 else None
 
 
 def _head_tensors(network: nn.Module) -> list[str]:
@@ -88,6 +97,12 @@ def _stripped(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict
         candidates.append(shorter)
     best = max(candidates, key=lambda names: len(names.keys() & wanted.keys()))
     return {name: tensor for name, tensor in best.items() if name in wanted or name not in NORMALISATION}
+
+
+def _prefix_of(state: Mapping[str, Tensor], stripped: Mapping[str, Tensor]) -> str:
+    """Returns what the names of a state have before those of the same state without prefixes."""
+    whole, short = (next((name for name in names if name not in NORMALISATION), "") for names in (state, stripped))
+    return whole.removesuffix(short) if short else ""
 
 
 def _without_a_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from harness.models.classifier import Classifier
+    from harness.models.h5 import SavedClassifier
 
 timm: Any = LazyModule("timm")
 """The library, imported when a network is built, or a name is unknown; it has no types."""
@@ -59,6 +60,11 @@ class Timm(Architecture):
             hint = f"; did you mean {' or '.join(nearest)}?" if nearest else ""
             raise ModelError(f"arch: timm has no model {self.arch!r}{hint}")
 
+    def pretrained_classes(self) -> int | None:
+        """See `Architecture.pretrained_classes`."""
+        found = timm.get_pretrained_cfg(self.arch) if self.pretrained and timm.is_model(self.arch) else None
+        return None if found is None else int(found.num_classes)
+
     def backbone(self, num_classes: int) -> nn.Module:
         """See `Architecture.backbone`."""
         from harness.models.downloads import offline_if_unreachable
@@ -76,6 +82,19 @@ class Timm(Architecture):
             raise ModelError(f"{self.arch}: timm cannot build it: {error}") from error
 
 
+def timm_architecture(saved: SavedClassifier, path: Path) -> Timm:
+    """Returns the architecture that an HDF5 file names, without its weights.
+
+    Raises:
+        ModelError: if it is not timm's.
+    """
+    if not timm.is_model(saved.arch) or saved.builder not in (None, "timm"):
+        found = repr(saved.arch) if saved.builder is None else f"{saved.arch!r} built by {saved.builder}"
+        raise ModelError(f"{path}: expected one of timm's architectures, got {found}; load its weights into yours")
+    fields = {"arch": saved.arch, "mean": saved.mean, "std": saved.std, "arguments": saved.arguments}
+    return parse_spec(Timm, fields, where=str(path), error=ModelError)
+
+
 def load_h5(path: Path) -> Classifier:
     """Returns a classifier of one of timm's architectures from an HDF5 file, in eval mode, with bit-equal weights.
 
@@ -88,11 +107,7 @@ def load_h5(path: Path) -> Classifier:
     from harness.models.h5 import read_h5
 
     saved = read_h5(path)
-    if not timm.is_model(saved.arch) or saved.builder not in (None, "timm"):
-        found = repr(saved.arch) if saved.builder is None else f"{saved.arch!r} built by {saved.builder}"
-        raise ModelError(f"{path}: expected one of timm's architectures, got {found}; load its weights into yours")
-    fields = {"arch": saved.arch, "mean": saved.mean, "std": saved.std, "arguments": saved.arguments}
-    architecture = parse_spec(Timm, fields, where=str(path), error=ModelError)
+    architecture = timm_architecture(saved, path)
     classifier = architecture.build(saved.class_names, resolution=saved.resolution, seed=0)
     with naming(f"{path}: the weights do not fit {saved.arch}: ", ModelError):
         load_into(classifier, saved.weights, allow_new_head=False)

@@ -1,6 +1,8 @@
 """Files of weights: .safetensors, .pth and .h5 to named tensors and back; reading them never runs code."""
 
+import logging
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +15,11 @@ from harness.errors import ModelError, first_line
 from harness.models.classifier import Classifier
 from harness.models.h5 import read_h5
 from harness.models.state import replacing, state_of
+
+NAMED_CODE = re.compile(r"(?:Unsupported (?:global: GLOBAL|class)|GLOBAL) ([\w.]+)")
+"""How PyTorch's unpickler names what a pickle wants to import."""
+
+logger = logging.getLogger(__name__)
 
 NESTED = ("state_dict", "model", "state_dict_ema", "model_ema")
 """Keys of a .pth file under which trainers store the state dict."""
@@ -65,12 +72,15 @@ def _read_pth(path: Path) -> dict[str, Tensor]:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found_instead = (str(error).strip().splitlines() or ["a damaged pickle"])[0]
+        if code := NAMED_CODE.search(str(error)):
+            found_instead = f"it needs {code.group(1)}; torch.save(model.state_dict(), ...) writes tensors only"
         raise ModelError(f"{path}: expected tensors only; nothing was run of what it holds: {found_instead}") from error
     except Exception as error:  # the unpickler raises what it meets in damaged bytes: IndexError, struct.error, AssertionError
         raise ModelError(f"{path}: expected a complete .pth file, found {first_line(error)}") from error
     for key in NESTED:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
+            logger.info("%s: its weights are those under %r", path, key)
     if not isinstance(found, Mapping) or not found or not all(isinstance(tensor, Tensor) for tensor in found.values()):
         raise ModelError(f"{path}: expected a state dict of named tensors, found {type(found).__name__}")
     return dict(found)

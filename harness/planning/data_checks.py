@@ -1,6 +1,6 @@
 """Data checks: whether a suite fits its data, before anything is trained: folders, classes, and every poison at every rate."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -9,11 +9,16 @@ from harness.datasets.base import expand_path
 from harness.datasets.decoding import Resize
 from harness.datasets.image_folder import FileSplit, read_class_folders
 from harness.datasets.layout import read_classes
-from harness.errors import DataError, SuiteError, naming
+from harness.errors import DataError, ModelError, SuiteError, naming, surviving_exits
 from harness.images import ImageData
 from harness.poisoning.families import TriggerPoison
 from harness.poisoning.frame import check_data
+from harness.steps.base import DataIdentity
+from harness.steps.given import Given
 from harness.suites.base import BaseSuite
+
+UNKNOWN_DATA = DataIdentity({}, "")
+"""Of data that are not loaded."""
 
 
 def check_without_images(suite: BaseSuite) -> None:
@@ -22,12 +27,13 @@ def check_without_images(suite: BaseSuite) -> None:
     Raises:
         SuiteError: if an unknown class is named, or a trigger's file is missing; begins with the field's path.
         DataError: if a folder is missing, or does not hold class folders with images.
-        ModelError: if a file of weights is missing or damaged.
+        ModelError: if a file of weights is missing or damaged, or a finished model does not fit the classes.
     """
     suite.check_weights()
     class_names = suite.dataset.look()
     if class_names is None:
         return
+    check_finished(suite, class_names)
     for label, attack in suite.attacks.items():
         attack.check_target(class_names, where=f"attacks.{label}")
     for label, folder in suite.folders.items():
@@ -40,6 +46,34 @@ def check_without_images(suite: BaseSuite) -> None:
             poison.check_classes(class_names, an_example_each)
             if isinstance(poison, TriggerPoison):
                 poison.trigger.check(suite.dataset.resolution, where=f"{poison.where}.trigger")
+
+
+def check_finished(suite: BaseSuite, class_names: Sequence[str]) -> None:
+    """Builds every finished model, and gives it two images.
+
+    Raises:
+        ModelError: if its weights do not fit its architecture, or its logits the classes; begins with its label.
+    """
+    for label in suite.finished:
+        _ = given_step(suite, label, UNKNOWN_DATA, class_names)
+
+
+def given_step(suite: BaseSuite, label: str, data: DataIdentity, class_names: Sequence[str]) -> Given:
+    """Returns the step of a finished model, which is built to see that it fits.
+
+    Raises:
+        ModelError: see `check_finished`.
+    """
+    adapter = suite.adapter_of(label)
+    with naming(f"models.{label}: ", ModelError), surviving_exits(f"models.{label}"):
+        return Given.planned(
+            label,
+            suite.architecture_of(label),
+            adapter,
+            data,
+            resolution=suite.dataset.resolution,
+            class_names=class_names,
+        )
 
 
 @contextmanager
@@ -71,7 +105,7 @@ def unsupported_poisons(suite: BaseSuite, data: ImageData) -> dict[tuple[str, fl
     for label, entry in suite.poisons.items():
         model = None
         if entry.plugin.NEEDS_MODEL:
-            architecture = suite.architecture_of(next(iter(suite.models))).without_weights()
+            architecture = suite.architecture_of(suite.trained[0]).without_weights()
             model = architecture.build(data.class_names, resolution=suite.dataset.resolution, seed=0)
         for rate in entry.rates:
             with _named_by_label(entry.plugin.where, label):

@@ -15,6 +15,7 @@ from harness.steps.evaluate import Evaluate, Sweep
 from harness.steps.judgement import Judgement
 from harness.steps.poison import TrainedModel
 from harness.suites.base import BaseSuite, Variant
+from harness.suites.models import GIVEN
 from harness.threat import ThreatModel
 
 
@@ -162,11 +163,12 @@ def _targeted(variant: Variant, model: TrainedModel, inputs: GridInputs) -> Targ
 
 def _clean_cell(suite: BaseSuite, variant: Variant) -> Cell:
     poison = None if variant.poison is None else suite.poisons[variant.poison].plugin
+    recipe = suite.models[variant.model].recipe
     return Cell(
         dataset=suite.dataset.name,
         model=variant.model,
         arch=suite.architecture_of(variant.model).arch,
-        recipe=suite.models[variant.model].recipe.name,
+        recipe=GIVEN if recipe is None else recipe.name,
         poison=variant.poison,
         poison_rate=variant.rate,
         target_class=getattr(poison, "target_class", None),

@@ -7,7 +7,7 @@ from functools import cached_property
 from harness.conditions import CLEAN, OF_POISONED_MODELS
 from harness.datasets.image_folder import FileSplit
 from harness.images import ImageData
-from harness.planning.data_checks import read_folders, unsupported_poisons
+from harness.planning.data_checks import given_step, read_folders, unsupported_poisons
 from harness.planning.grid import GridCell, GridInputs, cells_of, sweep_of
 from harness.poisoning.detectors.base import Detector
 from harness.records import Cell
@@ -15,12 +15,15 @@ from harness.spec import digest_fields, digest_of
 from harness.steps.base import DataIdentity, Examples, Step, in_order
 from harness.steps.detect import Detect
 from harness.steps.evaluate import Evaluate
+from harness.steps.given import Given
 from harness.steps.judgement import Judgement
-from harness.steps.poison import Poisoning
+from harness.steps.poison import Poisoning, TrainedModel
 from harness.steps.train import Train
 from harness.steps.transfer import Transfer
 from harness.suites.base import BaseSuite, Variant
+from harness.suites.models import ModelEntry
 from harness.threat import ThreatModel
+from harness.training.recipes.base import Recipe
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,8 @@ class Plan:
 
     suite: BaseSuite
     cells: tuple[PlannedCell, ...]
-    training: dict[Variant, Train]
-    """Every model of the grid -> the step that trains it."""
+    training: dict[Variant, TrainedModel]
+    """Every model of the grid -> the step that trains it, or looks at a finished one."""
     examples: Examples
     """Which examples are judged."""
     detections: tuple[PlannedDetection, ...] = ()
@@ -115,6 +118,13 @@ def plan_of(suite: BaseSuite, data: ImageData) -> Plan:
     return Plan(suite, cells, planner.of_grid, planner.examples, detections=detections, transfers=transfers, controls=controls)
 
 
+def _recipe_of(entry: ModelEntry) -> Recipe:
+    """Returns the recipe of a model that is trained."""
+    if entry.recipe is None:
+        raise ValueError("expected a model with a recipe, got a finished one")
+    return entry.recipe
+
+
 class _Planner:
     """Turns cells into steps; every training is made once."""
 
@@ -125,32 +135,43 @@ class _Planner:
         self.unsupported = unsupported
         self.data = DataIdentity.of(suite.dataset, data)
         self.examples = Examples(suite.evaluation.split, suite.evaluation.limit, suite.seed)
+        self.class_names = data.class_names
         self.training: dict[Variant, Train] = {}
+        self.given: dict[Variant, Given] = {}
         self.inputs = GridInputs(self.examples, folders, control=self._control)
 
     @property
-    def of_grid(self) -> dict[Variant, Train]:
-        """The trainings of the grid, without the clean controls of repetitions."""
-        return {variant: step for variant, step in self.training.items() if variant.poison or not variant.repetition}
+    def of_grid(self) -> dict[Variant, TrainedModel]:
+        """The models of the grid, without the clean controls of repetitions."""
+        own = {variant: step for variant, step in self.training.items() if variant.poison or not variant.repetition}
+        return {**own, **self.given}
 
     def planned(self, row: GridCell) -> PlannedCell:
         """Returns a cell of the grid with its step."""
         if (skip := row.skip or self._reason(row.variant)) is not None:
             return PlannedCell(row.cell, None, skip=skip)
-        return self._judged(row, self._train(row.variant))
+        return self._judged(row, self._model(row.variant))
 
-    def _judged(self, row: GridCell, model: Train) -> PlannedCell:
+    def _judged(self, row: GridCell, model: TrainedModel) -> PlannedCell:
         return PlannedCell(row.cell, row.step(model, self.inputs), row.position)
 
     def transfers(self) -> Iterator[PlannedTransfer]:
         """Yields every attack whose images go to other models, from every model that it can attack."""
-        models = {label: self._train(Variant(label)) for label in self.suite.models}
+        models = {label: self._model(Variant(label)) for label in self.suite.models}
         for entry in self.suite.transfer:
             threat_model = next(threat for threat in self.suite.threat_models(entry.attack) if threat.eps == entry.eps)
             if self.suite.attacks[entry.attack].plugin.supports(threat_model) is None:
                 for label, model in models.items():
                     step = Transfer(sweep_of(self.suite, entry.attack, (threat_model,), model, self.inputs), models)
                     yield PlannedTransfer(label, entry.attack, threat_model, step)
+
+    def _model(self, variant: Variant) -> TrainedModel:
+        """Returns the step of a model of the grid, planned once."""
+        if not self.suite.models[variant.model].is_finished:
+            return self._train(variant)
+        if variant not in self.given:
+            self.given[variant] = given_step(self.suite, variant.model, self.data, self.class_names)
+        return self.given[variant]
 
     def _train(self, variant: Variant) -> Train:
         """Returns the training of a model of the grid, planned once."""
@@ -166,7 +187,7 @@ class _Planner:
         return Train(
             label=variant.title if filtered_by is None else f"{variant.title}, filtered by {filtered_by.label}",
             architecture=self.suite.architecture_of(variant.model),
-            recipe=entry.recipe,
+            recipe=_recipe_of(entry),
             data=self.data,
             resolution=self.suite.dataset.resolution,
             seed=self.suite.seed_of(variant),
@@ -189,11 +210,11 @@ class _Planner:
                 yield PlannedCell(cell, Evaluate(self._control(row.variant), self.examples))
 
     def _poisoning(self, variant: Variant) -> Poisoning | None:
-        """Returns the step that poisons the data; crafting may use the suite's first model, trained on clean data."""
+        """Returns the step that poisons the data; crafting may use the first model that is trained, on clean data."""
         if variant.poison is None or variant.rate is None:
             return None
         plugin = self.suite.poisons[variant.poison].plugin
-        proxy = self._train(Variant(next(iter(self.suite.models)))) if plugin.NEEDS_MODEL else None
+        proxy = self._train(Variant(self.suite.trained[0])) if plugin.NEEDS_MODEL else None
         seed = self.suite.seed_of(variant)
         return Poisoning(variant.poison, plugin, variant.rate, data=self.data, seed=seed, proxy=proxy)
 

@@ -26,6 +26,7 @@ from harness.running.poisons import detection_results, poisoned_sets, write_pois
 from harness.running.transfers import transfers_of
 from harness.running.workspace import DEFAULT_RESULTS, STORE_FOLDER, resolve_device
 from harness.steps.base import Context
+from harness.steps.train import Train
 from harness.storage.provenance import describe_host
 from harness.storage.store import Store
 from harness.suites.base import BaseSuite, Variant
@@ -123,7 +124,7 @@ def _check_before_computing(plan: Plan, context: Context) -> None:
     """Raises before the first step what would end later ones: a store that cannot be written, missing devices or weights."""
     if any(context.entry(step) is None for step in plan.steps):
         context.store.check_writable()
-    untrained = [step for step in plan.training.values() if context.entry(step) is None]
+    untrained = [step for step in plan.training.values() if isinstance(step, Train) and context.entry(step) is None]
     if untrained:
         check_devices(plan.suite.devices, context.device)
     kinds = {(step.architecture.model_dump_json(), step.resolution): step for step in untrained if step.warm_start is None}
@@ -139,7 +140,8 @@ def collect(run: FinishedRun, *, seconds: float) -> RunRecord:
     results = tuple(map(run.result, plan.cells))
     transfers, transferred = transfers_of(run, results)
     examples, host = plan.examples.of(context.data), describe_host(context.device)
-    trained = {_label(plan.suite, variant): step for variant, step in plan.training.items() if run.finished(step)}
+    done = {_label(plan.suite, variant): step for variant, step in plan.training.items() if run.finished(step)}
+    trained = {label: step for label, step in done.items() if isinstance(step, Train)}
     record = RunRecord(
         suite=suite_json(plan.suite),
         cells=judge(results, transfers=transferred),

@@ -11,7 +11,7 @@ from harness.executors.base import Interrupted
 from harness.executors.local import execute
 from harness.planning.plan import Plan, plan_of
 from harness.steps.base import Context, Step
-from harness.steps.train import Train
+from harness.steps.poison import TrainedModel
 from harness.storage.store import Store
 from harness.suites.base import Variant
 from harness.suites.suite import Suite
@@ -59,7 +59,7 @@ class Workbench:
     plan: Plan
     context: Context
 
-    def training(self, variant: Variant) -> Train:
+    def training(self, variant: Variant) -> TrainedModel:
         """Returns the finished training of a model.
 
         Raises:

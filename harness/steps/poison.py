@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.images import ImageData
+from harness.models.base import Architecture
 from harness.poisoning.base import Poison
 from harness.poisoning.frame import load_poisoned, poison_data
 from harness.poisoning.manifest import Manifest
@@ -63,8 +64,12 @@ class Poisoning(Step):
 
 
 class TrainedModel(ModelStep):
-    """A model whose training set may be poisoned."""
+    """A model of the grid, whose training set may be poisoned: one that is trained, or a finished one."""
 
+    architecture: Architecture
+    """Its network."""
+    resolution: int
+    """Side length of its images in pixels."""
     poison: Poisoning | None
     """The poison of its training set, or None."""
 

@@ -8,23 +8,23 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 from harness.corruptions.base import CORRUPTIONS, Corruption
 from harness.datasets.base import DATASETS, Dataset
 from harness.errors import ModelError, SuiteError, naming
+from harness.models.adapter import Adapter
 from harness.models.base import Architecture
+from harness.models.files import classes_in, with_weights
 from harness.records import Protocol
 from harness.spec import Spec
 from harness.suites.entries import (
-    ArchitectureField,
     AttackEntry,
     CrosscheckEntry,
     DetectorEntry,
     Evaluation,
     ExpectationEntry,
     FolderEntry,
-    Label,
-    ModelEntry,
     PoisonEntry,
     ThreatGrid,
     TransferEntry,
 )
+from harness.suites.models import ArchitectureField, Label, ModelEntry
 from harness.threat import Norm, ThreatModel, expect_pixel_budget
 
 
@@ -117,8 +117,20 @@ class BaseSuite(Spec):
 
     def poisons_of(self, model: str) -> tuple[str, ...]:
         """Returns the labels of the poisons that a model is also trained on."""
-        named = self.models[model].poisons
-        return tuple(self.poisons) if named is None else named
+        entry = self.models[model]
+        if entry.is_finished:
+            return ()
+        return tuple(self.poisons) if entry.poisons is None else entry.poisons
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The labels of the models that are trained; the others are finished."""
+        return tuple(label for label, entry in self.models.items() if not entry.is_finished)
+
+    @property
+    def finished(self) -> tuple[str, ...]:
+        """The labels of the models that are judged as they are."""
+        return tuple(label for label, entry in self.models.items() if entry.is_finished)
 
     def attacks_model(self, attack: str, model: str) -> bool:
         """Returns whether the attack of a label is meant for the model of a label."""
@@ -127,7 +139,7 @@ class BaseSuite(Spec):
 
     def models_of(self, detector: str) -> tuple[str, ...]:
         """Returns the labels of the models whose poisoned trainings a detector looks at."""
-        return self.detectors[detector].models or (next(iter(self.models)),)
+        return self.detectors[detector].models or (self.trained or tuple(self.models))[:1]
 
     def trains_anew(self, detector: str, poison: str) -> bool:
         """Returns whether what a detector leaves of a training set with some poison is trained on anew."""
@@ -139,15 +151,30 @@ class BaseSuite(Spec):
         return self.seed + variant.repetition
 
     def architecture_of(self, label: str) -> Architecture:
-        """Returns the architecture of a model: its own, else the suite's.
+        """Returns the architecture of a model: its own, else the suite's; of a finished one with its weights.
 
         Raises:
-            ValueError: if neither names one.
+            ValueError: if neither names one, nor the file of a finished model.
         """
-        architecture = self.models[label].architecture or self.architecture
-        if architecture is None:
+        entry = self.models[label]
+        named = entry.architecture or self.architecture
+        if entry.weights is not None:
+            return with_weights(named, entry.weights, own=entry.architecture is not None, where=f"models.{label}")
+        if named is None:
             raise ValueError(f"models.{label}.architecture: required, as the suite names none for all models")
-        return architecture
+        return named
+
+    def adapter_of(self, label: str) -> Adapter:
+        """Returns what stands around a finished model; a .h5 file names its classes itself.
+
+        Raises:
+            ModelError: if a file cannot be read; begins with the field's path.
+        """
+        entry = self.models[label]
+        with naming(f"models.{label}.", ModelError):
+            adapter, weights = entry.adapter(), self.architecture_of(label).weights
+            stated = None if weights is None or adapter.classes is not None else classes_in(weights)
+            return adapter if stated is None else adapter.model_copy(update={"classes": stated})
 
     def check_networks(self) -> None:
         """Looks up every network that is named, without building it.
@@ -193,7 +220,8 @@ class BaseSuite(Spec):
 
     def _architectures(self) -> Iterator[tuple[str, Architecture]]:
         """Yields every architecture that is named, with the path of its field."""
-        own = {f"models.{label}.architecture": entry.architecture for label, entry in self.models.items()}
+        own = {f"models.{label}.architecture": entry.architecture for label, entry in self.models.items() if not entry.weights}
+        own |= {f"models.{label}": self.architecture_of(label) for label, entry in self.models.items() if entry.weights}
         for where, architecture in {"architecture": self.architecture, **own}.items():
             if architecture is not None:
                 yield where, architecture

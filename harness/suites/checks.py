@@ -16,12 +16,15 @@ def check_parts(suite: BaseSuite) -> None:
         ValueError: at the first that does not; begins with the field's path.
     """
     for label in suite.models:
+        _check_finished(suite, label)
         suite.architecture_of(label)
         _check_warm_start(suite, label)
         _check_teacher(suite, label)
         _check_training_images(suite, label)
         for poison in suite.models[label].poisons or ():
             _expect_one_of(poison, suite.poisons, f"models.{label}.poisons")
+    if suite.poisons and not suite.trained:
+        raise ValueError("poisons: expected a model with a recipe that is trained on them, got finished models alone")
     for label in suite.detectors:
         _check_detector(suite, label)
     _check_labels(suite)
@@ -48,6 +51,19 @@ def _check_budgets(suite: BaseSuite, label: str) -> None:
         raise ValueError(f"attacks.{label}.{problem}") from problem
 
 
+def _check_finished(suite: BaseSuite, label: str) -> None:
+    """Refuses a model without a recipe that names no weights of its own: nothing would say whether one was forgotten."""
+    entry = suite.models[label]
+    if not entry.is_finished or entry.weights is not None:
+        return
+    own = entry.architecture
+    if own is None:
+        found = "a model without one is finished, and names its weights or a factory"
+        raise ValueError(f"models.{label}.recipe: required field is missing; {found}")
+    if own.name == "timm" and own == own.without_weights():
+        raise ValueError(f"models.{label}.weights: required, as a model without a recipe is finished, and {own.arch} has none")
+
+
 def _check_warm_start(suite: BaseSuite, label: str) -> None:
     chain = [label]
     while (parent := suite.models[chain[-1]].warm_start) is not None:
@@ -55,6 +71,9 @@ def _check_warm_start(suite: BaseSuite, label: str) -> None:
         _expect_one_of(parent, [other for other in suite.models if parent in chain or other not in chain], where)
         if parent in chain:
             raise ValueError(f"{where}: expected a chain that ends, got {' -> '.join([*chain, parent])}")
+        if suite.models[parent].is_finished:
+            hint = "architecture.weights starts a training from a file"
+            raise ValueError(f"{where}: expected a model with a recipe, got {parent!r}, which is finished; {hint}")
         if suite.architecture_of(parent).structure() != suite.architecture_of(label).structure():
             raise ValueError(f"{where}: expected a model of the same architecture and arguments, got {parent}'s")
         chain.append(parent)
@@ -69,6 +88,8 @@ def _check_teacher(suite: BaseSuite, label: str) -> None:
 
 def _check_training_images(suite: BaseSuite, label: str) -> None:
     recipe, where = suite.models[label].recipe, f"models.{label}.recipe"
+    if recipe is None:
+        return
     if recipe.validation == "learned" and suite.poisons_of(label):
         expected = "expected held_out for a model with poisons, whose rates are shares of the training split"
         raise ValueError(f"{where}.validation: {expected}, got learned")

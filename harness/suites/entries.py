@@ -8,37 +8,21 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, mo
 from harness.attacks.base import ATTACKS, Attack
 from harness.conditions import CLEAN, OF_POISONED_MODELS
 from harness.errors import SuiteError
-from harness.models.base import MODELS, Architecture
 from harness.models.layout import Inference, NumberFormat
 from harness.poisoning.base import POISONS, ClassName, Poison
 from harness.poisoning.choice import class_index
 from harness.poisoning.detectors.base import DETECTORS, Detector
 from harness.records import Protocol
 from harness.spec import Eps, Spec, suggestion
+from harness.suites.models import Label
 from harness.threat import Norm
-from harness.training.recipes.base import RECIPES, Recipe
 
-Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
-"""A name in a suite file: letters, digits, "_" and "-"."""
 RESERVED = ("none", "worst_case")
 """What tables have in place of an attack's label: for no attack, and for the worst case over attacks."""
 Precision = Literal["float32", "int8", "fp16"]
 Metric = Literal[
     "accuracy", "clean_accuracy", "clean_accuracy_drop", "robust_accuracy", "attack_success_rate", "f1_macro", "roc_auc_macro"
 ]
-
-
-def architecture_fields(text: str) -> dict[str, str]:
-    """Reads "efficientnet_b0" as a timm name, "package.module:callable" as a factory."""
-    return {"name": "factory", "factory": text} if ":" in text else {"name": "timm", "arch": text}
-
-
-def parse_architecture(value: object) -> Architecture:
-    """Reads a text as `architecture_fields` does, a mapping as a plug-in."""
-    return MODELS.parse(architecture_fields(value) if isinstance(value, str) else value)
-
-
-ArchitectureField = Annotated[SerializeAsAny[Architecture], BeforeValidator(parse_architecture)]
 
 
 class PluginEntry(Spec):
@@ -53,19 +37,6 @@ class PluginEntry(Spec):
             return value
         own = {key: value[key] for key in cls.model_fields if key in value}
         return {**own, "plugin": {key: found for key, found in value.items() if key not in own}}
-
-
-class ModelEntry(Spec):
-    """One model of the grid."""
-
-    architecture: ArchitectureField | None = None
-    """The network: a timm name, "package.module:callable" or a mapping; the suite's where it is left out."""
-    recipe: Annotated[SerializeAsAny[Recipe], BeforeValidator(RECIPES.parse)]
-    """How it is trained."""
-    warm_start: Label | None = None
-    """Label of the model whose trained weights it starts from."""
-    poisons: tuple[Label, ...] | None = None
-    """Labels of the poisons that it is also trained on; all of the suite's where they are left out."""
 
 
 class AttackEntry(PluginEntry):

@@ -10,7 +10,7 @@ import yaml
 
 from harness.errors import SuiteError
 from harness.spec import parse_spec, suggestion
-from harness.suites.entries import architecture_fields
+from harness.suites.models import architecture_fields
 from harness.suites.suite import Suite
 from harness.suites.yaml_text import MOST_CHARACTERS, MOST_LEVELS, parse_yaml
 from harness.system.messages import LONGEST_VALUE, cut, shown

@@ -135,7 +135,7 @@ def _model_sections(results: Results) -> Iterator[ModelSection]:
         roc = roc_chart(results, view)
         yield ModelSection(
             view=view,
-            recipe=f"{first['arch']}, trained by {first['recipe']}",
+            recipe=f"{first['arch']}, " + ("judged as given" if first["recipe"] == GIVEN else f"trained by {first['recipe']}"),
             confusions=tuple(_confusions(results, view)),
             roc=Figure(drawing_of(roc), None) if roc else None,
             per_class=page_tables.per_class_table(view.classes, [condition.label for condition in view.conditions], "Each class"),

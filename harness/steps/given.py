@@ -1,0 +1,109 @@
+"""The step of a finished model: nothing is trained, its weights are looked at and loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from harness.errors import StepFailed
+from harness.models.adapter import Adapter
+from harness.models.base import Architecture
+from harness.models.fingerprint import state_sha256
+from harness.steps.base import Context, DataIdentity, Step
+from harness.steps.poison import Poisoning, TrainedModel
+from harness.storage.store import write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from harness.models.classifier import Classifier
+
+FACTS = "model.json"
+"""What was judged: the hashes of the file and of the weights, and how many there are."""
+
+
+@dataclass(frozen=True)
+class Given(TrainedModel):
+    """A finished model, judged as it is: its digest is of its content, wherever its file lies."""
+
+    KIND: ClassVar[str] = "given"
+    VERSION: ClassVar[int] = 1
+
+    label: str
+    architecture: Architecture
+    """The network, with its weights."""
+    adapter: Adapter
+    data: DataIdentity
+    resolution: int
+    state_sha256: str
+    """sha256 of the weights when the plan was made."""
+    poison: Poisoning | None = None
+
+    @classmethod
+    def planned(
+        cls,
+        label: str,
+        architecture: Architecture,
+        adapter: Adapter,
+        data: DataIdentity,
+        *,
+        resolution: int,
+        class_names: Sequence[str],
+    ) -> Given:
+        """Returns the step of a finished model, which is built once to see that it fits.
+
+        Raises:
+            ModelError: as `finished_classifier`.
+        """
+        from harness.models.finished import finished_classifier
+
+        classifier = finished_classifier(architecture, adapter, class_names, resolution=resolution)
+        return cls(label, architecture, adapter, data, resolution, state_sha256(classifier))
+
+    @property
+    def title(self) -> str:
+        """See `Step.title`."""
+        return f"look at {self.label}"
+
+    @property
+    def inputs(self) -> Mapping[str, Step]:
+        """None: it is finished."""
+        return {}
+
+    def identity(self) -> Mapping[str, Any]:
+        """See `Step.identity`; what no file holds, such as the weights of a factory, counts by its state."""
+        own = {} if self.architecture.weights is not None else {"state_sha256": self.state_sha256}
+        return {
+            "architecture": self.architecture.identity(),
+            "adapter": self.adapter.identity(),
+            "data": self.data.json(),
+            **own,
+        }
+
+    def run(self, context: Context, folder: Path) -> None:
+        """See `Step.run`."""
+        classifier = self.classifier(context)
+        write_json(
+            folder / FACTS,
+            {
+                "weights_sha256": self.architecture.identity()["weights_sha256"],
+                "state_sha256": self.state_sha256,
+                "parameters": sum(weight.numel() for weight in classifier.parameters()),
+            },
+        )
+
+    def classifier(self, context: Context) -> Classifier:
+        """See `ModelStep.classifier`.
+
+        Raises:
+            StepFailed: if its weights are no longer those that the digest is taken over.
+        """
+        from harness.models.finished import finished_classifier
+
+        names = context.data.class_names
+        found = finished_classifier(self.architecture, self.adapter, names, resolution=self.resolution)
+        if state_sha256(found) != self.state_sha256:
+            raise StepFailed(f"{self.label}: its weights changed while the suite ran; nothing of them is kept, run it again")
+        return found.to(context.device).eval()
