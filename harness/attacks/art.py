@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from harness.attacks.base import ATTACKS
 from harness.attacks.classes import count_classes
 from harness.attacks.gradients import followable, followable_cross_entropy
+from harness.attacks.passes import Passes
 from harness.attacks.stepwise import Stepwise
 from harness.spec import Eps
 from harness.threat import L1_ROUNDING, Norm, ThreatModel
@@ -121,6 +122,10 @@ class ARTPGD(Stepwise):
     random_start: bool = True
     """Start at a random point of the ball instead of the image itself."""
 
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        return Passes(self.steps + 3, self.steps)
+
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
         network, classes = followable_cross_entropy(model, threat_model), count_classes(model, x, attack=self.name)
@@ -167,6 +172,10 @@ class ARTAutoPGD(Stepwise):
         if classes < self._least_classes:
             return f"{self.name} with loss {self.loss} needs at least {self._least_classes} classes, this model has {classes}"
         return None
+
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        return Passes(2 * self.steps + 5, self.steps)
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from harness.attacks.base import ATTACKS, Attack
 from harness.attacks.classes import count_classes
+from harness.attacks.passes import Passes
 from harness.attacks.torchattacks.auto import APGDCE, APGDT, LINF_AND_L2, Square
 from harness.attacks.torchattacks.minimum import FAB
 from harness.attacks.watcher import Watcher
@@ -62,6 +63,13 @@ class Strong(Attack):
         """What the ensemble may be called: AutoAttack only where it is AutoAttack."""
         exact = all(getattr(self, name) == budget for name, budget in STANDARD.items())
         return "AutoAttack standard" if exact else "AutoAttack's parts with other budgets"
+
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        total = Passes(1)
+        for stage in self._stages(classes):
+            total = total.and_also(stage.passes(classes) or Passes(0)).and_also(Passes(1))
+        return total
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""

@@ -1,6 +1,6 @@
 """How examples go through the budgets of a sweep: every image is read once, and memory does not grow with their number."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from harness.attacks.base import Attack
 from harness.attacks.frame import find_nearest, run_attack, within
+from harness.attacks.passes import Passes
 from harness.attacks.results import AttackInput, AttackResult
 from harness.evaluation.batches import SplitBatch
 from harness.evaluation.ledger import Ledger
+from harness.evaluation.meter import Meter
 from harness.evaluation.settings import SweepSettings
 from harness.system.modes import ModuleLists
 from harness.system.seeds import seed_of
@@ -34,8 +36,8 @@ class SweepRun:
     batch_size: int
     clean_logits: NDArray[np.float32] | None
     """Logits (N, K) on the unperturbed images where they are known."""
-    advance: Callable[[int], None]
-    """Called with the number of examples x budgets that just got their result."""
+    meter: Meter
+    """Is told of the examples x budgets that got their result, and listens to the attacks."""
 
     def eligible(self, batch: SplitBatch) -> Tensor:
         """Predicts on clean images and returns (n,) which are correct, and not of the wanted class already."""
@@ -51,12 +53,13 @@ class SweepRun:
     def inputs(self, batch: SplitBatch) -> AttackInput:
         """Returns the network with the examples of a batch and the classes for its criterion."""
         classes = batch.y if self.settings.target_class is None else torch.full_like(batch.y, self.settings.target_class)
-        return AttackInput(self.model, batch.x, classes, self.form, self.held)
+        return AttackInput(self.model, batch.x, classes, self.form, self.held, self.meter)
 
     def attack(self, level: int, number: int, batch: SplitBatch) -> AttackResult:
         """Attacks the batch of that number at one budget."""
         threat_model = self.settings.threat_models[level]
         seed = batch_seed(self.settings.seed, self.settings.attack, threat_model, number)
+        self.meter.begin(f"eps {threat_model.eps}", len(batch), worth=len(batch), most=self.most_passes())
         with self.ledger.timed(level) as account:
             result = run_attack(
                 self.settings.attack,
@@ -68,10 +71,16 @@ class SweepRun:
             account.evidence += result.evidence
         return result
 
+    def most_passes(self) -> Passes | None:
+        """Returns the most forward passes that the attack makes of an example, over its restarts, where that is known."""
+        attack, logits = self.settings.attack, self.ledger.clean_logits
+        most = None if logits is None else attack.passes(logits.shape[1])
+        return None if most is None else most.times(1 if attack.RESTARTS_INSIDE else attack.restarts)
+
     def leave_out(self, batch: SplitBatch) -> None:
         """Notes the clean images of examples that are not attacked."""
         self.ledger.leave_out(batch)
-        self.advance(len(batch) * len(self.settings.threat_models))
+        self.meter.settle(len(batch) * len(self.settings.threat_models))
 
     def note_rising(self, level: int, batch: SplitBatch, result: AttackResult) -> SplitBatch:
         """Notes the result at a budget, and of adversarial examples at all larger ones; returns the other examples."""
@@ -80,7 +89,7 @@ class SweepRun:
         self.ledger.note(larger, batch.indices, result, rows=is_adversarial)
         self.ledger.note([level], batch.indices, result, rows=~is_adversarial)
         self.ledger.note_violation(level, result)
-        self.advance(int(is_adversarial.sum()) * len(larger) + len(active))
+        self.meter.settle(int(is_adversarial.sum()) * len(larger) + len(active))
         return active
 
 
@@ -133,7 +142,7 @@ def independent(run: SweepRun, source: Iterable[SplitBatch]) -> None:
             result = replace(result, is_adversarial=result.is_adversarial & counted)
             run.ledger.note([level], chosen.indices, result, rows=torch.ones_like(counted))
             run.ledger.note_violation(level, result)
-            run.advance(len(chosen))
+            run.meter.settle(len(chosen))
 
 
 def minimum_norm(run: SweepRun, source: Iterable[SplitBatch]) -> None:
@@ -148,6 +157,8 @@ def minimum_norm(run: SweepRun, source: Iterable[SplitBatch]) -> None:
         rest = batch.at(eligible)
         if not len(rest):
             continue
+        title, worth = f"eps up to {largest.eps}", len(rest) * len(run.settings.threat_models)
+        run.meter.begin(title, len(rest), worth=worth, most=run.most_passes())
         with run.ledger.timed(0):
             seed = batch_seed(run.settings.seed, run.settings.attack, largest, number)
             found = find_nearest(run.settings.attack, run.inputs(rest), threat_model=largest, seed=seed)

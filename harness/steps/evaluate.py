@@ -131,4 +131,5 @@ class Sweep(Judgement):
             device=context.device,
             keep=keep,
             progress=context.progress,
+            title=self.label,
         )

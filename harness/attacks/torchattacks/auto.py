@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from harness.attacks.base import ATTACKS, Attack
 from harness.attacks.classes import count_classes
 from harness.attacks.gradients import followable, followable_cross_entropy
+from harness.attacks.passes import Passes
 from harness.attacks.torchattacks.library import draw_seed, run_library
 from harness.attacks.torchattacks.square import TieAwareSquare
 from harness.records.evidence import Access
@@ -40,6 +41,11 @@ class APGDCE(_AutoPGD):
     """APGD on the cross-entropy."""
 
     name: Literal["apgd-ce"] = "apgd-ce"
+
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        gradients = (self.steps + 1) * self.eot_iter
+        return Passes(gradients + 1, gradients)
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
@@ -69,6 +75,11 @@ class APGDT(_AutoPGD):
     name: Literal["apgd-t"] = "apgd-t"
     targets: int = Field(default=9, ge=1)
     """Number of wrong classes that are tried, most likely first; all where the model has fewer."""
+
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        gradients, targets = (self.steps + 1) * self.eot_iter, min(self.targets, classes - 1)
+        return Passes((gradients + 1) * targets + 2, gradients * targets)
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
@@ -106,6 +117,10 @@ class Square(Attack):
     """Shrink the patches over the given number of queries instead of over 10,000 as in the paper."""
     loss: Literal["margin", "ce"] = "margin"
     """What is minimised."""
+
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        return Passes(self.queries + 3)
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from harness.attacks.base import ATTACKS, Attack
 from harness.attacks.gradients import followable_cross_entropy
+from harness.attacks.passes import Passes
 from harness.attacks.stepwise import Stepwise
 from harness.attacks.torchattacks.inplace import InPlacePGD
 from harness.attacks.torchattacks.library import run_library
@@ -37,6 +38,10 @@ class FGSM(Attack):
     def step_size(self, threat_model: ThreatModel) -> float:
         """Returns the budget."""
         return float(threat_model.eps)
+
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        return Passes(1, 1)
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
