@@ -20,7 +20,9 @@ class _Run:
     title: str
     examples: int
     worth: int
-    """Units of progress that the run is certain to give."""
+    """Units of progress that each example is certain to give."""
+    gain: int
+    """Units of progress that an example gives once it has an adversarial."""
     most: Passes | None
     """The most passes of an example, over all restarts, where that is known."""
     begun: float
@@ -60,17 +62,18 @@ class Meter:
     _told: float = 0.0
     """When a report was last made, or when the attack on the present batch began."""
 
-    def begin(self, title: str, examples: int, *, worth: int, most: Passes | None) -> None:
+    def begin(self, title: str, examples: int, *, worth: int, gain: int, most: Passes | None) -> None:
         """Notes that an attack begins on a batch.
 
         Args:
             title: A few words for the display.
             examples: Number of images in the batch.
-            worth: Units of progress that its result is certain to give; 0 where it is beyond the task's total.
+            worth: Units of progress that each of them is certain to give; 0 where the task's total leaves them out.
+            gain: Units that an example gives once it has an adversarial.
             most: The most passes of an example, where that is known.
         """
         self._told = time.monotonic()
-        self._run = _Run(title, examples, worth, most, begun=self._told, active=examples)
+        self._run = _Run(title, examples, worth, gain, most, begun=self._told, active=examples)
 
     def passed(self, asked: int, active: int, *, differentiated: bool) -> None:
         """See `harness.attacks.passes.Listener`.
@@ -98,8 +101,9 @@ class Meter:
         self.advance(count - paid, "")
 
     def _tell(self, run: _Run, now: float) -> None:
-        parts = run.worth * GRAIN
+        parts = run.active * run.worth * GRAIN
         reached = min(math.floor(run.share * parts), parts - 1) / GRAIN if parts else 0.0  # it has not ended yet
+        reached += (run.examples - run.active) * run.gain
         more = max(reached - self._ahead, 0.0)
         self._ahead += more
         self.advance(more, run.words(now))

@@ -59,7 +59,8 @@ class SweepRun:
         """Attacks the batch of that number at one budget."""
         threat_model = self.settings.threat_models[level]
         seed = batch_seed(self.settings.seed, self.settings.attack, threat_model, number)
-        self.meter.begin(f"eps {threat_model.eps}", len(batch), worth=len(batch), most=self.most_passes())
+        gain = len(self.settings.threat_models) - level if self.settings.protocol == "nested" else 1
+        self.meter.begin(f"eps {threat_model.eps}", len(batch), worth=1, gain=gain, most=self.most_passes())
         with self.ledger.timed(level) as account:
             result = run_attack(
                 self.settings.attack,
@@ -157,8 +158,8 @@ def minimum_norm(run: SweepRun, source: Iterable[SplitBatch]) -> None:
         rest = batch.at(eligible)
         if not len(rest):
             continue
-        title, worth = f"eps up to {largest.eps}", len(rest) * len(run.settings.threat_models)
-        run.meter.begin(title, len(rest), worth=worth, most=run.most_passes())
+        title, worth = f"eps up to {largest.eps}", len(run.settings.threat_models)
+        run.meter.begin(title, len(rest), worth=worth, gain=worth, most=run.most_passes())
         with run.ledger.timed(0):
             seed = batch_seed(run.settings.seed, run.settings.attack, largest, number)
             found = find_nearest(run.settings.attack, run.inputs(rest), threat_model=largest, seed=seed)

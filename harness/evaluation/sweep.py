@@ -134,7 +134,7 @@ def _probe(run: SweepRun, split: ImageSplit, level: int, chosen: list[int]) -> N
     """Adds what `probe_steps` finds on the examples `chosen` to a budget's account."""
     most = run.most_passes()
     most = None if most is None else most.times(PROBE_RUNS)
-    run.meter.begin("the attack again with twice the steps", len(chosen), worth=0, most=most)
+    run.meter.begin("the attack again with twice the steps", len(chosen), worth=0, gain=0, most=most)
     with run.ledger.timed(level) as account:
         inputs = run.inputs(load(split, chosen, run.ledger.device))
         threat_model = run.settings.threat_models[level]
