@@ -27,6 +27,8 @@ class Strong(Attack):
     """APGD-CE, APGD-T, FAB-T and Square, cheapest first, each on the examples that the ones before did not make adversarial.
 
     With its default budgets it is AutoAttack standard.
+
+    Source: Croce and Hein 2020, https://arxiv.org/abs/2003.01690, section 6.
     """
 
     NORMS: ClassVar[frozenset[Norm]] = LINF_AND_L2
