@@ -1,7 +1,9 @@
 """Model specifications: an architecture by name or factory, where its weights come from, its preprocessing."""
 
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -145,6 +147,23 @@ class Architecture(Plugin, ABC):
             raise ModelError(f"{self.arch}: expected logits of shape {expected} for two images, got {found}")
         if self.weights is not None and logits.softmax(dim=1).isnan().any():
             raise ModelError(f"{self.arch}: expected finite logits for two grey images, got others; {self.weights} is damaged")
+
+
+@contextmanager
+def told_before() -> Iterator[None]:
+    """Leaves out what a build says of the file of weights: a trial of the same build has said it."""
+    loggers = [logging.getLogger(said.__module__) for said in (load_into, has_other_classes)]
+    for logger in loggers:
+        logger.addFilter(_nothing)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(_nothing)
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    return False
 
 
 def _hash_of_weights(weights: str) -> str:
