@@ -56,11 +56,12 @@ fuzz: $(INSTALLED) ## Fuzz the C++ readers of images and bundles, FUZZ_SECONDS e
 	@EXTRA_PACKAGES="clang libclang-rt-dev" cpp_eval/setup.sh $(BIN)/python
 	PYTHON=$(abspath $(BIN)/python) cpp_eval/fuzz/run.sh $(FUZZ_SECONDS)
 
-check: $(INSTALLED) ## Format, lint, types, layers
+check: $(INSTALLED) ## Format, lint, types, layers, depth of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/test_structure.py
 	@if command -v clang-format >/dev/null; then clang-format --dry-run -Werror $(CPP_FILES); \
 	else echo "check: clang-format is not installed: the format of the C++ files is left unchecked"; fi
 

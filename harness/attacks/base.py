@@ -39,8 +39,8 @@ class Attack(Plugin, ABC):
     RESTARTS_INSIDE: ClassVar[bool] = False
     """Whether `perturb` itself runs the restarts, so that the frame calls it once."""
     ANY_LAYOUT: ClassVar[frozenset[Norm]] = frozenset()
-    """The norms in which its arithmetic takes images of any memory format: it then works in the network's own one, which
-    spares every pass two copies of the batch."""
+    """The norms in which its arithmetic takes images of any memory format: it then works in the network's own one, so that
+    no pass copies the batch to another format and back."""
 
     restarts: int = Field(default=1, ge=1, le=1000)
     """How often the attack is run, each time from another random state, on the examples without success."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from harness.attacks.criterion import Correction, Criterion
 from harness.attacks.watcher import Watcher, first_of_each, no_gradient
-from harness.threat import TOLERANCE, ThreatModel, largest_change
+from harness.threat.ball import TOLERANCE, Ball, largest_change
 
 
 class AllAdversarial(BaseException):
@@ -47,9 +47,7 @@ class Collector(Watcher):
         reference: The reference model, which decides what is a success.
     """
 
-    def __init__(
-        self, model: nn.Module, x: Tensor, criterion: Criterion, *, threat_model: ThreatModel, reference: nn.Module
-    ) -> None:
+    def __init__(self, model: nn.Module, x: Tensor, criterion: Criterion, *, threat_model: Ball, reference: nn.Module) -> None:
         """See the class."""
         super().__init__(model, x, criterion, threat_model=threat_model)
         self._networks = (model, reference)
@@ -93,9 +91,7 @@ class FirstAdversarial(Collector):
     ends the attack.
     """
 
-    def __init__(
-        self, model: nn.Module, x: Tensor, criterion: Criterion, *, threat_model: ThreatModel, reference: nn.Module
-    ) -> None:
+    def __init__(self, model: nn.Module, x: Tensor, criterion: Criterion, *, threat_model: Ball, reference: nn.Module) -> None:
         """See `Collector`."""
         super().__init__(model, x, criterion, threat_model=threat_model, reference=reference)
         self.successes = 0
@@ -194,9 +190,7 @@ class FirstAdversarial(Collector):
 class NearestAdversarial(Collector):
     """Keeps the nearest adversarial of each example, however far, for attacks that seek the smallest distance."""
 
-    def __init__(
-        self, model: nn.Module, x: Tensor, criterion: Criterion, *, threat_model: ThreatModel, reference: nn.Module
-    ) -> None:
+    def __init__(self, model: nn.Module, x: Tensor, criterion: Criterion, *, threat_model: Ball, reference: nn.Module) -> None:
         """See `Collector`."""
         super().__init__(model, x, criterion, threat_model=threat_model, reference=reference)
         self.distance = torch.full((len(x),), torch.inf, device=x.device)

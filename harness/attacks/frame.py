@@ -21,7 +21,7 @@ from harness.errors import HarnessError
 from harness.records.evidence import Evidence
 from harness.system.modes import ModuleLists, guarded, preserved_buffers
 from harness.system.seeds import global_seed, seed_of
-from harness.threat import TOLERANCE, ThreatModel, largest_change
+from harness.threat import TOLERANCE, Ball, ThreatModel, largest_change
 
 Victim = AttackInput
 """The name of `AttackInput` up to now, for scripts that import it from here."""
@@ -183,7 +183,7 @@ class _State:
         self.x_adv[rows], self.logits[rows] = x_adv, logits
 
 
-def _into_the_ball(x_adv: Tensor, x: Tensor, rows: Tensor, *, violation: Tensor, threat_model: ThreatModel) -> Tensor:
+def _into_the_ball(x_adv: Tensor, x: Tensor, rows: Tensor, *, violation: Tensor, threat_model: Ball) -> Tensor:
     """Projects what lies outside the balls around the `rows` of `x`; what is inside stays as it is. Laid out in memory as `x`."""
     inside = torch.empty_like(x[: len(rows)]).copy_(x_adv)
     outside = (violation > TOLERANCE).nonzero().flatten()

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from harness.attacks.criterion import Correction, Criterion
 from harness.attacks.watcher import Watcher, first_of_each
-from harness.threat import TOLERANCE, ThreatModel
+from harness.threat.ball import TOLERANCE, Ball
 
 
 class Keeper(Watcher):
@@ -15,7 +15,7 @@ class Keeper(Watcher):
     adversarial. Where none lies inside, it is the last one that differs from the original: the frame projects it.
     """
 
-    def __init__(self, model: nn.Module, x: Tensor, criterion: Criterion, *, threat_model: ThreatModel) -> None:
+    def __init__(self, model: nn.Module, x: Tensor, criterion: Criterion, *, threat_model: Ball) -> None:
         """See `Watcher`."""
         super().__init__(model, x, criterion, threat_model=threat_model)
         self.promising = torch.empty_like(x)  # holds images where `kept` says so

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from harness.attacks.criterion import Correction, Criterion
 from harness.attacks.origins import Origins
 from harness.attacks.passes import Listener
-from harness.threat import TOLERANCE, ThreatModel
+from harness.threat.ball import TOLERANCE, Ball
 
 
 class Watcher(nn.Module):
@@ -28,7 +28,7 @@ class Watcher(nn.Module):
     listener: Listener | None = None
     """Who is told of each forward pass."""
 
-    def __init__(self, model: nn.Module, x: Tensor, criterion: Criterion, *, threat_model: ThreatModel) -> None:
+    def __init__(self, model: nn.Module, x: Tensor, criterion: Criterion, *, threat_model: Ball) -> None:
         """See the class."""
         super().__init__()
         self._networks: tuple[nn.Module, ...] = (model,)  # in a tuple, so that it is no submodule

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from harness.export.differences import Differences
 from harness.metrics import share
+from harness.system.messages import counted
 
 
 @dataclass(frozen=True)
@@ -41,20 +42,16 @@ class Comparison(Differences):
         """Returns what breaks the rule; nothing where the runtimes agree."""
         reasons = []
         if unknown := int(self.nan.sum()):
-            reasons.append(f"{_counted(unknown, 'example')} with a logit that is NaN")
+            reasons.append(f"{counted(unknown, 'example')} with a logit that is NaN")
         if self.reference is None or not rule.expects_reference:
             if unbounded := int(self.unbounded.sum()):
-                reasons.append(f"{_counted(unbounded, 'example')} with a largest logit that is infinite")
+                reasons.append(f"{counted(unbounded, 'example')} with a largest logit that is infinite")
             return tuple(reasons)
         if self.infinite:
-            reasons.append(f"{_counted(self.infinite, 'example')} with a logit that is infinite in one runtime alone")
+            reasons.append(f"{counted(self.infinite, 'example')} with a logit that is infinite in one runtime alone")
         if flips := self.flips_outside(rule.margin):
-            reasons.append(f"{_counted(flips, 'flip')} outside the margin of {rule.margin:.3g}")
+            reasons.append(f"{counted(flips, 'flip')} outside the margin of {rule.margin:.3g}")
         if self.p99_relative > rule.quantile_bound:
             bound = f"above {rule.quantile_bound:.3g}"
             reasons.append(f"99th percentile of the relative logit difference {self.p99_relative:.3g}, {bound}")
         return tuple(reasons)
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"

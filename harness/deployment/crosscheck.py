@@ -1,6 +1,6 @@
 """The cross-check: a suite's exported models score the images that they were measured on, in every runtime."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -12,9 +12,10 @@ import torch
 
 from harness.bundle import Bundle, read_bundle
 from harness.deployment.agreement import Rule
-from harness.deployment.runtimes import OnnxCpp, OnnxPython, PyTorch, Runtime, find_program, how_to_install, open_logits_model
+from harness.deployment.runtimes import PyTorch, Runtime, find_program, how_to_install, open_logits_model
+from harness.deployment.scoring import Scores, is_attacked_network, onnx_runtimes
 from harness.deployment.selection import bundling_of, model_files, variants_of
-from harness.deployment.table import Scored, is_transfer, table_of
+from harness.deployment.table import is_transfer, table_of
 from harness.errors import HarnessError, StepFailed
 from harness.export.metadata import model_sha256
 from harness.export.runtime import OnnxModel
@@ -95,14 +96,14 @@ def crosscheck(
     bench, folder = open_workbench(suite, store=store, device=device, progress=progress), out or DEFAULT_RESULTS / suite.name
     models = {variant: bench.training(variant) for variant in variants_of(suite) if variant in bench.plan.training}
     check_writable(folder)
-    program, scores = find_program(), _Scores(_rule_of(suite), bench.context.progress)
+    program, scores = find_program(), Scores(_rule_of(suite), bench.context.progress)
     bundles: dict[str, Path] = {}
     for variant, model in models.items():
         files, bundling = _files_of(bench, variant), bundling_of(bench.plan, variant, bench.context.data.class_names)
         scores.failures.extend(bench.finish(*files.values(), bundling))
         if bench.context.entry(bundling) is not None:
             bundles[model.label] = bundling.file(bench.context)
-            runtimes = _runtimes_of(bench, model, files=files, start=partial(_onnx_runtimes, program=program, timeout=timeout))
+            runtimes = _runtimes_of(bench, model, files=files, start=partial(onnx_runtimes, program=program, timeout=timeout))
             scores.add(model.label, bundles[model.label], runtimes)
     table = table_of(scores.scored)
     write_csv(table, folder / TABLE)
@@ -154,7 +155,7 @@ def crosscheck_file(
     own = model is not None or onnx.model_sha256 == bundle.model_sha256
     rule = replace(_rule_of(suite), expects_reference=_expected(judge, own=own))
     target = folder / OWN_FILE.format(path.stem)
-    scores = _Scores(rule, bench.context.progress)
+    scores = Scores(rule, bench.context.progress)
     return _score_file(onnx, bundle, scores, label=label, target=target, timeout=timeout)
 
 
@@ -188,36 +189,25 @@ def crosscheck_bundle(
     own = onnx.model_sha256 is None or not bundle.model_sha256 or onnx.model_sha256 == bundle.model_sha256
     rule = replace(rule or Rule(), expects_reference=_expected(judge, own=own))
     target = (out or DEFAULT_RESULTS) / OWN_FILE.format(path.stem)
-    scores = _Scores(rule, progress or Silent())
+    scores = Scores(rule, progress or Silent())
     return _score_file(onnx, bundle, scores, label=bundle.model, target=target, timeout=timeout)
 
 
 def _score_file(
-    onnx: OnnxModel, bundle: Bundle, scores: "_Scores", *, label: str, target: Path, timeout: float | None
+    onnx: OnnxModel, bundle: Bundle, scores: Scores, *, label: str, target: Path, timeout: float | None
 ) -> Crosscheck:
     precision = PRECISIONS["float32" if onnx.metadata is None else onnx.metadata.precision]
     check_writable(target.parent)
     program = find_program()
-    scores.add(onnx.path.stem, bundle.path, _onnx_runtimes(onnx.path, precision, program=program, timeout=timeout))
+    scores.add(onnx.path.stem, bundle.path, onnx_runtimes(onnx.path, precision, program=program, timeout=timeout))
     if not scores.scored:
         raise HarnessError(scores.failures[0])
-    made_against = None if _is_attacked_network(onnx, bundle, scores.scored) else label or "unnamed"
+    made_against = None if is_attacked_network(onnx, bundle, scores.scored) else label or "unnamed"
     table = table_of(scored._replace(made_against=made_against) for scored in scores.scored)
     write_csv(table, target)
     transferred = TRANSFERRED.format(made_against) if is_transfer(table) else ""
     notes = ("" if scores.rule.expects_reference else UNJUDGED, transferred, "" if program else how_to_install())
     return Crosscheck(target, table, tuple(scores.failures), "\n".join(filter(None, notes)), {label: bundle.path})
-
-
-def _is_attacked_network(onnx: OnnxModel, bundle: Bundle, found: Sequence[Scored]) -> bool:
-    """Returns whether the attacked images were made against this network.
-
-    They were if the file has the hash of the bundle's weights, or gives the bundle's logits in some runtime. Any other file may
-    be another network.
-    """
-    named = onnx.model_sha256 == bundle.model_sha256 != ""
-    compared = [[score.matches for score in scored.scores if score.matches is not None] for scored in found]
-    return named or any(matches and all(matches) for matches in compared)
 
 
 def expect_judge(text: str) -> Judge:
@@ -257,37 +247,6 @@ def _runtimes_of(
     for precision, file in files.items():
         if bench.context.entry(file) is not None:
             yield from start(file.file(bench.context), precision)
-
-
-def _onnx_runtimes(
-    path: Path, precision: Precision, *, program: Path | None, timeout: float | None
-) -> Iterator[tuple[Precision, Runtime]]:
-    """Yields the runtimes with as many threads as PyTorch uses, so that their speeds can be compared."""
-    yield precision, OnnxPython(path, torch.get_num_threads(), timeout)
-    if program is not None:
-        yield precision, OnnxCpp(path, program, torch.get_num_threads(), timeout)
-
-
-@dataclass(frozen=True)
-class _Scores:
-    """Collects scores, and one line for each runtime that gave none: the others count all the same."""
-
-    rule: Rule
-    progress: Progress
-    scored: list[Scored] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-
-    def add(self, label: str, path: Path, runtimes: Iterable[tuple[Precision, Runtime]]) -> None:
-        """Scores a bundle in some runtimes."""
-        wanted = list(runtimes)
-        with self.progress.task(f"score {label} in {len(wanted)} ways", len(wanted), unit="runtimes") as advance:
-            for precision, runtime in wanted:
-                try:
-                    scores = runtime.score(read_bundle(path), self.rule)
-                    self.scored.append(Scored(label, runtime.NAME, precision, scores))
-                except HarnessError as error:
-                    self.failures.append(f"{label}, {runtime.NAME}, {precision}: {error}")
-                advance(1, f"{runtime.NAME}, {precision}")
 
 
 def _origin(bench: Workbench, sha256: str | None) -> Variant:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from harness.deployment.scores import Score
+from harness.reports.names import rate_text
 from harness.suites.entries import Precision
 
 COLUMNS = (
@@ -113,9 +114,9 @@ def summary_of(table: pd.DataFrame) -> Iterator[list[str]]:
             str(model),
             str(runtime),
             str(precision),
-            _percent(rows.loc[rows["condition"] == "clean", "accuracy"].min()),
-            *(_percent(robust.get(kind)) for kind in ("attack", "rounded8bit", "jpeg")),
-            _percent(rows["agreement"].min()),
+            rate_text(rows.loc[rows["condition"] == "clean", "accuracy"].min()),
+            *(rate_text(robust.get(kind)) for kind in ("attack", "rounded8bit", "jpeg")),
+            rate_text(rows["agreement"].min()),
             str(rows["flips_outside_margin"].sum()),
             "" if rows["max_difference"].isna().all() else f"{rows['max_difference'].max():.2g}",
             f"{rows['n_examples'].sum() / (rows['n_examples'] / rows['images_per_second']).sum():,.0f}",
@@ -127,7 +128,3 @@ def disagreements_of(table: pd.DataFrame) -> list[str]:
     """Returns one line for each row that breaks the rule of agreement."""
     broken = table[~table["agrees"].fillna(value=True)]
     return [f"{row['model']}, {row['images']}, {row['runtime']}: {row['reasons']}" for row in broken.to_dict("records")]
-
-
-def _percent(rate: float | None) -> str:
-    return "" if rate is None or pd.isna(rate) else f"{100 * rate:.1f}"

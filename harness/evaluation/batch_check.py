@@ -19,8 +19,8 @@ from torch.utils._pytree import tree_leaves
 
 from harness.evaluation.batches import load, spread
 from harness.images import ImageSplit
-from harness.metrics import largest_logit, logit_differences
-from harness.models.agreement import LEAST_SCALE
+from harness.metrics import logit_differences
+from harness.models.agreement import of_largest
 from harness.records.evidence import FARTHEST, NetworkEvidence
 from harness.system.seeds import seed_of
 
@@ -195,7 +195,7 @@ class _Trial:
         if found is None or reference is None or self.natural is None:
             return np.zeros(0 if found is None else len(found))
         difference = np.where(np.isnan(found) & np.isnan(reference), 0.0, logit_differences(found, reference))
-        return np.asarray(difference.max(axis=1) / max(largest_logit(self.natural), LEAST_SCALE))
+        return np.asarray(of_largest(difference.max(axis=1), self.natural))
 
 
 def _alternating(probed: Tensor, company: Tensor) -> Tensor:

@@ -123,9 +123,7 @@ def _in_float64(model: nn.Module, x: Tensor, y: Tensor, *, seed: int) -> Network
     network = deep_copy(model, {}).double().requires_grad_(False)
     with torch.no_grad():
         wanted, logits = _logits(model, x), _logits(network, x.double())
-    finite = wanted.isfinite() & logits.isfinite()
-    difference, largest = (wanted - logits)[finite].abs().max(), wanted[finite].abs().max()
-    if not difference <= SAME_OUTPUT * largest:
+    if _differ(logits, wanted, SAME_OUTPUT):
         return None
     return _compared(network, x.double(), y, DOUBLE if _format(logits) == torch.float64 else SINGLE, seed=seed)
 
@@ -199,8 +197,17 @@ def _depends_on_batch(network: nn.Module, x: Tensor, logits: Tensor) -> bool:
         return False
     with torch.no_grad():
         alone = _logits(network, x[:half])
-    finite = alone.isfinite() & logits[:half].isfinite()
-    return bool((alone - logits[:half])[finite].abs().max() > APART * logits[:half][finite].abs().max())
+    return _differ(alone, logits[:half], APART)
+
+
+def _differ(logits: Tensor, wanted: Tensor, bound: float) -> bool:
+    """Returns whether logits (n, K) differ from those wanted by more than that share of the largest, where both are finite.
+
+    Raises:
+        RuntimeError: if they are nowhere both finite.
+    """
+    finite = logits.isfinite() & wanted.isfinite()
+    return bool((wanted - logits)[finite].abs().max() > bound * wanted[finite].abs().max())
 
 
 def _off_kinks(x: Tensor, steps: _Steps, generator: torch.Generator) -> Tensor:

@@ -15,9 +15,9 @@ from torch import Tensor
 from harness.attacks.base import Attack
 from harness.attacks.results import AttackResult
 from harness.evaluation.batches import SplitBatch
-from harness.evaluation.settings import SweepSettings
 from harness.records import ConditionResult, Outcome
 from harness.records.evidence import Evidence
+from harness.threat import ThreatModel
 
 Keep = Callable[[Fraction, NDArray[np.int64], Tensor], None]
 """Called with a budget, positions in the split (n,) and their final images (n, C, H, W), once an example and budget."""
@@ -48,16 +48,26 @@ class Ledger:
 
     Args:
         labels: True labels (N,).
-        settings: The attack and its budgets.
+        attack: The attack.
+        threat_models: Its budgets, rising.
+        target_class: The class that it aims at, where the threat models are targeted.
         device: Where the network runs, for the memory it takes.
         keep: Receives the final images; they are not kept here.
     """
 
     def __init__(
-        self, labels: NDArray[np.int64], settings: SweepSettings, *, device: torch.device, keep: Keep | None = None
+        self,
+        labels: NDArray[np.int64],
+        attack: Attack,
+        threat_models: Sequence[ThreatModel],
+        *,
+        target_class: int | None = None,
+        device: torch.device,
+        keep: Keep | None = None,
     ) -> None:
         """See the class."""
-        self.labels, self.settings, self.threat_models = labels, settings, settings.threat_models
+        self.labels, self.threat_models = labels, threat_models
+        self.attack, self.target_class = attack, target_class
         self.device, self.keep = device, keep
         self.accounts = [Account(len(labels)) for _ in self.threat_models]
         self.clean_logits: NDArray[np.float32] | None = None
@@ -126,7 +136,7 @@ class Ledger:
         if self.clean_logits is None:
             return np.zeros(0, dtype=np.int64)
         active = (self.clean_logits.argmax(axis=1) == self.labels) & ~self.accounts[level].is_adversarial
-        return (active & (self.labels != self.settings.target_class)).nonzero()[0]
+        return (active & (self.labels != self.target_class)).nonzero()[0]
 
     @contextmanager
     def timed(self, level: int) -> Iterator[Account]:
@@ -141,7 +151,7 @@ class Ledger:
     def outcome(self, known: Evidence) -> Outcome:
         """Returns all that was found; `known` is what holds at every budget."""
         clean = np.zeros((len(self.labels), 0), dtype=np.float32) if self.clean_logits is None else self.clean_logits
-        known += kind_of(self.settings.attack, classes=clean.shape[1])
+        known += kind_of(self.attack, classes=clean.shape[1])
         conditions = (
             ConditionResult(
                 eps=threat_model.eps,

@@ -7,6 +7,7 @@ from torch.nn.parameter import is_lazy
 from harness.errors import DataError, ModelError, first_line
 from harness.evaluation.batches import load
 from harness.images import ImageSplit
+from harness.system.messages import counted
 from harness.system.modes import evaluating
 
 TRIED = 2
@@ -59,15 +60,11 @@ def _count_logits(model: nn.Module, x: Tensor) -> int:
             f"model: expected logits as one tensor, got {type(logits).__name__}; wrap it in a module that returns them"
         )
     if logits.dim() != 2 or len(logits) != len(x) or logits.shape[1] < 2 or not logits.is_floating_point():
-        wanted = f"floating-point logits of shape ({len(x)}, number of classes) for {_counted(x)}"
+        wanted = f"floating-point logits of shape ({len(x)}, number of classes) for {counted(len(x), 'image')}"
         raise ModelError(f"model: expected {wanted}, got {logits.dtype} of shape {tuple(logits.shape)}")
     if logits.device != x.device:
         raise ModelError(f"model: expected logits on {x.device}, where its weights and the images lie, got {logits.device}")
     return logits.shape[1]
-
-
-def _counted(x: Tensor) -> str:
-    return "1 image" if len(x) == 1 else f"{len(x)} images"
 
 
 def _passed(model: nn.Module, x: Tensor) -> object:
@@ -75,8 +72,7 @@ def _passed(model: nn.Module, x: Tensor) -> object:
         with evaluating(model), torch.no_grad():
             return model(x.clone())  # it may write into them
     except Exception as error:  # a network may fail on an image in any way
-        counted = _counted(x).replace(" ", " float32 ")
-        what = f"a forward pass of {counted} of {' x '.join(map(str, x.shape[1:]))}"
+        what = f"a forward pass of {counted(len(x), 'float32 image')} of {' x '.join(map(str, x.shape[1:]))}"
         others = sorted({str(weight.dtype) for weight in model.parameters() if weight.dtype != torch.float32})
         hint = f"; its parameters are {', '.join(others)}: model.float() converts them" if others else ""
         raise ModelError(f"model: {what} failed: {first_line(error)}{hint}") from error

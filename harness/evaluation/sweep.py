@@ -82,7 +82,7 @@ def sweep(
                 model=reference,
                 form=attacked,
                 held=held,
-                ledger=Ledger(np.asarray(split.labels, dtype=np.int64), settings, device=device, keep=keep),
+                ledger=_ledger_of(settings, np.asarray(split.labels, dtype=np.int64), device=device, keep=keep),
                 batch_size=size,
                 clean_logits=clean_logits,
                 meter=Meter(advance),
@@ -91,6 +91,10 @@ def sweep(
             if best and can_double(attack):
                 _double_steps(run, split, min(probes, size))
     return run.ledger.outcome(_known(form, settings) + Evidence(batch_size=size))
+
+
+def _ledger_of(settings: SweepSettings, labels: NDArray[np.int64], *, device: torch.device, keep: Keep | None) -> Ledger:
+    return Ledger(labels, settings.attack, settings.threat_models, target_class=settings.target_class, device=device, keep=keep)
 
 
 def _known(form: nn.Module, settings: SweepSettings) -> Evidence:

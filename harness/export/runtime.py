@@ -108,7 +108,7 @@ class OnnxModel:
         except Exception as error:  # ONNX Runtime raises a class of its own for each status
             if self._deadline.passed:
                 raise ModelError(f"{self.path}: expected an end within {self._deadline.seconds:g} s, got none") from error
-            raise ModelError(f"{self.path}: cannot run on images {filled.shape}: {_first_line(error)}") from error
+            raise ModelError(f"{self.path}: cannot run on images {filled.shape}: {_message_of(error)}") from error
         if output.shape != (size, self.num_classes):
             raise ModelError(f"{self.path}: expected logits of shape {(size, self.num_classes)}, got {output.shape}")
         return output[: len(batch)].astype(np.float32, copy=False)
@@ -182,10 +182,10 @@ def _open(path: Path, *, threads: int | None, provider: str) -> onnxruntime.Infe
     try:
         return onnxruntime.InferenceSession(path, options, providers=[provider])
     except Exception as error:  # ONNX Runtime raises a class of its own for each status
-        raise ModelError(f"{path}: expected a readable ONNX model, got: {_first_line(error)}") from error
+        raise ModelError(f"{path}: expected a readable ONNX model, got: {_message_of(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
+def _message_of(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from harness.metrics import largest_logit, logit_differences
+from harness.metrics import Floats, largest_logit, logit_differences
 
 LEAST_SCALE = 1e-6
 """Smallest divisor of a relative difference."""
@@ -18,7 +18,12 @@ FAR_BELOW = 200.0
 def relative_difference(found: Tensor, wanted: Tensor) -> float:
     """Returns the largest difference of logits (n, K), relative to the largest logit wanted; see `logit_differences`."""
     numbers, reference = _array(found), _array(wanted)
-    return float(logit_differences(numbers, reference).max(initial=0.0)) / max(largest_logit(reference), LEAST_SCALE)
+    return float(of_largest(logit_differences(numbers, reference).max(initial=0.0), reference))
+
+
+def of_largest(difference: Floats, reference: Floats) -> Floats:
+    """Returns differences of logits, of any shape, relative to the largest logit of a reference (N, K)."""
+    return difference / max(largest_logit(reference), LEAST_SCALE)
 
 
 def _array(logits: Tensor) -> NDArray[np.float64]:

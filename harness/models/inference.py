@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from harness.models.agreement import relative_difference
 from harness.models.compiling import Padded, compiled
-from harness.models.copying import deep_copy
+from harness.models.copying import sharing_copy
 from harness.models.folding import fold_batchnorm
 from harness.models.layout import AS_GIVEN, Inference, NumberFormat, quick_layout
 from harness.system.memory import laid_out_as
@@ -135,7 +135,8 @@ def _attempts(inference: Inference) -> Iterator[Inference]:
 
 
 def _build(model: nn.Module, probe: Tensor, inference: Inference) -> InferenceForm:
-    network = _sharing_copy(model).requires_grad_(False)
+    plain = (weight for weight in model.parameters() if type(weight) is nn.Parameter)
+    network = sharing_copy(model, plain).requires_grad_(False)  # folding or the layout replaces most of them afterwards
     set_eval(network)
     if inference.fold_batchnorm:
         fold_batchnorm(network, probe)
@@ -151,12 +152,6 @@ def _build(model: nn.Module, probe: Tensor, inference: Inference) -> InferenceFo
 def _is_scripted(model: nn.Module) -> bool:
     """Returns whether a part of a network is TorchScript: its graph is fixed, and its weights may be constants of it."""
     return any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
-
-
-def _sharing_copy(model: nn.Module) -> nn.Module:
-    """Returns a copy of a network that shares its weights: folding or the layout replaces most of them afterwards."""
-    plain = (weight for weight in model.parameters() if type(weight) is nn.Parameter)
-    return deep_copy(model, {id(weight): nn.Parameter(weight.detach(), requires_grad=False) for weight in plain})
 
 
 def _unshare(network: nn.Module, model: nn.Module) -> None:

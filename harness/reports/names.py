@@ -47,6 +47,11 @@ def is_missing(value: object) -> bool:
     return bool(pd.isna(value))  # type: ignore[call-overload]
 
 
+def rate_text(rate: Any) -> str:
+    """Returns a rate in per cent for a short table, without the sign; empty where it is missing."""
+    return "" if is_missing(rate) else f"{100 * rate:.1f}"
+
+
 def with_column_types(table: pd.DataFrame) -> pd.DataFrame:
     """Returns a table whose whole numbers stay whole, and truth values true or false, where some are missing."""
     return table.astype({name: "boolean" if name in TRUTH_VALUES else "Int64" for name in TYPED if name in table})

@@ -8,7 +8,7 @@ import pandas as pd
 
 from harness.records import FINISHED, Verdict
 from harness.reports.load import Results
-from harness.reports.names import eps_text, is_missing, model_label
+from harness.reports.names import eps_text, is_missing, model_label, rate_text
 from harness.system.messages import cut
 
 LONGEST_REASON = 300
@@ -45,7 +45,7 @@ def leaderboard_table(results: Results) -> ShortTable:
             str(row["recipe"]),
             _rate(row, "clean_accuracy"),
             _rate(row, "robust_accuracy"),
-            _percent(row["mean_robust_accuracy"]),
+            rate_text(row["mean_robust_accuracy"]),
             _passes(row),
             "" if is_missing(row["verdict"]) else str(row["verdict"]),
             _why(row),
@@ -79,7 +79,7 @@ def trouble_table(results: Results) -> ShortTable:
 def _rate(row: dict[Hashable, Any], name: str) -> str:
     if is_missing(row[name]):
         return ""
-    return f"{_percent(row[name])} [{_percent(row[f'{name}_low'])}, {_percent(row[f'{name}_high'])}]"
+    return f"{rate_text(row[name])} [{rate_text(row[f'{name}_low'])}, {rate_text(row[f'{name}_high'])}]"
 
 
 def _why(row: dict[Hashable, Any]) -> str:
@@ -92,7 +92,3 @@ def _passes(row: dict[Hashable, Any]) -> str:
     """Returns forward plus backward passes for each example."""
     total = row["forwards_per_example"] + row["backwards_per_example"]
     return "" if math.isnan(total) else f"{total:.0f}"
-
-
-def _percent(share: float) -> str:
-    return "" if is_missing(share) else f"{100 * share:.1f}"

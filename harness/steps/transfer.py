@@ -17,7 +17,7 @@ from harness.steps.base import Context, ModelStep, Step
 from harness.steps.evaluate import Sweep
 from harness.system.modes import evaluating
 
-FOOLED = "fooled.safetensors"
+WRONG = "fooled.safetensors"
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,9 @@ class Transfer(Step):
                 found[indices] = predicted != labels[indices]
 
         self.crafting.attacked(context, keep=score)
-        save_file({f"{number}": found.astype(np.uint8) for number, found in enumerate(wrong)}, folder / FOOLED)
+        save_file({f"{number}": found.astype(np.uint8) for number, found in enumerate(wrong)}, folder / WRONG)
 
     def wrong(self, context: Context) -> dict[str, NDArray[np.bool_]]:
         """Returns, for each target of the finished step, which examples (N,) it misclassifies on the source's images."""
-        tensors = load_file(context.folder(self) / FOOLED)
+        tensors = load_file(context.folder(self) / WRONG)
         return {label: tensors[f"{number}"].astype(bool) for number, label in enumerate(self.targets)}

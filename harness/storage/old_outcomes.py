@@ -58,9 +58,9 @@ def evidence_of_findings(findings: Mapping[str, float]) -> Evidence:
 
 def _network(findings: Mapping[str, float]) -> NetworkEvidence:
     probed = int(findings.get("probed", 0))
-    changed, tried = _counted(findings, "batch_changes_share", MOST_TRIED)
-    wrong, compared = _counted(findings, "wrong_gradient_share", MOST_COMPARED)
-    flat, also_compared = _counted(findings, "flat_gradient_share", MOST_COMPARED)
+    changed, tried = _as_counts(findings, "batch_changes_share", MOST_TRIED)
+    wrong, compared = _as_counts(findings, "wrong_gradient_share", MOST_COMPARED)
+    flat, also_compared = _as_counts(findings, "flat_gradient_share", MOST_COMPARED)
     return NetworkEvidence(
         probed=probed,
         unbounded_failures=round(findings.get("unbounded_survivors_share", 0.0) * probed),
@@ -81,7 +81,7 @@ def _named(names: tuple[Any, ...], position: float | None) -> Any:
     return None if position is None else names[int(position)]
 
 
-def _counted(findings: Mapping[str, float], name: str, most: int) -> tuple[int, int]:
+def _as_counts(findings: Mapping[str, float], name: str, most: int) -> tuple[int, int]:
     """Returns the smallest count, and the whole it is of, that give a stored share; (0, 0) where it was not stored."""
     if name not in findings:
         return 0, 0

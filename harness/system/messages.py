@@ -49,6 +49,16 @@ def cut(text: str, most: int) -> str:
     return printable(text if len(text) <= most else f"{text[: most - 3]}...")
 
 
+def counted(count: int, noun: str) -> str:
+    """Returns a number of things in words.
+
+    Example:
+        >>> counted(1, "flip"), counted(0, "flip")
+        ('1 flip', '0 flips')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def message_text(text: str) -> str:
     """Returns a message of one or more lines fit for a terminal: printable, words and lines cut, no more than a screen."""
     lines = text.splitlines() or [""]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.models.agreement import relative_difference
-from harness.models.copying import deep_copy
+from harness.models.copying import sharing_copy
 from harness.models.folding import FoldedWeights, foldable_pairs, folded, replace_pair
 
 COPYING = (nn.SiLU, nn.Hardswish, nn.Mish)
@@ -70,8 +70,8 @@ def without_copying_activations(model: nn.Module) -> Iterator[None]:
 
 def _folded(model: nn.Module, example: Tensor) -> tuple[nn.Module, list[Fold]]:
     """Returns a sharing copy with as much folded as keeps the plain network's logits, and the folds."""
-    plain = _sharing_copy(model)
-    network = _sharing_copy(model)
+    plain = _eval_copy(model)
+    network = _eval_copy(model)
     folds = [_fold(network, model, *pair) for pair in foldable_pairs(plain, example)]
     with torch.no_grad():
         for fold in folds:
@@ -80,10 +80,9 @@ def _folded(model: nn.Module, example: Tensor) -> tuple[nn.Module, list[Fold]]:
     return (network, folds) if relative_difference(found, expected) <= TOLERANCE else (plain, [])
 
 
-def _sharing_copy(model: nn.Module) -> nn.Module:
-    """Returns a copy of a network's modules that shares the memory of its tensors, in eval mode, parameters frozen."""
-    weights = {id(weight): nn.Parameter(weight.detach(), requires_grad=False) for weight in model.parameters()}
-    copied = deep_copy(model, {**weights, **{id(buffer): buffer for buffer in model.buffers()}}).eval()
+def _eval_copy(model: nn.Module) -> nn.Module:
+    """Returns a copy of a network's modules that shares the memory of all its tensors, in eval mode, parameters frozen."""
+    copied = sharing_copy(model, model.parameters(), model.buffers()).eval()
     for module in copied.modules():
         if isinstance(module, COPYING):
             module.inplace = False

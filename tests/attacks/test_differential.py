@@ -24,7 +24,7 @@ def _correct(inputs: AttackInput, x_adv: Tensor) -> int:
 
 
 def _ours(inputs: AttackInput, eps: str, name: str, norm: str = "Linf", **fields: object) -> int:
-    """Examples that stand; initially wrong ones do not, by whatever happens to them."""
+    """Examples that are correct under the attack; initially wrong ones are not, whatever happens to them."""
     result = run_attack(attack_of(name, **fields), inputs, threat_model=threat(eps, norm), seed=0, best_of_iterates=False)
     return _correct(inputs, result.x_adv)
 

@@ -137,7 +137,7 @@ def test_modes_gradients_inputs_and_random_state_are_left_alone() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_restarts_go_on_with_survivors_from_other_random_states() -> None:
+def test_restarts_go_on_with_examples_without_success_from_other_random_states() -> None:
     seen: list[tuple[int, float]] = []
 
     class Noting(Scripted):

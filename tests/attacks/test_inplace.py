@@ -31,8 +31,8 @@ def test_images_are_the_librarys_bit_for_bit(
     assert torch.equal(attacked(InPlacePGD), attacked(torchattacks.PGD))
 
 
-def test_what_is_broken_takes_no_more_steps_and_the_others_take_the_same_ones() -> None:
-    """The library never asks who still stands: it moves what has just broken once more, and passes all to the end."""
+def test_an_adversarial_example_takes_no_more_steps_and_the_others_take_the_same_ones() -> None:
+    """The library never asks which examples are active: it moves a new adversarial once more, and passes all to the end."""
     net, x = conv_net().requires_grad_(False), images(24)
     y = net(x).argmax(dim=1)
 

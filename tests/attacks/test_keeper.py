@@ -39,7 +39,7 @@ def _few(name: str) -> Attack:
 
 
 def _handed_over(attack: Attack, norm: Norm, *, share: float, targeted: bool = False) -> tuple[AttackInput, AttackResult]:
-    """Attacks with a budget of that share of the median distance to the boundary: some examples stand."""
+    """Attacks with a budget of that share of the median distance to the boundary: on some examples there is no success."""
     net = Wide().requires_grad_(False)
     x = images(COUNT, low=0.2, high=0.8)
     y = net(x).argmax(dim=1)

@@ -33,16 +33,16 @@ def test_what_has_no_slope_stays_where_it_is() -> None:
 def test_pgd_in_l1_leaves_little_more_than_fab(digits: AttackInput, eps: str) -> None:
     inputs = digits.at(torch.arange(60))
     threat_model = threat(eps, "L1")
-    standing = (
+    robust = (
         1 - run_attack(attack_of("art-pgd", steps=40), inputs, threat_model=threat_model, seed=0).is_adversarial.float().mean()
     )
     distance = find_nearest(attack_of("fab", steps=10), inputs, threat_model=threat_model, seed=0).distance
-    assert float(standing - (distance > float(threat_model.eps)).float().mean()) <= 0.1
+    assert float(robust - (distance > float(threat_model.eps)).float().mean()) <= 0.1
 
 
-def test_more_steps_break_more_where_values_saturate(digits: AttackInput) -> None:
+def test_more_steps_succeed_more_often_where_values_saturate(digits: AttackInput) -> None:
     """The library's own step changes nothing after the first values are at 0 or 1."""
-    broken = [
+    successes = [
         int(
             run_attack(
                 attack_of("art-pgd", steps=steps, random_start=False), digits, threat_model=threat("6", "L1"), seed=0
@@ -50,7 +50,7 @@ def test_more_steps_break_more_where_values_saturate(digits: AttackInput) -> Non
         )
         for steps in (1, 10)
     ]
-    assert broken[1] > broken[0] + 20
+    assert successes[1] > successes[0] + 20
 
 
 def test_examples_without_a_gradient_stand_still(digits: AttackInput) -> None:

@@ -46,8 +46,8 @@ def _silent(attack: Attack, inputs: AttackInput, *, best_of_iterates: bool = Tru
     return result.evidence.silent_successes, int(result.is_adversarial.sum())
 
 
-class Standing(nn.Module):
-    """The network, but for one image that nothing breaks: no attack is stopped because all examples are broken."""
+class WithRobustImage(nn.Module):
+    """The network, but robust on one image: no attack is stopped because it succeeded on all examples."""
 
     def __init__(self, net: nn.Module, image: Tensor) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Standing(nn.Module):
 
 @pytest.fixture
 def unfinished(inputs: AttackInput) -> AttackInput:
-    return AttackInput(Standing(inputs.model, inputs.x[0]), inputs.x, inputs.y)
+    return AttackInput(WithRobustImage(inputs.model, inputs.x[0]), inputs.x, inputs.y)
 
 
 def test_remembered_logits_make_apgd_return_images_that_are_none(unfinished: AttackInput) -> None:
@@ -86,8 +86,8 @@ def test_remembered_logits_make_apgd_return_images_that_are_none(unfinished: Att
 def test_apgd_is_not_blamed_for_what_the_frame_made_it_take_for_adversarial(
     unfinished: AttackInput, name: str, fields: dict[str, int]
 ) -> None:
-    silent, broken = _silent(attack_of(name, **fields), unfinished)
-    assert broken >= COUNT // 4
+    silent, successes = _silent(attack_of(name, **fields), unfinished)
+    assert successes >= COUNT // 4
     assert silent == 0
     assert _silent(attack_of(name, **fields), unfinished, best_of_iterates=False)[0] == 0
 

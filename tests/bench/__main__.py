@@ -16,7 +16,7 @@ from tests.bench import deployed, passes, training
 from tests.bench.contenders import CONTENDERS
 from tests.bench.overhead import shares
 from tests.bench.strong import STRONG_EPS, harness_strong, plain_multi_attack
-from tests.bench.subjects import EPS, MODELS, Subjects, small_subjects, subjects
+from tests.bench.workload import EPS, MODELS, Workload, small_workload, workload
 
 STARTS = 5
 SHARES = 3
@@ -43,14 +43,14 @@ def main() -> None:
 
 
 def _show_sweep(options: argparse.Namespace) -> None:
-    found, budgets = subjects(options.count, options.device, options.suite), [parse_eps(eps) for eps in EPS]
+    found, budgets = workload(options.count, options.device, options.suite), [parse_eps(eps) for eps in EPS]
     for label in options.networks:
         show_table(f"{label}: {found.title}", *_sweeps(found, label, budgets, options.contenders))
     if options.device.type == "cpu":  # elsewhere a pass returns before it is computed
         _show_shares(found, budgets, options.networks)
 
 
-def _show_shares(found: Subjects, budgets: list[Fraction], labels: list[str]) -> None:
+def _show_shares(found: Workload, budgets: list[Fraction], labels: list[str]) -> None:
     rows = []
     for label in labels:
         turns = [shares(found.networks[label], found, budgets) for _ in range(SHARES)]
@@ -60,7 +60,7 @@ def _show_shares(found: Subjects, budgets: list[Fraction], labels: list[str]) ->
     show_table(title, ["network", "the attack's arithmetic", "the harness's own share"], rows)
 
 
-def _sweeps(found: Subjects, label: str, budgets: list[Fraction], names: list[str]) -> tuple[list[str], list[list[str]]]:
+def _sweeps(found: Workload, label: str, budgets: list[Fraction], names: list[str]) -> tuple[list[str], list[list[str]]]:
     network, rows, first = found.networks[label], [], 0.0
     for name in names if found.device.type == "cuda" else ():
         CONTENDERS[name](network, found, budgets[:1])  # plans every convolution, which the first one would pay for
@@ -75,10 +75,10 @@ def _sweeps(found: Subjects, label: str, budgets: list[Fraction], names: list[st
 
 
 def _show_strong(options: argparse.Namespace) -> None:
-    show_table(*_strong(small_subjects(options.strong, options.device)))
+    show_table(*_strong(small_workload(options.strong, options.device)))
 
 
-def _strong(found: Subjects) -> tuple[str, list[str], list[list[str]]]:
+def _strong(found: Workload) -> tuple[str, list[str], list[list[str]]]:
     rows = []
     for label, network in found.networks.items():
         seconds, robust = [], []

@@ -29,7 +29,7 @@ from harness.export.runtime import OnnxModel
 from harness.models.classifier import Classifier
 from harness.models.timm import Timm
 from harness.threat import Norm
-from tests.bench.subjects import PHOTOGRAPHS
+from tests.bench.workload import PHOTOGRAPHS
 
 SIDE, CLASSES = 224, 10
 MODEL, BUNDLE = "model.onnx", "bundle.h5"

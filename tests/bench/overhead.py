@@ -28,7 +28,7 @@ from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
 from harness.system.memory import quick_garbage_collection, reused_memory
 from harness.threat import ThreatModel
-from tests.bench.subjects import Subjects
+from tests.bench.workload import Workload
 
 
 class Clock:
@@ -126,13 +126,13 @@ def timed_backward(clock: Clock) -> Iterator[None]:
         yield
 
 
-def shares(network: nn.Module, subjects: Subjects, budgets: Sequence[Fraction]) -> dict[str, float]:
+def shares(network: nn.Module, workload: Workload, budgets: Sequence[Fraction]) -> dict[str, float]:
     """Returns the shares of a sweep's wall time inside passes, in the attack's arithmetic, and in the harness's own work.
 
     The images are in memory, so that reading and decoding them is not counted; stacking them is the harness's own.
     """
     attack = ATTACKS.parse({"name": "pgd", "steps": 10})
-    split = TensorSplit(subjects.x, subjects.y)
+    split = TensorSplit(workload.x, workload.y)
     with ExitStack() as timed:
         for memory in (quick_garbage_collection(), reused_memory()):  # as around all steps of a run, and of `harness.evaluate`
             timed.enter_context(memory)

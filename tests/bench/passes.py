@@ -24,7 +24,7 @@ from harness.records import ConditionResult
 from harness.system.memory import reused_memory
 from harness.system.precision import full_float32
 from harness.threat import ThreatModel
-from tests.bench.subjects import Subjects, subjects
+from tests.bench.workload import Workload, workload
 
 EPS = Fraction(1, 2 * 255)
 """So little that most images of the hardened network withstand it, and every step is taken on all of them."""
@@ -50,7 +50,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def show_passes(options: argparse.Namespace) -> None:
     """Measures and prints."""
-    found = subjects(options.count, options.device, options.suite)
+    found = workload(options.count, options.device, options.suite)
     network = found.networks["pgd"]
     size = min(len(found.y), batch_size_for(network, found.split, options.device))
     rates = dict(_told("bare", _bare(network, found.x[:size], found.y[:size], options)))
@@ -107,7 +107,7 @@ def _rate(network: Network, x: Tensor, y: Tensor, passes: int) -> Rate:
     return Rate(passes * len(x) / sum(seconds[2:]), seconds[0])
 
 
-def _harness(network: nn.Module, found: Subjects, options: argparse.Namespace) -> Iterator[tuple[str, Rate]]:
+def _harness(network: nn.Module, found: Workload, options: argparse.Namespace) -> Iterator[tuple[str, Rate]]:
     """Backward passes over the seconds of a whole attack: judging and watching included, reading images not."""
 
     def attacked(inference: Inference) -> ConditionResult:

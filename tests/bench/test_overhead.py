@@ -18,7 +18,7 @@ from harness.datasets.tensors import TensorSplit
 from harness.evaluation.ledger import Ledger
 from harness.models import inference
 from tests.bench.overhead import Clock, Stopwatch, shares, timed_backward
-from tests.bench.subjects import Subjects
+from tests.bench.workload import Workload
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_time_counts_as_what_passes_it(monkeypatch: pytest.MonkeyPatch, owner: o
         torch.manual_seed(0)
         net, x = Slow().eval(), torch.rand(12, 3, 8, 8)
     y = net(x).argmax(dim=1)
-    found = Subjects("random images", {"net": net}, TensorSplit(x, y), x, y, batch=6)
+    found = Workload("random images", {"net": net}, TensorSplit(x, y), x, y, batch=6)
     monkeypatch.setattr(owner, name, slow)
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     kinds = shares(net, found, [Fraction(1, 100), Fraction(1, 50)])

@@ -107,9 +107,9 @@ def test_metrics_equal_the_python_package(harness_eval: Evaluator, small_net: Pa
         assert found == pytest.approx(list(metrics.macro_scores(scores)))
         assert [row["f1"] for row in condition["per_class"]] == pytest.approx(scores.f1.tolist(), nan_ok=True)
         if condition["kind"] == "attack":
-            fooled = predicted != y
-            assert condition["attack_success_rate"] == pytest.approx(metrics.attack_success_rate(clean_correct, fooled))
-            assert condition["robust_accuracy"] == pytest.approx(metrics.robust_accuracy(clean_correct, fooled))
+            is_adversarial = predicted != y
+            assert condition["attack_success_rate"] == pytest.approx(metrics.attack_success_rate(clean_correct, is_adversarial))
+            assert condition["robust_accuracy"] == pytest.approx(metrics.robust_accuracy(clean_correct, is_adversarial))
     assert 0.5 < report["conditions"][0]["accuracy"] < 1
     assert report["conditions"][0]["robust_accuracy"] is None
 

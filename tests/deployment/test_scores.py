@@ -44,7 +44,7 @@ def test_attack_counts_what_was_correct_before_and_finds_its_rows(tmp_path: Path
     attack = BundleCondition(name="pgd", kind="attack", attack="pgd", norm=Norm.LINF, eps="8/255", clean="clean")
     clean = np.array([0, 1, 2, 3, 1, 1])  # the example in row 4 is wrong from the start
     rows = np.array([5, 4, 3, 2, 1, 0])
-    after = np.array([2, 0, 0, 2, 1, 0])  # rows 5 and 3 are fooled; row 4 becomes correct, which is no robustness
+    after = np.array([2, 0, 0, 2, 1, 0])  # rows 5 and 3 are adversarial; row 4 becomes correct, which is no robustness
     scores = scored(written(tmp_path / "b.h5", (attack, after, rows), clean=clean))
     assert scores["clean"].accuracy == pytest.approx(5 / 6)
     assert scores["pgd"].accuracy == pytest.approx(4 / 6)

@@ -74,7 +74,7 @@ def test_net_with_the_gradients_of_another_is_suspect_by_the_strong_attack_alone
     assert all(row.verdict is Verdict.SUSPECT for row, found in zip(rows, accused, strict=True) if found)
 
 
-def test_stages_add_up_to_what_is_broken_at_each_budget() -> None:
+def test_successes_of_stages_add_up_to_those_at_each_budget() -> None:
     rows = _rows(Surrogate(), ("2/255", "5/255"), "nested")
     before = 0
     for row in rows:
@@ -127,7 +127,7 @@ def _accuses(*rows: CellResult) -> bool:
         ({"apgd-ce": 3, "square": 1}, 4, False),  # one example alone
         ({"apgd-ce": 30, "square": 5}, 400, False),  # more than 1 %, but perhaps by chance
         ({"apgd-ce": 30, "square": 10}, 400, True),
-        ({"apgd-ce": 0, "square": 10}, 400, True),  # gradients that break nothing
+        ({"apgd-ce": 0, "square": 10}, 400, True),  # gradients that lead to no success
         ({"square": 100}, 400, False),  # nothing ran before it
         ({"apgd-ce": 100, "fab": 30}, 400, False),
         ({}, 400, False),
@@ -137,7 +137,7 @@ def test_square_may_break_few_after_the_gradient_stages(stages: dict[str, int], 
     assert _accuses(_planted(stages, count=count)) is expected
 
 
-def test_smaller_budgets_count_where_only_survivors_go_on() -> None:
+def test_smaller_budgets_count_where_only_active_examples_go_on() -> None:
     for protocol, expected in (("nested", True), ("independent", False)):
         rows = [_planted({"apgd-ce": 9, "square": 5}, count=400, eps=eps, protocol=protocol) for eps in ("4/255", "8/255")]
         assert _accuses(*rows) is expected

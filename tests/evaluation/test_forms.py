@@ -1,4 +1,4 @@
-"""Attacks on a compiled network or in bfloat16: other passes, the same judge."""
+"""Attacks on a compiled network or in bfloat16: other passes, the same reference model."""
 
 import math
 

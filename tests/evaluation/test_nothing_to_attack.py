@@ -53,8 +53,8 @@ def test_targeted_attack_on_examples_of_its_target_alone_has_no_number(protocol:
     assert rows[list(NUMBERS)].isna().all(axis=None)
     assert set(rows["status"]) == {"skipped"}
     assert rows["verdict"].isna().all()
-    spared = "none of the 12 examples of another class than its target is classified correctly"
-    assert set(rows["reason"]) == {f"nothing to attack: {spared}"}
+    reason = "none of the 12 examples of another class than its target is classified correctly"
+    assert set(rows["reason"]) == {f"nothing to attack: {reason}"}
 
 
 def test_one_example_of_another_class_is_a_number() -> None:

@@ -262,11 +262,11 @@ def test_success_that_stalls_is_suspect(honest: tuple[CellResult, ...]) -> None:
     assert any("success stays at" in reason for reason in row.verdict_reasons)
 
 
-def test_survivors_that_fall_to_twice_the_steps_make_an_attack_suspect(honest: tuple[CellResult, ...]) -> None:
+def test_success_of_twice_the_steps_where_there_was_none_makes_an_attack_suspect(honest: tuple[CellResult, ...]) -> None:
     few = {"doubled_steps_tried": 8, "doubled_steps_successes": 7}
     row = _with_condition(honest, "pgd", "2/255", evidence=few)
     assert row.verdict is Verdict.SUSPECT
-    assert any("twice the steps break 7 of 8 survivors more" in reason for reason in row.verdict_reasons)
+    assert any("twice the steps succeed on 7 of 8 examples without success" in reason for reason in row.verdict_reasons)
     for unlucky in (0, 2):
         none = {**few, "doubled_steps_successes": unlucky}
         assert _with_condition(honest, "pgd", "2/255", evidence=none).verdict is Verdict.PASS

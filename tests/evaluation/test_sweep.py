@@ -129,7 +129,9 @@ def test_smallest_eps_is_the_first_budget_that_fools(net: nn.Module, split: Tens
     assert np.array_equal(outcome.smallest_eps, expected.astype(np.float32))
 
 
-def test_survivors_are_packed_into_full_batches_and_wrong_examples_never_attacked(net: nn.Module, split: TensorSplit) -> None:
+def test_active_examples_are_packed_into_full_batches_and_wrong_examples_never_attacked(
+    net: nn.Module, split: TensorSplit
+) -> None:
     SEEN.clear()
     sweep(net, split, SweepSettings(Recording(), BUDGETS[:2]), batch_size=16)
     assert [SEEN[threat_model.eps] for threat_model in BUDGETS[:2]] == [[16, 16, 5], [16, 16, 5]]

@@ -14,7 +14,7 @@ N = 40
 BUDGETS = (Fraction(2, 255), Fraction(4, 255), Fraction(8, 255))
 LABELS = np.arange(N) % len(CLASSES)
 WRONG_FROM_THE_START = {"baseline": 4, "pgd": 8}
-FOOLED = {
+ADVERSARIAL = {
     ("baseline", "fgsm"): (range(4, 14), range(4, 24), range(4, 30)),
     ("baseline", "pgd"): (range(4, 20), range(4, 34), range(4, 40)),
     ("pgd", "fgsm"): (range(8, 10), range(8, 14), range(8, 20)),
@@ -55,10 +55,10 @@ def attack_results(model: str, attack: str, budgets: Sequence[Fraction] = BUDGET
     wrong = list(range(WRONG_FROM_THE_START[model]))
     clean_logits = logits_of(predicted_with_errors(wrong))
     smallest = np.full(N, np.inf, np.float32)
-    for eps, examples in reversed(list(zip(budgets, FOOLED[model, attack], strict=True))):
+    for eps, examples in reversed(list(zip(budgets, ADVERSARIAL[model, attack], strict=True))):
         smallest[list(examples)] = float(eps)
     results = []
-    for eps, examples in zip(budgets, FOOLED[model, attack], strict=True):
+    for eps, examples in zip(budgets, ADVERSARIAL[model, attack], strict=True):
         is_adversarial = np.isin(np.arange(N), list(examples))
         logits = logits_of(predicted_with_errors([*wrong, *examples]))
         distance = np.where(np.arange(N) < len(wrong), 0, float(eps)).astype(np.float32)
@@ -144,7 +144,7 @@ TRAININGS = {
 def grid() -> tuple[CellResult, ...]:
     return (
         *(clean_result(model) for model in ("baseline", "pgd")),
-        *(result for model, attack in FOOLED for result in attack_results(model, attack)),
+        *(result for model, attack in ADVERSARIAL for result in attack_results(model, attack)),
         lost_result(
             "pgd", Status.FAILED, "RuntimeError:\n out of memory", condition="attack", attack="square", norm="L2", eps="1/2"
         ),

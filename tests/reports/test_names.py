@@ -3,8 +3,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.records import Status
-from harness.reports.names import cell_fields, cell_name, condition_label, eps_text, model_label, slug, unique_cell_names
+from harness.reports.names import (
+    cell_fields,
+    cell_name,
+    condition_label,
+    eps_text,
+    model_label,
+    rate_text,
+    slug,
+    unique_cell_names,
+)
 from tests.reports.planted import cell_of, grid, lost_result
+
+
+def test_a_rate_is_in_per_cent_and_a_missing_one_empty() -> None:
+    assert [rate_text(rate) for rate in (0.1234, 0, 1.0, None, float("nan"))] == ["12.3", "0.0", "100.0", "", ""]
 
 
 @pytest.mark.parametrize(

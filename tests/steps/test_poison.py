@@ -173,7 +173,7 @@ def test_a_trigger_is_judged_on_stamped_images_of_other_classes(context: Context
 
 def test_targets_are_judged_before_by_the_control_and_after_by_the_model(context: Context) -> None:
     proxy = Given("linear", nn.Sequential(nn.Flatten(), nn.Linear(192, 10)))
-    step = Targeted(Given("fooled", Says(TARGET)), Given("control", Says(4)), poisoning(context, BREW, 0.01, proxy=proxy))
+    step = Targeted(Given("poisoned", Says(TARGET)), Given("control", Says(4)), poisoning(context, BREW, 0.01, proxy=proxy))
     finished(step.poisoning, context)
     finished(step, context)
     outcome = step.outcome(context)
@@ -185,7 +185,7 @@ def test_targets_are_judged_before_by_the_control_and_after_by_the_model(context
 
 def test_a_flip_between_classes_is_judged_on_the_test_images_of_its_source_class(context: Context) -> None:
     poison = poisoning(context, {"name": "label_flip", "source_class": 4, "target_class": 9}, 0.02)
-    step = Targeted(Given("fooled", Says(9)), Given("control", Says(4)), poison)
+    step = Targeted(Given("poisoned", Says(9)), Given("control", Says(4)), poison)
     finished(step.poisoning, context)
     finished(step, context)
     outcome, test = step.outcome(context), context.data.splits["test"]

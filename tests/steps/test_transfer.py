@@ -132,9 +132,9 @@ def test_images_that_do_not_fool_the_source_are_still_the_attacks_own(
     found = torch.cat(target.seen)
     change = (found[:, None] - split.images[None]).abs().flatten(2).amax(dim=2)
     moved, row = change.min(dim=1)
-    standing = source.net(found).argmax(dim=1) == torch.from_numpy(split.labels)[row]
-    assert standing.float().mean() > 0.3
-    assert (moved[standing] > 1e-4).all()
+    correct = source.net(found).argmax(dim=1) == torch.from_numpy(split.labels)[row]
+    assert correct.float().mean() > 0.3
+    assert (moved[correct] > 1e-4).all()
     assert (moved <= 1 / 255 + 1e-6).all()
 
 

@@ -59,11 +59,11 @@ void Outcome::add(const Batch& batch, std::span<const float> logits, const std::
 
 void Outcome::count_attack(std::size_t label, std::optional<std::size_t> predicted, bool initially_correct) {
     const auto target = condition_->target_class;
-    const bool fooled = target ? predicted == target && label != target : predicted != label;
-    if (initially_correct && !fooled) ++robust_;
+    const bool is_adversarial = target ? predicted == target && label != target : predicted != label;
+    if (initially_correct && !is_adversarial) ++robust_;
     if (initially_correct && label != target) {
         ++initially_correct_;
-        if (fooled) ++fooled_;
+        if (is_adversarial) ++successes_;
     }
 }
 
@@ -76,7 +76,7 @@ double Outcome::robust_accuracy() const {
 }
 
 double Outcome::attack_success_rate() const {
-    return condition_->attacked() ? share(fooled_, initially_correct_) : kUndefined;
+    return condition_->attacked() ? share(successes_, initially_correct_) : kUndefined;
 }
 
 std::vector<std::string> Outcome::disagreements(const Rule& rule) const {

@@ -39,9 +39,9 @@ class Outcome {
     /// Per example.
     [[nodiscard]] const std::vector<bool>& correct() const { return correct_; }
     [[nodiscard]] double accuracy() const;
-    /// The share of examples that are correct clean and not fooled here; NaN where no attack.
+    /// The share of examples that are correct clean and not adversarial here; NaN where no attack.
     [[nodiscard]] double robust_accuracy() const;
-    /// The share of fooled examples among the initially correct ones, without those of the target class; NaN
+    /// The share of successes among the initially correct examples, without those of the target class; NaN
     /// where no attack.
     [[nodiscard]] double attack_success_rate() const;
     /// Examples with a logit that is NaN; they have no prediction and count as wrong.
@@ -73,7 +73,7 @@ class Outcome {
     std::size_t nan_count_ = 0;
     std::size_t unbounded_ = 0;  // examples without NaN whose largest logit is infinite
     std::size_t initially_correct_ = 0;
-    std::size_t fooled_ = 0;
+    std::size_t successes_ = 0;
     std::size_t robust_ = 0;
     double max_violation_ = 0;
     std::size_t violations_ = 0;

@@ -110,7 +110,7 @@ class Square(Attack):
     name: Literal["square"] = "square"
     queries: int = Field(default=5000, ge=1)
     """Random changes that are tried on each example, one forward pass each. Three passes more see the image, the start of the
-    search and its end: 100 queries are 103 forward passes of an example that is not broken."""
+    search and its end: 100 queries are 103 forward passes of an example without success."""
     p_init: float = Field(default=0.8, gt=0, le=1)
     """Share of the image that the first patch covers."""
     rescale_schedule: bool = False

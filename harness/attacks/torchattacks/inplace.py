@@ -14,9 +14,9 @@ class InPlacePGD(torchattacks.PGD):  # type: ignore[misc]  # the library has no 
     """torchattacks' PGD in Linf, its arithmetic done in place: the same images bit for bit.
 
     Between two passes of the network the library fills seven fresh tensors of the size of the batch, which a CPU must
-    read and write once more each; here it goes a few images at a time, which stay in its cache. What a watcher knows to
-    be broken takes no more steps, and no more time: it is returned as the watcher kept it. The loss is the library's
-    mean, of logits with `bounded_margins`.
+    read and write once more each; here it goes a few images at a time, which stay in its cache. An
+    example with an adversarial takes no more steps, and no more time: the image that the watcher kept is returned. The loss
+    is the library's mean, of logits with `bounded_margins`.
     """
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ class InPlacePGD(torchattacks.PGD):  # type: ignore[misc]  # the library has no 
         return x_adv
 
     def _gradient(self, x_adv: Tensor, wanted: Tensor, *, count: int) -> Tensor:
-        """Returns the gradient of the mean loss of a batch of `count` examples with respect to those that still stand."""
+        """Returns the gradient of the mean loss of a batch of `count` examples with respect to those in `x_adv`."""
         x_adv = x_adv.detach().requires_grad_()
         logits = self.get_logits(x_adv) if self.targeted else bounded_margins(self.get_logits(x_adv))
         loss = cross_entropy(logits, wanted, reduction="sum") / count

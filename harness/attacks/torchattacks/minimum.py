@@ -66,10 +66,10 @@ class FAB(_MinimumNorm):
         best, nearest = x.clone(), torch.full((len(x),), torch.inf, device=x.device)
         for restart in range(self.restarts):
             for rank in range(2, min(self.targets + 1, classes) + 1) if self.targets else (None,):
-                found = _single_run(attack, x, y, rank=rank, random_start=restart > 0)
-                distance = threat_model.distance(found, x)
+                x_adv = _single_run(attack, x, y, rank=rank, random_start=restart > 0)
+                distance = threat_model.distance(x_adv, x)
                 better = (distance > 0) & (distance < nearest)
-                best[better], nearest[better] = found[better], distance[better]
+                best[better], nearest[better] = x_adv[better], distance[better]
         return best
 
 
@@ -102,8 +102,8 @@ class _NonNegative(nn.Module):
 class CW(_MinimumNorm):
     """Carlini and Wagner's attack: Adam on distance plus weighted margin, in tanh space.
 
-    The library has no binary search for the weight c; here c is raised tenfold a search step, which finds what a small
-    c does not break, while a small c finds nearer adversarials.
+    The library has no binary search for the weight c; here c is raised tenfold a search step, which succeeds where a
+    small c does not, while a small c gives nearer adversarials.
 
     Source: Carlini and Wagner 2017, https://arxiv.org/abs/1608.04644, section V.
     """
@@ -134,10 +134,10 @@ class CW(_MinimumNorm):
         for step in range(self.search_steps):
             weight = self.c * 10**step
             attack = torchattacks.CW(shifted, c=weight, kappa=self.kappa, steps=self.steps, lr=self.learning_rate)
-            found = run_library(attack, x, y, targeted=threat_model.targeted)
-            distance = threat_model.distance(found, x)
+            x_adv = run_library(attack, x, y, targeted=threat_model.targeted)
+            distance = threat_model.distance(x_adv, x)
             better = (distance > 0) & (distance < nearest)
-            best[better], nearest[better] = found[better], distance[better]
+            best[better], nearest[better] = x_adv[better], distance[better]
         return best
 
 

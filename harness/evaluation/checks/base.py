@@ -174,7 +174,7 @@ def significant_lead(stronger: NDArray[np.bool_], weaker: NDArray[np.bool_]) -> 
     return only_stronger - only_weaker if chance <= SIGNIFICANCE else 0
 
 
-def share(count: int, whole: int) -> float:
+def share_of(count: int, whole: int) -> float:
     """Returns a count as a share of a whole; 0 where there is no whole."""
     return count / whole if whole else 0.0
 

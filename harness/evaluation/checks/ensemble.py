@@ -6,7 +6,7 @@ from harness.evaluation.checks.base import Reason, Row, percent, suspect
 from harness.metrics import wilson_interval
 
 LATE = "square"
-"""The stage without gradients: the last one, on what all others leave."""
+"""The stage without gradients: the last one, on the examples on which all others fail."""
 LATE_SHARE = 0.01
 """Share of the eligible examples on which a stage without gradients may succeed, at the lower end of its interval.
 

@@ -1,6 +1,6 @@
 """Checks of a row against what was found out about its model on clean images."""
 
-from harness.evaluation.checks.base import GRADIENT_ATTACKS, Reason, Row, invalid, only_for, percent, share, suspect
+from harness.evaluation.checks.base import GRADIENT_ATTACKS, Reason, Row, invalid, only_for, percent, share_of, suspect
 from harness.records.evidence import FARTHEST
 
 CROSS_ENTROPY = GRADIENT_ATTACKS - {"ensemble"}
@@ -65,10 +65,10 @@ def unbounded_attack_fails(row: Row, clean: Row) -> Reason | None:
 
     Source: Carlini et al. 2019, https://arxiv.org/abs/1902.06705, section 5.2; Athalye et al. 2018, section 3.1.
     """
-    left = 0.0 if clean.network.no_gradient else share(clean.network.unbounded_failures, clean.network.probed)
-    if left <= 1 / clean.clean_logits.shape[1]:
+    failures = 0.0 if clean.network.no_gradient else share_of(clean.network.unbounded_failures, clean.network.probed)
+    if failures <= 1 / clean.clean_logits.shape[1]:
         return None
-    return suspect(f"{percent(left)} of the probed examples stand under gradients with an unlimited budget")
+    return suspect(f"gradient steps with an unlimited budget fail on {percent(failures)} of the probed examples")
 
 
 def depends_on_the_batch(row: Row, clean: Row) -> Reason | None:
@@ -78,7 +78,7 @@ def depends_on_the_batch(row: Row, clean: Row) -> Reason | None:
 
     Source: Carlini et al. 2019, https://arxiv.org/abs/1902.06705, section 5: a defense is a function of its input.
     """
-    difference, changed = clean.network.batch_dependence, share(clean.network.batch_changed, clean.network.batch_tried)
+    difference, changed = clean.network.batch_dependence, share_of(clean.network.batch_changed, clean.network.batch_tried)
     if not difference:
         return None
     what = "the other images of a batch change an image's logits"

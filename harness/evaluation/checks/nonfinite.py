@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.evaluation.checks.base import LEAST_SHARE, Reason, Row, invalid, percent, share
+from harness.evaluation.checks.base import LEAST_SHARE, Reason, Row, invalid, percent, share_of
 from harness.records import Verdict
 
 NONFINITE_IMAGES_INVALID = 0.5
@@ -37,11 +37,11 @@ def nonfinite_images(row: Row) -> Reason | None:
 
     Source: Carlini et al. 2019, https://arxiv.org/abs/1902.06705, section 5.1: adversarials must be valid.
     """
-    part = share(row.evidence.nonfinite_images, row.evidence.returned)
+    part = share_of(row.evidence.nonfinite_images, row.evidence.returned)
     if not part:
         return None
     matters = part >= NONFINITE_IMAGES_INVALID and part * row.active > LEAST_SHARE * len(row.labels)
-    what = f"the attack returned NaN or infinite pixels in {percent(part)} of the images that it had not broken before"
+    what = f"the attack returned NaN or infinite pixels in {percent(part)} of the images that were not adversarial before"
     return Reason(Verdict.INVALID if matters else Verdict.SUSPECT, what)
 
 

@@ -61,7 +61,7 @@ def zero_gradients(row: Row) -> Reason | None:
 
 
 def nonfinite_gradients(row: Row) -> Reason | None:
-    """NaN or infinite gradients break steps and signs.
+    """NaN or infinite gradients make steps and signs meaningless.
 
     Source: Athalye et al. 2018, https://arxiv.org/abs/1802.00420, section 3.
     """
@@ -95,14 +95,14 @@ def unconverged(row: Row) -> Reason | None:
 
     Source: Carlini et al. 2019, https://arxiv.org/abs/1902.06705, section 5.4: attacks must have converged.
     """
-    tried, found = row.evidence.doubled_steps_tried, row.evidence.doubled_steps_successes
+    tried, successes = row.evidence.doubled_steps_tried, row.evidence.doubled_steps_successes
     if not tried:
         return None
     interval = wilson_interval(row.active, len(row.labels))
-    drop = wilson_interval(found, tried).low * row.active / len(row.labels)
+    drop = wilson_interval(successes, tried).low * row.active / len(row.labels)
     if drop <= (interval.high - interval.low) / 2:
         return None
-    return suspect(f"twice the steps break {found} of {tried} survivors more: not converged")
+    return suspect(f"twice the steps succeed on {successes} of {tried} examples without success: not converged")
 
 
 def constant_prediction(row: Row) -> Reason | None:

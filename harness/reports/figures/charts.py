@@ -67,6 +67,14 @@ class Chart:
         return tuple(reversed(kept))
 
 
+def value_text(chart: Chart, series: Series, place: int) -> str:
+    """Returns a value with its interval: rates in per cent, other quantities as they are."""
+    if chart.y_range != (0.0, 1.0):
+        return f"{series.y[place]:.4g}"
+    text = f"{100 * series.y[place]:.1f} %"
+    return f"{text} ({100 * series.low[place]:.1f}–{100 * series.high[place]:.1f})" if series.low else text
+
+
 def palette_of(results: Results) -> dict[str, int]:
     """Returns model label -> place in the palette, in the order of the grid."""
     labels = dict.fromkeys(model_label(row) for row in results.cells.to_dict("records"))

@@ -59,7 +59,7 @@ LARGEST_ANNOTATED = 12
 LETTER = 0.078
 """Width in inches of a letter of a tick label; margins are set, as searching for them takes as long as drawing."""
 CROWD = 6
-"""Most entries of a legend that stands inside its chart; a longer one would hide the lines, and stands beside it."""
+"""Most entries of a legend inside its chart; a longer one would hide the lines, and is drawn beside it."""
 MOST_LETTERS = 40
 """Letters of a class name or label that a figure shows."""
 HEADER = 4096
@@ -191,10 +191,10 @@ def _draw_chart(axes: Axes, chart: Chart) -> None:
     axes.set_ylim(chart.y_range[0], chart.y_range[1] + 0.02 * (chart.y_range[1] - chart.y_range[0]))
     if chart.second_axis is not None:
         factor, label = chart.second_axis
-        twin = axes.secondary_xaxis("top", functions=(lambda x: np.multiply(x, factor), lambda x: np.divide(x, factor)))
-        twin.set_xlabel(label, fontsize=8.5, color="#666666")
-        twin.tick_params(labelsize=8, colors="#666666", length=0)
-        twin.spines["top"].set_visible(False)
+        top = axes.secondary_xaxis("top", functions=(lambda x: np.multiply(x, factor), lambda x: np.divide(x, factor)))
+        top.set_xlabel(label, fontsize=8.5, color="#666666")
+        top.tick_params(labelsize=8, colors="#666666", length=0)
+        top.spines["top"].set_visible(False)
     beside = {"loc": "upper left", "bbox_to_anchor": (1.02, 1), "borderaxespad": 0}
     axes.legend(fontsize=9, **(beside if _legend_beside(chart) else {"loc": "best"}))
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from harness.reports.figures.charts import Chart, Series
+from harness.reports.figures.charts import Chart, Series, value_text
 
 WIDTH, HEIGHT = 460, 290
 LEFT, RIGHT, TOP, BOTTOM = 52, 16, 14, 46
@@ -120,14 +120,6 @@ def tip_of(chart: Chart, series: Series, place: int) -> str:
     where = series.notes[place] if series.notes else f"{chart.x_label} {dict(chart.x_names)[series.x[place]]}"
     lines = [series.label, where, f"{chart.y_label} {value_text(chart, series, place)}"]
     return "\n".join([*lines, f"n = {series.n[place]}"] if series.n else lines)
-
-
-def value_text(chart: Chart, series: Series, place: int) -> str:
-    """Returns a value with its interval: rates in per cent, other quantities as they are."""
-    if chart.y_range != (0.0, 1.0):
-        return f"{series.y[place]:.4g}"
-    text = f"{100 * series.y[place]:.1f} %"
-    return f"{text} ({100 * series.low[place]:.1f}–{100 * series.high[place]:.1f})" if series.low else text
 
 
 def _y_ticks(chart: Chart) -> list[tuple[float, str]]:

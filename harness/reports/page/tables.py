@@ -8,8 +8,7 @@ import pandas as pd
 
 from harness.conditions import condition_kind
 from harness.records import Status
-from harness.reports.figures.charts import Chart
-from harness.reports.figures.svg import value_text
+from harness.reports.figures.charts import Chart, value_text
 from harness.reports.load import Results
 from harness.reports.names import condition_label, eps_text, is_missing, model_label
 from harness.reports.tables.scores import SCORES

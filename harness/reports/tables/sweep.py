@@ -25,7 +25,11 @@ class _Outcomes(NamedTuple):
     clean_correct: Flags
     eligible: Flags
     """The examples on which a success counts."""
-    fooled: Flags
+    is_adversarial: Flags
+
+
+STATE_COLUMNS = ("clean_correct", "eligible", "fooled")
+"""Columns of samples.parquet that hold the fields of `_Outcomes`, in their order."""
 
 
 def sweep_table(cells: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
@@ -43,7 +47,7 @@ def sweep_table(cells: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
     """
     attacked = cells[(cells["condition"] == ATTACK) & cells["robust_accuracy"].notna() & cells["eps"].notna()]
     flags = {
-        str(digest): _Outcomes(*(group[name].to_numpy(bool) for name in _Outcomes._fields))
+        str(digest): _Outcomes(*(group[name].to_numpy(bool) for name in STATE_COLUMNS))
         for digest, group in samples.groupby("digest", sort=False, observed=True)
     }
     rows = [_row(cell, flags[str(cell["digest"])]) for cell in attacked.to_dict("records")]
@@ -58,8 +62,8 @@ def _worst_case(group: pd.DataFrame, eps: float, flags: dict[str, _Outcomes]) ->
     counts = (group["eps"] == eps) | ((group["eps"] < eps) & (group["protocol"] == "nested"))
     members = group[counts]
     outcomes = [flags[str(digest)] for digest in members["digest"]]
-    clean_correct = np.logical_and.reduce([found.clean_correct for found in outcomes])
-    fooled = np.logical_or.reduce([found.fooled for found in outcomes])
+    clean_correct = np.logical_and.reduce([state.clean_correct for state in outcomes])
+    is_adversarial = np.logical_or.reduce([state.is_adversarial for state in outcomes])
     protocols = members["protocol"].unique()
     cell = {
         **members[~members["targeted"].astype(bool)].iloc[0].to_dict(),
@@ -68,23 +72,23 @@ def _worst_case(group: pd.DataFrame, eps: float, flags: dict[str, _Outcomes]) ->
         "protocol": protocols[0] if len(protocols) == 1 else "mixed",
         "attacks": "+".join(members["attack"].unique()),
     }
-    return _row(cell, _Outcomes(clean_correct, clean_correct, fooled))
+    return _row(cell, _Outcomes(clean_correct, clean_correct, is_adversarial))
 
 
-def _row(cell: Mapping[Any, Any], found: _Outcomes) -> dict[str, Any]:
-    robust = found.clean_correct & ~found.fooled
-    successes, eligible = int((found.eligible & found.fooled).sum()), int(found.eligible.sum())
+def _row(cell: Mapping[Any, Any], state: _Outcomes) -> dict[str, Any]:
+    robust = state.clean_correct & ~state.is_adversarial
+    successes, eligible = int((state.eligible & state.is_adversarial).sum()), int(state.eligible.sum())
     low, high = wilson_interval(int(robust.sum()), len(robust))
     success_low, success_high = wilson_interval(successes, eligible)
     return {
         "attacks": cell["attack"],
         **cell,
         "n_examples": len(robust),
-        "clean_accuracy": share(found.clean_correct),
+        "clean_accuracy": share(state.clean_correct),
         "robust_accuracy": share(robust),
         "robust_accuracy_low": low,
         "robust_accuracy_high": high,
-        "attack_success_rate": share(found.fooled[found.eligible]),
+        "attack_success_rate": share(state.is_adversarial[state.eligible]),
         "attack_success_rate_low": success_low,
         "attack_success_rate_high": success_high,
     }

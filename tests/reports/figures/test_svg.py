@@ -3,8 +3,8 @@ import math
 
 import pytest
 
-from harness.reports.figures.charts import Chart, Series, robustness_charts
-from harness.reports.figures.svg import HEIGHT, WIDTH, drawing_of, value_text
+from harness.reports.figures.charts import Chart, Series, robustness_charts, value_text
+from harness.reports.figures.svg import HEIGHT, WIDTH, drawing_of
 from harness.reports.load import Results
 
 CHART = Chart("c", "A chart", "epoch", "loss", (Series("a", 0, (1.0, 2.0), (4.0, 0.0)),), ((1.0, "1"), (2.0, "2")), (0.0, 4.0))

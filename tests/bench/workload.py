@@ -1,4 +1,4 @@
-"""What is measured on: a baseline and a PGD-trained network, trained once and kept in the store, and test images."""
+"""The workload of the measurements: a baseline and a PGD-trained network, trained once and kept in the store, and test images."""
 
 import os
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ EPS = ("1/255", "2/255", "4/255", "8/255", "16/255")
 
 
 @dataclass(frozen=True)
-class Subjects:
+class Workload:
     """Networks by label, and the images that all contenders get."""
 
     title: str
@@ -54,7 +54,7 @@ class Subjects:
         return self.x.device
 
 
-def subjects(count: int, device: torch.device, suite: str | None = None) -> Subjects:
+def workload(count: int, device: torch.device, suite: str | None = None) -> Workload:
     """Returns the models baseline and pgd of a suite; of EfficientNet-B0 on photographs at 128x128 if none is named.
 
     Photographs and weights lie where the suite grocery_vegetables has them, by default beside the checkout. Where they are
@@ -66,7 +66,7 @@ def subjects(count: int, device: torch.device, suite: str | None = None) -> Subj
     return _trained(_suite(_photographs(PHOTOGRAPHS, WEIGHTS) if at_hand else _digits()), count, device)
 
 
-def small_subjects(count: int, device: torch.device) -> Subjects:
+def small_workload(count: int, device: torch.device) -> Workload:
     """Returns a small network on digits, for attacks that take thousands of passes."""
     return _trained(_suite(_digits()), count, device)
 
@@ -75,7 +75,7 @@ def _suite(fields: Mapping[str, Any]) -> Suite:
     return parse_spec(Suite, fields, where="bench")
 
 
-def _trained(suite: Suite, count: int, device: torch.device) -> Subjects:
+def _trained(suite: Suite, count: int, device: torch.device) -> Workload:
     data = suite.dataset.load()
     context = Context(Store(STORE), data, device, progress=progress_display())
     plan = plan_of(suite, data)
@@ -90,7 +90,7 @@ def _trained(suite: Suite, count: int, device: torch.device) -> Subjects:
     examples = load(split, range(len(split)), device)
     batch = CPU_BATCH if device.type == "cpu" else batch_size_for(networks["baseline"], split, device)
     title = f"{arch} at {side}x{side}, {len(split)} test images, {device_name(device)}"
-    return Subjects(title, networks, split, examples.x, examples.y, batch)
+    return Workload(title, networks, split, examples.x, examples.y, batch)
 
 
 def _photographs(root: Path, weights: Path) -> dict[str, Any]:

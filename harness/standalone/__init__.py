@@ -1,48 +1,39 @@
 """Judges any `nn.Module` without a suite file."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from functools import cached_property
-from numbers import Integral, Real
-from typing import get_args
 
 import pandas as pd
 import torch
 from torch import nn
 
-from harness.attacks.base import ATTACKS, Attack
+from harness.attacks.base import Attack
 from harness.datasets.given import Given, examples_of
 from harness.datasets.splits import subset
-from harness.errors import DataError, HarnessError, ModelError, SuiteError, naming, only_harness_errors
+from harness.errors import DataError, HarnessError, ModelError, only_harness_errors
 from harness.evaluation.clean import evaluate_clean
 from harness.evaluation.network_check import check_network
 from harness.evaluation.sanity import judge
 from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
 from harness.executors.local import reason_of
-from harness.images import ImageSplit, composed, misread
+from harness.images import ImageSplit
 from harness.models.layout import Inference, NumberFormat
 from harness.models.safeguards import for_autograd
 from harness.planning.grid import attack_cell
 from harness.records import Cell, CellResult, Outcome, Protocol, RunRecord, Status
 from harness.reports.tables.write import cells_table
-from harness.spec import digest_fields, digest_of, parse_spec, suggestion
+from harness.spec import digest_fields, digest_of, parse_spec
+from harness.standalone.arguments import AttackLike, ThreatLike, check_numbers, check_types, labelled, rising, target_index
 from harness.system.memory import quick_garbage_collection, reused_memory
-from harness.system.messages import shown
 from harness.system.modes import usual_torch
 from harness.system.progress import Progress, Silent
 from harness.system.seeds import seed_of
 from harness.threat import ThreatModel
 
-LARGEST_SEED = 2**63 - 1
-"""Tables keep seeds as signed integers of 64 bits."""
-
 logger = logging.getLogger(__name__)
-
-AttackLike = str | Mapping[str, object] | Attack
-ThreatLike = str | float | Fraction | Mapping[str, object] | ThreatModel
 
 
 @usual_torch()
@@ -95,14 +86,14 @@ def evaluate(
             in norm or repeat a budget, images or labels are invalid, change while they are judged or cannot be read, or the
             model fails on them or does not give one logit a class. Nothing else is raised for a model or data.
     """
-    _check_types(model, protocol)
-    _check_numbers(limit=limit, batch_size=batch_size, seed=seed)
+    check_types(model, protocol)
+    check_numbers(limit=limit, batch_size=batch_size, seed=seed)
     model = for_autograd(model)
     inference = parse_spec(Inference, {"compile": compile, "precision": precision}, where="evaluate", error=HarnessError)
-    threats, chosen, given = _rising(threat_model, target_class), _labelled(attacks), examples_of(data)
+    threats, chosen, given = rising(threat_model, target_class), labelled(attacks), examples_of(data)
     examples = subset(given.split, limit, seed)
     names = given.names_of(check_network(model, examples, _device_of(model)))
-    target = _target_index(target_class, names)
+    target = target_index(target_class, names)
     judging = _Judging(model, examples, names, target, protocol, inference, batch_size, seed, progress or Silent())
     return cells_table(_record(judging, given, judging.rows(given.name, chosen, threats)))
 
@@ -119,75 +110,6 @@ def _record(judging: "_Judging", given: Given, rows: tuple[CellResult, ...]) -> 
     )
 
 
-def _check_types(model: object, protocol: object) -> None:
-    if not isinstance(model, nn.Module):
-        hint = "; its module() is one" if isinstance(model, torch.export.ExportedProgram) else ""
-        raise HarnessError(f"model: expected a torch.nn.Module, got {type(model).__name__}{hint}")
-    if protocol not in get_args(Protocol):
-        raise HarnessError(f"protocol: expected {' or '.join(get_args(Protocol))}, got {protocol!r}")
-
-
-def _check_numbers(*, limit: object, batch_size: object, seed: object) -> None:
-    for name, value in {"limit": limit, "batch_size": batch_size, "seed": seed}.items():
-        if value is not None and (not isinstance(value, Integral) or isinstance(value, bool)):
-            raise HarnessError(f"{name}: expected a whole number, got {value!r}")
-    if isinstance(seed, Integral) and not 0 <= int(seed) <= LARGEST_SEED:
-        raise HarnessError(f"seed: expected 0 to {LARGEST_SEED}, got {seed}")
-
-
-def _listed(values: object, single: tuple[type, ...]) -> list[object]:
-    """Returns several values, or the only one, which may be iterable itself if it is `single`, or an array without axes."""
-    if getattr(values, "ndim", None) == 0 and hasattr(values, "item"):
-        return [values.item()]
-    return list(values) if isinstance(values, Iterable) and not isinstance(values, single) else [values]
-
-
-def _rising(threat_model: object, target_class: object) -> list[ThreatModel]:
-    """Returns the budgets of a sweep, smallest first."""
-    targeted = target_class is not None
-    threats = [_threat(value, targeted=targeted) for value in _listed(threat_model, (str, Mapping, ThreatModel))]
-    if len({threat.targeted for threat in threats}) > 1:
-        raise HarnessError("threat_model: expected all of them targeted or none, got both")
-    norms = {threat.norm for threat in threats}
-    if len(norms) != 1:
-        raise HarnessError(f"threat_model: expected one or more of the same norm, got {', '.join(sorted(norms)) or 'none'}")
-    if len({threat.eps for threat in threats}) < len(threats):
-        raise HarnessError(f"threat_model: expected different budgets, got {', '.join(str(threat.eps) for threat in threats)}")
-    if threats[0].targeted != (target_class is not None):
-        wanted = (
-            "the class that the targeted threat_model aims at" if threats[0].targeted else "ThreatModel(targeted=True) beside it"
-        )
-        raise HarnessError(f"target_class: expected {wanted}, got {target_class!r}")
-    return sorted(threats, key=lambda threat: threat.eps)
-
-
-def _threat(value: object, *, targeted: bool) -> ThreatModel:
-    """Returns a threat model, or the one that a budget or its fields stand for."""
-    if isinstance(value, ThreatModel):
-        return value
-    with naming("threat_model: ", SuiteError):
-        if isinstance(value, Mapping):
-            return ThreatModel(**{"targeted": targeted, **{str(name): found for name, found in value.items()}})
-        if isinstance(value, str | Real) and not isinstance(value, bool):
-            return ThreatModel(eps=value, targeted=targeted)
-    raise HarnessError(f'threat_model: expected a budget such as "8/255", or ThreatModel(eps="8/255"), got {shown(value)}')
-
-
-def _target_index(wanted: object, class_names: Sequence[str]) -> int | None:
-    """Returns the place among the logits of a class that is given by that place or by its name."""
-    if wanted is None:
-        return None
-    if isinstance(wanted, Integral) and not isinstance(wanted, bool) and 0 <= int(wanted) < len(class_names):
-        if other := misread(int(wanted), class_names):
-            raise HarnessError(f"target_class: {other}")
-        return int(wanted)
-    wanted = composed(wanted) if isinstance(wanted, str) else wanted
-    if not isinstance(wanted, str) or wanted not in class_names:
-        near = suggestion(str(wanted), class_names)
-        raise HarnessError(f"target_class: expected 0 to {len(class_names) - 1} or a class name, got {wanted!r}{near}")
-    return class_names.index(wanted)
-
-
 def _remarked(result: CellResult, remark: str) -> CellResult:
     """Returns a row with numbers with a remark among its reasons, which leaves the verdict as it is."""
     known = bool(remark) and result.verdict is not None
@@ -197,16 +119,6 @@ def _remarked(result: CellResult, remark: str) -> CellResult:
 def _device_of(model: nn.Module) -> torch.device:
     """Returns a network's own device."""
     return next((tensor.device for tensor in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
-
-
-def _labelled(attacks: object) -> dict[str, Attack]:
-    """Returns the attacks under their names; a second one of the same name gets a number."""
-    labelled: dict[str, Attack] = {}
-    for value in _listed(attacks, (str, Mapping, Attack)):
-        attack = ATTACKS.parse_argument(value, name="attacks")
-        same = sum(known.name == attack.name for known in labelled.values())
-        labelled[attack.name if same == 0 else f"{attack.name}-{same + 1}"] = attack
-    return labelled
 
 
 @dataclass(frozen=True)
