@@ -221,3 +221,33 @@ def attack_success_rate(clean_correct: Flags, is_adversarial: Flags) -> float:
     target class out of `clean_correct` and let `is_adversarial` say that the target class was predicted.
     """
     return share(is_adversarial[clean_correct])
+
+
+def audit_bound(sampled: int, survivors: int, *, confidence: float = 0.95) -> float:
+    """Returns an upper bound on the number of survivors of an attack that a stronger one would succeed on.
+
+    The stronger attack was run on a random sample of n of them and succeeded on none. The bound on their share is the exact
+    binomial one, one-sided: the p at which (1 - p)^n = 1 - confidence. It is conservative, as the sample is drawn without
+    replacement. On the sample itself the attack has no success.
+
+    Args:
+        sampled: Size of the sample.
+        survivors: Number of survivors, those of the sample included.
+        confidence: Probability that the bound holds.
+
+    Raises:
+        ValueError: if there are survivors and no sample, or more in the sample than there are.
+
+    Source: Clopper and Pearson 1934, "The use of confidence or fiducial limits illustrated in the case of the binomial".
+
+    >>> round(audit_bound(64, 400), 2)
+    18.29
+    >>> audit_bound(12, 12)
+    0.0
+    """
+    if not 0 <= sampled <= survivors or (survivors and not sampled):
+        raise ValueError(f"audit_bound: expected a sample of 1 to {survivors} survivors, got {sampled}")
+    if sampled == survivors:
+        return 0.0
+    share = 1 - (1 - confidence) ** (1 / sampled)
+    return float(min(share * survivors, survivors - sampled))

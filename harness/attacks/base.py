@@ -67,6 +67,10 @@ class Attack(Plugin, ABC):
             return f"{self.name} needs a model with at least {self.LEAST_CLASSES} classes, this one has {classes}"
         return None
 
+    def stages(self, classes: int) -> "tuple[Attack, ...]":
+        """Returns the attacks that it is made of among so many classes, each for the examples without success of those before."""
+        return (self,)
+
     def step_size(self, threat_model: ThreatModel) -> float | None:
         """Returns the step size alpha at this budget, in pixel units, or None where the attack has none."""
         return None
@@ -109,6 +113,9 @@ ATTACKS: Registry[Attack] = Registry(
         "fab": "harness.attacks.torchattacks.minimum:FAB",
         "cw": "harness.attacks.torchattacks.minimum:CW",
         "deepfool": "harness.attacks.torchattacks.minimum:DeepFool",
+        "pma": "harness.attacks.margin:PMA",
+        "malt": "harness.attacks.malt:MALT",
+        "audited": "harness.attacks.audited:Audited",
         "strong": "harness.attacks.strong:Strong",
         "art-pgd": "harness.attacks.art:ARTPGD",
         "art-autopgd": "harness.attacks.art:ARTAutoPGD",

@@ -106,9 +106,14 @@ class FirstAdversarial(Collector):
         active = ~self.success[rows]
         if active.all() or not certain.all():
             return None
-        self.origins.order = rows[active]
-        self.all_active = (self.origins.order, self.successes)
+        self.go_on_with(rows[active])
         return active
+
+    def go_on_with(self, rows: Tensor) -> None:
+        """See `Watcher.go_on_with`."""
+        super().go_on_with(rows)
+        if not self.success[rows].any():
+            self.all_active = (rows, self.successes)
 
     def completed(self, x: Tensor, rows: Tensor) -> Tensor:
         """See `Watcher.completed`."""

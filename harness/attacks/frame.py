@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from harness.attacks.base import Attack
 from harness.attacks.collectors import AllAdversarial, FirstAdversarial, NearestAdversarial
 from harness.attacks.criterion import Criterion
+from harness.attacks.faults import GradientFaults
 from harness.attacks.keeper import Keeper
 from harness.attacks.results import AttackInput, AttackResult, NearestResult
-from harness.attacks.summary import GradientFaults, evidence_of
+from harness.attacks.summary import evidence_of
 from harness.attacks.watcher import Watcher
 from harness.errors import HarnessError
 from harness.records.evidence import Evidence
@@ -52,10 +53,22 @@ def run_attack(
         HarnessError: if the attack cannot run under this threat model, returns something of another shape or type, or
             leaves the network in training mode.
     """
-    _check_support(attack, threat_model)
     if attack.MINIMUM_NORM and best_of_iterates:
-        return within(find_nearest(attack, inputs, threat_model=threat_model, seed=seed), inputs, threat_model=threat_model)
-    state = _State(inputs.x)
+        nearest = find_nearest(attack, inputs, threat_model=threat_model, seed=seed)
+        return within(nearest, inputs, threat_model=threat_model)
+    return search_ball(attack, inputs, threat_model=threat_model, seed=seed, best_of_iterates=best_of_iterates)
+
+
+def search_ball(
+    attack: Attack, inputs: AttackInput, *, threat_model: ThreatModel, seed: int, best_of_iterates: bool = True
+) -> AttackResult:
+    """Attacks a batch as `run_attack` does, but a minimum-norm attack too ends with the first adversarial inside the ball.
+
+    Raises:
+        HarnessError: as `run_attack`.
+    """
+    _check_support(attack, threat_model)
+    state = _State(inputs.x, ignores_budget=attack.MINIMUM_NORM)
     with _guarded(inputs) as networks:
         for restart in range(1 if attack.RESTARTS_INSIDE else attack.restarts):
             rows = (~state.is_adversarial).nonzero().flatten()
@@ -67,8 +80,8 @@ def run_attack(
                 with _untouched(attack, networks):
                     returned = _perturb(attack, watched, threat_model, seed=restart_seed(seed, restart))
                 state.take(rows, watched, returned, model=inputs.model)
-    distance = threat_model.distance(state.x_adv, inputs.x)
-    return AttackResult(state.x_adv, state.known_logits(), state.is_adversarial, distance, state.evidence + state.faults.evidence)
+    distance, evidence = threat_model.distance(state.x_adv, inputs.x), state.evidence + state.faults.evidence
+    return AttackResult(state.x_adv, state.known_logits(), state.is_adversarial, distance, evidence, state.faults)
 
 
 def find_nearest(attack: Attack, inputs: AttackInput, *, threat_model: ThreatModel, seed: int) -> NearestResult:
@@ -84,7 +97,7 @@ def find_nearest(attack: Attack, inputs: AttackInput, *, threat_model: ThreatMod
         HarnessError: as `run_attack`.
     """
     _check_support(attack, threat_model)
-    x_adv, evidence, faults = inputs.x.clone(), Evidence(), GradientFaults(inputs.x)
+    x_adv, evidence, faults = inputs.x.clone(), Evidence(), GradientFaults.before(inputs.x)
     nearest = torch.full((len(x_adv),), torch.inf, device=x_adv.device)
     rows = torch.arange(len(x_adv), device=x_adv.device)
     with _guarded(inputs) as networks:
@@ -104,13 +117,13 @@ def find_nearest(attack: Attack, inputs: AttackInput, *, threat_model: ThreatMod
             nearest = torch.where(better, watched.distance, nearest)
             unknown = nearest.isinf()
             x_adv[better], x_adv[unknown] = watched.best[better], last[unknown]
-            faults.note(rows, watched)
+            _note(faults, rows, watched)
             nothing_lost, lengths = unknown[:0], torch.zeros_like(nearest)  # an attack that ignores the budget leaves no ball
             finite = largest_change(last, inputs.x).isfinite()
             evidence += evidence_of(
                 watched, silent=nothing_lost, violation=lengths.where(finite, torch.inf)[unknown], is_adversarial=better
             )
-    return NearestResult(x_adv, nearest, evidence + faults.evidence)
+    return NearestResult(x_adv, nearest, evidence + faults.evidence, faults)
 
 
 def within(nearest: NearestResult, inputs: AttackInput, *, threat_model: ThreatModel) -> AttackResult:
@@ -121,21 +134,22 @@ def within(nearest: NearestResult, inputs: AttackInput, *, threat_model: ThreatM
         logits = inputs.model(x_adv).float()
     criterion = Criterion(inputs.y, targeted=threat_model.targeted)
     is_adversarial = criterion.is_adversarial(logits, torch.arange(len(x_adv), device=x_adv.device))
-    return AttackResult(x_adv, logits, is_adversarial, threat_model.distance(x_adv, inputs.x), nearest.evidence)
+    return AttackResult(x_adv, logits, is_adversarial, threat_model.distance(x_adv, inputs.x), nearest.evidence, nearest.faults)
 
 
 class _State:
     """What was found so far, over the restarts of an attack on one batch."""
 
-    def __init__(self, x: Tensor) -> None:
+    def __init__(self, x: Tensor, *, ignores_budget: bool) -> None:
+        self.ignores_budget = ignores_budget  # what it returns may lie outside the ball, where the frame projects it
         self.x, self.x_adv = x, torch.empty_like(x)  # the first restart leaves an image of every example
         self.is_adversarial = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.logits: Tensor | None = None
-        self.evidence, self.faults = Evidence(), GradientFaults(x)
+        self.evidence, self.faults = Evidence(), GradientFaults.before(x)
 
     def take(self, rows: Tensor, watched: Watcher, returned: Tensor | None, *, model: nn.Module) -> None:
         """Judges what one restart made of the examples `rows`."""
-        self.faults.note(rows, watched)
+        _note(self.faults, rows, watched)
         kept = watched.success if isinstance(watched, FirstAdversarial) else torch.zeros_like(watched.success)
         if isinstance(watched, FirstAdversarial) and watched.logits is not None:
             self._store(rows[kept], watched.best[kept], watched.logits[kept])
@@ -158,6 +172,8 @@ class _State:
             if isinstance(watched, Keeper):
                 closer, inside, logits = watched.closer_than(inside, logits, ~success, model=model)
                 self._store(rows[closer], inside, logits)
+        if self.ignores_budget:
+            violation = torch.where(violation.isfinite(), 0.0, torch.inf)
         self.evidence += evidence_of(watched, silent=silent, violation=violation, is_adversarial=self.is_adversarial[rows])
 
     def _lost(self, rows: Tensor, watched: FirstAdversarial, returned: Tensor, *, model: nn.Module) -> Tensor:
@@ -201,6 +217,11 @@ def _watch(
     if best_of_iterates:
         return FirstAdversarial(form, x, criterion, threat_model=threat_model, reference=inputs.model)
     return (Watcher if attack.RETURNS_LAST else Keeper)(form, x, criterion, threat_model=threat_model)
+
+
+def _note(faults: GradientFaults, rows: Tensor, watched: Watcher) -> None:
+    """Notes one restart on the examples `rows` (n,)."""
+    faults.note(rows, asked=watched.gradients > 0, zero=watched.blind, nonfinite=watched.nonfinite_gradients)
 
 
 def _perturb(attack: Attack, watched: Watcher, threat_model: ThreatModel, *, seed: int) -> Tensor | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from harness.attacks.faults import GradientFaults
 from harness.attacks.passes import Listener
 from harness.errors import HarnessError
 from harness.records.evidence import Evidence
@@ -25,6 +26,19 @@ class AttackResult:
     """(N,) size of the perturbation in the threat model's norm."""
     evidence: Evidence
     """Passes, gradients and violations, for counts and sanity checks."""
+    faults: GradientFaults
+    """Which examples had no gradients to go by; the evidence counts them already."""
+
+    def at(self, rows: Tensor) -> "AttackResult":
+        """Returns the result of the examples `rows`, a mask or positions; the evidence stays that of the whole batch."""
+        return AttackResult(
+            self.x_adv[rows],
+            self.logits[rows],
+            self.is_adversarial[rows],
+            self.distance[rows],
+            self.evidence,
+            self.faults.at(rows),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +50,11 @@ class NearestResult:
     distance: Tensor
     """(N,) distance of the nearest adversarial; inf where none was found."""
     evidence: Evidence
+    faults: GradientFaults
 
     def at(self, rows: Tensor) -> "NearestResult":
         """Returns the result of the examples `rows`, a mask or positions; the evidence stays that of the whole batch."""
-        return NearestResult(self.x_adv[rows], self.distance[rows], self.evidence)
+        return NearestResult(self.x_adv[rows], self.distance[rows], self.evidence, self.faults.at(rows))
 
 
 @dataclass(frozen=True, eq=False)

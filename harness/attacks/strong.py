@@ -1,20 +1,15 @@
 """The strong attack: AutoAttack's standard ensemble with the original's budgets, each stage on what the ones before leave."""
 
-from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
 
 from harness.attacks.base import ATTACKS, Attack
-from harness.attacks.classes import count_classes
-from harness.attacks.passes import Passes
+from harness.attacks.ensemble import Ensemble
 from harness.attacks.torchattacks.auto import APGDCE, APGDT, LINF_AND_L2, Square
 from harness.attacks.torchattacks.minimum import FAB
-from harness.attacks.watcher import Watcher
-from harness.records.evidence import Access, Shortfall
-from harness.threat import Norm, ThreatModel
+from harness.records.evidence import Shortfall
+from harness.threat import Norm
 
 STANDARD = {"steps": 100, "targets": 9, "fab_steps": 100, "queries": 5000}
 """Budgets of AutoAttack standard. Source: Croce and Hein 2020, https://arxiv.org/abs/2003.01690, section 6."""
@@ -23,7 +18,7 @@ FEWEST_CLASSES = 4
 
 
 @ATTACKS.register
-class Strong(Attack):
+class Strong(Ensemble):
     """APGD-CE, APGD-T, FAB-T and Square, cheapest first, each on the examples that the ones before did not make adversarial.
 
     With its default budgets it is AutoAttack standard.
@@ -31,9 +26,8 @@ class Strong(Attack):
     Source: Croce and Hein 2020, https://arxiv.org/abs/2003.01690, section 6.
     """
 
+    VERSION: ClassVar[int] = 2
     NORMS: ClassVar[frozenset[Norm]] = LINF_AND_L2
-    ACCESS: ClassVar[Access] = "ensemble"
-    MARGIN: ClassVar[bool] = True
 
     name: Literal["strong"] = "strong"
     steps: int = Field(default=STANDARD["steps"], ge=1)
@@ -44,11 +38,6 @@ class Strong(Attack):
     """Steps of FAB-T for each target class."""
     queries: int = Field(default=STANDARD["queries"], ge=1)
     """Queries of Square."""
-
-    def identity(self) -> dict[str, Any]:
-        """See `Plugin.identity`; the code of its parts counts too, once it has changed."""
-        versions = {part.__name__: part.VERSION for part in (APGDCE, APGDT, FAB, Square) if part.VERSION > 1}
-        return {**super().identity(), **({"parts": versions} if versions else {})}
 
     def conclusive(self, classes: int) -> bool:
         """Whether all stages run, and no budget is smaller than the original's."""
@@ -66,32 +55,8 @@ class Strong(Attack):
         exact = all(getattr(self, name) == budget for name, budget in STANDARD.items())
         return "AutoAttack standard" if exact else "AutoAttack's parts with other budgets"
 
-    def passes(self, classes: int) -> Passes:
-        """See `Attack.passes`."""
-        total = Passes(1)
-        for stage in self._stages(classes):
-            total = total.and_also(stage.passes(classes) or Passes(0)).and_also(Passes(1))
-        return total
-
-    def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
-        """See `Attack.perturb`."""
-        best, active = x.clone(), torch.arange(len(x), device=x.device)
-        for stage in self._stages(count_classes(model, x, attack=self.name)):
-            if isinstance(model, Watcher):
-                model.begin(stage.name)
-            found = stage.perturb(model, x[active], y[active], threat_model=threat_model, generator=generator)
-            inside = threat_model.project(found, x[active])
-            with torch.no_grad():
-                success = model(inside).argmax(dim=1) != y[active]
-            best[active[success]] = inside[success]
-            active = active[~success]
-            if not len(active):
-                break
-        return best
-
-    def _stages(self, classes: int) -> Iterator[Attack]:
-        yield APGDCE(steps=self.steps)
-        if classes >= FEWEST_CLASSES:
-            yield APGDT(steps=self.steps, targets=self.targets)
-        yield FAB(steps=self.fab_steps, targets=self.targets)
-        yield Square(queries=self.queries)
+    def stages(self, classes: int) -> tuple[Attack, ...]:
+        """See `Attack.stages`."""
+        targeted = (APGDT(steps=self.steps, targets=self.targets),) if classes >= FEWEST_CLASSES else ()
+        fab = FAB(steps=self.fab_steps, targets=self.targets)
+        return APGDCE(steps=self.steps), *targeted, fab, Square(queries=self.queries)

@@ -1,37 +1,13 @@
 """Sums up what a watcher saw as evidence."""
 
-import torch
 from torch import Tensor
 
 from harness.attacks.watcher import Watcher
 from harness.records.evidence import FARTHEST, Evidence
 
 
-class GradientFaults:
-    """Which examples of a batch had no gradients to go by, over all restarts.
-
-    Args:
-        x: The images (N, C, H, W).
-    """
-
-    def __init__(self, x: Tensor) -> None:
-        """See the class."""
-        self.zero = torch.ones(len(x), dtype=torch.bool, device=x.device)
-        self.nonfinite = torch.zeros_like(self.zero)
-
-    def note(self, rows: Tensor, watched: Watcher) -> None:
-        """Notes a restart on the examples `rows` (n,)."""
-        self.zero[rows] &= watched.blind
-        self.nonfinite[rows] |= watched.nonfinite_gradients
-
-    @property
-    def evidence(self) -> Evidence:
-        """Their numbers; all examples must have been attacked."""
-        return Evidence(zero_gradients=int(self.zero.sum()), nonfinite_gradients=int(self.nonfinite.sum()))
-
-
 def evidence_of(watched: Watcher, *, silent: Tensor, violation: Tensor, is_adversarial: Tensor) -> Evidence:
-    """Sums up what a watcher saw of one restart, but for the gradients, see `GradientFaults`.
+    """Sums up what a watcher saw of one restart, but for the gradients, see `harness.attacks.faults`.
 
     Args:
         watched: The watcher of a batch of N examples.

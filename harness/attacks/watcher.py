@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from harness.attacks.criterion import Correction, Criterion
 from harness.attacks.origins import Origins
 from harness.attacks.passes import Listener
+from harness.records.evidence import StageEvidence
 from harness.threat.ball import TOLERANCE, Ball
 
 
@@ -72,14 +73,14 @@ class Watcher(nn.Module):
         """Notes that an ensemble goes on to that attack: further successes are its own."""
         self.stages.append(stage)
 
-    def successes_by_stage(self, is_adversarial: Tensor) -> dict[str, int]:
+    def successes_by_stage(self, is_adversarial: Tensor) -> dict[str, StageEvidence]:
         """Returns for each stage that has begun how many of the examples `is_adversarial`, a mask (N,), it made adversarial."""
         if not self.stages:
             return {}
-        found, counts = self.stage_of[is_adversarial], dict.fromkeys(self.stages, 0)
+        found, stages = self.stage_of[is_adversarial], dict.fromkeys(self.stages, StageEvidence())
         for stage, count in zip(self.stages, found[found >= 0].bincount(minlength=len(self.stages)).tolist(), strict=True):
-            counts[stage] += count
-        return counts
+            stages[stage] += StageEvidence(adversarial=count)
+        return stages
 
     def active(self) -> Tensor | None:
         """Returns which examples of the last batch, a mask (n,), the attack should go on with; None for all of them.
@@ -88,6 +89,10 @@ class Watcher(nn.Module):
         makes of them.
         """
         return None
+
+    def go_on_with(self, rows: Tensor) -> None:
+        """Is told that the attack passes the examples `rows` (n,) from now on, in this order."""
+        self.origins.order = rows
 
     def completed(self, x: Tensor, rows: Tensor) -> Tensor:
         """Returns images (N, C, H, W): `x` (n, C, H, W) as the examples `rows` (n,), and the kept adversarials of all others."""

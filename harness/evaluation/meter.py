@@ -19,9 +19,9 @@ class _Run:
 
     title: str
     examples: int
-    worth: int
+    worth: float
     """Units of progress that each example is certain to give."""
-    gain: int
+    gain: float
     """Units of progress that an example gives once it has an adversarial."""
     most: Passes | None
     """The most passes of an example, over all restarts, where that is known."""
@@ -33,6 +33,12 @@ class _Run:
     spent: float = 0.0
     """What all passes of all examples cost, in forward passes."""
     active: int = 0
+    ahead: float = 0.0
+    """Units that were told before the run, and not settled yet."""
+
+    def units(self, share: float) -> float:
+        """Returns the units of progress once the examples without an adversarial have had that share of their passes."""
+        return self.ahead + self.active * self.worth * share + (self.examples - self.active) * self.gain
 
     @property
     def share(self) -> float:
@@ -62,18 +68,19 @@ class Meter:
     _told: float = 0.0
     """When a report was last made, or when the attack on the present batch began."""
 
-    def begin(self, title: str, examples: int, *, worth: int, gain: int, most: Passes | None) -> None:
+    def begin(self, title: str, examples: int, *, most: Passes | None, worth: float = 1, gain: float = 1) -> None:
         """Notes that an attack begins on a batch.
 
         Args:
             title: A few words for the display.
             examples: Number of images in the batch.
-            worth: Units of progress that each of them is certain to give; 0 where the task's total leaves them out.
-            gain: Units that an example gives once it has an adversarial.
             most: The most passes of an example, where that is known.
+            worth: Units of progress that each of them is certain to give; 0 where the task's total leaves them out, and less than
+                1 for one of several stages.
+            gain: Units that an example gives once it has an adversarial.
         """
         self._told = time.monotonic()
-        self._run = _Run(title, examples, worth, gain, most, begun=self._told, active=examples)
+        self._run = _Run(title, examples, worth, gain, most, begun=self._told, active=examples, ahead=self._ahead)
 
     def passed(self, asked: int, active: int, *, differentiated: bool) -> None:
         """See `harness.attacks.passes.Listener`.
@@ -94,6 +101,12 @@ class Meter:
             self._told = now
             self._tell(run, now)
 
+    def end(self, active: int) -> None:
+        """Notes that the stage is through, with so many examples left: what they had of it counts until they are settled."""
+        if self._run is not None:
+            self._run.active = active
+            self._reach(self._run.units(1.0), self._run.words(time.monotonic()))
+
     def settle(self, count: int) -> None:
         """Notes that so many examples x budgets got their result."""
         paid = min(self._ahead, count)
@@ -101,9 +114,10 @@ class Meter:
         self.advance(count - paid, "")
 
     def _tell(self, run: _Run, now: float) -> None:
-        parts = run.active * run.worth * GRAIN
-        reached = min(math.floor(run.share * parts), parts - 1) / GRAIN if parts else 0.0  # it has not ended yet
-        reached += (run.examples - run.active) * run.gain
-        more = max(reached - self._ahead, 0.0)
+        self._reach(run.units(run.share), run.words(now))
+
+    def _reach(self, units: float, note: str) -> None:
+        """Tells of units before they are settled, a part less than all: the run, or the last stage, has not ended yet."""
+        more = max((math.floor(units * GRAIN) - 1) / GRAIN - self._ahead, 0.0)
         self._ahead += more
-        self.advance(more, run.words(now))
+        self.advance(more, note)

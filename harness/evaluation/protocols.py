@@ -1,102 +1,14 @@
 """How examples go through the budgets of a sweep: every image is read once, and memory does not grow with their number."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from harness.attacks.base import Attack
-from harness.attacks.frame import find_nearest, run_attack, within
-from harness.attacks.passes import Passes
-from harness.attacks.results import AttackInput, AttackResult
+from harness.attacks.frame import find_nearest, within
+from harness.attacks.results import AttackResult
 from harness.evaluation.batches import SplitBatch
-from harness.evaluation.ledger import Ledger
-from harness.evaluation.meter import Meter
-from harness.evaluation.settings import SweepSettings
-from harness.system.modes import ModuleLists
-from harness.system.seeds import seed_of
-from harness.threat import ThreatModel
-
-
-@dataclass(frozen=True, eq=False)
-class SweepRun:
-    """One sweep on one network."""
-
-    settings: SweepSettings
-    model: nn.Module
-    """The reference model: it alone decides what is a success."""
-    form: nn.Module
-    """The inference form: the copy that the attack differentiates."""
-    held: ModuleLists
-    """What `guarded` gives out for both."""
-    ledger: Ledger
-    batch_size: int
-    clean_logits: NDArray[np.float32] | None
-    """Logits (N, K) on the unperturbed images where they are known."""
-    meter: Meter
-    """Is told of the examples x budgets that got their result, and listens to the attacks."""
-
-    def eligible(self, batch: SplitBatch) -> Tensor:
-        """Predicts on clean images and returns (n,) which are correct, and not of the wanted class already."""
-        if self.clean_logits is None:
-            with torch.no_grad():
-                logits = self.model(batch.x).float()
-        else:
-            logits = torch.from_numpy(self.clean_logits[batch.indices.numpy()]).to(batch.x.device)
-        self.ledger.clean(batch, logits)
-        correct = logits.argmax(dim=1) == batch.y
-        return correct if self.settings.target_class is None else correct & (batch.y != self.settings.target_class)
-
-    def inputs(self, batch: SplitBatch) -> AttackInput:
-        """Returns the network with the examples of a batch and the classes for its criterion."""
-        classes = batch.y if self.settings.target_class is None else torch.full_like(batch.y, self.settings.target_class)
-        return AttackInput(self.model, batch.x, classes, self.form, self.held, self.meter)
-
-    def attack(self, level: int, number: int, batch: SplitBatch) -> AttackResult:
-        """Attacks the batch of that number at one budget."""
-        threat_model = self.settings.threat_models[level]
-        seed = batch_seed(self.settings.seed, self.settings.attack, threat_model, number)
-        gain = len(self.settings.threat_models) - level if self.settings.protocol == "nested" else 1
-        self.meter.begin(f"eps {threat_model.eps}", len(batch), worth=1, gain=gain, most=self.most_passes())
-        with self.ledger.timed(level) as account:
-            result = run_attack(
-                self.settings.attack,
-                self.inputs(batch),
-                threat_model=threat_model,
-                seed=seed,
-                best_of_iterates=self.settings.best_of_iterates,
-            )
-            account.evidence += result.evidence
-        return result
-
-    def most_passes(self) -> Passes | None:
-        """Returns the most forward passes that the attack makes of an example, over its restarts, where that is known."""
-        attack, logits = self.settings.attack, self.ledger.clean_logits
-        most = None if logits is None else attack.passes(logits.shape[1])
-        return None if most is None else most.times(1 if attack.RESTARTS_INSIDE else attack.restarts)
-
-    def leave_out(self, batch: SplitBatch) -> None:
-        """Notes the clean images of examples that are not attacked."""
-        self.ledger.leave_out(batch)
-        self.meter.settle(len(batch) * len(self.settings.threat_models))
-
-    def note_rising(self, level: int, batch: SplitBatch, result: AttackResult) -> SplitBatch:
-        """Notes the result at a budget, and of adversarial examples at all larger ones; returns the other examples."""
-        is_adversarial, active = result.is_adversarial, batch.at(~result.is_adversarial)
-        larger = range(level, len(self.settings.threat_models))
-        self.ledger.note(larger, batch.indices, result, rows=is_adversarial)
-        self.ledger.note([level], batch.indices, result, rows=~is_adversarial)
-        self.ledger.note_violation(level, result)
-        self.meter.settle(int(is_adversarial.sum()) * len(larger) + len(active))
-        return active
-
-
-def batch_seed(seed: int, attack: Attack, threat_model: ThreatModel, number: int) -> int:
-    """Returns the seed of an attack on one batch; of the batch only its number at this budget enters."""
-    return seed_of(seed, attack.name, threat_model.norm, threat_model.eps, "batch", number)
+from harness.evaluation.run import StageQueue, SweepRun, batch_seed
 
 
 def nested(run: SweepRun, source: Iterable[SplitBatch]) -> None:
@@ -105,26 +17,21 @@ def nested(run: SweepRun, source: Iterable[SplitBatch]) -> None:
     Active examples wait until they fill a batch, so batches stay full however few they are, and at most one batch waits at
     each budget.
     """
-    levels = range(len(run.settings.threat_models))
-    waiting: list[list[SplitBatch]] = [[] for _ in levels]
-    numbers = [0 for _ in levels]
+    queues = [StageQueue(run, level) for level in range(len(run.settings.threat_models))]
 
     def work_off(level: int, least: int) -> None:
-        while sum(map(len, waiting[level])) >= least:
-            batch, rest = SplitBatch.joined(waiting[level]).cut(run.batch_size)
-            waiting[level] = [rest] if len(rest) else []
-            active = run.note_rising(level, batch, run.attack(level, numbers[level], batch))
-            numbers[level] += 1
-            if level + 1 < len(levels):
-                waiting[level + 1].append(active)
+        for batch, result in queues[level].work_off(least):
+            active = run.note_rising(level, batch, result)
+            if level + 1 < len(queues):
+                queues[level + 1].put(active)
 
     for batch in source:
         eligible = run.eligible(batch)
         run.leave_out(batch.at(~eligible))
-        waiting[0].append(batch.at(eligible))
-        for level in levels:
+        queues[0].put(batch.at(eligible))
+        for level in range(len(queues)):
             work_off(level, run.batch_size)
-    for level in levels:
+    for level in range(len(queues)):
         work_off(level, 1)
 
 
@@ -133,17 +40,34 @@ def independent(run: SweepRun, source: Iterable[SplitBatch]) -> None:
 
     Without best-of-iterates all examples are attacked, in the batches they come in, as the library alone would do.
     """
+    levels = range(len(run.settings.threat_models))
+    queues = [StageQueue(run, level) for level in levels]
     for number, batch in enumerate(source):
         eligible = run.eligible(batch)
         attacked = eligible if run.settings.best_of_iterates else torch.ones_like(eligible)
         run.leave_out(batch.at(~attacked))
         chosen, counted = batch.at(attacked), eligible[attacked]
-        for level in range(len(run.settings.threat_models)) if len(chosen) else ():
-            result = run.attack(level, number, chosen)
-            result = replace(result, is_adversarial=result.is_adversarial & counted)
-            run.ledger.note([level], chosen.indices, result, rows=torch.ones_like(counted))
-            run.ledger.note_violation(level, result)
-            run.meter.settle(len(chosen))
+        for level in levels if len(chosen) else ():
+            if run.is_staged:
+                queues[level].put(chosen)
+                _work_off_alone(run, queues[level], run.batch_size)
+            else:
+                result = run.attack(level, number, chosen)
+                _note_alone(run, level, chosen, replace(result, is_adversarial=result.is_adversarial & counted))
+    for queue in queues:
+        _work_off_alone(run, queue, 1)
+
+
+def _work_off_alone(run: SweepRun, queue: StageQueue, least: int) -> None:
+    for batch, result in queue.work_off(least):
+        _note_alone(run, queue.level, batch, result)
+
+
+def _note_alone(run: SweepRun, level: int, batch: SplitBatch, result: AttackResult) -> None:
+    """Notes a result at one budget only."""
+    run.ledger.note([level], batch.indices, result, rows=torch.ones_like(result.is_adversarial))
+    run.ledger.note_violation(level, result)
+    run.meter.settle(len(batch))
 
 
 def minimum_norm(run: SweepRun, source: Iterable[SplitBatch]) -> None:
@@ -159,7 +83,7 @@ def minimum_norm(run: SweepRun, source: Iterable[SplitBatch]) -> None:
         if not len(rest):
             continue
         title, worth = f"eps up to {largest.eps}", len(run.settings.threat_models)
-        run.meter.begin(title, len(rest), worth=worth, gain=worth, most=run.most_passes())
+        run.meter.begin(title, len(rest), most=run.most_passes(run.settings.attack), worth=worth, gain=worth)
         with run.ledger.timed(0):
             seed = batch_seed(run.settings.seed, run.settings.attack, largest, number)
             found = find_nearest(run.settings.attack, run.inputs(rest), threat_model=largest, seed=seed)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.conditions import CLEAN
+from harness.evaluation.checks.audit import AUDIT
 from harness.evaluation.checks.base import REPEATED_ATTACKS, Reason, Row, beats, suspect
 from harness.evaluation.checks.ensemble import ENSEMBLE
 from harness.evaluation.checks.gradients import GRADIENTS
@@ -65,7 +66,7 @@ def _without_idle_attack(result: CellResult) -> CellResult:
 
 def reasons_of(row: Row, rows: Sequence[Row]) -> list[Reason]:
     """Returns all that the checks have against one row, given all rows of the run."""
-    found = [check(row) for check in SINGLE]
+    found = [check(row) for check in (*SINGLE, *AUDIT)]
     clean = next((other for other in rows if other.model_key == row.model_key and other.result.cell.condition == CLEAN), None)
     found += [check(row, clean) for check in NETWORK if clean is not None]
     if row.is_attack:

@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import dataclass
 
+from harness.attacks.audited import Audited
 from harness.attacks.base import Attack
 from harness.errors import HarnessError
 from harness.models.layout import AS_GIVEN, Inference
@@ -34,6 +35,13 @@ class SweepSettings:
     def form(self) -> Inference:
         """The form of the network that is asked for: without `best_of_iterates` always the network as given."""
         return self.inference if self.best_of_iterates else AS_GIVEN
+
+    @property
+    def attack_as_run(self) -> Attack:
+        """The attack; an ensemble that is run as a library would run it, without best-of-iterates, is not audited."""
+        if isinstance(self.attack, Audited) and not self.best_of_iterates:
+            return self.attack.model_copy(update={"audit": 0})
+        return self.attack
 
     def check(self) -> None:
         """Does nothing if the settings fit each other.

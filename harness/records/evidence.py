@@ -7,8 +7,8 @@ from typing import Any, Literal, TypeVar
 
 Access = Literal["none", "single_step", "iterative", "black_box", "ensemble"]
 """What an attack uses of the model: nothing (a control), one gradient, many, only outputs, or several attacks."""
-Shortfall = Literal["budgets", "classes"]
-"""Why a strong attack is not conclusive: smaller budgets than it is known by, or too few classes for a stage."""
+Shortfall = Literal["budgets", "classes", "audit"]
+"""Why a strong attack is not conclusive: smaller budgets than it is known by, too few classes for a stage, or no audit."""
 FARTHEST = 1e9
 """Stands for infinity, which JSON has not."""
 
@@ -48,6 +48,47 @@ class NetworkEvidence:
         pairs = {it.name: (getattr(self, it.name), getattr(other, it.name)) for it in fields(self)}
         merged: dict[str, Any] = {name: _largest(*it) if _is_maximum(it[0]) else sum(it) for name, it in pairs.items()}
         return NetworkEvidence(**merged)
+
+
+@dataclass(frozen=True)
+class StageEvidence:
+    """What one stage of an ensemble achieved and cost."""
+
+    attacked: int = 0
+    """Examples that were left for it."""
+    adversarial: int = 0
+    """Those of them that it made adversarial."""
+    forwards: int = 0
+    """Forward passes x examples."""
+    backwards: int = 0
+    """Backward passes x examples."""
+    seconds: float = 0.0
+    """Wall time."""
+
+    def __add__(self, other: "StageEvidence") -> "StageEvidence":
+        return StageEvidence(*(getattr(self, it.name) + getattr(other, it.name) for it in fields(self)))
+
+
+@dataclass(frozen=True)
+class AuditEvidence:
+    """What AutoAttack standard made of a random sample of the examples on which an ensemble had no success."""
+
+    survivors: int = 0
+    """Examples without success at the end, those of the sample included."""
+    sampled: int = 0
+    """Those of them that every stage of the standard was run on."""
+    broken: int = 0
+    """Examples of the samples, over all rounds, on which a stage succeeded."""
+    escalated: tuple[str, ...] = ()
+    """The stages that succeeded, and were then run on all survivors."""
+
+    def __add__(self, other: "AuditEvidence") -> "AuditEvidence":
+        return AuditEvidence(
+            survivors=self.survivors + other.survivors,
+            sampled=self.sampled + other.sampled,
+            broken=self.broken + other.broken,
+            escalated=tuple(dict.fromkeys((*self.escalated, *other.escalated))),
+        )
 
 
 @dataclass(frozen=True)
@@ -100,8 +141,10 @@ class Evidence:
     """Those of them on which that was a success."""
     violation: float = 0.0
     """Largest distance outside ball or bounds of a finite image that the attack returned, before the frame projected it."""
-    stages: Mapping[str, int] = field(default_factory=dict)
-    """Of an ensemble: each stage that ran, and how many examples it made adversarial."""
+    stages: Mapping[str, StageEvidence] = field(default_factory=dict)
+    """Of an ensemble: what each stage that ran achieved and cost, those of its audit included."""
+    audit: AuditEvidence | None = None
+    """Of an ensemble that is audited: what the audit found; None where there was none."""
     network: NetworkEvidence = NetworkEvidence()
     """What was found out about the network, on clean images."""
 
@@ -122,7 +165,11 @@ class Evidence:
             bfloat16=_both(self.bfloat16, other.bfloat16),
             **{name: getattr(self, name) + getattr(other, name) for name in COUNTS},
             violation=max(self.violation, other.violation),
-            stages={name: self.stages.get(name, 0) + other.stages.get(name, 0) for name in {**self.stages, **other.stages}},
+            stages={
+                name: self.stages.get(name, StageEvidence()) + other.stages.get(name, StageEvidence())
+                for name in {**self.stages, **other.stages}
+            },
+            audit=(self.audit or AuditEvidence()) + (other.audit or AuditEvidence()) if self.audit or other.audit else None,
             network=self.network + other.network,
         )
 

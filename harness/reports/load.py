@@ -15,12 +15,12 @@ from harness.reports.names import TEXT_COLUMNS, TRUTH_VALUES, with_column_types
 from harness.storage.store import read_json
 from harness.system.messages import LONGEST_VALUE, cut, shown
 
-LATER = ("corruption_group", "targeted")
+LATER = ("corruption_group", "targeted", "robust_accuracy_floor", "audit_n", "audit_broken")
 """Columns of cells.csv that older runs did not write; they are read as empty."""
 NUMBERS = frozenset(CELL_COLUMNS) - {*TEXT_COLUMNS, *TRUTH_VALUES}
 """Columns of cells.csv, and of other tables with the same, that hold numbers."""
 MATRIX_TEXTS = ("true_class", "class")
-LATER_OF_SWEEP = ("targeted", "target_class")
+LATER_OF_SWEEP = ("targeted", "target_class", "robust_accuracy_floor", "audit_n", "audit_broken")
 """The same of sweep.csv."""
 
 

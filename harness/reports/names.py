@@ -32,7 +32,7 @@ TEXT_COLUMNS = (
 WHOLE_NUMBERS = (
     *("rank", "steps", "restarts", "severity", "seed", "n_examples", "support", "forwards", "backwards", "epoch"),
     *("training_examples", "poisoned", "changed_pixels", "eligible", "targets", "targets_hit", "examples", "suspected"),
-    *("epochs", "best_epoch", "catastrophic_overfitting"),
+    *("epochs", "best_epoch", "catastrophic_overfitting", "audit_n", "audit_broken"),
 )
 """Columns that hold whole numbers, some of them missing."""
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, get_args
 
-from harness.records.evidence import Access, Evidence, NetworkEvidence, Shortfall
+from harness.records.evidence import Access, Evidence, NetworkEvidence, Shortfall, StageEvidence
 
 STAGE = "adversarial_by_stage_"
 """Began the names of what each stage of an ensemble made adversarial."""
@@ -49,7 +49,11 @@ def evidence_of_findings(findings: Mapping[str, float]) -> Evidence:
         "returned": nonfinite.denominator if nonfinite else 0,
         "nonfinite_images": nonfinite.numerator,
         "violation": findings.get("raw_violation", 0.0),
-        "stages": {name.removeprefix(STAGE): int(count) for name, count in findings.items() if name.startswith(STAGE)},
+        "stages": {
+            name.removeprefix(STAGE): StageEvidence(adversarial=int(count))
+            for name, count in findings.items()
+            if name.startswith(STAGE)
+        },
     }
     numbers |= {name: int(findings.get(old, 0)) for name, old in COUNTS.items()}
     numbers |= {name: round(findings.get(old, 0.0) * attacked) for name, old in OF_ATTACKED.items()}

@@ -3,7 +3,8 @@
 import json
 import math
 import sys
-from dataclasses import fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from harness.records import ConditionResult, Outcome
-from harness.records.evidence import Evidence, NetworkEvidence
+from harness.records.evidence import AuditEvidence, Evidence, NetworkEvidence, StageEvidence
 from harness.spec import canonical_json
 from harness.storage.old_outcomes import evidence_of_findings
 
@@ -71,16 +72,16 @@ def _changed(evidence: Evidence | NetworkEvidence, usual: Evidence | NetworkEvid
 def _plain(value: object, usual: object) -> object:
     if isinstance(value, NetworkEvidence) and isinstance(usual, NetworkEvidence):
         return _changed(value, usual)
+    if isinstance(value, AuditEvidence):
+        return asdict(value)
+    if isinstance(value, Mapping):
+        return {name: asdict(stage) for name, stage in value.items()}
     return sys.float_info.max if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _condition_of(file: safe_open, number: int, row: dict[str, Any]) -> ConditionResult:
     eps, passes = row.pop("eps"), {name: row[name] for name in PASSES}
-    if "findings" in row:
-        evidence = evidence_of_findings(row.pop("findings"))
-    else:
-        known = row.pop("evidence")
-        evidence = Evidence(**{**known, "network": NetworkEvidence(**known.get("network", {}))})
+    evidence = evidence_of_findings(row.pop("findings")) if "findings" in row else _evidence_of(row.pop("evidence"))
     return ConditionResult(
         eps=None if eps is None else Fraction(eps),
         logits=file.get_tensor(f"{number}.logits"),
@@ -89,3 +90,16 @@ def _condition_of(file: safe_open, number: int, row: dict[str, Any]) -> Conditio
         evidence=replace(evidence, **passes),
         **row,
     )
+
+
+def _evidence_of(known: dict[str, Any]) -> Evidence:
+    """Returns the evidence of its plain fields; a stage that is a number tells how many examples it made adversarial."""
+    parts: dict[str, Any] = {"network": NetworkEvidence(**known.get("network", {}))}
+    stages = known.get("stages", {})
+    parts["stages"] = {
+        name: StageEvidence(**stage) if isinstance(stage, dict) else StageEvidence(adversarial=stage)
+        for name, stage in stages.items()
+    }
+    if audit := known.get("audit"):
+        parts["audit"] = AuditEvidence(**{**audit, "escalated": tuple(audit["escalated"])})
+    return Evidence(**{**known, **parts})

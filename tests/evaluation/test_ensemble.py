@@ -17,7 +17,7 @@ from harness.evaluation.sanity import judge
 from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
 from harness.records import Cell, CellResult, ConditionResult, Status, Verdict
-from harness.records.evidence import Evidence
+from harness.records.evidence import Evidence, StageEvidence
 from tests.attacks.nets import CLASSES, SIDE, attack_of, images, threat
 
 FEW = {"steps": 5, "fab_steps": 3, "targets": 2, "queries": 60}
@@ -80,7 +80,7 @@ def test_successes_of_stages_add_up_to_those_at_each_budget() -> None:
     for row in rows:
         stages = row.condition.evidence.stages
         assert list(stages) == NAMES
-        assert sum(stages.values()) == row.condition.is_adversarial.sum() - before
+        assert sum(it.adversarial for it in stages.values()) == row.condition.is_adversarial.sum() - before
         before = int(row.condition.is_adversarial.sum())
 
 
@@ -96,7 +96,7 @@ def test_stages_of_batches_and_restarts_add_up(best_of_iterates: bool) -> None:
     ]
     total = sum((it.evidence for it in found), Evidence())
     assert set(total.stages) <= set(NAMES)
-    assert sum(total.stages.values()) == sum(int(it.is_adversarial.sum()) for it in found) > 0
+    assert sum(it.adversarial for it in total.stages.values()) == sum(int(it.is_adversarial.sum()) for it in found) > 0
 
 
 def test_attack_without_stages_counts_none() -> None:
@@ -112,7 +112,7 @@ def _planted(stages: Mapping[str, int], *, count: int, eps: str = "8/255", proto
     )  # fmt: skip
     logits = np.eye(2, dtype=np.float32)[[0, 1] * (count // 2)]
     labels = np.array([0, 1] * (count // 2))
-    evidence = Evidence(access="ensemble", stages=stages)
+    evidence = Evidence(access="ensemble", stages={name: StageEvidence(adversarial=found) for name, found in stages.items()})
     condition = ConditionResult(None, logits, np.zeros(count, bool), np.zeros(count, np.float32), evidence=evidence)
     return CellResult(cell, "0", Status.DONE, labels=labels, clean_logits=logits, condition=condition)
 

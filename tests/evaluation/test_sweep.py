@@ -16,7 +16,7 @@ from harness.attacks.frame import restart_seed
 from harness.datasets.tensors import TensorSplit
 from harness.errors import HarnessError
 from harness.evaluation.clean import evaluate_clean
-from harness.evaluation.protocols import batch_seed
+from harness.evaluation.run import batch_seed
 from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
 from harness.models.layout import AS_GIVEN, Inference

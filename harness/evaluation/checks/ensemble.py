@@ -35,7 +35,7 @@ def gradient_stages_fail(row: Row, smaller: Sequence[Row]) -> Reason | None:
 def _late(row: Row) -> int:
     """Returns on how many examples Square succeeded after other stages; 0 where it ran alone or not at all."""
     stages = row.evidence.stages
-    return stages.get(LATE, 0) if len(stages) > 1 else 0
+    return stages[LATE].adversarial if LATE in stages and len(stages) > 1 else 0
 
 
 ENSEMBLE = (gradient_stages_fail,)

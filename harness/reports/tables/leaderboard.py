@@ -19,7 +19,7 @@ SEVERITY = {Verdict.PASS: 1, Verdict.SUSPECT: 2, Verdict.INVALID: 3}
 NORMS = ("Linf", "L2", "L1")
 CONTEST = ["dataset", "norm", "eps"]
 """Columns that must be equal for models to be ranked against each other."""
-ROBUST = ("robust_accuracy", "robust_accuracy_low", "robust_accuracy_high")
+ROBUST = ("robust_accuracy", "robust_accuracy_low", "robust_accuracy_high", "robust_accuracy_floor", "audit_n", "audit_broken")
 
 
 def leaderboard(cells: pd.DataFrame, sweep: pd.DataFrame, eps: float | None = None) -> pd.DataFrame:
@@ -27,7 +27,7 @@ def leaderboard(cells: pd.DataFrame, sweep: pd.DataFrame, eps: float | None = No
 
     `robust_accuracy` is the worst case over attacks at the reference budget, `mean_robust_accuracy` its mean over the
     budgets of the same norm, and `robust_accuracy[<norm> <eps>]` its value at each budget. A row whose number is
-    INVALID ranks behind every other.
+    INVALID ranks behind every other. The columns of an audit are explained at `harness.records.CELL_COLUMNS`.
 
     Args:
         cells: The table cells.csv.

@@ -157,9 +157,20 @@ def _numbers(cell: ScoredCell) -> dict[str, Any]:
         "clean_accuracy": metrics.share(cell.before.correct),
         "robust_accuracy": metrics.share(cell.robust) if attacked else None,
         "attack_success_rate": rate,
+        **(_audit(cell) if attacked else {}),
         "max_violation": condition.max_violation if attacked else None,
         **{name: getattr(condition, name) for name in ("forwards", "backwards", "seconds", "peak_memory_mb")},
     }
+
+
+def _audit(cell: ScoredCell) -> dict[str, Any]:
+    """Returns what the audit of the attack found; nothing where there was none."""
+    found = cell.condition.evidence.audit
+    if found is None:
+        return {}
+    lost = metrics.audit_bound(found.sampled, found.survivors)
+    floor = max(0.0, cell.robust.sum() - lost) / len(cell.robust)
+    return {"robust_accuracy_floor": floor, "audit_n": found.sampled, "audit_broken": found.broken}
 
 
 def before_after_row(cell: ScoredCell) -> dict[str, float]:

@@ -10,13 +10,16 @@ from harness.conditions import ATTACK
 from harness.metrics import Flags, share, wilson_interval
 from harness.reports.names import MODEL_COLUMNS, WORST_CASE
 
+AUDIT = ("robust_accuracy_floor", "audit_n", "audit_broken")
 SWEEP_COLUMNS = (
     *MODEL_COLUMNS,
     *("attack", "targeted", "target_class", "norm", "eps", "protocol", "attacks", "n_examples", "clean_accuracy"),
     *("robust_accuracy", "robust_accuracy_low", "robust_accuracy_high"),
     *("attack_success_rate", "attack_success_rate_low", "attack_success_rate_high"),
+    *AUDIT,
 )
-"""Columns of sweep.csv, in order; `attacks` names the attacks that a worst case is taken over."""
+"""Columns of sweep.csv, in order; `attacks` names the attacks that a worst case is taken over. The last three are explained at
+`CELL_COLUMNS`; a worst case has those of the audited attack that it is taken over."""
 
 
 class _Outcomes(NamedTuple):
@@ -72,7 +75,18 @@ def _worst_case(group: pd.DataFrame, eps: float, flags: dict[str, _Outcomes]) ->
         "protocol": protocols[0] if len(protocols) == 1 else "mixed",
         "attacks": "+".join(members["attack"].unique()),
     }
-    return _row(cell, _Outcomes(clean_correct, clean_correct, is_adversarial))
+    row = _row(cell, _Outcomes(clean_correct, clean_correct, is_adversarial))
+    return row | _audit_of_worst_case(group[group["eps"] == eps], row["robust_accuracy"])
+
+
+def _audit_of_worst_case(members: pd.DataFrame, robust_accuracy: float) -> dict[str, Any]:
+    """Returns the audit's columns: what the standard may still take from the audited attack it may take from the worst case."""
+    audited = members[members["robust_accuracy_floor"].notna()]
+    if audited.empty:
+        return dict.fromkeys(AUDIT, None)
+    least = min(audited.to_dict("records"), key=lambda row: float(row["robust_accuracy"] - row["robust_accuracy_floor"]))
+    lost = least["robust_accuracy"] - least["robust_accuracy_floor"]
+    return {name: least[name] for name in AUDIT} | {"robust_accuracy_floor": max(0.0, robust_accuracy - lost)}
 
 
 def _row(cell: Mapping[Any, Any], state: _Outcomes) -> dict[str, Any]:

@@ -1,0 +1,55 @@
+"""A cheap ensemble whose result is audited: AutoAttack standard attacks a random sample of what it leaves."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from harness.attacks.base import ATTACKS, Attack
+from harness.attacks.ensemble import MANY, Ensemble
+from harness.attacks.malt import MALT
+from harness.attacks.margin import PMA
+from harness.attacks.strong import FEWEST_CLASSES, Strong
+from harness.records.evidence import Shortfall
+from harness.threat import Norm
+
+
+@ATTACKS.register
+class Audited(Ensemble):
+    """PMA, then MALT, then an audit by AutoAttack standard with the original's budgets.
+
+    A sweep runs the audit at every budget, see `harness.evaluation.audit`: all stages of the standard attack a random sample of
+    the examples without success. A stage that succeeds on any is run on all of them, and the audit is repeated.
+    """
+
+    NORMS: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF, Norm.L2})
+
+    name: Literal["audited"] = "audited"
+    margin_steps: int = Field(default=20, ge=1)
+    """Gradient steps of PMA."""
+    malt_steps: int = Field(default=20, ge=1)
+    """Gradient steps of MALT for each target class."""
+    targets: int = Field(default=3, ge=1)
+    """Wrong classes that MALT tries, nearest first."""
+    candidates: int = Field(default=9, ge=1)
+    """Wrong classes that MALT puts in order, most likely first."""
+    audit: int = Field(default=64, ge=0)
+    """Size of the random sample that is audited at each budget, at most all examples without success; 0 for no audit."""
+
+    def stages(self, classes: int) -> tuple[Attack, ...]:
+        """See `Attack.stages`."""
+        malt = MALT(steps=self.malt_steps, targets=self.targets, candidates=self.candidates)
+        return PMA(steps=self.margin_steps), malt
+
+    def parts(self) -> tuple[Attack, ...]:
+        """See `Ensemble.parts`."""
+        return *self.stages(MANY), *Strong().parts()
+
+    def conclusive(self, classes: int) -> bool:
+        """See `Attack.conclusive`."""
+        return self.shortfall(classes) is None
+
+    def shortfall(self, classes: int) -> Shortfall | None:
+        """See `Attack.shortfall`; what the ensemble misses, the audit finds, so that its own budgets are no matter of this."""
+        if not self.audit:
+            return "audit"
+        return "classes" if classes < FEWEST_CLASSES else None
