@@ -54,7 +54,10 @@ def list_plugins(
 
 @app.command()
 def validate(suite: SuiteArgument, overrides: SetOption = None) -> None:
-    """Check a suite file: fields, names, budgets, references, folders, classes and files."""
+    """Check a suite file: fields, names, budgets, references, folders, classes and files.
+
+    A network that the suite names as a `factory` is looked up: the module of that name is imported, so its code runs.
+    """
     from harness.planning.data_checks import check_without_images
     from harness.planning.grid import cells_of
     from harness.suites.files import load_suite
@@ -70,7 +73,10 @@ def validate(suite: SuiteArgument, overrides: SetOption = None) -> None:
 
 @app.command()
 def plan(suite: SuiteArgument, overrides: SetOption = None, store: StoreOption = None) -> None:
-    """Show the cells and steps of a suite, and which steps are finished."""
+    """Show the cells and steps of a suite, and which steps are finished.
+
+    A network that the suite names as a `factory` is looked up: the module of that name is imported, so its code runs.
+    """
     from harness.cli.inspection import open_store, plan_rows, plan_suite, step_rows
     from harness.suites.files import load_suite
 

@@ -1,14 +1,20 @@
 """How examples go through the budgets of a sweep: every image is read once, and memory does not grow with their number."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 
 from harness.attacks.frame import find_nearest, within
-from harness.attacks.results import AttackResult
-from harness.evaluation.batches import SplitBatch
-from harness.evaluation.run import StageQueue, SweepRun, batch_seed
+from harness.evaluation.stages import StageQueue
+
+if TYPE_CHECKING:
+    from harness.attacks.results import AttackResult
+    from harness.evaluation.batches import SplitBatch
+    from harness.evaluation.run import SweepRun
 
 
 def nested(run: SweepRun, source: Iterable[SplitBatch]) -> None:
@@ -85,7 +91,7 @@ def minimum_norm(run: SweepRun, source: Iterable[SplitBatch]) -> None:
         title, worth = f"eps up to {largest.eps}", len(run.settings.threat_models)
         run.meter.begin(title, len(rest), most=run.most_passes(run.settings.attack), worth=worth, gain=worth)
         with run.ledger.timed(0):
-            seed = batch_seed(run.settings.seed, run.settings.attack, largest, number)
+            seed = run.batch_seed(largest, number)
             found = find_nearest(run.settings.attack, run.inputs(rest), threat_model=largest, seed=seed)
         run.ledger.note_smallest(rest.indices, found.distance)
         for level, threat_model in enumerate(run.settings.threat_models):

@@ -1,16 +1,12 @@
 """Evaluates a network on a split under one attack over rising budgets."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from harness.attacks.audited import Audited
-from harness.attacks.ensemble import MANY
-from harness.attacks.strong import Strong
 from harness.evaluation.audit import audit
 from harness.evaluation.batches import PROBES, SplitBatch, batches, load, prepare, spread
 from harness.evaluation.ledger import Keep, Ledger
@@ -71,7 +67,7 @@ def sweep(
     """
     settings.check()
     device, model, size = prepare(model, split, device, batch_size)
-    attack, best = settings.attack_as_run, settings.best_of_iterates
+    attack, best = settings.attack, settings.best_of_iterates
     count = len(settings.threat_models)
     unit = "images" if count == 1 else "images x budgets"
     task = (progress or Silent()).task(title or attack.name, len(split) * count, unit=unit)
@@ -96,15 +92,12 @@ def sweep(
             _protocol_of(settings)(run, batches(split, size, device))
             if best and can_double(attack):
                 _double_steps(run, split, min(probes, size))
-            if isinstance(attack, Audited) and attack.audit:
-                _audit(run, split, attack, progress or Silent())
+            audit(run, split, progress or Silent())
     return run.ledger.outcome(_known(form, settings) + Evidence(batch_size=size))
 
 
 def _ledger_of(settings: SweepSettings, labels: NDArray[np.int64], *, device: torch.device, keep: Keep | None) -> Ledger:
-    return Ledger(
-        labels, settings.attack_as_run, settings.threat_models, target_class=settings.target_class, device=device, keep=keep
-    )
+    return Ledger(labels, settings.attack, settings.threat_models, target_class=settings.target_class, device=device, keep=keep)
 
 
 def _known(form: nn.Module, settings: SweepSettings) -> Evidence:
@@ -142,15 +135,6 @@ def _double_steps(run: SweepRun, split: ImageSplit, probes: int) -> None:
         _probe(run, split, level, chosen)
         if not run.ledger.accounts[level].evidence.doubled_steps_successes:
             return
-
-
-def _audit(run: SweepRun, split: ImageSplit, attack: Audited, progress: Progress) -> None:
-    """Runs the audit; it has a line of progress of its own, in examples that a stage is run on, more where it escalates."""
-    stages = len(Strong().stages(MANY))
-    samples = (min(attack.audit, len(run.ledger.active(level))) for level in range(len(run.settings.threat_models)))
-    with progress.task(f"{attack.name}, audit", stages * sum(samples), unit="images x stages") as advance:
-        meter = Meter(advance)
-        audit(replace(run, meter=meter), split, attack, advance=meter.settle)
 
 
 def _probe(run: SweepRun, split: ImageSplit, level: int, chosen: list[int]) -> None:

@@ -1,18 +1,18 @@
 """The steps that judge a model on images made without its gradient: with a trigger, corrupted, or from a user's folder."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.corruptions.base import Corruption
 from harness.corruptions.stream import CorruptedSplit
 from harness.datasets.image_folder import FileSplit
 from harness.datasets.splits import take
 from harness.errors import StepFailed
-from harness.evaluation.clean import evaluate_clean
 from harness.images import ImageSplit, Source
-from harness.models.classifier import Classifier
 from harness.poisoning.base import Poison
 from harness.poisoning.splits import Selection
 from harness.records import Outcome
@@ -22,6 +22,9 @@ from harness.steps.judgement import OUTCOME, Judgement
 from harness.steps.poison import Poisoning
 from harness.storage.outcomes import save_outcome
 from harness.system.seeds import seed_of
+
+if TYPE_CHECKING:
+    from harness.models.classifier import Classifier
 
 
 @dataclass(frozen=True)
@@ -213,6 +216,8 @@ def _judge(model: ModelStep, clean: ImageSplit, conditions: Mapping[str, ImageSp
 
 def _scored(network: Classifier, split: ImageSplit, context: Context, *, title: str) -> Outcome:
     """Returns the outcome on some images; the network itself is probed once, by the step that scores the clean ones."""
+    from harness.evaluation.clean import evaluate_clean
+
     return evaluate_clean(
         network,
         split,

@@ -3,21 +3,23 @@
 Source: Croce and Hein 2020, https://arxiv.org/abs/2003.01690; Andriushchenko et al. 2020, https://arxiv.org/abs/1912.00049.
 """
 
-from typing import ClassVar, Literal
+from __future__ import annotations
 
-import torch
-import torchattacks
+from typing import TYPE_CHECKING, ClassVar, Literal
+
 from pydantic import Field
-from torch import Tensor, nn
 
 from harness.attacks.base import ATTACKS, Attack
 from harness.attacks.classes import count_classes
-from harness.attacks.gradients import followable, followable_cross_entropy
 from harness.attacks.passes import Passes
-from harness.attacks.torchattacks.library import draw_seed, run_library
-from harness.attacks.torchattacks.square import TieAwareSquare
+from harness.attacks.torchattacks.library import draw_seed, run_library, torchattacks
 from harness.records.evidence import Access
 from harness.threat import Norm, ThreatModel
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
 
 LINF_AND_L2 = frozenset({Norm.LINF, Norm.L2})
 
@@ -49,6 +51,8 @@ class APGDCE(_AutoPGD):
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
+        from harness.attacks.gradients import followable_cross_entropy
+
         attack = torchattacks.APGD(
             followable_cross_entropy(model, threat_model),
             norm=threat_model.norm.value,
@@ -83,6 +87,8 @@ class APGDT(_AutoPGD):
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
+        from harness.attacks.gradients import followable
+
         classes = count_classes(model, x, attack=self.name, least=self.LEAST_CLASSES)
         attack = torchattacks.APGDT(
             followable(model, threat_model.norm),
@@ -124,6 +130,8 @@ class Square(Attack):
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
+        from harness.attacks.torchattacks.square import TieAwareSquare
+
         attack = TieAwareSquare(
             model,
             norm=threat_model.norm.value,
