@@ -98,12 +98,12 @@ def success_stalls(row: Row, smaller: Sequence[Row]) -> Reason | None:
 def upper_bound(row: Row, others: Sequence[Row]) -> Reason | None:
     """Weak attacks bound robust accuracy from above only: a remark that does not make the number suspect.
 
-    Where no example is without success, no attack could leave less. A strong attack that is INVALID by itself bounds nothing.
+    A strong attack that is INVALID by itself bounds nothing.
 
     Source: Tramèr et al. 2020, https://arxiv.org/abs/2002.08347; Croce and Hein 2020, https://arxiv.org/abs/2003.01690.
     """
     sound = [other for other in [row, *others] if is_sound(other)]
-    if row.access == "none" or not row.active or any(other.evidence.conclusive for other in sound):
+    if row.access == "none" or any(other.evidence.conclusive for other in sound):
         return None
     for other in sound:
         if other.evidence.shortfall is not None:
