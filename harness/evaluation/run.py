@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,9 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harness.attacks.frame import run_attack, search_ball
+from harness.attacks.passes import Passes
 from harness.attacks.results import AttackInput, AttackResult
 from harness.evaluation.batches import SplitBatch
 from harness.evaluation.ledger import Ledger
+from harness.evaluation.meter import Meter
 from harness.evaluation.settings import SweepSettings
 from harness.records.evidence import StageEvidence
 from harness.system.modes import ModuleLists
@@ -41,8 +42,8 @@ class SweepRun:
     batch_size: int
     clean_logits: NDArray[np.float32] | None
     """Logits (N, K) on the unperturbed images where they are known."""
-    advance: Callable[[int], None]
-    """Called with the number of examples x budgets that just got their result."""
+    meter: Meter
+    """Is told of the examples x budgets that got their result, and listens to the attacks."""
 
     def eligible(self, batch: SplitBatch) -> Tensor:
         """Predicts on clean images and returns (n,) which are correct, and not of the wanted class already."""
@@ -58,12 +59,14 @@ class SweepRun:
     def inputs(self, batch: SplitBatch) -> AttackInput:
         """Returns the network with the examples of a batch and the classes for its criterion."""
         classes = batch.y if self.settings.target_class is None else torch.full_like(batch.y, self.settings.target_class)
-        return AttackInput(self.model, batch.x, classes, self.form, self.held)
+        return AttackInput(self.model, batch.x, classes, self.form, self.held, self.meter)
 
     def attack(self, level: int, number: int, batch: SplitBatch) -> AttackResult:
         """Attacks the batch of that number at one budget."""
         threat_model = self.settings.threat_models[level]
         seed = self.batch_seed(threat_model, number)
+        most = self.most_passes(self.settings.attack)
+        self.meter.begin(f"eps {threat_model.eps}", len(batch), most=most, gain=self.gain_at(level))
         with self.ledger.timed(level) as account:
             result = run_attack(
                 self.settings.attack,
@@ -74,6 +77,16 @@ class SweepRun:
             )
             account.evidence += result.evidence
         return result
+
+    def most_passes(self, attack: Attack) -> Passes | None:
+        """Returns the most passes that an attack makes of an example, over its restarts, where that is known."""
+        logits = self.ledger.clean_logits
+        most = None if logits is None else attack.passes(logits.shape[1])
+        return None if most is None else most.times(1 if attack.RESTARTS_INSIDE else attack.restarts)
+
+    def gain_at(self, level: int) -> int:
+        """Returns at how many budgets an example with an adversarial at that budget is done."""
+        return len(self.settings.threat_models) - level if self.settings.protocol == "nested" else 1
 
     @property
     def is_staged(self) -> bool:
@@ -87,13 +100,27 @@ class SweepRun:
             return (attack,)
         return attack.stages(self.ledger.clean_logits.shape[1]) * attack.restarts
 
-    def stage(self, level: int, stage: Attack, number: int, batch: SplitBatch, *, turn: int | str) -> AttackResult:
+    def stage(
+        self,
+        level: int,
+        stage: Attack,
+        number: int,
+        batch: SplitBatch,
+        *,
+        turn: int | str,
+        span: tuple[float, float] = (0.0, 1.0),
+        gain: int = 1,
+    ) -> AttackResult:
         """Runs one stage of an ensemble on the batch of that number at one budget; `turn` tells it from the same stage elsewhere.
+
+        Of the time that an example takes the stage is the part `span`, and a success in it is worth `gain`, see `Meter.begin`.
 
         The evidence of the ledger gets all but the faults of its gradients: what they say depends on the other stages.
         """
         threat_model, started = self.settings.threat_models[level], time.perf_counter()
         seed = seed_of(self.batch_seed(threat_model, number), stage.name, turn)
+        title, (before, after) = f"eps {threat_model.eps}, {stage.name}", span
+        self.meter.begin(title, len(batch), most=self.most_passes(stage), worth=after - before, gain=gain - before)
         with self.ledger.timed(level) as account:
             result = search_ball(stage, self.inputs(batch), threat_model=threat_model, seed=seed)
             cost = StageEvidence(
@@ -105,6 +132,7 @@ class SweepRun:
             )
             evidence = replace(result.evidence, zero_gradients=0, nonfinite_gradients=0, stages={stage.name: cost})
             account.evidence += evidence
+        self.meter.end(len(batch) - cost.adversarial)
         return result
 
     def batch_seed(self, threat_model: ThreatModel, number: int) -> int:
@@ -114,7 +142,7 @@ class SweepRun:
     def leave_out(self, batch: SplitBatch) -> None:
         """Notes the clean images of examples that are not attacked."""
         self.ledger.leave_out(batch)
-        self.advance(len(batch) * len(self.settings.threat_models))
+        self.meter.settle(len(batch) * len(self.settings.threat_models))
 
     def note_rising(self, level: int, batch: SplitBatch, result: AttackResult) -> SplitBatch:
         """Notes the result at a budget, and of adversarial examples at all larger ones; returns the other examples."""
@@ -123,7 +151,7 @@ class SweepRun:
         self.ledger.note(larger, batch.indices, result, rows=is_adversarial)
         self.ledger.note([level], batch.indices, result, rows=~is_adversarial)
         self.ledger.note_violation(level, result)
-        self.advance(int(is_adversarial.sum()) * len(larger) + len(active))
+        self.meter.settle(int(is_adversarial.sum()) * len(larger) + len(active))
         return active
 
     def note_later(self, level: int, batch: SplitBatch, result: AttackResult) -> None:

@@ -10,7 +10,8 @@ from torch import nn
 from harness.evaluation.audit import audit
 from harness.evaluation.batches import PROBES, SplitBatch, batches, load, prepare, spread
 from harness.evaluation.ledger import Keep, Ledger
-from harness.evaluation.probes import can_double, probe_steps
+from harness.evaluation.meter import Meter
+from harness.evaluation.probes import PROBE_RUNS, can_double, probe_steps
 from harness.evaluation.protocols import independent, minimum_norm, nested
 from harness.evaluation.run import SweepRun
 from harness.evaluation.settings import SweepSettings
@@ -44,6 +45,7 @@ def sweep(
     keep: Keep | None = None,
     probes: int = 8,
     progress: Progress | None = None,
+    title: str | None = None,
 ) -> Outcome:
     """Attacks a network at rising budgets, in full float32; the protocol is described in docs/architecture.md.
 
@@ -58,6 +60,7 @@ def sweep(
         probes: Examples without success that are attacked again with twice the steps, more where that is a success on one of
             them; none without `best_of_iterates`.
         progress: Where to show progress, by default nowhere.
+        title: What it is called there, by default as the attack.
 
     Raises:
         HarnessError: if the settings do not fit each other, see `SweepSettings.check`, or the split is empty.
@@ -65,7 +68,9 @@ def sweep(
     settings.check()
     device, model, size = prepare(model, split, device, batch_size)
     attack, best = settings.attack, settings.best_of_iterates
-    task = (progress or Silent()).task(attack.name, len(split) * len(settings.threat_models))
+    count = len(settings.threat_models)
+    unit = "images" if count == 1 else "images x budgets"
+    task = (progress or Silent()).task(title or attack.name, len(split) * count, unit=unit)
     with evaluating(model), frozen_parameters(model), task as advance:
         full = min(size, len(split))
         probe = load(split, range(min(PROBES, len(split))), device).x
@@ -82,7 +87,7 @@ def sweep(
                 ledger=_ledger_of(settings, np.asarray(split.labels, dtype=np.int64), device=device, keep=keep),
                 batch_size=size,
                 clean_logits=clean_logits,
-                advance=lambda count: advance(count, ""),
+                meter=Meter(advance),
             )
             _protocol_of(settings)(run, batches(split, size, device))
             if best and can_double(attack):
@@ -134,6 +139,9 @@ def _double_steps(run: SweepRun, split: ImageSplit, probes: int) -> None:
 
 def _probe(run: SweepRun, split: ImageSplit, level: int, chosen: list[int]) -> None:
     """Adds what `probe_steps` finds on the examples `chosen` to a budget's account."""
+    most = run.most_passes(run.settings.attack)
+    most = None if most is None else most.times(PROBE_RUNS)
+    run.meter.begin("the attack again with twice the steps", len(chosen), most=most, worth=0, gain=0)
     with run.ledger.timed(level) as account:
         inputs = run.inputs(load(split, chosen, run.ledger.device))
         threat_model = run.settings.threat_models[level]

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from harness.attacks.base import ATTACKS, Attack
 from harness.attacks.classes import count_classes
+from harness.attacks.passes import Passes
 from harness.attacks.torchattacks.library import draw_seed, run_library, torchattacks
 from harness.records.evidence import Access
 from harness.threat import Norm, ThreatModel
@@ -43,6 +44,11 @@ class APGDCE(_AutoPGD):
 
     name: Literal["apgd-ce"] = "apgd-ce"
 
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        gradients = (self.steps + 1) * self.eot_iter
+        return Passes(gradients + 1, gradients)
+
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
         from harness.attacks.gradients import followable_cross_entropy
@@ -73,6 +79,11 @@ class APGDT(_AutoPGD):
     name: Literal["apgd-t"] = "apgd-t"
     targets: int = Field(default=9, ge=1)
     """Number of wrong classes that are tried, most likely first; all where the model has fewer."""
+
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        gradients, targets = (self.steps + 1) * self.eot_iter, min(self.targets, classes - 1)
+        return Passes((gradients + 1) * targets + 2, gradients * targets)
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
@@ -112,6 +123,10 @@ class Square(Attack):
     """Shrink the patches over the given number of queries instead of over 10,000 as in the paper."""
     loss: Literal["margin", "ce"] = "margin"
     """What is minimised."""
+
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        return Passes(self.queries + 3)
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
