@@ -144,6 +144,23 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[objec
     stdout.print(table)
 
 
+class OncePerModel(logging.Filter):
+    """Lets each message about how a model's file was read pass once: every step of a finished model reads it again."""
+
+    def __init__(self) -> None:
+        """See the class."""
+        super().__init__()
+        self._seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See `logging.Filter`."""
+        if not record.name.startswith("harness.models."):
+            return True
+        is_new = (message := record.getMessage()) not in self._seen
+        self._seen.add(message)
+        return is_new
+
+
 def log_to_console(*, verbose: bool) -> None:
     """Sends the library's log to standard error; one line a message where that is no terminal."""
     handler: logging.Handler = logging.StreamHandler()
@@ -151,5 +168,6 @@ def log_to_console(*, verbose: bool) -> None:
     if stderr.is_terminal:
         handler = RichHandler(console=stderr, show_path=False, show_time=False, rich_tracebacks=False, markup=False)
         layout = "%(message)s"
+    handler.addFilter(OncePerModel())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], format=layout, force=True)
     logging.getLogger("harness").setLevel(logging.DEBUG if verbose else logging.INFO)

@@ -24,7 +24,8 @@ from harness.suites.entries import (
     ThreatGrid,
     TransferEntry,
 )
-from harness.suites.models import ArchitectureField, Label, ModelEntry
+from harness.suites.labels import Label
+from harness.suites.models import ArchitectureField, ModelEntry
 from harness.threat import Norm, ThreatModel, expect_pixel_budget
 
 

@@ -14,7 +14,7 @@ from harness.poisoning.choice import class_index
 from harness.poisoning.detectors.base import DETECTORS, Detector
 from harness.records import Protocol
 from harness.spec import Eps, Spec, suggestion
-from harness.suites.models import Label
+from harness.suites.labels import Label
 from harness.threat import Norm
 
 RESERVED = ("none", "worst_case")

@@ -12,10 +12,9 @@ from harness.models.adapter import LOGITS, Adapter, InputForm, checked_classes, 
 from harness.models.base import MODELS, Architecture
 from harness.models.scripted import InMemory
 from harness.spec import Spec
+from harness.suites.labels import Label
 from harness.training.recipes.base import RECIPES, Recipe
 
-Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)]
-"""A name in a suite file: letters, digits, "_" and "-"."""
 GIVEN = "given"
 """What tables have in place of a recipe's name, for a finished model."""
 OF_FINISHED = ("weights", "classes", "output", "input")

@@ -20,6 +20,7 @@ from harness.reports.page import tables as page_tables
 from harness.reports.page.headline import facts, summary, training_sentences
 from harness.reports.page.runtimes import runtime_tables
 from harness.reports.page.tables import PageTable
+from harness.suites.models import GIVEN
 
 REPORT = "report.html"
 MOST_CLASSES = 40
