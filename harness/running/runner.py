@@ -1,11 +1,13 @@
 """Runs a suite: plan, execute, collect, write the results."""
 
+from __future__ import annotations
+
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.datasets.verified import verified_for_evaluation
 from harness.errors import surviving_exits
@@ -30,11 +32,14 @@ from harness.steps.train import Train
 from harness.storage.provenance import describe_host
 from harness.storage.store import Store
 from harness.suites.base import BaseSuite, Variant
-from harness.suites.suite import Suite, suite_json
+from harness.suites.suite import Suite, suite_json, with_models
 from harness.system.children import refuse_unguarded
 from harness.system.modes import usual_torch
 from harness.system.progress import Progress, Silent
 from harness.training.processes import check_devices
+
+if TYPE_CHECKING:
+    from torch import nn
 
 TRACES = "errors.log"
 
@@ -64,6 +69,7 @@ class RunSummary:
 def run(
     suite: Suite,
     *,
+    models: Mapping[str, nn.Module] | None = None,
     out: Path | None = None,
     store: Path | None = None,
     device: str = "auto",
@@ -76,6 +82,7 @@ def run(
 
     Args:
         suite: The suite, from `load_suite`.
+        models: Label -> network that is judged as it is, beside the suite's models or in place of one; see `with_models`.
         out: Folder of the results, by default results/<suite>.
         store: Folder of the finished steps, by default results/.store.
         device: "auto", "cpu", "cuda" or "cuda:1".
@@ -90,6 +97,7 @@ def run(
     """
     refuse_unguarded()
     started, chosen = time.perf_counter(), executor_of(executor)
+    suite = with_models(suite, models or {})
     with surviving_exits("the suite's data and networks"):
         data = verified_for_evaluation(suite.dataset.load())
         plan = plan_of(suite, data)

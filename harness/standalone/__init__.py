@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -24,7 +25,6 @@ from harness.models.layout import Inference, NumberFormat
 from harness.models.safeguards import for_autograd
 from harness.planning.grid import attack_cell
 from harness.records import Cell, CellResult, Outcome, Protocol, RunRecord, Status
-from harness.reports.tables.write import cells_table
 from harness.spec import digest_fields, digest_of, parse_spec
 from harness.standalone.arguments import (
     AttackLike,
@@ -36,6 +36,8 @@ from harness.standalone.arguments import (
     rising,
     target_index,
 )
+from harness.standalone.results import EVALUATE, checked_folder, written
+from harness.storage.provenance import describe_host
 from harness.system.memory import quick_garbage_collection, reused_memory
 from harness.system.modes import usual_torch
 from harness.system.progress import Progress, Silent
@@ -61,6 +63,7 @@ def evaluate(
     compile: bool = False,  # noqa: A002 - as in a suite
     precision: NumberFormat = "float32",
     seed: int = 0,
+    out: Path | str | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Scores a model on clean images and under attacks, in the columns of cells.csv.
@@ -83,12 +86,12 @@ def evaluate(
         compile: Whether attacks differentiate a network compiled by torch.compile; where that fails a warning says why.
         precision: Number format of the attacks' passes, "float32" or "bfloat16"; every success is judged in float32.
         seed: The seed that every random choice is derived from.
+        out: Folder to write tables, curves and report to, as `harness.run` does; nothing is written where it is left out.
         progress: Where to show progress, by default nowhere.
 
     Returns:
-        One row for the clean images, and one for each attack and budget. An attack that cannot run under a threat
-        model, or on so few classes, has a row with status "skipped" and the reason; one that breaks has rows with
-        status "failed", and the others go on.
+        One row for the clean images, and one for each attack and budget: with status "skipped" and the reason where an attack
+        cannot run under a threat model, or on so few classes; "failed" where it breaks, and the others go on.
 
     Raises:
         HarnessError: if an argument is of another type, an attack, data set or target class is unknown, threat models differ
@@ -97,6 +100,7 @@ def evaluate(
     """
     check_types(model, protocol)
     check_numbers(limit=limit, batch_size=batch_size, seed=seed)
+    folder = checked_folder(out)
     model = for_autograd(model)
     inference = parse_spec(Inference, {"compile": compile, "precision": precision}, where="evaluate", error=HarnessError)
     threats, chosen, given = rising(threat_model, target_class), labelled(attacks), examples_of(data)
@@ -105,18 +109,19 @@ def evaluate(
     names = given.names_of(check_network(model, examples, _device_of(model)))
     target = target_index(target_class, names)
     judging = _Judging(model, examples, names, target, protocol, inference, batch_size, seed, progress or Silent())
-    return cells_table(_record(judging, given, judging.rows(given.name, chosen, threats)))
+    return written(_record(judging, given, judging.rows(given.name, chosen, threats)), folder)
 
 
 def _record(judging: "_Judging", given: Given, rows: tuple[CellResult, ...]) -> RunRecord:
     """Returns the rows with what the sanity checks say of them, as a run without a suite."""
     return RunRecord(
-        suite={"name": "evaluate"},
+        suite={"name": EVALUATE},
         cells=tuple(_remarked(row, given.remark) for row in judge(rows)),
         class_names=judging.class_names,
         example_ids=tuple(judging.examples.ids),
         example_hashes=tuple(judging.examples.hashes),
         histories={},
+        provenance=describe_host(judging.device),
     )
 
 
