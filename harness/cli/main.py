@@ -14,14 +14,15 @@ import typer
 
 from harness.cli import console
 from harness.cli.deployment import crosscheck, export
-from harness.cli.exit_codes import CHECK_FAILED, INTERRUPTED, STOPPED, exit_code
+from harness.cli.exit_codes import CHECK_FAILED, exit_code
+from harness.cli.judging import judge
 from harness.cli.options import DeviceOption, OutOption, SetOption, StoreOption, SuiteArgument
+from harness.cli.outcome import show_run
 from harness.errors import DataError, ModelError, SuiteError, naming
 
 if TYPE_CHECKING:
-    from harness.running.runner import RunSummary
+    pass
 
-NOTHING_FINISHED = "nothing finished, so the earlier results in {} stay as they are"
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
@@ -102,8 +103,6 @@ def run(
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Steps computed at once, each in a process of its own.")] = 1,
 ) -> None:
     """Train what is missing, attack, score, and write tables, curves and the report. Stops and resumes."""
-    from harness.reports.load import load_results
-    from harness.reports.summary import expectations_table, leaderboard_table, trouble_table
     from harness.running.runner import run as run_suite
     from harness.suites.files import load_suite
 
@@ -120,19 +119,7 @@ def run(
             jobs=jobs,
             progress=console.progress_display(),
         )
-    if summary.written:
-        results = load_results(summary.folder)
-        for table in (leaderboard_table(results), expectations_table(results), trouble_table(results)):
-            if table.rows:
-                console.show_table(*table)
-    for failure in summary.failures:
-        console.stderr.print(failure, markup=False)
-    console.stdout.print(f"{summary.seconds:.1f} s; {_written(summary)}")
-    if summary.interrupted:
-        console.stderr.print(STOPPED)
-        raise typer.Exit(INTERRUPTED)
-    if not summary.ok:
-        raise typer.Exit(CHECK_FAILED)
+    show_run(summary)
 
 
 @app.command()
@@ -158,6 +145,7 @@ def leaderboard(
 
 app.command()(export)  # here, as `harness --help` lists verbs in this order
 app.command()(crosscheck)
+app.command()(judge)
 
 
 @app.command()
@@ -212,14 +200,6 @@ def doctor() -> None:
     console.show_table("", ["check", "state", "found"], rows)
     if any(state == "missing" for _, state, _ in rows):
         raise typer.Exit(CHECK_FAILED)
-
-
-def _written(summary: "RunSummary") -> str:
-    if not summary.written:
-        return NOTHING_FINISHED.format(summary.folder)
-    if summary.interrupted:
-        return f"tables: {summary.folder}; `harness report` draws the page from them"
-    return f"report: {summary.folder / 'report.html'}"
 
 
 def _naming(suite: str) -> AbstractContextManager[None]:

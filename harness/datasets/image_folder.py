@@ -18,7 +18,7 @@ from harness.datasets.decoding import Resize, read_image, resized
 from harness.datasets.layout import WHOLE, Layout, read_classes, read_layout, read_split_layout
 from harness.datasets.shares import DrawsValidationAndTest, completed
 from harness.errors import DataError
-from harness.images import ImageData, ImageSplit, Source, composed
+from harness.images import SPLITS, ImageData, ImageSplit, Source, composed
 from harness.system.messages import decodable
 
 if TYPE_CHECKING:
@@ -138,6 +138,11 @@ class FolderDataset(DrawsValidationAndTest, ABC):
 
     def _splits(self, root: Path, layout: Layout, sound: SoundFiles | None) -> dict[str, ImageSplit]:
         """Returns the three splits; without hashes if `sound` is None."""
+        splits = self._as_split(root, layout, sound)
+        return completed(splits, [("validation", self.validation), ("test", self.test)], self.seed)
+
+    def _as_split(self, root: Path, layout: Layout, sound: SoundFiles | None) -> dict[str, ImageSplit]:
+        """Returns the splits that the folder has."""
         splits: dict[str, ImageSplit] = {}
         first = 0
         for split, classes in layout.files.items():
@@ -145,7 +150,7 @@ class FolderDataset(DrawsValidationAndTest, ABC):
             hashes = [""] * (last - first) if sound is None else sound.hashes[first:last]
             splits[split] = _split_of(root, classes, hashes, resolution=self.resolution, resize=self.resize)
             first = last
-        return completed(splits, [("validation", self.validation), ("test", self.test)], self.seed)
+        return splits
 
     def _look_at(self, root: Path) -> tuple[str, ...]:
         layout = read_layout(root)
@@ -154,14 +159,20 @@ class FolderDataset(DrawsValidationAndTest, ABC):
 
     def _held_from(self, root: Path) -> HeldOut:
         layout = read_split_layout(root)
-        split = next((name for name in HELD if name in layout.files), WHOLE)
-        if layout.has_splits and split not in HELD:
-            raise DataError(f"{root}: expected a folder test or validation for a finished model, found training images alone")
+        split = _held_split(root, layout)
         classes = layout.files[split]
         sound = sound_files(root, _flat(classes))
         logger.info("%s: judged on %s", root, split if layout.has_splits else "all images")
         held = _split_of(root, classes, sound.hashes, resolution=self.resolution, resize=self.resize, source=sound.source)
         return HeldOut(held, tuple(map(composed, layout.class_names)))
+
+
+def _held_split(root: Path, layout: Layout) -> str:
+    """Returns the name of the split on which a finished model is scored."""
+    split = next((name for name in HELD if name in layout.files), WHOLE)
+    if layout.has_splits and split not in HELD:
+        raise DataError(f"{root}: expected a folder test or validation for a finished model, found training images alone")
+    return split
 
 
 def _flat(classes: Sequence[Sequence[str]]) -> list[str]:
@@ -197,9 +208,35 @@ class ImageFolder(FolderDataset):
     scored on the test folder, else on the validation folder, or on all images of a folder without splits.
     """
 
+    PATH_FIELDS: ClassVar[frozenset[str]] = FolderDataset.PATH_FIELDS | {"held_out"}
+
     name: Literal["image_folder"] = "image_folder"
     root: str
     """The folder that holds the split folders or the class folders."""
+    held_out: bool = False
+    """For finished models: the test split is what a finished model is scored on, see above, and nothing is drawn."""
+
+    def load_from(self, root: Path) -> ImageData:
+        """See `FolderDataset.load_from`."""
+        return self._all_held_from(root) if self.held_out else super().load_from(root)
+
+    def _look_at(self, root: Path) -> tuple[str, ...]:
+        if not self.held_out:
+            return super()._look_at(root)
+        layout = read_split_layout(root)
+        _held_split(root, layout)
+        return tuple(map(composed, layout.class_names))
+
+    def _all_held_from(self, root: Path) -> ImageData:
+        """Returns the held-out images as the test split, and in place of any other split that has no folder."""
+        layout = read_split_layout(root)
+        held = _held_split(root, layout)
+        sound = sound_files(root, [file for classes in layout.files.values() for file in _flat(classes)])
+        found = self._as_split(root, layout, sound)
+        logger.info("%s: judged on %s", root, held if layout.has_splits else "all images")
+        skipped = {split: sum(kinds.values()) for split, kinds in layout.skipped.items()}
+        splits = {name: found.get(name, found[held]) for name in SPLITS} | {"test": found[held]}
+        return image_data(self.name, layout.class_names, splits, source=sound.source, skipped=skipped)
 
     def in_root(self, read: Callable[[Path], Found]) -> Found:
         """See `FolderDataset.in_root`."""

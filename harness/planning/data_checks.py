@@ -1,14 +1,16 @@
 """Data checks: whether a suite fits its data, before anything is trained: folders, classes, and every poison at every rate."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 
-from harness.datasets.base import expand_path
+from harness.datasets.base import FROM_TRAINING, expand_path
 from harness.datasets.decoding import Resize
 from harness.datasets.image_folder import FileSplit, read_class_folders
 from harness.datasets.layout import read_classes
+from harness.datasets.splits import Drawn
 from harness.errors import DataError, ModelError, SuiteError, naming, surviving_exits
 from harness.images import ImageData
 from harness.poisoning.families import TriggerPoison
@@ -16,6 +18,8 @@ from harness.poisoning.frame import check_data
 from harness.steps.base import DataIdentity
 from harness.steps.given import Given
 from harness.suites.base import BaseSuite
+
+logger = logging.getLogger(__name__)
 
 UNKNOWN_DATA = DataIdentity({}, "")
 """Of data that are not loaded."""
@@ -56,6 +60,14 @@ def check_finished(suite: BaseSuite, class_names: Sequence[str]) -> None:
     """
     for label in suite.finished:
         _ = given_step(suite, label, UNKNOWN_DATA, class_names)
+
+
+def warn_of_training_images(suite: BaseSuite, data: ImageData) -> None:
+    """Logs a warning where finished models are judged on images that are drawn from those of the training split."""
+    split = data.splits[suite.evaluation.split]
+    if suite.finished and (isinstance(split, Drawn) or getattr(split, "from_training", False)):
+        hint = "; dataset.held_out: true judges what is held out" if hasattr(suite.dataset, "held_out") else ""
+        logger.warning("%s: %s%s", ", ".join(suite.finished), FROM_TRAINING, hint)
 
 
 def given_step(suite: BaseSuite, label: str, data: DataIdentity, class_names: Sequence[str]) -> Given:

@@ -7,7 +7,7 @@ from functools import cached_property
 from harness.conditions import CLEAN, OF_POISONED_MODELS
 from harness.datasets.image_folder import FileSplit
 from harness.images import ImageData
-from harness.planning.data_checks import given_step, read_folders, unsupported_poisons
+from harness.planning.data_checks import given_step, read_folders, unsupported_poisons, warn_of_training_images
 from harness.planning.grid import GridCell, GridInputs, cells_of, sweep_of
 from harness.poisoning.detectors.base import Detector
 from harness.records import Cell
@@ -112,6 +112,7 @@ def plan_of(suite: BaseSuite, data: ImageData) -> Plan:
     for label, entry in suite.attacks.items():
         entry.check_target(data.class_names, where=f"attacks.{label}")
     planner = _Planner(suite, data, folders=read_folders(suite, data), unsupported=unsupported_poisons(suite, data))
+    warn_of_training_images(suite, data)
     rows = cells_of(suite)
     cells = tuple(planner.planned(row) for row in rows)
     detections, transfers, controls = tuple(planner.detections(rows)), tuple(planner.transfers()), tuple(planner.controls(rows))

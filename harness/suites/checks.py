@@ -23,6 +23,9 @@ def check_parts(suite: BaseSuite) -> None:
         _check_training_images(suite, label)
         for poison in suite.models[label].poisons or ():
             _expect_one_of(poison, suite.poisons, f"models.{label}.poisons")
+    if suite.trained and getattr(suite.dataset, "held_out", False):
+        found = f"got {suite.trained[0]!r}, which would be trained on images that it is judged on"
+        raise ValueError(f"dataset.held_out: expected finished models alone beside true, {found}")
     if suite.poisons and not suite.trained:
         raise ValueError("poisons: expected a model with a recipe that is trained on them, got finished models alone")
     for label in suite.detectors:

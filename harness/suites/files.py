@@ -36,10 +36,24 @@ def load_suite(source: str | Path, overrides: Sequence[str] = ()) -> Suite:
             problem, each with the file and the field path.
     """
     path = find_suite(source)
-    values = _read_yaml(path)
+    values = overridden(_read_yaml(path), overrides)
+    return parse_spec(Suite, expand_variables(values, where=str(path)), where=str(source))
+
+
+def overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Returns the fields of a suite file with overrides, see `load_suite`; the given ones are changed.
+
+    Raises:
+        SuiteError: if an override does not fit.
+    """
     for override in overrides:
         _apply(values, override)
-    return parse_spec(Suite, expand_variables(values, where=str(path)), where=str(source))
+    return values
+
+
+def write_suite(values: Mapping[str, Any], path: Path) -> None:
+    """Writes the fields of a suite as a file that `load_suite` reads."""
+    path.write_text(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=120), encoding="utf-8")
 
 
 def shipped_suites() -> dict[str, Path]:
