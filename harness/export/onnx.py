@@ -105,14 +105,16 @@ def _frozen_copy(classifier: nn.Module, samples: Samples, path: Path) -> nn.Modu
     """Returns a copy of a network on the CPU, in float32, its parameters frozen.
 
     Raises:
-        ModelError: if a module is in training mode, as its file would not compute what was measured; or if there are no
-            samples to compare on.
+        ModelError: if a module is in training mode, as its file would not compute what was measured; if there are no samples
+            to compare on; or if a part of the network is TorchScript.
     """
     if not samples:
         raise ModelError(f"{path}: expected images to compare on, got none")
     training = [name or "(the whole network)" for name, module in classifier.named_modules() if module.training]
     if training:
         raise ModelError(f"{path}: expected a network in eval mode, got {len(training)} modules in training mode ({training[0]})")
+    if any(isinstance(module, torch.jit.ScriptModule) for module in classifier.modules()):
+        raise ModelError(f"{path.name}: expected PyTorch modules, got TorchScript, which torch.export does not take")
     return copy.deepcopy(classifier).to("cpu", torch.float32).requires_grad_(False)
 
 

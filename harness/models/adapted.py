@@ -24,7 +24,7 @@ class Adapted(nn.Module):
 
     columns: Tensor | None
 
-    def __init__(self, network: nn.Module, *, output: int | str, channels: int, columns: Sequence[int] | None) -> None:
+    def __init__(self, network: nn.Module, *, output: int | str | None, channels: int, columns: Sequence[int] | None) -> None:
         """See the class."""
         super().__init__()
         self.network, self.output, self.channels = network, output, channels
@@ -41,7 +41,7 @@ def luminance(x: Tensor) -> Tensor:
     return RED * x[:, 0:1] + GREEN * x[:, 1:2] + BLUE * x[:, 2:3]
 
 
-def chosen(found: object, output: int | str) -> Tensor:
+def chosen(found: object, output: int | str | None) -> Tensor:
     """Returns the logits (N, M) in what a network gives.
 
     Args:
@@ -53,19 +53,20 @@ def chosen(found: object, output: int | str) -> Tensor:
     """
     if output == SIGMOID:
         return _of_two_classes(_tensor(found, output))
-    return _tensor(found if output == LOGITS else _inside(found, output), output)
+    is_itself = output is None or (output == LOGITS and isinstance(found, Tensor))
+    return _tensor(found if is_itself else _inside(found, output), output)
 
 
-def _inside(found: object, place: int | str) -> object:
+def _inside(found: object, place: int | str | None) -> object:
     try:
         if isinstance(place, int):
             return found[place]  # type: ignore[index]
-        return found[place] if isinstance(found, Mapping) else getattr(found, place)
+        return found[place] if isinstance(found, Mapping) else getattr(found, str(place))
     except (LookupError, AttributeError, TypeError) as error:
         raise ModelError(f"output: expected {place!r} in what the network gives, got {described(found)}") from error
 
 
-def _tensor(found: object, output: int | str) -> Tensor:
+def _tensor(found: object, output: int | str | None) -> Tensor:
     if not isinstance(found, Tensor):
         raise ModelError(f"output: expected a tensor at {output!r}, got {described(found)}")
     return found
@@ -104,7 +105,7 @@ def hint(found: object, *, expected: int) -> str:
         return "; `output: 0` takes the first of them"
     if not isinstance(found, Tensor):
         names = [name for name, value in getattr(found, "__dict__", {}).items() if isinstance(value, Tensor)]
-        return f"; `output: {'logits' if 'logits' in names else names[0]}` takes one of them" if names else ""
+        return f"; `output: {LOGITS if LOGITS in names else names[0]}` takes one of them" if names else ""
     if found.shape[1:] in ((), (1,)) and expected == 2:
         return f"; `output: {SIGMOID}` takes it for the logit of the second class"
     if found.dim() == 2 and found.shape[1] > 1:
@@ -114,4 +115,4 @@ def hint(found: object, *, expected: int) -> str:
 
 def _first_tensor(found: Mapping[object, object]) -> object:
     tensors = [key for key, value in found.items() if isinstance(value, Tensor)]
-    return "logits" if "logits" in tensors else next(iter(tensors), "KEY")
+    return LOGITS if LOGITS in tensors else next(iter(tensors), "KEY")

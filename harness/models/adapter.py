@@ -6,15 +6,35 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from harness.errors import ModelError
 from harness.images import composed
 from harness.spec import Spec
+from harness.system.messages import shown
 
 Channels = tuple[float, float, float]
 Positive = Annotated[float, Field(gt=0)]
-LOGITS, SIGMOID = "logits", "sigmoid"
+LOGITS = "logits"
+"""Key or attribute under which many libraries give them."""
+SIGMOID = "sigmoid"
+
+
+def parse_output(value: object) -> object:
+    """Returns a place or a key of an output as it is.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if value is None:
+        return None
+    is_place = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if not is_place and not (isinstance(value, str) and value):
+        raise ValueError(f"expected {LOGITS}, {SIGMOID}, a place from 0 on or a key, got {shown(value)}")
+    return value
+
+
+Output = Annotated[int | str | None, BeforeValidator(parse_output)]
 
 
 class InputForm(Spec):
@@ -55,9 +75,9 @@ class InputForm(Spec):
 class Adapter(Spec):
     """What stands around a finished network; by default nothing."""
 
-    output: Annotated[int, Field(ge=0)] | str = LOGITS
-    """Where the logits are: "logits", the output itself; a place in a tuple; a key or attribute of the output; or "sigmoid": the
-    output is one number, whose sigmoid is the probability of the second class."""
+    output: Output = None
+    """Where the logits are in what the network gives: a place in a tuple, a key of a mapping, an attribute such as "logits"; or
+    "sigmoid": it gives one number, before its sigmoid, for the second of two classes. Left out, it gives the logits alone."""
     input: InputForm = InputForm()
     """The images that it takes."""
     classes: tuple[str, ...] | None = None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from harness.errors import ModelError, first_line, naming
 from harness.models.adapted import Adapted, chosen, described, hint, luminance
-from harness.models.adapter import LOGITS, Adapter
+from harness.models.adapter import SIGMOID, Adapter
 from harness.models.base import Architecture
 from harness.models.classifier import Classifier
 from harness.models.fitting import classes_of_head, load_into
@@ -52,7 +52,7 @@ def finished_classifier(
 
 def _built(architecture: Architecture, adapter: Adapter, classes: int) -> nn.Module:
     """Returns the network with a head for so many classes; one of timm's takes the adapter's channels."""
-    outputs = 1 if adapter.output == "sigmoid" else classes
+    outputs = 1 if adapter.output == SIGMOID else classes
     if adapter.input.channels == 1 and architecture.name == "timm":
         arguments = {**getattr(architecture, "arguments", {}), "in_chans": 1}
         architecture = architecture.model_copy(update={"arguments": arguments})
@@ -89,7 +89,7 @@ def _adapted(network: nn.Module, adapter: Adapter, names: Sequence[str], class_n
     columns = None if tuple(names) == tuple(class_names) else [names.index(name) for name in class_names]
     if len(names) > len(class_names):
         logger.warning("the network knows %d classes, the data %d: only the logits of these count", len(names), len(class_names))
-    if columns is None and adapter.output == LOGITS and adapter.input.channels == 3:
+    if columns is None and adapter.output is None and adapter.input.channels == 3:
         return network
     return Adapted(network, output=adapter.output, channels=adapter.input.channels, columns=columns)
 
@@ -106,7 +106,7 @@ def _check_output(
         where = f"{arch}: a forward pass of two images of {resolution} x {resolution} failed: {first_line(error)}"
         grey = "; `input: {channels: 1}` gives it grey images" if "channel" in str(error) and adapter.input.channels == 3 else ""
         raise ModelError(where + grey) from error
-    if adapter.output == LOGITS and not isinstance(raw, Tensor):
+    if adapter.output is None and not isinstance(raw, Tensor):
         raise _other_form(raw, arch, classes)
     with naming(f"{arch}: ", ModelError):
         logits = chosen(raw, adapter.output)

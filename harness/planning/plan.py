@@ -112,10 +112,10 @@ def plan_of(suite: BaseSuite, data: ImageData) -> Plan:
     for label, entry in suite.attacks.items():
         entry.check_target(data.class_names, where=f"attacks.{label}")
     planner = _Planner(suite, data, folders=read_folders(suite, data), unsupported=unsupported_poisons(suite, data))
-    warn_of_training_images(suite, data)
     rows = cells_of(suite)
     cells = tuple(planner.planned(row) for row in rows)
     detections, transfers, controls = tuple(planner.detections(rows)), tuple(planner.transfers()), tuple(planner.controls(rows))
+    warn_of_training_images(suite, data)
     return Plan(suite, cells, planner.of_grid, planner.examples, detections=detections, transfers=transfers, controls=controls)
 
 

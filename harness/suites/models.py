@@ -6,9 +6,10 @@ import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+from pydantic import BeforeValidator, SerializeAsAny, model_validator
 
-from harness.models.adapter import LOGITS, Adapter, InputForm, checked_classes, read_classes_file
+from harness.errors import ModelError, naming
+from harness.models.adapter import Adapter, InputForm, Output, checked_classes, read_classes_file
 from harness.models.base import MODELS, Architecture
 from harness.models.scripted import InMemory
 from harness.spec import Spec
@@ -63,7 +64,7 @@ class ModelEntry(Spec):
     classes: str | tuple[str, ...] | None = None
     """The classes of a finished model in the order of its logits: names, or a text file with a name a line. Without them they are
     those that a .h5 file names, else the data's."""
-    output: Annotated[int, Field(ge=0)] | str = LOGITS
+    output: Output = None
     """Where a finished model's logits are, see `Adapter.output`."""
     input: InputForm = InputForm()
     """The images that a finished model takes."""
@@ -80,7 +81,8 @@ class ModelEntry(Spec):
             ModelError: if the file of classes cannot be read; begins with the field.
         """
         if isinstance(self.classes, str):
-            names: tuple[str, ...] | None = read_classes_file(self.classes)
+            with naming("classes: ", ModelError):
+                names: tuple[str, ...] | None = read_classes_file(self.classes)
         else:
             names = None if self.classes is None else checked_classes(self.classes, where="classes")
         return Adapter(output=self.output, input=self.input, classes=names)
