@@ -15,7 +15,6 @@ import typer
 from harness.cli import console
 from harness.cli.deployment import crosscheck, export
 from harness.cli.exit_codes import CHECK_FAILED, exit_code
-from harness.cli.judging import judge
 from harness.cli.options import DeviceOption, OutOption, SetOption, StoreOption, SuiteArgument
 from harness.cli.outcome import show_run
 from harness.errors import DataError, ModelError, SuiteError, naming
@@ -23,6 +22,8 @@ from harness.errors import DataError, ModelError, SuiteError, naming
 if TYPE_CHECKING:
     pass
 
+JUDGED = "suite.yaml"
+"""The suite that `harness judge` writes beside its results; `harness run` of it repeats them."""
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
@@ -145,7 +146,44 @@ def leaderboard(
 
 app.command()(export)  # here, as `harness --help` lists verbs in this order
 app.command()(crosscheck)
-app.command()(judge)
+
+
+@app.command()
+def judge(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="State dict (.pth, .safetensors), .h5 of export, TorchScript.")],
+    data: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="Photographs, a folder a class, with splits or not.")],
+    arch: Annotated[str | None, typer.Option("--arch", metavar="NAME", help="timm name, or package.module:callable.")] = None,
+    classes: Annotated[Path | None, typer.Option("--classes", metavar="FILE", help="A class a line, in logits' order.")] = None,
+    eps: Annotated[list[str] | None, typer.Option("--eps", help="Linf budget; repeatable [2/255, 4/255, 8/255].")] = None,
+    resolution: Annotated[int | None, typer.Option("--resolution", help="Pixels a side [the file's, else 224].")] = None,
+    overrides: SetOption = None,
+    out: OutOption = None,
+    store: StoreOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Attack a finished model as it is, and write tables, curves, the report and the suite that repeats this.
+
+    A folder with splits is judged on test, else on validation; of one without splits all images are judged.
+    """
+    from harness.running.runner import run as run_suite
+    from harness.running.workspace import DEFAULT_RESULTS
+    from harness.spec import parse_spec
+    from harness.suites.files import overridden, write_suite
+    from harness.suites.judged import judged_suite
+    from harness.suites.suite import Suite
+
+    try:
+        fields = judged_suite(file, data, arch=arch, classes=classes, eps=eps or (), resolution=resolution)
+    except ValueError as error:
+        raise SuiteError(f"--eps: {error}") from error
+    suite = parse_spec(Suite, overridden(fields, overrides or ()), where=str(file))
+    folder = out or DEFAULT_RESULTS / suite.name
+    with _naming(str(file)):
+        summary = run_suite(suite, out=folder, store=store, device=device, progress=console.progress_display())
+    if summary.written:
+        write_suite(fields, folder / JUDGED)
+        console.stdout.print(f"suite: {folder / JUDGED}; `harness run` of it repeats this")
+    show_run(summary)
 
 
 @app.command()

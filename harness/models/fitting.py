@@ -11,8 +11,6 @@ from harness.models.classifier import Classifier
 
 logger = logging.getLogger(__name__)
 
-PREFIXES = ("module.", "_orig_mod.", "backbone.", "model.")
-"""Prefixes that wrappers put before every name: data parallelism, torch.compile, this harness, other trainers."""
 NORMALISATION = frozenset({"mean", "std"})
 """Buffers of `Classifier` in front of its backbone."""
 SHOWN = 3
@@ -106,12 +104,15 @@ def _prefix_of(state: Mapping[str, Tensor], stripped: Mapping[str, Tensor]) -> s
 
 
 def _without_a_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    for prefix in PREFIXES:
-        if any(name.startswith(prefix) for name in state) and all(
-            name.startswith(prefix) or name in NORMALISATION for name in state
-        ):
-            return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return None
+    """Returns a state without the first part of its names, where all have the same; wrappers put it there.
+
+    Such as `module.` of data parallelism, `_orig_mod.` of torch.compile, `backbone.` of this harness, `model.` of other trainers.
+    """
+    names = [name for name in state if name not in NORMALISATION]
+    prefix, dot, _ = names[0].partition(".") if names else ("", "", "")
+    if not dot or not all(name.startswith(f"{prefix}.") for name in names):
+        return None
+    return {name.removeprefix(f"{prefix}."): tensor for name, tensor in state.items()}
 
 
 def _differences(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], ignored: Sequence[str]) -> StateDifferences:

@@ -22,9 +22,6 @@ from harness.system.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-ENDINGS = (".pt", ".pth", ".ts", ".torchscript", ".jit")
-"""Endings of TorchScript files."""
-
 
 def is_torchscript(path: str) -> bool:
     """Returns whether a file is an archive of TorchScript, by its table of contents; False if there is none."""
@@ -89,7 +86,8 @@ class InMemory(_AsGiven):
     def backbone(self, num_classes: int) -> nn.Module:
         """See `Architecture.backbone`."""
         try:
-            module = copy.deepcopy(self._module)
+            with torch.no_grad():  # else a copy of TorchScript has weights that are no leaves
+                module = copy.deepcopy(self._module)
         except (RuntimeError, TypeError, pickle.PicklingError) as error:
             raise ModelError(f"{self.arch}: expected a module that can be copied, found {first_line(error)}") from error
         return module.cpu().eval()

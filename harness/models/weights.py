@@ -21,7 +21,7 @@ NAMED_CODE = re.compile(r"(?:Unsupported (?:global: GLOBAL|class)|GLOBAL) ([\w.]
 
 logger = logging.getLogger(__name__)
 
-NESTED = ("state_dict", "model", "state_dict_ema", "model_ema")
+NESTED = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema")
 """Keys of a .pth file under which trainers store the state dict."""
 
 

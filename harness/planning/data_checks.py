@@ -1,8 +1,11 @@
 """Data checks: whether a suite fits its data, before anything is trained: folders, classes, and every poison at every rate."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +20,9 @@ from harness.poisoning.families import TriggerPoison
 from harness.poisoning.frame import check_data
 from harness.steps.base import DataIdentity
 from harness.steps.given import Given
-from harness.suites.base import BaseSuite
+
+if TYPE_CHECKING:
+    from harness.suites.base import BaseSuite
 
 logger = logging.getLogger(__name__)
 

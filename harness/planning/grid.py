@@ -1,8 +1,11 @@
 """The cells of a suite's grid: every row that the results will have, with the reason where one cannot run."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from harness.attacks.base import Attack
 from harness.conditions import ATTACK
@@ -14,9 +17,11 @@ from harness.steps.conditions import Corrupted, FromFolder, Targeted, Trigger
 from harness.steps.evaluate import Evaluate, Sweep
 from harness.steps.judgement import Judgement
 from harness.steps.poison import TrainedModel
-from harness.suites.base import BaseSuite, Variant
 from harness.suites.models import GIVEN
 from harness.threat import ThreatModel
+
+if TYPE_CHECKING:
+    from harness.suites.base import BaseSuite, Variant
 
 
 @dataclass(frozen=True)

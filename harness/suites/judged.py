@@ -53,12 +53,14 @@ def judged_suite(
     budgets = sorted(dict.fromkeys(eps or BUDGETS), key=parse_eps)
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", weights.stem).strip("-_")[:LONGEST_NAME] or "model"
     model = {"weights": str(weights.resolve()), **({} if classes is None else {"classes": str(classes.resolve())})}
+    if resolution is None:
+        resolution = saved.resolution if saved else RESOLUTION
     folder = {"name": "image_folder", "root": str(data.resolve()), "held_out": True}
     return {
         "schema_version": 1,
         "name": f"judge-{name}",
         "title": f"{weights.name}, judged as it is",
-        "dataset": {**folder, "resolution": resolution or (saved.resolution if saved else RESOLUTION), **_resize_of(saved)},
+        "dataset": {**folder, "resolution": resolution, **_resize_of(saved)},
         **({} if arch is None or scripted else {"architecture": architecture_fields(arch)}),
         "models": {name: model},
         "threat_model": {"norm": "Linf", "eps": budgets},
