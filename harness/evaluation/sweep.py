@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from harness.attacks.audited import Audited
-from harness.attacks.ensemble import MANY
+from harness.attacks.ensemble import MANY, Ensemble
 from harness.attacks.strong import Strong
 from harness.evaluation.audit import audit
-from harness.evaluation.batches import PROBES, SplitBatch, batches, load, prepare, spread
+from harness.evaluation.batches import PROBES, SplitBatch, batches, load, prepare, spread, stage_batch_size
 from harness.evaluation.ledger import Keep, Ledger
 from harness.evaluation.probes import can_double, probe_steps
 from harness.evaluation.protocols import independent, minimum_norm, nested
@@ -70,6 +70,8 @@ def sweep(
     attack, best = settings.attack_as_run, settings.best_of_iterates
     task = (progress or Silent()).task(attack.name, len(split) * len(settings.threat_models))
     with evaluating(model), frozen_parameters(model), task as advance:
+        if batch_size is None and device.type == "cpu" and isinstance(attack, Ensemble) and best:
+            size = stage_batch_size(model, split)
         full = min(size, len(split))
         probe = load(split, range(min(PROBES, len(split))), device).x
         form = inference_form(model, probe, settings.form, largest=full)
