@@ -1,16 +1,20 @@
 """Square and FAB with loops of our own: what the library finds, at fewer passes and without its costliest arithmetic."""
 
+import gc
+
 import pytest
 import torch
 import torchattacks
-from torch import Tensor
+from torch import Tensor, nn
 from torchattacks.attacks.fab import projection_linf
 
 from harness.attacks.collectors import FirstAdversarial
 from harness.attacks.criterion import Criterion
+from harness.attacks.frame import search_ball
+from harness.attacks.results import AttackInput
 from harness.attacks.torchattacks.boundary import SortFreeFAB, onto_hyperplane
 from harness.attacks.torchattacks.square import TieAwareSquare
-from tests.attacks.nets import conv_net, images, threat
+from tests.attacks.nets import attack_of, conv_net, images, threat
 
 ROUNDING = 1e-5
 
@@ -72,6 +76,27 @@ def test_projection_is_the_librarys(seed: int) -> None:
 def test_projection_of_a_point_without_slope_stays() -> None:
     nothing = torch.zeros(2, 5)
     assert torch.equal(onto_hyperplane(torch.full((2, 5), 0.5), nothing, torch.tensor([1.0, torch.nan])), nothing)
+
+
+@pytest.mark.parametrize("name", ["apgd-ce", "apgd-t", "fab", "square"])
+def test_images_of_past_steps_are_not_kept(name: str) -> None:
+    net, x = conv_net().requires_grad_(False), images(6)
+    inputs, counts = AttackInput(net, x, net(x).argmax(dim=1)), list[int]()
+    at = {10, 50}
+
+    def count(_: nn.Module, __: object) -> None:
+        counts.append(_live_images(x) if len(counts) in at else 0)
+
+    net.register_forward_pre_hook(count)
+    fields = {"queries": 60} if name == "square" else {"steps": 60} | ({} if name == "apgd-ce" else {"targets": 1})
+    search_ball(attack_of(name, **fields), inputs, threat_model=threat("1/2550"), seed=0)
+    early, late = (counts[position] for position in sorted(at))
+    assert 0 < late <= early + 2
+
+
+def _live_images(x: Tensor) -> int:
+    gc.collect()
+    return sum(type(found) is Tensor and found.shape[1:] == x.shape[1:] for found in gc.get_objects())
 
 
 def test_fab_finds_the_librarys_distances() -> None:

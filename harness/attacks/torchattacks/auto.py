@@ -3,7 +3,7 @@
 Source: Croce and Hein 2020, https://arxiv.org/abs/2003.01690; Andriushchenko et al. 2020, https://arxiv.org/abs/1912.00049.
 """
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torchattacks
@@ -53,7 +53,7 @@ class APGDCE(_AutoPGD):
             eot_iter=self.eot_iter,
             rho=self.rho,
         )
-        return run_library(attack, x, y)
+        return _run(attack, x, y)
 
 
 @ATTACKS.register
@@ -83,7 +83,7 @@ class APGDT(_AutoPGD):
             rho=self.rho,
             n_classes=min(self.targets + 1, classes),
         )
-        return run_library(attack, x, y)
+        return _run(attack, x, y)
 
 
 @ATTACKS.register
@@ -120,3 +120,13 @@ class Square(Attack):
             seed=draw_seed(generator),
         )
         return run_library(attack, x, y, targeted=threat_model.targeted)
+
+
+def _run(attack: Any, x: Tensor, y: Tensor) -> Tensor:
+    """Runs the library's APGD without autograd, which it turns on for its passes itself.
+
+    It writes adversarials into a tensor outside of those: with autograd the graph of that tensor would hold the images of all
+    steps.
+    """
+    with torch.no_grad():
+        return run_library(attack, x, y)
