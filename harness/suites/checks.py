@@ -29,7 +29,7 @@ def check_parts(suite: BaseSuite) -> None:
     for label, entry in suite.attacks.items():
         for model in entry.models or ():
             _expect_one_of(model, suite.models, f"attacks.{label}.models")
-        suite.threat_models(label)
+        _check_budgets(suite, label)
         first = seen.setdefault(entry.model_dump_json(), label)
         if first != label:
             raise ValueError(f"attacks.{label}: expected an attack of its own, got the same as attacks.{first}")
@@ -38,6 +38,14 @@ def check_parts(suite: BaseSuite) -> None:
     for number, expectation in enumerate(suite.expectations):
         _check_expectation(suite, number, expectation)
     _check_crosscheck(suite)
+
+
+def _check_budgets(suite: BaseSuite, label: str) -> None:
+    budgets = [threat.eps for threat in suite.threat_models(label)]
+    try:
+        suite.attacks[label].plugin.check_budgets(budgets)
+    except ValueError as problem:
+        raise ValueError(f"attacks.{label}.{problem}") from problem
 
 
 def _check_warm_start(suite: BaseSuite, label: str) -> None:

@@ -1,8 +1,6 @@
 """`make bench`: the same work by several programs, side by side in one run; ratios are what to quote."""
 
 import argparse
-import subprocess
-import sys
 import time
 from fractions import Fraction
 from statistics import median
@@ -12,12 +10,11 @@ import torch
 from harness.cli.console import show_table
 from harness.running.workspace import resolve_device
 from harness.spec import parse_eps
-from tests.bench import deployed, passes, strong, training
+from tests.bench import deployed, passes, start_up, strong, training
 from tests.bench.contenders import CONTENDERS
 from tests.bench.overhead import shares
 from tests.bench.workload import EPS, MODELS, Workload, workload
 
-STARTS = 5
 SHARES = 3
 """Sweeps over which the shares of time outside passes are taken."""
 
@@ -73,23 +70,10 @@ def _sweeps(found: Workload, label: str, budgets: list[Fraction], names: list[st
     return ["PGD-10 sweep", "seconds", f"times faster than {names[0]}", *(f"robust % at {eps}" for eps in EPS)], rows
 
 
-def _show_start_up(_: argparse.Namespace) -> None:
-    show_table("Start-up", ["command", "seconds (median)"], [("harness --help", f"{_start_up():.2f}")])
-
-
-def _start_up() -> float:
-    seconds = []
-    for _ in range(STARTS):
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "harness", "--help"], check=True, capture_output=True)
-        seconds.append(time.perf_counter() - started)
-    return median(seconds)
-
-
 PARTS = {
     "sweep": _show_sweep,
     "strong": strong.show_strong,
-    "start-up": _show_start_up,
+    "start-up": lambda options: start_up.show_start_up(),
     "passes": passes.show_passes,
     "training": training.show_training,
     "deployed": deployed.show_deployed,
