@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from harness.attacks.base import Attack
 from harness.attacks.ensemble import Ensemble
 from harness.attacks.faults import GradientFaults
-from harness.attacks.frame import run_attack, search_ball
-from harness.attacks.results import AttackInput, AttackResult
+from harness.attacks.frame import run_attack, search_ball, within
+from harness.attacks.results import AttackInput, AttackResult, NearestResult
 from harness.evaluation.batches import SplitBatch
 from harness.evaluation.ledger import Ledger
 from harness.evaluation.settings import SweepSettings
-from harness.records.evidence import StageEvidence
+from harness.records import CUMULATIVE
+from harness.records.evidence import Evidence, StageEvidence
 from harness.system.modes import ModuleLists
 from harness.system.seeds import seed_of
 from harness.threat import ThreatModel
@@ -104,6 +105,14 @@ class SweepRun:
             account.evidence += evidence
         return result
 
+    def project(self, level: int, batch: SplitBatch, result: AttackResult) -> AttackResult:
+        """Moves the images that were found at a larger budget into the balls of this one, and judges them there."""
+        found = NearestResult(result.x_adv, result.distance, Evidence(), result.faults)
+        with self.ledger.timed(level) as account:
+            judged = within(found, self.inputs(batch), threat_model=self.settings.threat_models[level])
+            account.evidence += Evidence(forwards=len(batch))
+        return judged
+
     def leave_out(self, batch: SplitBatch) -> None:
         """Notes the clean images of examples that are not attacked."""
         self.ledger.leave_out(batch)
@@ -111,18 +120,23 @@ class SweepRun:
 
     def note_rising(self, level: int, batch: SplitBatch, result: AttackResult) -> SplitBatch:
         """Notes the result at a budget, and of adversarial examples at all larger ones; returns the other examples."""
-        is_adversarial, active = result.is_adversarial, batch.at(~result.is_adversarial)
-        larger = range(level, len(self.settings.threat_models))
-        self.ledger.note(larger, batch.indices, result, rows=is_adversarial)
-        self.ledger.note([level], batch.indices, result, rows=~is_adversarial)
-        self.ledger.note_violation(level, result)
-        self.advance(int(is_adversarial.sum()) * len(larger) + len(active))
+        self.note_result(level, batch, result)
+        active = batch.at(~result.is_adversarial)
+        larger = len(self.settings.threat_models) - level
+        self.advance(int(result.is_adversarial.sum()) * larger + len(active))
         return active
+
+    def note_result(self, level: int, batch: SplitBatch, result: AttackResult) -> None:
+        """Notes the result at a budget, and of adversarial examples at all larger ones."""
+        larger = range(level, len(self.settings.threat_models))
+        self.ledger.note(larger, batch.indices, result, rows=result.is_adversarial)
+        self.ledger.note([level], batch.indices, result, rows=~result.is_adversarial)
+        self.ledger.note_violation(level, result)
 
     def note_later(self, level: int, batch: SplitBatch, result: AttackResult) -> None:
         """Notes the successes among examples that had none at a budget when the sweep came by."""
-        nested = self.settings.protocol == "nested"
-        levels = range(level, len(self.settings.threat_models)) if nested else [level]
+        cumulative = self.settings.protocol in CUMULATIVE
+        levels = range(level, len(self.settings.threat_models)) if cumulative else [level]
         self.ledger.note(levels, batch.indices, result, rows=result.is_adversarial)
         self.ledger.note_violation(level, result.at(result.is_adversarial))
 
@@ -138,11 +152,12 @@ class StageQueue:
     Args:
         run: The sweep.
         level: Position of the budget.
+        first: Number of the first batch, which its seed depends on.
     """
 
-    def __init__(self, run: SweepRun, level: int) -> None:
+    def __init__(self, run: SweepRun, level: int, *, first: int = 0) -> None:
         """See the class."""
-        self.run, self.level = run, level
+        self.run, self.level, self.first = run, level, first
         self.stages: list[Attack] = []
         self.waiting: list[list[tuple[SplitBatch, GradientFaults]]] = [[]]
         self.numbers: list[int] = []
@@ -157,7 +172,7 @@ class StageQueue:
         if not self.stages:
             self.stages = list(self.run.stages())
             self.waiting += [[] for _ in self.stages[1:]]
-            self.numbers = [0] * len(self.stages)
+            self.numbers = [self.first] * len(self.stages)
         for position in range(len(self.stages)):
             while sum(len(batch) for batch, _ in self.waiting[position]) >= least:
                 yield self._run(position)

@@ -12,6 +12,7 @@ from harness.attacks.ensemble import MANY
 from harness.attacks.strong import Strong
 from harness.evaluation.audit import audit
 from harness.evaluation.batches import PROBES, SplitBatch, batches, load, prepare, spread
+from harness.evaluation.bisection import bisect, recheck, sample_size
 from harness.evaluation.ledger import Keep, Ledger
 from harness.evaluation.probes import can_double, probe_steps
 from harness.evaluation.protocols import independent, minimum_norm, nested
@@ -88,6 +89,7 @@ def sweep(
                 advance=lambda count: advance(count, ""),
             )
             _protocol_of(settings)(run, batches(split, size, device))
+            _recheck(run, split, progress or Silent())
             if best and can_double(attack):
                 _double_steps(run, split, min(probes, size))
             if isinstance(attack, Audited) and attack.audit:
@@ -117,7 +119,7 @@ def _protocol_of(settings: SweepSettings) -> Callable[[SweepRun, Iterable[SplitB
     """Returns how examples go through the budgets; a library's own search for minimum norms is judged as it comes."""
     if settings.attack.MINIMUM_NORM and settings.best_of_iterates:
         return minimum_norm
-    return {"nested": nested, "independent": independent}[settings.protocol]
+    return {"nested": nested, "independent": independent, "bisect": bisect}[settings.protocol]
 
 
 def _double_steps(run: SweepRun, split: ImageSplit, probes: int) -> None:
@@ -136,6 +138,14 @@ def _double_steps(run: SweepRun, split: ImageSplit, probes: int) -> None:
         _probe(run, split, level, chosen)
         if not run.ledger.accounts[level].evidence.doubled_steps_successes:
             return
+
+
+def _recheck(run: SweepRun, split: ImageSplit, progress: Progress) -> None:
+    """Attacks a part of what `bisect` skipped; it has a line of progress of its own, in examples, more where any succeeds."""
+    skipped = [len(run.ledger.skipped(level)) for level in range(len(run.settings.threat_models))]
+    if any(skipped):
+        with progress.task(f"{run.settings.attack.name}, skipped", sum(map(sample_size, skipped))) as advance:
+            recheck(run, split, advance=lambda count: advance(count, ""))
 
 
 def _audit(run: SweepRun, split: ImageSplit, attack: Audited, progress: Progress) -> None:
