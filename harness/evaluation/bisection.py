@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from harness.attacks.faults import GradientFaults
 from harness.attacks.results import AttackResult
 from harness.evaluation.batches import SplitBatch, load
+from harness.evaluation.held import HeldResults
 from harness.evaluation.run import StageQueue, SweepRun
 from harness.images import ImageSplit
 from harness.records.evidence import Evidence
@@ -18,14 +18,17 @@ PART = 10
 """One in so many skipped examples of a budget is attacked all the same."""
 LEAST = 8
 """At least so many, where so many were skipped: a tenth of a few would find nothing."""
+ALIKE = 16
+"""Examples by which the next one's smallest budget is foretold; on digits 8 to 32 made no difference."""
 
 
 def bisect(run: SweepRun, source: Iterable[SplitBatch]) -> None:
-    """Attacks at the middle budget first, then at the middle of the smaller ones after a success, else of the larger ones.
+    """Halves the budgets among which the smallest one with a success may be: a success counts at all larger budgets.
 
-    A success counts at all larger budgets. An example without success is taken to have none at smaller budgets either: there its
-    image is projected into the ball and judged, which may still be a success, but it is not attacked. At each budget at most one
-    batch waits for every stage of the attack.
+    An example without success is taken to have none at smaller budgets either: there its image is projected into the ball and
+    judged, which may still be a success, but it is not attacked. The halves are those of the examples before it whose margins
+    were the most alike, so that few attacks are needed; until there are any, halves of the budgets. At most a batch waits for
+    each stage of the attack at each budget, so batches stay full across the data set.
     """
     _Search(run).run_on(source)
 
@@ -76,106 +79,101 @@ def _attacked(queue: StageQueue, split: ImageSplit, indices: list[int], advance:
             yield int(result.is_adversarial.sum())
 
 
-class _Held:
-    """The adversarials of the smallest budget so far, of the examples that wait for an attack at a smaller one."""
-
-    def __init__(self) -> None:
-        self.indices: list[int] = []
-        self.result: AttackResult | None = None
-
-    def put(self, indices: Tensor, result: AttackResult) -> None:
-        """Keeps results of the examples (n,)."""
-        self.indices += indices.tolist()
-        self.result = result if self.result is None else _joined(self.result, result)
-
-    def take(self, indices: Tensor) -> AttackResult | None:
-        """Returns the results of the examples (n,) in their order, and forgets them; None where nothing was kept."""
-        if self.result is None:
-            return None
-        places = {index: place for place, index in enumerate(self.indices)}
-        rows = [places.pop(index) for index in indices.tolist()]
-        taken, rest = self.result.at(torch.tensor(rows, dtype=torch.int64)), torch.tensor([*places.values()], dtype=torch.int64)
-        self.indices, self.result = [*places], self.result.at(rest) if len(rest) else None
-        return taken
-
-
 class _Search:
-    """The search of each example's smallest budget with a success.
-
-    Its budgets form a binary tree: an example at a budget has had its smallest success at `high`, and none below `low`.
-    """
+    """The search of each example's smallest budget with a success."""
 
     def __init__(self, run: SweepRun) -> None:
         self.run, self.count = run, len(run.settings.threat_models)
-        self.spans = list(_spans(0, self.count))
+        examples = len(run.ledger.labels)
+        self.low = np.zeros(examples, dtype=np.int64)  # no success below this budget
+        self.high = np.full(examples, self.count)  # the smallest budget with a success so far
+        self.is_decided = np.zeros(examples, dtype=bool)
+        self.margin = np.zeros(examples)
         self.queues = [StageQueue(run, level) for level in range(self.count)]
-        self.held = [_Held() for _ in self.queues]
+        self.held = HeldResults()
 
     def run_on(self, source: Iterable[SplitBatch]) -> None:
-        """Searches on batches of a split; batches are full until the last ones."""
+        """Searches on the batches of a split."""
         for batch in source:
             eligible = self.run.eligible(batch)
             self.run.leave_out(batch.at(~eligible))
-            self._wait(0, self.count, batch.at(eligible), None)
+            chosen = batch.at(eligible)
+            self.margin[chosen.indices.numpy()] = self.run.clean_margins(chosen)
+            self._wait(chosen)
             self._work_off(self.run.batch_size)
         self._work_off(1)
 
     def _work_off(self, least: int) -> None:
-        """Attacks while at least `least` examples wait; a budget's examples come from budgets before it in this order."""
-        for low, level, high in self.spans:
-            for batch, result in self.queues[level].work_off(least):
-                self.run.ledger.note_violation(level, result)
-                held, success = self.held[level].take(batch.indices), result.is_adversarial
-                if success.any():
-                    self._wait(low, level, batch.at(success), result.at(success))
-                if not success.all():
-                    failed = ~success
-                    self._rise((low, level, high), batch.at(failed), result.at(failed), None if held is None else held.at(failed))
+        """Attacks while at least `least` examples wait for any budget."""
+        while (fullest := max(self.queues, key=StageQueue.waits)).waits() >= least:
+            for batch, result in fullest.work_off(least):
+                self.run.ledger.note_violation(fullest.level, result)
+                failed = ~result.is_adversarial
+                if not failed.all():
+                    self._fall(fullest.level, batch.at(~failed), result.at(~failed))
+                if failed.any():
+                    self._rise(fullest.level, batch.at(failed), result.at(failed))
 
-    def _rise(self, span: tuple[int, int, int], batch: SplitBatch, result: AttackResult, held: AttackResult | None) -> None:
-        """Goes on with examples without success: none is attacked at smaller budgets, and the search goes on at larger ones."""
-        low, level, high = span
-        places = torch.arange(len(batch))
-        for smaller in range(low, level):
-            if not len(batch):
-                return
-            judged = self.run.project(smaller, batch, result)
-            batch, rest = self.run.note_rising(smaller, batch, judged), ~judged.is_adversarial
-            self.run.ledger.skip(smaller, batch.indices)
-            result, places = result.at(rest), places[rest.cpu()]
+    def _fall(self, level: int, batch: SplitBatch, result: AttackResult) -> None:
+        """Goes on with adversarial examples at smaller budgets."""
+        self.held.take(batch.indices)
+        self.held.put(batch.indices, result)
+        self.high[batch.indices.numpy()] = level
+        self._wait(batch)
+
+    def _rise(self, level: int, batch: SplitBatch, result: AttackResult) -> None:
+        """Goes on with examples without success at larger budgets; none of them is attacked at smaller ones."""
+        for smaller in range(level):
+            asked = torch.from_numpy(self.low[batch.indices.numpy()] <= smaller)
+            if not asked.any():
+                continue
+            chosen = batch.at(asked)
+            judged = self.run.project(smaller, chosen, result.at(asked))
+            skipped = self.run.note_rising(smaller, chosen, judged)
+            self.run.ledger.skip(smaller, skipped.indices)
+            self._decide(chosen.at(judged.is_adversarial), smaller)
+            active = torch.from_numpy(~self.is_decided[batch.indices.numpy()])
+            batch, result = batch.at(active), result.at(active)
         if len(batch):
             self.run.ledger.note([level], batch.indices, result, rows=torch.ones_like(result.is_adversarial))
             self.run.advance(len(batch))
-            self._wait(level + 1, high, batch, None if held is None else held.at(places))
+            self.low[batch.indices.numpy()] = level + 1
+            self._wait(batch)
 
-    def _wait(self, low: int, high: int, batch: SplitBatch, held: AttackResult | None) -> None:
-        """Lets examples wait for the budget in the middle; where none is left, notes the smallest success, if there is any."""
-        if low < high:
-            level = _middle(low, high)
-            self.queues[level].put(batch)
-            if held is not None:
-                self.held[level].put(batch.indices, held)
-        elif held is not None:
-            larger = range(high, self.count)
-            self.run.ledger.note(larger, batch.indices, held, rows=held.is_adversarial)
-            self.run.advance(len(batch) * len(larger))
+    def _decide(self, batch: SplitBatch, level: int) -> None:
+        """Notes that the smallest success of examples is at a budget; that at a larger one no longer counts."""
+        self.held.take(batch.indices)
+        rows = batch.indices.numpy()
+        self.high[rows], self.is_decided[rows] = level, True
 
+    def _wait(self, batch: SplitBatch) -> None:
+        """Lets examples wait for the next budget; where none is left, notes the smallest success, if there is any."""
+        rows = batch.indices.numpy()
+        done = self.low[rows] == self.high[rows]
+        self.is_decided[rows[done]] = True
+        for level in np.unique(self.high[rows[done]]):
+            found = self.held.take(torch.from_numpy(rows[done & (self.high[rows] == level)]))
+            if found is not None:
+                larger = range(level, self.count)
+                self.run.ledger.note(larger, found[0], found[1], rows=found[1].is_adversarial)
+                self.run.advance(len(found[0]) * len(larger))
+        rest = batch.at(torch.from_numpy(~done))
+        levels = self._next(rest.indices.numpy())
+        for level in np.unique(levels):
+            self.queues[level].put(rest.at(torch.from_numpy(levels == level)))
 
-def _middle(low: int, high: int) -> int:
-    """Returns the budget to attack where the smallest success is one of `low` to `high`, the latter without an attack."""
-    return (low + high) // 2
-
-
-def _spans(low: int, high: int) -> Iterator[tuple[int, int, int]]:
-    """Yields the search at each budget, as `low`, the budget and `high`: each one after that which leads to it."""
-    if low < high:
-        middle = _middle(low, high)
-        yield low, middle, high
-        yield from _spans(low, middle)
-        yield from _spans(middle + 1, high)
-
-
-def _joined(left: AttackResult, right: AttackResult) -> AttackResult:
-    """Returns two results as one, without their evidence."""
-    tensors = {name: torch.cat([getattr(it, name) for it in (left, right)]) for name in ("x_adv", "logits", "is_adversarial", "distance")}
-    return AttackResult(**tensors, evidence=Evidence(), faults=GradientFaults.joined([left.faults, right.faults]))
+    def _next(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the budgets (n,) to attack the examples (n,) at: those that halve what the examples like them ended at."""
+        decided = self.is_decided.nonzero()[0]
+        ends = np.ones((len(rows), self.count + 1)) / ALIKE
+        if len(decided):
+            decided = decided[self.margin[decided].argsort(kind="stable")]
+            first = np.searchsorted(self.margin[decided], self.margin[rows]) - ALIKE // 2
+            window = np.clip(first, 0, max(0, len(decided) - ALIKE))[:, None] + np.arange(min(ALIKE, len(decided)))
+            ends += (self.high[decided[window]][:, :, None] == np.arange(self.count + 1)).sum(axis=1)
+        levels = np.arange(self.count + 1)
+        low, high = self.low[rows][:, None], self.high[rows][:, None]
+        ends[(levels < low) | (levels > high)] = 0
+        halves = np.abs(ends.cumsum(axis=1) / ends.sum(axis=1, keepdims=True) - 0.5)
+        halves[(levels < low) | (levels >= high)] = np.inf
+        return halves.argmin(axis=1)

@@ -53,6 +53,16 @@ class SweepRun:
         correct = logits.argmax(dim=1) == batch.y
         return correct if self.settings.target_class is None else correct & (batch.y != self.settings.target_class)
 
+    def clean_margins(self, batch: SplitBatch) -> NDArray[np.float32]:
+        """Returns (n,) by how much the true class leads on the unperturbed images: over the target class, or any other one."""
+        rows = batch.indices.numpy()
+        if self.ledger.clean_logits is None or not len(rows):
+            return np.zeros(len(rows), dtype=np.float32)
+        logits, labels = self.ledger.clean_logits[rows].copy(), self.ledger.labels[rows, None]
+        own = np.take_along_axis(logits, labels, axis=1)[:, 0]
+        np.put_along_axis(logits, labels, -np.inf, axis=1)
+        return own - (logits.max(axis=1) if self.settings.target_class is None else logits[:, self.settings.target_class])
+
     def inputs(self, batch: SplitBatch) -> AttackInput:
         """Returns the network with the examples of a batch and the classes for its criterion."""
         classes = batch.y if self.settings.target_class is None else torch.full_like(batch.y, self.settings.target_class)
@@ -166,6 +176,10 @@ class StageQueue:
         """Lets examples wait for the first stage."""
         if len(batch):
             self.waiting[0].append((batch, GradientFaults.before(batch.x)))
+
+    def waits(self) -> int:
+        """Returns the largest number of examples that wait for a stage."""
+        return max(sum(len(batch) for batch, _ in waiting) for waiting in self.waiting)
 
     def work_off(self, least: int) -> Iterator[tuple[SplitBatch, AttackResult]]:
         """Runs each stage while at least `least` examples wait for it; yields those that need no further stage."""
