@@ -1,4 +1,4 @@
-"""The protocol `bisect`: an example's smallest budget with a success is searched by halving, and a part of what that skips attacked."""
+"""The protocol `bisect`: each example's smallest budget with a success is searched by halving; a part of the rest is attacked."""
 
 from collections.abc import Callable, Iterable, Iterator
 

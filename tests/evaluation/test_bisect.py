@@ -1,6 +1,7 @@
 """The protocol `bisect`: nested's result for fewer attacks, and what it skipped is tried."""
 
 from collections import Counter
+from contextlib import nullcontext
 from fractions import Fraction
 from typing import ClassVar, Literal
 
@@ -17,7 +18,6 @@ from harness.evaluation.sanity import judge
 from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
 from harness.records import Cell, CellResult, Outcome, Protocol, Status, Verdict
-from harness.system.progress import Progress, Silent
 from harness.threat import Norm
 from tests.attacks.nets import LinearNet, attack_of, images, threat
 
@@ -77,7 +77,9 @@ def _linear() -> tuple[LinearNet, TensorSplit]:
     return net, TensorSplit(x, net(x).argmax(dim=1))
 
 
-def _swept(net: nn.Module, split: TensorSplit, attack: Attack, budgets: tuple[str, ...], protocol: Protocol, **fields: object) -> Outcome:
+def _swept(
+    net: nn.Module, split: TensorSplit, attack: Attack, budgets: tuple[str, ...], protocol: Protocol, **fields: object
+) -> Outcome:
     norm, targeted = str(fields.pop("norm", "Linf")), "target_class" in fields
     threats = tuple(threat(eps, norm, targeted=targeted) for eps in budgets)
     keep, progress = fields.pop("keep", None), fields.pop("progress", None)
@@ -190,7 +192,7 @@ def test_image_of_a_larger_budget_that_is_adversarial_in_a_smaller_ball_counts_t
     outcome = _swept(Corner(limit=3 / 255), split, attack, RISING, "bisect")
     assert _flags(outcome).all(axis=1).tolist() == [True] * 5
     assert np.allclose(outcome.smallest_eps, 1 / 255)
-    assert ATTACKED == {Fraction(4, 255): BATCH}
+    assert dict(ATTACKED) == {Fraction(4, 255): BATCH}
     assert [it.evidence.skipped for it in outcome.conditions] == [0] * 5
 
 
@@ -202,9 +204,9 @@ def test_part_that_is_tried_is_drawn_by_the_seed(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(bisection, "load", lambda split, indices, device: drawn.append(indices) or load(split, indices, device))
     for seed in (1, 1, 2):
         _swept(Corner(), _ranked(200), AtChosen(), RISING[:2], "bisect", seed=seed)
-    assert [len(it) for batch in (drawn,) for it in batch] == [16, 4] * 3
+    assert [len(it) for it in drawn] == [16, 4] * 3
     assert drawn[:2] == drawn[2:4] != drawn[4:]
-    assert sorted(sum(drawn[:2], [])) != list(range(20))
+    assert sorted(drawn[0] + drawn[1]) != list(range(20))
 
 
 def test_batches_are_full_across_the_data_set() -> None:
@@ -228,7 +230,8 @@ def test_targeted_attacks_leave_the_target_class_out(attack: str) -> None:
     target = int(split.labels[0])
     fields, budgets = {"random_start": False} if attack == "pgd" else {}, LINEAR
     nested, found = (
-        _swept(net, split, attack_of(attack, **fields), budgets, protocol, target_class=target) for protocol in ("nested", "bisect")
+        _swept(net, split, attack_of(attack, **fields), budgets, protocol, target_class=target)
+        for protocol in ("nested", "bisect")
     )
     assert np.array_equal(_flags(nested), _flags(found))
     assert _flags(found).any()
@@ -237,35 +240,29 @@ def test_targeted_attacks_leave_the_target_class_out(attack: str) -> None:
 
 def test_attack_that_seeks_the_smallest_perturbation_runs_once_as_in_a_nested_sweep() -> None:
     net, split = _linear()
-    nested, found = (_swept(net, split, attack_of("deepfool"), ("1/10", "3/10"), protocol, norm="L2") for protocol in ("nested", "bisect"))
+    nested, found = (
+        _swept(net, split, attack_of("deepfool"), ("1/10", "3/10"), protocol, norm="L2") for protocol in ("nested", "bisect")
+    )
     assert [it.evidence for it in nested.conditions] == [it.evidence for it in found.conditions]
     assert np.array_equal(_flags(nested), _flags(found))
 
 
 def test_library_alone_is_not_bisected() -> None:
-    with pytest.raises(HarnessError, match="protocol: expected nested or independent where best_of_iterates is false, got bisect"):
+    with pytest.raises(
+        HarnessError, match="protocol: expected nested or independent where best_of_iterates is false, got bisect"
+    ):
         SweepSettings(attack_of("pgd"), (threat(),), protocol="bisect", best_of_iterates=False).check()
 
 
 def test_progress_of_the_search_ends_at_examples_times_budgets() -> None:
     net, split = _linear()
     done: Counter[str] = Counter()
-    totals: dict[str, int] = {}
+    totals: dict[str, float] = {}
 
-    class Counting(Progress):
-        def task(self, title: str, total: int):  # noqa: ANN202
+    class Counting:
+        def task(self, title: str, total: float) -> object:
             totals[title] = total
-            task = Silent().task(title, total)
-
-            class Noted:
-                def __enter__(self):  # noqa: ANN204
-                    task.__enter__()
-                    return lambda count, note: done.update({title: count})
-
-                def __exit__(self, *error: object) -> None:
-                    task.__exit__(*error)
-
-            return Noted()
+            return nullcontext(lambda count, note: done.update({title: count}))
 
     _swept(net, split, attack_of("pgd", steps=3), LINEAR, "bisect", progress=Counting())
     assert totals["pgd"] == done["pgd"] == COUNT * len(LINEAR)

@@ -61,6 +61,9 @@ ATTACK = Evidence(
     nonfinite_images=5,
     doubled_steps_tried=8,
     doubled_steps_successes=3,
+    skipped=6,
+    skipped_tried=4,
+    skipped_successes=1,
     violation=0.25,
     stages={"apgd-ce": 2, "square": 1},
 )
