@@ -1,5 +1,5 @@
 """Runs the command line as `python -m harness`."""
 
-from harness.cli.main import main
+from harness.cli.program import run
 
-main()
+run()

@@ -1,18 +1,23 @@
 """What a data set is here: splits of streamed RGB images with labels, class names and a content hash."""
 
+from __future__ import annotations
+
 import stat
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from harness.errors import DataError
 from harness.system.messages import decodable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 SPLITS = ("train", "validation", "test")
 MAX_PIXELS = 89_478_485

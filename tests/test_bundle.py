@@ -127,8 +127,9 @@ def test_an_example_that_is_appended_again_takes_the_place_of_the_earlier_one(tm
             assert condition.n == 4
     bundle = read_bundle(tmp_path / "bundle.h5")
     np.testing.assert_array_equal(bundle.rows(PGD.name), [4, 1, 2, 5])
-    np.testing.assert_array_equal(bundle.x(PGD.name), later[[4, 1, 2, 5]])
-    np.testing.assert_array_equal(bundle.y(PGD.name), y[[4, 1, 2, 5]])
+    (found,) = bundle.batches(PGD.name, 6)
+    np.testing.assert_array_equal(found.x, later[[4, 1, 2, 5]])
+    np.testing.assert_array_equal(found.y, y[[4, 1, 2, 5]])
 
 
 def bad_arrays() -> dict[str, tuple[tuple[np.ndarray, ...], str]]:

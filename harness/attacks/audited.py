@@ -1,6 +1,8 @@
 """A cheap ensemble whose result is audited: AutoAttack standard attacks a random sample of what it leaves."""
 
-from typing import ClassVar, Literal
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -10,6 +12,7 @@ from harness.attacks.malt import MALT
 from harness.attacks.margin import PMA
 from harness.attacks.strong import FEWEST_CLASSES, Strong
 from harness.records.evidence import Shortfall
+from harness.spec import Eps
 from harness.threat import Norm
 
 
@@ -34,6 +37,23 @@ class Audited(Ensemble):
     """Wrong classes that MALT puts in order, most likely first."""
     audit: int = Field(default=64, ge=0)
     """Size of the random sample that is audited at each budget, at most all examples without success; 0 for no audit."""
+
+    audit_at: tuple[Eps, ...] = ()
+    """Budgets of the sweep at which it is audited; all where none is named."""
+
+    def check_budgets(self, budgets: Sequence[Fraction]) -> None:
+        """See `Attack.check_budgets`."""
+        for eps in self.audit_at:
+            if eps not in budgets:
+                raise ValueError(f"audit_at: expected budgets of the sweep, {', '.join(map(str, budgets))}; got {eps}")
+
+    def sample_of_audit(self, eps: Fraction) -> int:
+        """See `Attack.sample_of_audit`."""
+        return self.audit if not self.audit_at or eps in self.audit_at else 0
+
+    def at(self, eps: Fraction, *, audited: bool) -> Self:
+        """See `Attack.at`."""
+        return self.model_copy(update={"audit": self.sample_of_audit(eps) if audited else 0})
 
     def stages(self, classes: int) -> tuple[Attack, ...]:
         """See `Attack.stages`."""

@@ -1,18 +1,20 @@
 """APGD's step control on any objective: projected gradient ascent that halves an example's step size where progress stalls."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Self
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Self
 
 from harness.attacks.criterion import Criterion
-from harness.attacks.gradients import followable
-from harness.attacks.watcher import Watcher
+from harness.system.lazy import torch
 from harness.threat import Norm, ThreatModel
 
-Objective = Callable[[Tensor, Tensor], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+Objective = Callable[["Tensor", "Tensor"], "Tensor"]
 """Logits (n, K) of the examples at some rows (n,) of the batch to values (n,), which the attack raises."""
 
 MOMENTUM = 0.75
@@ -39,6 +41,8 @@ class AutoPGD:
 
     def __init__(self, model: nn.Module, x: Tensor, criterion: Criterion, *, threat_model: ThreatModel) -> None:
         """See the class."""
+        from harness.attacks.gradients import followable
+
         self.model, self.x, self.criterion, self.threat_model = model, x, criterion, threat_model
         self.network = followable(model, threat_model.norm)
         self.x_adv = x.clone()
@@ -64,7 +68,7 @@ class AutoPGD:
         with torch.no_grad():
             self._keep(ascent.x_adv, self.model(ascent.x_adv))
 
-    def _evaluate(self, ascent: "_Ascent", objective: Objective) -> "_Ascent":
+    def _evaluate(self, ascent: _Ascent, objective: Objective) -> _Ascent:
         """Finds objective and gradient at the last iterates, and returns the state of the examples without an adversarial."""
         x_adv = ascent.x_adv.detach().requires_grad_()
         logits = self.network(x_adv).float()
@@ -86,6 +90,8 @@ class AutoPGD:
         return rest
 
     def _announce(self) -> None:
+        from harness.attacks.watcher import Watcher
+
         if isinstance(self.model, Watcher):
             self.model.go_on_with(self.active)
 

@@ -1,15 +1,23 @@
 """What an attack plug-in writes: a specification and `perturb`. The frame around it judges."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
 
+from harness.attacks.passes import Passes
 from harness.records.evidence import Access, Shortfall
 from harness.registry import Plugin, Registry
 from harness.threat import Norm, ThreatModel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from fractions import Fraction
+
+    import torch
+    from torch import Tensor, nn
 
 
 class Attack(Plugin, ABC):
@@ -35,6 +43,8 @@ class Attack(Plugin, ABC):
     MARGIN: ClassVar[bool] = False
     """Whether a loss of its is a ratio or the sign of differences between logits: a network that ends in a sigmoid weakens the
     cross-entropy, and not such a loss."""
+    STAGED: ClassVar[bool] = False
+    """Whether it is an ensemble, whose `stages` a sweep runs one by one."""
     RESTARTS_INSIDE: ClassVar[bool] = False
     """Whether `perturb` itself runs the restarts, so that the frame calls it once."""
     ANY_LAYOUT: ClassVar[frozenset[Norm]] = frozenset()
@@ -66,12 +76,39 @@ class Attack(Plugin, ABC):
             return f"{self.name} needs a model with at least {self.LEAST_CLASSES} classes, this one has {classes}"
         return None
 
-    def stages(self, classes: int) -> "tuple[Attack, ...]":
+    def check_budgets(self, budgets: Sequence[Fraction]) -> None:
+        """Does nothing if the attack's fields fit the budgets of its sweep.
+
+        Raises:
+            ValueError: if they do not; begins with the field.
+        """
+
+    def sample_of_audit(self, eps: Fraction) -> int:
+        """Returns on how many examples without success it is audited at a budget of a sweep, see `harness.evaluation.audit`."""
+        return 0
+
+    def at(self, eps: Fraction, *, audited: bool) -> Self:
+        """Returns the attack as it is run at a budget of a sweep.
+
+        Args:
+            eps: The budget.
+            audited: Whether there are audits at all.
+        """
+        return self
+
+    def stages(self, classes: int) -> tuple[Attack, ...]:
         """Returns the attacks that it is made of among so many classes, each for the examples without success of those before."""
         return (self,)
 
     def step_size(self, threat_model: ThreatModel) -> float | None:
         """Returns the step size alpha at this budget, in pixel units, or None where the attack has none."""
+        return None
+
+    def passes(self, classes: int) -> Passes | None:
+        """Returns the most passes of an example in one call of `perturb`, among so many classes; None where that is not known.
+
+        Progress and its ETA rest on it, no number does.
+        """
         return None
 
     @abstractmethod

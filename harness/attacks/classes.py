@@ -1,9 +1,14 @@
 """How many classes a network tells apart, for attacks that need to know."""
 
-import torch
-from torch import Tensor, nn
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
+from harness.system.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 def count_classes(model: nn.Module, x: Tensor, *, attack: str, least: int = 2) -> int:

@@ -1,16 +1,19 @@
 """Ensembles: attacks that are made of stages, each for the examples without success of those before."""
 
-from abc import abstractmethod
-from typing import Any, ClassVar
+from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.attacks.base import Attack
 from harness.attacks.classes import count_classes
-from harness.attacks.watcher import Watcher
+from harness.attacks.passes import Passes
 from harness.records.evidence import Access
+from harness.system.lazy import torch
 from harness.threat import ThreatModel
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 MANY = 1000
 """Classes among which every stage can run."""
@@ -25,6 +28,7 @@ class Ensemble(Attack):
 
     ACCESS: ClassVar[Access] = "ensemble"
     MARGIN: ClassVar[bool] = True
+    STAGED: ClassVar[bool] = True
 
     @abstractmethod
     def stages(self, classes: int) -> tuple[Attack, ...]:
@@ -39,8 +43,19 @@ class Ensemble(Attack):
         """Returns all attacks whose code its numbers depend on."""
         return self.stages(MANY)
 
+    def passes(self, classes: int) -> Passes | None:
+        """See `Attack.passes`."""
+        total = Passes(1)
+        for stage in self.stages(classes):
+            if (most := stage.passes(classes)) is None:
+                return None
+            total = total.and_also(most).and_also(Passes(1))
+        return total
+
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
+        from harness.attacks.watcher import Watcher
+
         best, active = x.clone(), torch.arange(len(x), device=x.device)
         for stage in self.stages(count_classes(model, x, attack=self.name)):
             if isinstance(model, Watcher):

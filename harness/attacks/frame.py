@@ -4,13 +4,15 @@ Source: Carlini et al. 2019, "On evaluating adversarial robustness", https://arx
     iterate, verify that adversarials are valid, attack only what is classified correctly.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from harness.attacks.base import Attack
 from harness.attacks.collectors import AllAdversarial, FirstAdversarial, NearestAdversarial
 from harness.attacks.criterion import Criterion
 from harness.attacks.faults import GradientFaults
@@ -23,6 +25,9 @@ from harness.records.evidence import Evidence
 from harness.system.modes import ModuleLists, guarded, preserved_buffers
 from harness.system.seeds import global_seed, seed_of
 from harness.threat import TOLERANCE, Ball, ThreatModel, largest_change
+
+if TYPE_CHECKING:
+    from harness.attacks.base import Attack
 
 Victim = AttackInput
 """The name of `AttackInput` up to now, for scripts that import it from here."""
@@ -76,6 +81,7 @@ def search_ball(
                 rest = inputs if len(rows) == len(inputs.x) else inputs.at(rows)
                 layout = inputs.memory_format if threat_model.norm in attack.ANY_LAYOUT else torch.preserve_format
                 watched = _watch(attack, rest, threat_model, layout=layout, best_of_iterates=best_of_iterates)
+                watched.listener = inputs.listener
                 with _untouched(attack, networks):
                     returned = _perturb(attack, watched, threat_model, seed=restart_seed(seed, restart))
                 state.take(rows, watched, returned, model=inputs.model)
@@ -105,6 +111,7 @@ def find_nearest(attack: Attack, inputs: AttackInput, *, threat_model: ThreatMod
             watched = NearestAdversarial(
                 inputs.form or inputs.model, inputs.x, criterion, threat_model=threat_model, reference=inputs.model
             )
+            watched.listener = inputs.listener
             with _untouched(attack, networks):
                 returned = _perturb(attack, watched, threat_model, seed=restart_seed(seed, restart))
             last = inputs.x if returned is None else returned

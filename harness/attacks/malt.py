@@ -1,16 +1,19 @@
 """MALT: a targeted attack on the wrong classes whose boundaries are nearest if the network is linear around the image."""
 
+from __future__ import annotations
+
 from functools import partial
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
 
-from harness.attacks.autopgd import AutoPGD
 from harness.attacks.base import ATTACKS, Attack
-from harness.attacks.criterion import Criterion
+from harness.attacks.passes import Passes
+from harness.system.lazy import torch
 from harness.threat import Norm, ThreatModel
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 DUAL = {Norm.LINF: 1, Norm.L2: 2}
 """Order of the dual norm, in which gradients are measured."""
@@ -36,8 +39,16 @@ class MALT(Attack):
     candidates: int = Field(default=100, ge=1)
     """Number of wrong classes that are put in order, most likely first; each takes one backward pass."""
 
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        targets = min(self.targets, classes - 1)
+        return Passes(1, 1).and_also(Passes(self.steps + 1, self.steps).times(targets))
+
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
+        from harness.attacks.autopgd import AutoPGD
+        from harness.attacks.criterion import Criterion
+
         order = malt_order(model, x, y, norm=threat_model.norm, candidates=self.candidates)
         search = AutoPGD(model, x, Criterion(y, targeted=False), threat_model=threat_model)
         for target in order[:, : self.targets].unbind(dim=1):

@@ -1,15 +1,18 @@
 """The probability margin attack: APGD's step control on the margin between probabilities."""
 
-from typing import ClassVar, Literal
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, ClassVar, Literal
+
 from pydantic import Field
-from torch import Tensor, nn
 
-from harness.attacks.autopgd import AutoPGD
 from harness.attacks.base import ATTACKS, Attack
-from harness.attacks.criterion import Criterion
+from harness.attacks.passes import Passes
+from harness.system.lazy import torch
 from harness.threat import Norm, ThreatModel
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @ATTACKS.register
@@ -28,8 +31,15 @@ class PMA(Attack):
     steps: int = Field(default=100, ge=1)
     """Number of gradient steps."""
 
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        return Passes(self.steps + 1, self.steps)
+
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
+        from harness.attacks.autopgd import AutoPGD
+        from harness.attacks.criterion import Criterion
+
         objective = towards if threat_model.targeted else away_from
         search = AutoPGD(model, x, Criterion(y, targeted=threat_model.targeted), threat_model=threat_model)
         search.ascend(lambda logits, rows: objective(logits, y[rows]), steps=self.steps, generator=generator)

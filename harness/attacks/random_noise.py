@@ -1,13 +1,17 @@
 """Random noise at the full budget: the control that every attack must beat."""
 
-from typing import ClassVar, Literal
+from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness.attacks.base import ATTACKS, Attack
+from harness.attacks.passes import Passes
 from harness.records.evidence import Access
+from harness.system.lazy import torch
 from harness.threat import Norm, ThreatModel
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @ATTACKS.register
@@ -22,6 +26,10 @@ class RandomNoise(Attack):
     RETURNS_LAST: ClassVar[bool] = True
 
     name: Literal["random_noise"] = "random_noise"
+
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        return Passes(0)
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from harness.attacks.criterion import Correction, Criterion
 from harness.attacks.origins import Origins
+from harness.attacks.passes import Listener
 from harness.records.evidence import StageEvidence
 from harness.threat.ball import TOLERANCE, Ball
 
@@ -24,6 +25,9 @@ class Watcher(nn.Module):
         criterion: When an iterate is a success.
         threat_model: Where an iterate must lie.
     """
+
+    listener: Listener | None = None
+    """Who is told of each forward pass."""
 
     def __init__(self, model: nn.Module, x: Tensor, criterion: Criterion, *, threat_model: Ball) -> None:
         """See the class."""
@@ -100,7 +104,18 @@ class Watcher(nn.Module):
         logits = self._pass(x, rows)
         with torch.no_grad():
             correction = self._see(x.detach(), rows, logits.detach())
+        self._report(x)
         return logits if correction is None else correction.of(logits)
+
+    @property
+    def active_count(self) -> int:
+        """Number of examples without an adversarial, as far as that is known without a look at a tensor."""
+        return len(self.x)
+
+    def _report(self, x: Tensor) -> None:
+        """Tells the listener of a pass of the images that the attack asked for."""
+        if self.listener is not None:
+            self.listener.passed(len(x), self.active_count, differentiated=torch.is_grad_enabled() and x.requires_grad)
 
     def _pass(self, x: Tensor, rows: Tensor) -> Tensor:
         self.forwards += len(x)

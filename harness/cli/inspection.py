@@ -7,8 +7,6 @@ from typing import Any
 
 from harness.errors import HarnessError, StoreError
 from harness.planning.plan import Plan, plan_of
-from harness.reports.load import load_results
-from harness.reports.names import is_missing
 from harness.running.workspace import DEFAULT_RESULTS, STORE_FOLDER
 from harness.storage.store import Store
 from harness.suites.suite import Suite
@@ -83,6 +81,9 @@ def _cells_of(digest: str, folders: Iterable[Path]) -> list[dict[str, Any]]:
 
 
 def _rows_of(results: Path) -> list[dict[str, Any]]:
+    from harness.reports.load import load_results
+    from harness.reports.names import is_missing
+
     try:
         rows = load_results(results).cells.to_dict(orient="records")
     except HarnessError as error:

@@ -34,16 +34,30 @@ def main_options(
 
 
 @app.command("list")
-def list_plugins(family: Annotated[str | None, typer.Argument(help="suites, datasets, models, attacks, ...")] = None) -> None:
-    """List the shipped suites and the plug-ins of every family."""
-    from harness.cli.catalogue import catalogue
+def list_plugins(
+    family: Annotated[str | None, typer.Argument(help="suites, datasets, models, attacks, ...")] = None,
+    name: Annotated[str | None, typer.Argument(help="One of them: its fields, its source and its package.")] = None,
+) -> None:
+    """List the shipped suites and the plug-ins of every family, or the fields of one plug-in."""
+    from harness.cli.catalogue import catalogue, details
+    from harness.cli.fields import FieldRow
 
-    console.show_table("", ["family", "name", "what it is"], catalogue(family))
+    if family is None or name is None:
+        console.show_table("", ["family", "name", "what it is"], catalogue(family))
+        return
+    found = details(family, name)
+    for line in found.lines:
+        console.stdout.print(line, markup=False)
+    if found.fields:
+        console.show_table("", FieldRow._fields, found.fields)
 
 
 @app.command()
 def validate(suite: SuiteArgument, overrides: SetOption = None) -> None:
-    """Check a suite file: fields, names, budgets, references, folders, classes and files."""
+    """Check a suite file: fields, names, budgets, references, folders, classes and files.
+
+    A network that the suite names as a `factory` is looked up: the module of that name is imported, so its code runs.
+    """
     from harness.planning.data_checks import check_without_images
     from harness.planning.grid import cells_of
     from harness.suites.files import load_suite
@@ -59,7 +73,10 @@ def validate(suite: SuiteArgument, overrides: SetOption = None) -> None:
 
 @app.command()
 def plan(suite: SuiteArgument, overrides: SetOption = None, store: StoreOption = None) -> None:
-    """Show the cells and steps of a suite, and which steps are finished."""
+    """Show the cells and steps of a suite, and which steps are finished.
+
+    A network that the suite names as a `factory` is looked up: the module of that name is imported, so its code runs.
+    """
     from harness.cli.inspection import open_store, plan_rows, plan_suite, step_rows
     from harness.suites.files import load_suite
 

@@ -1,13 +1,18 @@
 """The base of the corruption plug-ins: one image at one severity. `harness.corruptions.stream` applies it to splits."""
 
-from abc import ABC, abstractmethod
-from typing import ClassVar, Literal, Self
+from __future__ import annotations
 
-import torch
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
+
 from pydantic import model_validator
-from torch import Tensor
 
 from harness.registry import Plugin, Registry
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
 
 Group = Literal["noise", "blur", "weather", "digital", "geometry", "encoding"]
 """Where the corruption occurs: sensor, optics, scene, processing, pose, or file."""

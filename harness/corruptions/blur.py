@@ -4,14 +4,16 @@ Source: Hendrycks & Dietterich 2019, https://arxiv.org/abs/1903.12261; the const
 their lengths scaled from 224 pixels to the image's side.
 """
 
-from typing import Literal
+from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+from typing import TYPE_CHECKING, Literal
 
 from harness.corruptions.base import REFERENCE_SIDE, Corruption
 from harness.corruptions.kernels import blur, disc, gaussian, streak
+from harness.system.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class GaussianBlur(Corruption):
@@ -97,10 +99,10 @@ def _scale(x: Tensor) -> float:
 
 def _identity_grid(x: Tensor) -> Tensor:
     """Returns the coordinates (H, W, 2) at which sampling gives the image itself."""
-    return functional.affine_grid(torch.eye(2, 3)[None], [1, 3, *x.shape[1:]], align_corners=False)[0]
+    return torch.nn.functional.affine_grid(torch.eye(2, 3)[None], [1, 3, *x.shape[1:]], align_corners=False)[0]
 
 
 def _sample(x: Tensor, grids: Tensor) -> Tensor:
     """Returns (N, 3, H, W): the image (3, H, W) at N grids (N, H, W, 2) of coordinates in [-1,1], mirrored outside."""
     images = x[None].expand(len(grids), -1, -1, -1)
-    return functional.grid_sample(images, grids, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return torch.nn.functional.grid_sample(images, grids, mode="bilinear", padding_mode="reflection", align_corners=False)

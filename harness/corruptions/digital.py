@@ -4,14 +4,18 @@ Source: Hendrycks & Dietterich 2019, https://arxiv.org/abs/1903.12261; the const
 Its elastic transform is left out: it distorts the image more at severities 1 and 2 than at 3 to 5.
 """
 
-from typing import Literal
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, Literal
+
 from PIL.Image import Resampling
-from torch import Tensor
 
 from harness.corruptions.base import Corruption
 from harness.corruptions.pillow import from_pillow, to_pillow
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class Contrast(Corruption):

@@ -1,15 +1,19 @@
 """Corruptions of storing an image: 8-bit rounding and JPEG; also used to test whether adversarials survive storage."""
 
-from io import BytesIO
-from typing import Literal, Self
+from __future__ import annotations
 
-import torch
+from io import BytesIO
+from typing import TYPE_CHECKING, Literal, Self
+
 from PIL import Image
 from pydantic import model_validator
-from torch import Tensor
 
 from harness.corruptions.base import Corruption
 from harness.corruptions.pillow import from_pillow, to_pillow
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class Rounding(Corruption):

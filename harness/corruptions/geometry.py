@@ -1,14 +1,14 @@
 """Corruptions of the pose: the object turned, moved or partly hidden. Pixels from outside are mirrored."""
 
-from typing import Literal
+from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn import functional
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2.functional import center_crop, rotate
+from typing import TYPE_CHECKING, Literal
 
 from harness.corruptions.base import Corruption
+from harness.system.lazy import torch, transforms
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Rotation(Corruption):
@@ -25,8 +25,10 @@ class Rotation(Corruption):
         height, width = x.shape[1:]
         # A rotated square extends at most (sqrt 2 - 1) / 2 = 0.21 of a side beyond the image.
         margin = int(0.21 * max(height, width)) + 2
-        turned = rotate(_mirrored(x, margin), sign * degrees, interpolation=InterpolationMode.BILINEAR)
-        return center_crop(turned, [height, width])
+        turned = transforms.functional.rotate(
+            _mirrored(x, margin), sign * degrees, interpolation=transforms.InterpolationMode.BILINEAR
+        )
+        return transforms.functional.center_crop(turned, [height, width])
 
 
 class Translation(Corruption):
@@ -66,4 +68,4 @@ class Occlusion(Corruption):
 
 
 def _mirrored(x: Tensor, margin: int) -> Tensor:
-    return functional.pad(x, (margin, margin, margin, margin), mode="reflect")
+    return torch.nn.functional.pad(x, (margin, margin, margin, margin), mode="reflect")

@@ -1,10 +1,15 @@
 """Blur kernels with sub-pixel lengths, so that a blur is the same at every resolution, and their application."""
 
-import math
+from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+import math
+from typing import TYPE_CHECKING
+
+from harness.system.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 SUBPIXELS = 8
 """Samples per pixel and axis of a shape in a kernel."""
@@ -19,7 +24,7 @@ def disc(radius: float) -> Tensor:
     reach = math.ceil(radius)
     samples = (torch.arange((2 * reach + 1) * SUBPIXELS) + 0.5) / SUBPIXELS - reach - 0.5
     inside = (samples[:, None] ** 2 + samples[None, :] ** 2 <= radius**2).float()
-    kernel = functional.avg_pool2d(inside[None], SUBPIXELS)[0]
+    kernel = torch.nn.functional.avg_pool2d(inside[None], SUBPIXELS)[0]
     return kernel / kernel.sum()
 
 
@@ -63,7 +68,7 @@ def blur(x: Tensor, kernel: Tensor) -> Tensor:
     Computed by Fourier transform, as the kernels are wide. Half of the kernel must be shorter than the image's side.
     """
     reach = kernel.shape[0] // 2
-    padded = functional.pad(x, (reach, reach, reach, reach), mode="reflect")
+    padded = torch.nn.functional.pad(x, (reach, reach, reach, reach), mode="reflect")
     size = padded.shape[1:]
     spectrum = torch.fft.rfft2(padded) * torch.fft.rfft2(kernel, s=size)
     return torch.fft.irfft2(spectrum, s=size)[:, 2 * reach :, 2 * reach :]

@@ -3,12 +3,15 @@
 Source: Hendrycks & Dietterich 2019, https://arxiv.org/abs/1903.12261; the constants are those of its reference code.
 """
 
-from typing import Literal
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from harness.corruptions.base import Corruption
+from harness.system.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class GaussianNoise(Corruption):

@@ -1,14 +1,18 @@
 """Applies corruptions to images and splits: each example has its own random state, and each result is checked."""
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from harness.corruptions.base import Corruption
 from harness.errors import DataError
 from harness.images import ImageSplit
+from harness.system.lazy import torch
 from harness.system.seeds import generator_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def corrupt(corruption: Corruption, x: Tensor, *, severity: int, seed: int, key: str) -> Tensor:

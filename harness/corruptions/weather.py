@@ -4,16 +4,17 @@ Source: Hendrycks & Dietterich 2019, https://arxiv.org/abs/1903.12261; the const
 Its frost is left out: it needs photographs of frost, which the harness does not ship.
 """
 
-import math
-from typing import Literal
+from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn import functional
-from torchvision.transforms.v2.functional import center_crop, resize, rgb_to_grayscale
+import math
+from typing import TYPE_CHECKING, Literal
 
 from harness.corruptions.base import REFERENCE_SIDE, Corruption
 from harness.corruptions.kernels import blur, streak
+from harness.system.lazy import torch, transforms
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Fog(Corruption):
@@ -48,10 +49,12 @@ class Snow(Corruption):
         )[severity - 1]
         angle = 90 * float(torch.rand((), generator=generator)) - 135
         noise = mean + deviation * torch.randn(1, REFERENCE_SIDE, REFERENCE_SIDE, generator=generator)
-        grown = resize(center_crop(noise, [math.ceil(REFERENCE_SIDE / size)]), [REFERENCE_SIDE, REFERENCE_SIDE])
+        grown = transforms.functional.resize(
+            transforms.functional.center_crop(noise, [math.ceil(REFERENCE_SIDE / size)]), [REFERENCE_SIDE, REFERENCE_SIDE]
+        )
         flakes = torch.where(grown < threshold, 0.0, grown).clamp(0, 1)
-        flakes = resize(blur(flakes, streak(radius, sigma, angle)), list(x.shape[1:]))
-        whitened = torch.maximum(x, 1.5 * rgb_to_grayscale(x) + 0.5)
+        flakes = transforms.functional.resize(blur(flakes, streak(radius, sigma, angle)), list(x.shape[1:]))
+        whitened = torch.maximum(x, 1.5 * transforms.functional.rgb_to_grayscale(x) + 0.5)
         return clearness * x + (1 - clearness) * whitened + flakes + flakes.rot90(2, (1, 2))
 
 
@@ -80,6 +83,8 @@ def _plasma(x: Tensor, decay: float, generator: torch.Generator) -> Tensor:
     for octave in range(1, (side - 1).bit_length()):
         cells = 2**octave + 1
         noise = 2 * torch.rand(1, 1, cells, cells, generator=generator) - 1
-        cloud += functional.interpolate(noise, size=[side, side], mode="bilinear", align_corners=True) / decay ** (2 * octave)
+        cloud += torch.nn.functional.interpolate(noise, size=[side, side], mode="bilinear", align_corners=True) / decay ** (
+            2 * octave
+        )
     cloud = cloud[0, :, : x.shape[1], : x.shape[2]] - cloud.min()
     return cloud / cloud.max()

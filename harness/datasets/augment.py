@@ -1,16 +1,21 @@
 """Random changes of a training image: first one resampling for its whole geometry, then brightness and colour."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
-from torch.nn.functional import affine_grid, grid_sample
 
 from harness.spec import LATER, Spec
+from harness.system.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 WIDEST_ASPECT = 4 / 3
 """Largest ratio of a crop's sides, as in Szegedy et al. 2015, https://arxiv.org/abs/1409.4842, section 6."""
@@ -46,7 +51,7 @@ class Augment(Spec):
         """Whether it changes an image's geometry beside mirroring it."""
         return self.crop < 1 or any((self.rotation, self.translation, self.scale))
 
-    def draw(self, rng: np.random.Generator) -> "DrawnAugmentation":
+    def draw(self, rng: np.random.Generator) -> DrawnAugmentation:
         """Returns one random change. All fields draw the same number of values."""
         return DrawnAugmentation(self, rng.uniform(-1, 1, size=15).tolist())
 
@@ -85,8 +90,10 @@ class DrawnAugmentation:
             image = image.flip(-1)
         if augment.moves:
             theta = torch.tensor(self._placement(), dtype=image.dtype)
-            grid = affine_grid(theta[None], [1, len(image), *size], align_corners=False)
-            image = grid_sample(image[None], grid, mode="bilinear", padding_mode="reflection", align_corners=False)[0]
+            grid = torch.nn.functional.affine_grid(theta[None], [1, len(image), *size], align_corners=False)
+            image = torch.nn.functional.grid_sample(
+                image[None], grid, mode="bilinear", padding_mode="reflection", align_corners=False
+            )[0]
         if augment.brightness:
             image = image * (1 + augment.brightness * brightness)
         if augment.contrast:

@@ -1,20 +1,24 @@
 """Image files to pixels: decoding through Pillow, and the resize of all data sets."""
 
+from __future__ import annotations
+
 import hashlib
 import io
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
-from torch import Tensor
-from torch.nn.functional import interpolate
 
 from harness.errors import DataError
 from harness.images import MAX_PIXELS, open_regular
+from harness.system.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 NOT_DECODED = frozenset({"EPS", "MPEG"})
 """Formats that Pillow opens and the harness refuses: EPS is a program that an interpreter runs; of MPEG Pillow reads only the
@@ -111,7 +115,7 @@ def resized(pixels: Tensor, resolution: int, how: Resize = "squash") -> Tensor:
     top = 1.0 if pixels.is_floating_point() else 255.0
     image = pixels.float()
     if image.shape[1:] != (resolution, resolution):
-        image = interpolate(image[None], (resolution, resolution), mode="bilinear", antialias=True)[0]
+        image = torch.nn.functional.interpolate(image[None], (resolution, resolution), mode="bilinear", antialias=True)[0]
     return image.div(top).clamp(0, 1).contiguous()  # the weights of a pixel add up to 1 only up to rounding
 
 

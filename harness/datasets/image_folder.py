@@ -1,14 +1,15 @@
 """A folder of photographs, one folder a class: listed, checked and hashed on loading, decoded when they are read."""
 
+from __future__ import annotations
+
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from harness.datasets.base import DATASETS, HeldOut, expand_path, naming_root
 from harness.datasets.build import image_data
@@ -19,6 +20,10 @@ from harness.datasets.shares import DrawsValidationAndTest, completed
 from harness.errors import DataError
 from harness.images import ImageData, ImageSplit, Source, composed
 from harness.system.messages import decodable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 HELD = ("test", "validation")
 """The splits on which a finished model may be scored; the first one that exists is used."""

@@ -1,16 +1,21 @@
 """A map-style torch data set as a split: read once for labels and hashes, and again image by image."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from harness.datasets.pixels import as_pair, check_images, checked_labels, numbered, pixel_hash, unit_range
 from harness.datasets.verified import FirstReads, read_twice
 from harness.errors import DataError, naming, only_harness_errors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.utils.data import Dataset
+
 
 Collate = Callable[[list[Any]], Any]
 

@@ -1,14 +1,19 @@
 """Checks of a caller's images and labels; hash and scaling of an image in memory."""
 
+from __future__ import annotations
+
 import zlib
-from hashlib import sha256
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
+from harness.datasets.arrays import array_hash
 from harness.errors import DataError
+from harness.system.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def as_pair(value: object, place: str) -> tuple[Tensor, Tensor]:
@@ -45,7 +50,7 @@ def pixel_hash(image: Tensor) -> str:
     """Returns the sha256 of an image's type, shape and pixels."""
     image = image.detach().cpu().contiguous()
     pixels = (image.float() if image.dtype == torch.bfloat16 else image).numpy()  # NumPy has no bfloat16
-    return sha256(f"{pixels.dtype} {pixels.shape} ".encode() + pixels.tobytes()).hexdigest()
+    return array_hash(pixels)
 
 
 def fingerprint(image: Tensor) -> int:
@@ -91,7 +96,7 @@ def checked_labels(labels: ArrayLike | Tensor, *, count: int) -> NDArray[np.int6
     Raises:
         DataError: if they are not as expected.
     """
-    array = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    array = labels.detach().cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
     if array.shape != (count,):
         raise DataError(f"labels: expected one class index for each of {count} images, got the shape {array.shape}")
     if not np.issubdtype(array.dtype, np.integer) or array.min() < 0:

@@ -1,14 +1,19 @@
 """Joined splits, stratified subsets and stratified divisions of splits, reproducible by seed."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from harness.errors import DataError
 from harness.images import ImageSplit, View, read_detailed
 from harness.system.seeds import seed_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Drawn(View):

@@ -1,13 +1,12 @@
 """A caller's images as a split: tensors in memory, torch data sets, data loaders."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence, Sized
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, default_collate
 
 from harness.datasets.decoding import resized
 from harness.datasets.mapped import MappedSplit
@@ -15,6 +14,11 @@ from harness.datasets.pixels import as_pair, check_images, checked_labels, numbe
 from harness.datasets.verified import verified
 from harness.errors import DataError, only_harness_errors
 from harness.images import ImageSplit
+from harness.system.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.utils.data import DataLoader
 
 
 class TensorSplit:
@@ -79,25 +83,25 @@ def _split_of(data: object) -> ImageSplit:
         return data if isinstance(data, TensorSplit) else verified(cast(ImageSplit, data))
     if isinstance(data, (tuple, list)):
         return TensorSplit(*as_pair(tuple(data), "data"))
-    if isinstance(data, DataLoader):
-        if isinstance(data.dataset, IterableDataset):
+    if isinstance(data, torch.utils.data.DataLoader):
+        if isinstance(data.dataset, torch.utils.data.IterableDataset):
             return _collected(data)
-        collate = default_collate if data.batch_sampler is None else data.collate_fn
+        collate = torch.utils.data.default_collate if data.batch_sampler is None else data.collate_fn
         return MappedSplit(data.dataset, _chosen(data), collate)
-    if isinstance(data, IterableDataset):
-        return _collected(DataLoader(data, batch_size=1))
-    if isinstance(data, Dataset):
+    if isinstance(data, torch.utils.data.IterableDataset):
+        return _collected(torch.utils.data.DataLoader(data, batch_size=1))
+    if isinstance(data, torch.utils.data.Dataset):
         if not hasattr(data, "__len__"):
             raise DataError(f"data: expected a data set with a length, got {type(data).__name__}")
-        return MappedSplit(data, range(len(data)), default_collate)
+        return MappedSplit(data, range(len(data)), torch.utils.data.default_collate)
     raise DataError(f"data: expected a DataLoader, a Dataset or a pair (images, labels), got {type(data).__name__}")
 
 
 def _chosen(loader: DataLoader[Any]) -> Sequence[int]:
     """Returns the positions that a loader reads; in the data set's order if it reads all of them shuffled."""
     sampler, batches, count = loader.sampler, loader.batch_sampler, len(cast(Sized, loader.dataset))
-    standard = batches is None or type(batches) is BatchSampler
-    if standard and type(sampler) is RandomSampler and not sampler.replacement and sampler.num_samples == count:
+    standard = batches is None or type(batches) is torch.utils.data.BatchSampler
+    if standard and type(sampler) is torch.utils.data.RandomSampler and not sampler.replacement and sampler.num_samples == count:
         return range(count)
     return list(sampler) if batches is None else [index for batch in batches for index in batch]
 

@@ -1,18 +1,18 @@
 """Fashion-MNIST and CIFAR-10: torchvision's downloads, or the files of Debian's package if it is installed."""
 
+from __future__ import annotations
+
 import gzip
 import math
 import struct
 import zlib
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor
 
 from harness.datasets.base import DATASETS, expand_path, naming_root, readable
 from harness.datasets.build import image_data
@@ -21,6 +21,11 @@ from harness.datasets.shares import DrawsValidation, completed
 from harness.datasets.tensors import TensorSplit
 from harness.errors import DataError
 from harness.images import ImageData, ImageSplit
+from harness.system.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """The folder of Debian's package dataset-fashion-mnist."""

@@ -1,15 +1,21 @@
 """Splits that check that their images are the same at each reading, so that all conditions use the same images."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from harness.datasets.pixels import check_images, checked_labels, fingerprint, size_of, unit_range
 from harness.errors import DataError, only_harness_errors
 from harness.images import ImageData, ImageSplit, read_detailed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 READ_TWICE = 8
 """Number of examples, evenly spaced in a split, that are read twice at the start; later, each example that is read again is

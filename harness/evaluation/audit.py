@@ -1,21 +1,32 @@
 """The audit of a cheap ensemble: AutoAttack standard attacks a random sample of the examples on which it had no success."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.attacks.audited import Audited
-from harness.attacks.base import Attack
-from harness.attacks.strong import Strong
+from harness.attacks.base import ATTACKS, Attack
 from harness.evaluation.batches import load
-from harness.evaluation.run import SweepRun
+from harness.evaluation.meter import Meter
 from harness.images import ImageSplit
 from harness.records.evidence import AuditEvidence, Evidence
+from harness.system.progress import Progress
 from harness.system.seeds import seed_of
 
+if TYPE_CHECKING:
+    from harness.evaluation.run import SweepRun
 
-def audit(run: SweepRun, split: ImageSplit, attack: Audited, *, advance: Callable[[int], None]) -> None:
-    """Audits the ensemble at every budget, smallest first.
+
+def standard() -> Attack:
+    """Returns AutoAttack standard, with the original's budgets."""
+    return ATTACKS.parse("strong")
+
+
+def audit(run: SweepRun, split: ImageSplit, progress: Progress) -> None:
+    """Audits the ensemble at every budget that it is to be audited at, smallest first.
 
     All stages of AutoAttack standard, with the original's budgets, attack a random sample of the examples without success. A
     stage that succeeds on any of them is run on all examples without success, and a sample is audited again, until the standard
@@ -25,18 +36,22 @@ def audit(run: SweepRun, split: ImageSplit, attack: Audited, *, advance: Callabl
     Args:
         run: The sweep, once the ensemble is through.
         split: The examples.
-        attack: The ensemble, with the size of the sample.
-        advance: Called with the number of examples that a stage was just run on.
+        progress: Where to show progress: examples that a stage is run on, more than foreseen where the ensemble escalates.
 
     Source: the standard is Croce and Hein 2020, https://arxiv.org/abs/2003.01690, section 6.
     """
-    clean = run.ledger.clean_logits
-    if clean is None:
+    clean, settings = run.ledger.clean_logits, run.settings
+    samples = {level: settings.sample_of_audit(level) for level in range(len(settings.threat_models))}
+    if clean is None or not any(samples.values()):
         return
-    stages = Strong().stages(clean.shape[1])
-    for level in range(len(run.settings.threat_models)):
-        found = _LevelAudit(run, split, level, stages, advance).evidence(attack.audit)
-        run.ledger.accounts[level].evidence += Evidence(audit=found)
+    stages = standard().stages(clean.shape[1])
+    foreseen = sum(min(size, len(run.ledger.active(level))) for level, size in samples.items())
+    with progress.task(f"{settings.attack.name}, audit", foreseen * len(stages), unit="images x stages") as advance:
+        meter = Meter(advance)
+        for level, size in samples.items():
+            if size:
+                found = _LevelAudit(replace(run, meter=meter), split, level, stages, meter.settle).evidence(size)
+                run.ledger.accounts[level].evidence += Evidence(audit=found)
 
 
 class _LevelAudit:

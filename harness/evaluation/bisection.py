@@ -1,18 +1,27 @@
 """The protocol `bisect`: each example's smallest budget with a success is searched by halving; a part of the rest is attacked."""
 
-from collections.abc import Callable, Iterable, Iterator
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness.attacks.results import AttackResult
 from harness.evaluation.batches import SplitBatch, load
 from harness.evaluation.held import HeldResults
-from harness.evaluation.run import StageQueue, SweepRun
+from harness.evaluation.meter import Meter
+from harness.evaluation.stages import StageQueue
 from harness.images import ImageSplit
 from harness.records.evidence import Evidence
+from harness.system.progress import Progress
 from harness.system.seeds import seed_of
+
+if TYPE_CHECKING:
+    from harness.attacks.results import AttackResult
+    from harness.evaluation.run import SweepRun
 
 PART = 10
 """One in so many skipped examples of a budget is attacked all the same."""
@@ -33,7 +42,7 @@ def bisect(run: SweepRun, source: Iterable[SplitBatch]) -> None:
     _Search(run).run_on(source)
 
 
-def recheck(run: SweepRun, split: ImageSplit, *, advance: Callable[[int], None]) -> None:
+def recheck(run: SweepRun, split: ImageSplit, progress: Progress) -> None:
     """Attacks a random part of the skipped examples of each budget all the same, smallest budget first.
 
     A success is noted at that budget and all larger ones. Where there is any, the budget's other skipped examples are attacked
@@ -42,21 +51,26 @@ def recheck(run: SweepRun, split: ImageSplit, *, advance: Callable[[int], None])
     Args:
         run: The sweep, once the search is through.
         split: The examples.
-        advance: Called with the number of examples that were just attacked.
+        progress: Where to show progress: examples, more than foreseen where there is a success.
     """
-    for level, account in enumerate(run.ledger.accounts):
-        skipped = run.ledger.skipped(level)
-        if not len(skipped):
-            continue
-        seed = seed_of(run.settings.seed, "bisect", run.settings.threat_models[level].eps)
-        order = np.random.default_rng(seed).permutation(skipped).tolist()
-        queue = StageQueue(run, level, first=len(split))  # the search has fewer batches, so that no seed comes twice
-        tried = sample_size(len(order))
-        successes = sum(_attacked(queue, split, order[:tried], advance))
-        if successes:
-            successes += sum(_attacked(queue, split, order[tried:], advance))
-            tried = len(order)
-        account.evidence += Evidence(skipped=len(order), skipped_tried=tried, skipped_successes=successes)
+    levels = range(len(run.settings.threat_models))
+    foreseen = sum(sample_size(len(run.ledger.skipped(level))) for level in levels)
+    if foreseen:
+        with progress.task(f"{run.settings.attack.name}, skipped", foreseen, unit="images x budgets") as advance:
+            for level in levels:
+                _recheck_at(replace(run, meter=Meter(advance)), split, level)
+
+
+def _recheck_at(run: SweepRun, split: ImageSplit, level: int) -> None:
+    seed = seed_of(run.settings.seed, "bisect", run.settings.threat_models[level].eps)
+    order = np.random.default_rng(seed).permutation(run.ledger.skipped(level)).tolist()
+    queue = StageQueue(run, level, first=len(split))  # the search has fewer batches, so that no seed comes twice
+    tried = sample_size(len(order))
+    successes = sum(_attacked(queue, split, order[:tried]))
+    if successes:
+        successes += sum(_attacked(queue, split, order[tried:]))
+        tried = len(order)
+    run.ledger.accounts[level].evidence += Evidence(skipped=len(order), skipped_tried=tried, skipped_successes=successes)
 
 
 def sample_size(skipped: int) -> int:
@@ -68,14 +82,14 @@ def sample_size(skipped: int) -> int:
     return min(skipped, max(LEAST, -(-skipped // PART)))
 
 
-def _attacked(queue: StageQueue, split: ImageSplit, indices: list[int], advance: Callable[[int], None]) -> Iterator[int]:
+def _attacked(queue: StageQueue, split: ImageSplit, indices: list[int]) -> Iterator[int]:
     """Attacks examples at the queue's budget, notes what came out, and yields the number of successes."""
     run, level, size = queue.run, queue.level, queue.run.batch_size
     for start in range(0, len(indices), size):
         queue.put(load(split, indices[start : start + size], run.ledger.device))
         for batch, result in queue.work_off(1 if start + size >= len(indices) else size):
             run.note_result(level, batch, result)
-            advance(len(batch))
+            run.meter.settle(len(batch))
             yield int(result.is_adversarial.sum())
 
 
@@ -136,7 +150,7 @@ class _Search:
             batch, result = batch.at(active), result.at(active)
         if len(batch):
             self.run.ledger.note([level], batch.indices, result, rows=torch.ones_like(result.is_adversarial))
-            self.run.advance(len(batch))
+            self.run.meter.settle(len(batch))
             self.low[batch.indices.numpy()] = level + 1
             self._wait(batch)
 
@@ -156,7 +170,7 @@ class _Search:
             if found is not None:
                 larger = range(level, self.count)
                 self.run.ledger.note(larger, found[0], found[1], rows=found[1].is_adversarial)
-                self.run.advance(len(found[0]) * len(larger))
+                self.run.meter.settle(len(found[0]) * len(larger))
         rest = batch.at(torch.from_numpy(~done))
         levels = self._next(rest.indices.numpy())
         for level in np.unique(levels):

@@ -163,7 +163,6 @@ class Ledger:
     def outcome(self, known: Evidence) -> Outcome:
         """Returns all that was found; `known` is what holds at every budget."""
         clean = np.zeros((len(self.labels), 0), dtype=np.float32) if self.clean_logits is None else self.clean_logits
-        known += kind_of(self.attack, classes=clean.shape[1])
         conditions = (
             ConditionResult(
                 eps=threat_model.eps,
@@ -175,11 +174,15 @@ class Ledger:
                 backwards=account.evidence.backwards,
                 seconds=account.seconds,
                 peak_memory_mb=account.peak_memory_mb,
-                evidence=account.evidence + known,
+                evidence=account.evidence + known + self._kind(threat_model, account, classes=clean.shape[1]),
             )
             for threat_model, account in zip(self.threat_models, self.accounts, strict=True)
         )
         return Outcome(labels=self.labels, clean_logits=clean, conditions=tuple(conditions), smallest_eps=self.smallest)
+
+    def _kind(self, threat_model: ThreatModel, account: Account, *, classes: int) -> Evidence:
+        audited = account.evidence.audit is not None
+        return kind_of(self.attack.at(threat_model.eps, audited=audited), classes=classes)
 
 
 def kind_of(attack: Attack, *, classes: int) -> Evidence:

@@ -1,14 +1,20 @@
 """How examples go through the budgets of a sweep: every image is read once, and memory does not grow with their number."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 
 from harness.attacks.frame import find_nearest, within
-from harness.attacks.results import AttackResult
-from harness.evaluation.batches import SplitBatch
-from harness.evaluation.run import StageQueue, SweepRun, batch_seed
+from harness.evaluation.stages import StageQueue
+
+if TYPE_CHECKING:
+    from harness.attacks.results import AttackResult
+    from harness.evaluation.batches import SplitBatch
+    from harness.evaluation.run import SweepRun
 
 
 def nested(run: SweepRun, source: Iterable[SplitBatch]) -> None:
@@ -67,7 +73,7 @@ def _note_alone(run: SweepRun, level: int, batch: SplitBatch, result: AttackResu
     """Notes a result at one budget only."""
     run.ledger.note([level], batch.indices, result, rows=torch.ones_like(result.is_adversarial))
     run.ledger.note_violation(level, result)
-    run.advance(len(batch))
+    run.meter.settle(len(batch))
 
 
 def minimum_norm(run: SweepRun, source: Iterable[SplitBatch]) -> None:
@@ -82,8 +88,10 @@ def minimum_norm(run: SweepRun, source: Iterable[SplitBatch]) -> None:
         rest = batch.at(eligible)
         if not len(rest):
             continue
+        title, worth = f"eps up to {largest.eps}", len(run.settings.threat_models)
+        run.meter.begin(title, len(rest), most=run.most_passes(run.settings.attack), worth=worth, gain=worth)
         with run.ledger.timed(0):
-            seed = batch_seed(run.settings.seed, run.settings.attack, largest, number)
+            seed = run.batch_seed(largest, number)
             found = find_nearest(run.settings.attack, run.inputs(rest), threat_model=largest, seed=seed)
         run.ledger.note_smallest(rest.indices, found.distance)
         for level, threat_model in enumerate(run.settings.threat_models):

@@ -1,27 +1,31 @@
-"""One sweep on one network, and the stages of its attack: each gets full batches of the examples that the ones before leave."""
+"""One sweep on one network: what its protocol and its audit run on batches of examples."""
+
+from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from harness.attacks.base import Attack
-from harness.attacks.ensemble import Ensemble
-from harness.attacks.faults import GradientFaults
 from harness.attacks.frame import run_attack, search_ball, within
+from harness.attacks.passes import Passes
 from harness.attacks.results import AttackInput, AttackResult, NearestResult
 from harness.evaluation.batches import SplitBatch
 from harness.evaluation.ledger import Ledger
+from harness.evaluation.meter import Meter
 from harness.evaluation.settings import SweepSettings
 from harness.records import CUMULATIVE
 from harness.records.evidence import Evidence, StageEvidence
 from harness.system.modes import ModuleLists
 from harness.system.seeds import seed_of
 from harness.threat import ThreatModel
+
+if TYPE_CHECKING:
+    from harness.attacks.base import Attack
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +43,8 @@ class SweepRun:
     batch_size: int
     clean_logits: NDArray[np.float32] | None
     """Logits (N, K) on the unperturbed images where they are known."""
-    advance: Callable[[int], None]
-    """Called with the number of examples x budgets that just got their result."""
+    meter: Meter
+    """Is told of the examples x budgets that got their result, and listens to the attacks."""
 
     def eligible(self, batch: SplitBatch) -> Tensor:
         """Predicts on clean images and returns (n,) which are correct, and not of the wanted class already."""
@@ -66,12 +70,14 @@ class SweepRun:
     def inputs(self, batch: SplitBatch) -> AttackInput:
         """Returns the network with the examples of a batch and the classes for its criterion."""
         classes = batch.y if self.settings.target_class is None else torch.full_like(batch.y, self.settings.target_class)
-        return AttackInput(self.model, batch.x, classes, self.form, self.held)
+        return AttackInput(self.model, batch.x, classes, self.form, self.held, self.meter)
 
     def attack(self, level: int, number: int, batch: SplitBatch) -> AttackResult:
         """Attacks the batch of that number at one budget."""
         threat_model = self.settings.threat_models[level]
-        seed = batch_seed(self.settings.seed, self.settings.attack, threat_model, number)
+        seed = self.batch_seed(threat_model, number)
+        most = self.most_passes(self.settings.attack)
+        self.meter.begin(f"eps {threat_model.eps}", len(batch), most=most, gain=self.gain_at(level))
         with self.ledger.timed(level) as account:
             result = run_attack(
                 self.settings.attack,
@@ -83,10 +89,20 @@ class SweepRun:
             account.evidence += result.evidence
         return result
 
+    def most_passes(self, attack: Attack) -> Passes | None:
+        """Returns the most passes that an attack makes of an example, over its restarts, where that is known."""
+        logits = self.ledger.clean_logits
+        most = None if logits is None else attack.passes(logits.shape[1])
+        return None if most is None else most.times(1 if attack.RESTARTS_INSIDE else attack.restarts)
+
+    def gain_at(self, level: int) -> int:
+        """Returns at how many budgets an example with an adversarial at that budget is done."""
+        return len(self.settings.threat_models) - level if self.settings.protocol == "nested" else 1
+
     @property
     def is_staged(self) -> bool:
         """Whether the stages of the attack are run one by one; a library's own ensemble is run as it is."""
-        return isinstance(self.settings.attack, Ensemble) and self.settings.best_of_iterates
+        return self.settings.attack.STAGED and self.settings.best_of_iterates
 
     def stages(self) -> tuple[Attack, ...]:
         """Returns the stages to run; the restarts of an ensemble are further ones."""
@@ -95,13 +111,27 @@ class SweepRun:
             return (attack,)
         return attack.stages(self.ledger.clean_logits.shape[1]) * attack.restarts
 
-    def stage(self, level: int, stage: Attack, number: int, batch: SplitBatch, *, turn: int | str) -> AttackResult:
+    def stage(
+        self,
+        level: int,
+        stage: Attack,
+        number: int,
+        batch: SplitBatch,
+        *,
+        turn: int | str,
+        span: tuple[float, float] = (0.0, 1.0),
+        gain: int = 1,
+    ) -> AttackResult:
         """Runs one stage of an ensemble on the batch of that number at one budget; `turn` tells it from the same stage elsewhere.
+
+        Of the time that an example takes the stage is the part `span`, and a success in it is worth `gain`, see `Meter.begin`.
 
         The evidence of the ledger gets all but the faults of its gradients: what they say depends on the other stages.
         """
         threat_model, started = self.settings.threat_models[level], time.perf_counter()
-        seed = seed_of(batch_seed(self.settings.seed, self.settings.attack, threat_model, number), stage.name, turn)
+        seed = seed_of(self.batch_seed(threat_model, number), stage.name, turn)
+        title, (before, after) = f"eps {threat_model.eps}, {stage.name}", span
+        self.meter.begin(title, len(batch), most=self.most_passes(stage), worth=after - before, gain=gain - before)
         with self.ledger.timed(level) as account:
             result = search_ball(stage, self.inputs(batch), threat_model=threat_model, seed=seed)
             cost = StageEvidence(
@@ -113,6 +143,7 @@ class SweepRun:
             )
             evidence = replace(result.evidence, zero_gradients=0, nonfinite_gradients=0, stages={stage.name: cost})
             account.evidence += evidence
+        self.meter.end(len(batch) - cost.adversarial)
         return result
 
     def project(self, level: int, batch: SplitBatch, result: AttackResult) -> AttackResult:
@@ -123,17 +154,21 @@ class SweepRun:
             account.evidence += Evidence(forwards=len(batch))
         return judged
 
+    def batch_seed(self, threat_model: ThreatModel, number: int) -> int:
+        """Returns the seed of the attack on the batch of that number at one budget."""
+        return batch_seed(self.settings.seed, self.settings.attack, threat_model, number)
+
     def leave_out(self, batch: SplitBatch) -> None:
         """Notes the clean images of examples that are not attacked."""
         self.ledger.leave_out(batch)
-        self.advance(len(batch) * len(self.settings.threat_models))
+        self.meter.settle(len(batch) * len(self.settings.threat_models))
 
     def note_rising(self, level: int, batch: SplitBatch, result: AttackResult) -> SplitBatch:
         """Notes the result at a budget, and of adversarial examples at all larger ones; returns the other examples."""
         self.note_result(level, batch, result)
         active = batch.at(~result.is_adversarial)
         larger = len(self.settings.threat_models) - level
-        self.advance(int(result.is_adversarial.sum()) * larger + len(active))
+        self.meter.settle(int(result.is_adversarial.sum()) * larger + len(active))
         return active
 
     def note_result(self, level: int, batch: SplitBatch, result: AttackResult) -> None:
@@ -154,64 +189,3 @@ class SweepRun:
 def batch_seed(seed: int, attack: Attack, threat_model: ThreatModel, number: int) -> int:
     """Returns the seed of an attack on one batch; of the batch only its number at this budget enters."""
     return seed_of(seed, attack.name, threat_model.norm, threat_model.eps, "batch", number)
-
-
-class StageQueue:
-    """The examples at one budget that wait for a stage of the attack, until they fill a batch: at most one batch at each stage.
-
-    Args:
-        run: The sweep.
-        level: Position of the budget.
-        first: Number of the first batch, which its seed depends on.
-    """
-
-    def __init__(self, run: SweepRun, level: int, *, first: int = 0) -> None:
-        """See the class."""
-        self.run, self.level, self.first = run, level, first
-        self.stages: list[Attack] = []
-        self.waiting: list[list[tuple[SplitBatch, GradientFaults]]] = [[]]
-        self.numbers: list[int] = []
-
-    def put(self, batch: SplitBatch) -> None:
-        """Lets examples wait for the first stage."""
-        if len(batch):
-            self.waiting[0].append((batch, GradientFaults.before(batch.x)))
-
-    def waits(self) -> int:
-        """Returns the largest number of examples that wait for a stage."""
-        return max(sum(len(batch) for batch, _ in waiting) for waiting in self.waiting)
-
-    def work_off(self, least: int) -> Iterator[tuple[SplitBatch, AttackResult]]:
-        """Runs each stage while at least `least` examples wait for it; yields those that need no further stage."""
-        if not self.stages:
-            self.stages = list(self.run.stages())
-            self.waiting += [[] for _ in self.stages[1:]]
-            self.numbers = [self.first] * len(self.stages)
-        for position in range(len(self.stages)):
-            while sum(len(batch) for batch, _ in self.waiting[position]) >= least:
-                yield self._run(position)
-
-    def _run(self, position: int) -> tuple[SplitBatch, AttackResult]:
-        """Runs a stage on one batch; returns the examples with success, and after the last stage all."""
-        batch, before = self._next(position)
-        if not self.run.is_staged:
-            return batch, self.run.attack(self.level, self.numbers[0] - 1, batch)
-        number = self.numbers[position] - 1
-        result = self.run.stage(self.level, self.stages[position], number, batch, turn=position)
-        faults, rest = before.then(result.faults), (~result.is_adversarial).nonzero().flatten()
-        last = position + 1 == len(self.stages)
-        if not last and len(rest):
-            self.waiting[position + 1].append((batch.at(rest), faults.at(rest)))
-        done = torch.ones_like(result.is_adversarial) if last else result.is_adversarial
-        self.run.ledger.accounts[self.level].evidence += faults.at(done).evidence
-        return batch.at(done), result.at(done)
-
-    def _next(self, position: int) -> tuple[SplitBatch, GradientFaults]:
-        """Takes one batch from those that wait for a stage."""
-        waiting, size = self.waiting[position], self.run.batch_size
-        batch, rest = SplitBatch.joined([batch for batch, _ in waiting]).cut(size)
-        faults = GradientFaults.joined([faults for _, faults in waiting])
-        taken, left = torch.arange(len(batch)), torch.arange(len(batch), len(batch) + len(rest))
-        self.waiting[position] = [(rest, faults.at(left))] if len(rest) else []
-        self.numbers[position] += 1
-        return batch, faults.at(taken)

@@ -3,7 +3,6 @@
 import itertools
 from dataclasses import dataclass
 
-from harness.attacks.audited import Audited
 from harness.attacks.base import Attack
 from harness.errors import HarnessError
 from harness.models.layout import AS_GIVEN, Inference
@@ -37,12 +36,12 @@ class SweepSettings:
         """The form of the network that is asked for: without `best_of_iterates` always the network as given."""
         return self.inference if self.best_of_iterates else AS_GIVEN
 
-    @property
-    def attack_as_run(self) -> Attack:
-        """The attack; an ensemble that is run as a library would run it, without best-of-iterates, is not audited."""
-        if isinstance(self.attack, Audited) and not self.best_of_iterates:
-            return self.attack.model_copy(update={"audit": 0})
-        return self.attack
+    def sample_of_audit(self, level: int) -> int:
+        """Returns on how many examples without success the attack is audited at the budget of that position.
+
+        Without best-of-iterates an ensemble is run as a library would run it, and there is no audit.
+        """
+        return self.attack.sample_of_audit(self.threat_models[level].eps) if self.best_of_iterates else 0
 
     def check(self) -> None:
         """Does nothing if the settings fit each other.

@@ -7,14 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from harness.attacks.audited import Audited
-from harness.attacks.ensemble import MANY
-from harness.attacks.strong import Strong
 from harness.evaluation.audit import audit
 from harness.evaluation.batches import PROBES, SplitBatch, batches, load, prepare, spread
-from harness.evaluation.bisection import bisect, recheck, sample_size
+from harness.evaluation.bisection import bisect, recheck
 from harness.evaluation.ledger import Keep, Ledger
-from harness.evaluation.probes import can_double, probe_steps
+from harness.evaluation.meter import Meter
+from harness.evaluation.probes import PROBE_RUNS, can_double, probe_steps
 from harness.evaluation.protocols import independent, minimum_norm, nested
 from harness.evaluation.run import SweepRun
 from harness.evaluation.settings import SweepSettings
@@ -48,6 +46,7 @@ def sweep(
     keep: Keep | None = None,
     probes: int = 8,
     progress: Progress | None = None,
+    title: str | None = None,
 ) -> Outcome:
     """Attacks a network at rising budgets, in full float32; the protocol is described in docs/architecture.md.
 
@@ -62,14 +61,17 @@ def sweep(
         probes: Examples without success that are attacked again with twice the steps, more where that is a success on one of
             them; none without `best_of_iterates`.
         progress: Where to show progress, by default nowhere.
+        title: What it is called there, by default as the attack.
 
     Raises:
         HarnessError: if the settings do not fit each other, see `SweepSettings.check`, or the split is empty.
     """
     settings.check()
     device, model, size = prepare(model, split, device, batch_size)
-    attack, best = settings.attack_as_run, settings.best_of_iterates
-    task = (progress or Silent()).task(attack.name, len(split) * len(settings.threat_models))
+    attack, best = settings.attack, settings.best_of_iterates
+    count = len(settings.threat_models)
+    unit = "images" if count == 1 else "images x budgets"
+    task = (progress or Silent()).task(title or attack.name, len(split) * count, unit=unit)
     with evaluating(model), frozen_parameters(model), task as advance:
         full = min(size, len(split))
         probe = load(split, range(min(PROBES, len(split))), device).x
@@ -86,21 +88,18 @@ def sweep(
                 ledger=_ledger_of(settings, np.asarray(split.labels, dtype=np.int64), device=device, keep=keep),
                 batch_size=size,
                 clean_logits=clean_logits,
-                advance=lambda count: advance(count, ""),
+                meter=Meter(advance),
             )
             _protocol_of(settings)(run, batches(split, size, device))
-            _recheck(run, split, progress or Silent())
+            recheck(run, split, progress or Silent())
             if best and can_double(attack):
                 _double_steps(run, split, min(probes, size))
-            if isinstance(attack, Audited) and attack.audit:
-                _audit(run, split, attack, progress or Silent())
+            audit(run, split, progress or Silent())
     return run.ledger.outcome(_known(form, settings) + Evidence(batch_size=size))
 
 
 def _ledger_of(settings: SweepSettings, labels: NDArray[np.int64], *, device: torch.device, keep: Keep | None) -> Ledger:
-    return Ledger(
-        labels, settings.attack_as_run, settings.threat_models, target_class=settings.target_class, device=device, keep=keep
-    )
+    return Ledger(labels, settings.attack, settings.threat_models, target_class=settings.target_class, device=device, keep=keep)
 
 
 def _known(form: nn.Module, settings: SweepSettings) -> Evidence:
@@ -140,24 +139,11 @@ def _double_steps(run: SweepRun, split: ImageSplit, probes: int) -> None:
             return
 
 
-def _recheck(run: SweepRun, split: ImageSplit, progress: Progress) -> None:
-    """Attacks a part of what `bisect` skipped; it has a line of progress of its own, in examples, more where any succeeds."""
-    skipped = [len(run.ledger.skipped(level)) for level in range(len(run.settings.threat_models))]
-    if any(skipped):
-        with progress.task(f"{run.settings.attack.name}, skipped", sum(map(sample_size, skipped))) as advance:
-            recheck(run, split, advance=lambda count: advance(count, ""))
-
-
-def _audit(run: SweepRun, split: ImageSplit, attack: Audited, progress: Progress) -> None:
-    """Runs the audit; it has a line of progress of its own, in examples that a stage is run on, more where it escalates."""
-    stages = len(Strong().stages(MANY))
-    samples = (min(attack.audit, len(run.ledger.active(level))) for level in range(len(run.settings.threat_models)))
-    with progress.task(f"{attack.name}, audit", stages * sum(samples)) as advance:
-        audit(run, split, attack, advance=lambda count: advance(count, ""))
-
-
 def _probe(run: SweepRun, split: ImageSplit, level: int, chosen: list[int]) -> None:
     """Adds what `probe_steps` finds on the examples `chosen` to a budget's account."""
+    most = run.most_passes(run.settings.attack)
+    most = None if most is None else most.times(PROBE_RUNS)
+    run.meter.begin("the attack again with twice the steps", len(chosen), most=most, worth=0, gain=0)
     with run.ledger.timed(level) as account:
         inputs = run.inputs(load(split, chosen, run.ledger.device))
         threat_model = run.settings.threat_models[level]

@@ -1,26 +1,34 @@
 """Model specifications: an architecture by name or factory, where its weights come from, its preprocessing."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from __future__ import annotations
 
-import torch
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+
 from pydantic import Field, model_validator
-from torch import Tensor, nn
 
 from harness.errors import ModelError, naming
-from harness.models.classifier import Classifier
-from harness.models.fitting import load_into
-from harness.models.origin import has_other_classes
-from harness.models.weights import read_weights
 from harness.registry import Plugin, Registry
 from harness.storage.store import sha256_of_file
+from harness.system.lazy import torch
 from harness.system.seeds import global_seed
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from harness.models.classifier import Classifier
+
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Of ImageNet's training images, in [0,1]; the custom of the field."""
+
+TELLING = ("harness.models.fitting", "harness.models.origin")
+"""The modules that warn of what a file of weights leaves open."""
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -78,6 +86,8 @@ class Architecture(Plugin, ABC):
         """
         if self.weights is None:
             return
+        from harness.models.weights import read_weights
+
         try:
             with naming("weights: ", ModelError):
                 read_weights(Path(self.weights))
@@ -111,6 +121,11 @@ class Architecture(Plugin, ABC):
             ModelError: if the architecture is unknown, the file does not fit or is damaged, or the output has
                 another shape than (N, number of classes), or weights from a file give logits that are not finite.
         """
+        from harness.models.classifier import Classifier
+        from harness.models.fitting import load_into
+        from harness.models.origin import has_other_classes
+        from harness.models.weights import read_weights
+
         with global_seed(seed):
             backbone = self.backbone(len(class_names))
         state = {} if self.weights is None else read_weights(Path(self.weights))
@@ -137,7 +152,7 @@ class Architecture(Plugin, ABC):
         try:
             with torch.no_grad():
                 logits = classifier(torch.full((2, 3, resolution, resolution), 0.5))
-            found = str(tuple(logits.shape)) if isinstance(logits, Tensor) else type(logits).__name__
+            found = str(tuple(logits.shape)) if isinstance(logits, torch.Tensor) else type(logits).__name__
         except Exception as error:  # a network may fail on a size in any way
             where = f"{self.arch}: a forward pass of two images of {resolution} x {resolution} failed"
             raise ModelError(f"{where}: {type(error).__name__}: {str(error).strip().splitlines()[:1]}") from error
@@ -145,6 +160,23 @@ class Architecture(Plugin, ABC):
             raise ModelError(f"{self.arch}: expected logits of shape {expected} for two images, got {found}")
         if self.weights is not None and logits.softmax(dim=1).isnan().any():
             raise ModelError(f"{self.arch}: expected finite logits for two grey images, got others; {self.weights} is damaged")
+
+
+@contextmanager
+def told_before() -> Iterator[None]:
+    """Leaves out what a build says of the file of weights: a trial of the same build has said it."""
+    loggers = [logging.getLogger(name) for name in TELLING]
+    for logger in loggers:
+        logger.addFilter(_nothing)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(_nothing)
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    return False
 
 
 def _hash_of_weights(weights: str) -> str:

@@ -1,16 +1,21 @@
 """A network that a callable of the user's own returns."""
 
+from __future__ import annotations
+
 import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import Field, model_validator
-from torch import nn
 
 from harness.errors import ModelError
 from harness.models.base import MODELS, Architecture
 from harness.storage.store import sha256_of_file
+from harness.system.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @MODELS.register
@@ -46,7 +51,7 @@ class Factory(Architecture):
     def backbone(self, num_classes: int) -> nn.Module:
         """See `Architecture.backbone`."""
         network = self._callable()(num_classes=num_classes, **self.arguments)
-        if not isinstance(network, nn.Module):
+        if not isinstance(network, torch.nn.Module):
             raise ModelError(f"factory: expected {self.factory} to return a torch.nn.Module, got {type(network).__name__}")
         return network
 

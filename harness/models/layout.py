@@ -1,10 +1,11 @@
 """What makes a network faster for attacks: memory layout of images, number format, and which of them a suite asks for."""
 
+from __future__ import annotations
+
 from typing import Any, Literal
 
-import torch
-
 from harness.spec import Spec
+from harness.system.lazy import torch
 
 NumberFormat = Literal["float32", "bfloat16"]
 

@@ -1,20 +1,27 @@
 """Any architecture of timm, by name."""
 
+from __future__ import annotations
+
 import difflib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-import timm
 from pydantic import Field, model_validator
-from torch import nn
 
 from harness.errors import ModelError, naming
 from harness.models.base import MODELS, Architecture
-from harness.models.classifier import Classifier
-from harness.models.downloads import offline_if_unreachable
-from harness.models.fitting import load_into
-from harness.models.h5 import read_h5
+from harness.models.timm_names import is_known
 from harness.spec import parse_spec
+from harness.system.lazy import LazyModule
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from harness.models.classifier import Classifier
+
+timm: Any = LazyModule("timm")
+"""The library, imported when a network is built, or a name is unknown; it has no types."""
+
 
 OWN_ARGUMENTS = frozenset({"model_name", "pretrained", "num_classes", "in_chans", "checkpoint_path"})
 """Arguments of `timm.create_model` that have a field of their own, or that the harness sets."""
@@ -47,13 +54,15 @@ class Timm(Architecture):
 
     def find(self) -> None:
         """See `Architecture.find`."""
-        if not timm.is_model(self.arch):
+        if not (is_known(self.arch) or timm.is_model(self.arch)):
             nearest = difflib.get_close_matches(self.arch, timm.list_models(), n=3, cutoff=0.5)
             hint = f"; did you mean {' or '.join(nearest)}?" if nearest else ""
             raise ModelError(f"arch: timm has no model {self.arch!r}{hint}")
 
     def backbone(self, num_classes: int) -> nn.Module:
         """See `Architecture.backbone`."""
+        from harness.models.downloads import offline_if_unreachable
+
         self.find()
         source = timm.get_pretrained_cfg(self.arch) if self.pretrained else None
         try:
@@ -75,6 +84,9 @@ def load_h5(path: Path) -> Classifier:
     Raises:
         ModelError: if the file is missing, damaged or of another layout, or its architecture is not timm's.
     """
+    from harness.models.fitting import load_into
+    from harness.models.h5 import read_h5
+
     saved = read_h5(path)
     if not timm.is_model(saved.arch) or saved.builder not in (None, "timm"):
         found = repr(saved.arch) if saved.builder is None else f"{saved.arch!r} built by {saved.builder}"

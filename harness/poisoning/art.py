@@ -5,21 +5,25 @@ the import takes seconds. ART gets copies of networks, as it changes modes, grad
 explained here are fields of the plug-in that calls the function.
 """
 
+from __future__ import annotations
+
 import copy
 import io
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from harness.poisoning.features import FeatureProbe
+from harness.system.lazy import torch
 from harness.system.seeds import global_seed
+
+if TYPE_CHECKING:
+    from torch import nn
+
 
 logger = logging.getLogger(__name__)
 
@@ -231,14 +235,16 @@ def spectral_signatures(
     return scores, np.array(defence.detect_poison()[1]) == 0
 
 
-def _probe(model: nn.Module, x: Images) -> FeatureProbe:
+def _probe(model: nn.Module, x: Images) -> nn.Module:
+    from harness.poisoning.features import FeatureProbe
+
     duplicate = copy.deepcopy(model)
     return FeatureProbe(duplicate, torch.from_numpy(x[:1]).to(next(duplicate.parameters()).device))
 
 
 def _reader(features: Features, labels: Labels) -> Any:
     """Returns a classifier of ART whose last hidden layer returns its input, the features."""
-    return _classifier(nn.Sequential(nn.Identity()), features, classes=int(labels.max()) + 1)
+    return _classifier(torch.nn.Sequential(torch.nn.Identity()), features, classes=int(labels.max()) + 1)
 
 
 def _classifier(model: nn.Module, x: NDArray[np.float32], *, classes: int) -> Any:
@@ -248,7 +254,7 @@ def _classifier(model: nn.Module, x: NDArray[np.float32], *, classes: int) -> An
     on_cpu = all(parameter.device.type == "cpu" for parameter in model.parameters())
     return PyTorchClassifier(
         model.eval().requires_grad_(True),
-        loss=nn.CrossEntropyLoss(),
+        loss=torch.nn.CrossEntropyLoss(),
         input_shape=x.shape[1:],
         nb_classes=classes,
         clip_values=(0.0, 1.0),

@@ -1,14 +1,15 @@
 """The base of the poison plug-ins: which examples they may poison, and how. `poisoning/frame.py` draws and measures."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidatorFunctionWrapHandler, WrapValidator
-from torch import Tensor, nn
 
 from harness.errors import HarnessError
 from harness.images import ImageData, composed
@@ -17,6 +18,9 @@ from harness.poisoning.manifest import Manifest, Target
 from harness.poisoning.splits import Selection, images_at
 from harness.poisoning.stamp import Stamp
 from harness.registry import Plugin, Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 def _read_class_name(value: object, as_text: ValidatorFunctionWrapHandler) -> str:

@@ -1,12 +1,16 @@
 """How much a poison changed one image; a change that is not allowed is an error."""
 
-import hashlib
-from typing import NamedTuple
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+import hashlib
+from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import HarnessError
+from harness.system.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 TOLERANCE = 1e-6
 """How far rounding in float32 may exceed a budget."""

@@ -1,11 +1,12 @@
 """A backdoor whose poisoned images keep their true label."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import ClassVar, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -14,6 +15,7 @@ from harness.poisoning.base import Crafted, DrawnExamples
 from harness.poisoning.families import TriggerPoison
 from harness.poisoning.stamp import Stamp
 from harness.spec import Eps
+from harness.system.lazy import torch
 
 
 class CleanLabelBackdoor(TriggerPoison):

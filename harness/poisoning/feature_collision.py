@@ -1,10 +1,11 @@
 """Poison Frogs: images of the target class with the features of a certain test image."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -12,6 +13,7 @@ from harness.errors import SuiteError
 from harness.poisoning import art
 from harness.poisoning.base import Crafted, DrawnExamples
 from harness.poisoning.families import TargetedPoison
+from harness.system.lazy import torch
 
 
 class FeatureCollision(TargetedPoison):

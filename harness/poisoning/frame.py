@@ -1,11 +1,13 @@
 """Poisons a training split: a plug-in computes the poison; the frame checks, draws, measures and records."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from harness.errors import SuiteError
 from harness.images import ImageData, ImageSplit
@@ -16,6 +18,10 @@ from harness.poisoning.manifest import Manifest, PoisonedExample
 from harness.poisoning.poisoned import PoisonedData, assemble, load_parts
 from harness.poisoning.stamp import Stamp
 from harness.system.seeds import global_seed, seed_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
 
 MAX_CRAFTED_BYTES = 2 * 1024**3
 """Largest size in bytes of crafted images, which are held in memory; stamped ones are not."""

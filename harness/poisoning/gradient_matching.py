@@ -1,16 +1,18 @@
 """Witches' Brew: images of the target class whose training gradients make the network misclassify a certain test image."""
 
+from __future__ import annotations
+
 from fractions import Fraction
 from typing import ClassVar, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from harness.poisoning import art
 from harness.poisoning.base import Crafted, DrawnExamples
 from harness.poisoning.families import TargetedPoison
 from harness.spec import Eps
+from harness.system.lazy import torch
 
 
 class GradientMatching(TargetedPoison):

@@ -1,11 +1,12 @@
 """A backdoor whose trigger is in none of the training images."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import ClassVar, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
@@ -16,6 +17,7 @@ from harness.poisoning.choice import check_has_examples, class_index, draw
 from harness.poisoning.families import TriggerPoison
 from harness.poisoning.splits import images_at
 from harness.spec import Eps
+from harness.system.lazy import torch
 
 
 class HiddenTrigger(TriggerPoison):

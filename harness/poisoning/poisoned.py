@@ -1,13 +1,13 @@
 """A poisoned data set: the clean one combined with its manifest and crafted images; saved, and read again."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from harness.errors import StoreError
 from harness.images import ImageData
@@ -15,6 +15,10 @@ from harness.poisoning.manifest import Manifest, PoisonedExample
 from harness.poisoning.splits import Overlay
 from harness.poisoning.stamp import Stamp
 from harness.spec import digest_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 MANIFEST, IMAGES = "manifest.json", "images.safetensors"
 
@@ -30,6 +34,8 @@ class PoisonedData:
 
     def save(self, folder: Path) -> None:
         """Writes manifest.json, and images.safetensors if images were crafted."""
+        from safetensors.torch import save_file
+
         self.manifest.save(folder / MANIFEST)
         if self.images is not None:
             save_file({"images": self.images.contiguous()}, folder / IMAGES)
@@ -80,6 +86,8 @@ def load_parts(folder: Path, clean: ImageData) -> tuple[Manifest, Tensor | None]
     Raises:
         StoreError: if it is missing or damaged, or was made from other data than `clean`.
     """
+    from safetensors.torch import load_file
+
     manifest = Manifest.load(folder / MANIFEST)
     if manifest.clean_hash != clean.content_hash:
         raise StoreError(f"{folder}: expected a poison of data {clean.content_hash[:12]}, got one of {manifest.clean_hash[:12]}")

@@ -1,15 +1,20 @@
 """Splits that change some images or labels of another split when they are read, without copying the others."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from harness.images import ImageSplit, View, read_detailed
 from harness.poisoning.stamp import Stamp
 from harness.spec import digest_of
+from harness.system.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def images_at(split: ImageSplit, indices: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -1,12 +1,16 @@
 """A trigger at one resolution, as it is applied to an image."""
 
+from __future__ import annotations
+
 import hashlib
 from functools import cached_property
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
+from harness.system.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Stamp:

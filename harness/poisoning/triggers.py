@@ -1,5 +1,7 @@
 """Backdoor triggers: what an attacker puts on an image."""
 
+from __future__ import annotations
+
 import hashlib
 import io
 from abc import ABC, abstractmethod
@@ -7,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BeforeValidator, Field
@@ -17,6 +18,7 @@ from harness.images import MAX_PIXELS, open_regular
 from harness.poisoning import art
 from harness.poisoning.stamp import Stamp
 from harness.spec import Spec
+from harness.system.lazy import torch
 
 NOISE_SEED = 20171215
 """Seed of the built-in blended trigger: the date of Chen et al. 2017."""

@@ -95,6 +95,11 @@ class Results:
         return self._optional("transfer.csv")
 
     @cached_property
+    def stages(self) -> pd.DataFrame:
+        """One row for each attack, budget and stage of an ensemble; empty where none ran."""
+        return self._optional("stages.csv")
+
+    @cached_property
     def poisons(self) -> pd.DataFrame:
         """One row for each poisoned model; empty where nothing was poisoned."""
         return self._optional("poisons.csv")

@@ -25,14 +25,14 @@ TEXT_COLUMNS = (
     "corruption_group",
     *("protocol", "verdict", "verdict_reasons", "status", "reason", "digest", "suite", "strongest_attack", "class", "cell"),
     *("source", "target", "runtime", "text", "found", "true_class"),
-    *("detector", "images", "trigger_sha256", "manifest", "manifest_digest"),
+    *("detector", "images", "trigger_sha256", "manifest", "manifest_digest", "stage"),
 )
 """Columns that hold text whatever it looks like: a digest may be all digits, a class may be called "null"."""
 
 WHOLE_NUMBERS = (
     *("rank", "steps", "restarts", "severity", "seed", "n_examples", "support", "forwards", "backwards", "epoch"),
     *("training_examples", "poisoned", "changed_pixels", "eligible", "targets", "targets_hit", "examples", "suspected"),
-    *("epochs", "best_epoch", "catastrophic_overfitting", "audit_n", "audit_broken"),
+    *("epochs", "best_epoch", "catastrophic_overfitting", "audit_n", "audit_broken", "attacked", "adversarial"),
 )
 """Columns that hold whole numbers, some of them missing."""
 

@@ -1,9 +1,9 @@
 """A suite's plan with the place where its finished steps lie."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from harness.datasets.verified import verified_for_evaluation
 from harness.errors import HarnessError, ModelError
@@ -15,6 +15,7 @@ from harness.steps.train import Train
 from harness.storage.store import Store
 from harness.suites.base import Variant
 from harness.suites.suite import Suite
+from harness.system.lazy import torch
 from harness.system.messages import shown
 from harness.system.progress import Progress, Silent
 

@@ -26,7 +26,16 @@ from harness.planning.grid import attack_cell
 from harness.records import Cell, CellResult, Outcome, Protocol, RunRecord, Status
 from harness.reports.tables.write import cells_table
 from harness.spec import digest_fields, digest_of, parse_spec
-from harness.standalone.arguments import AttackLike, ThreatLike, check_numbers, check_types, labelled, rising, target_index
+from harness.standalone.arguments import (
+    AttackLike,
+    ThreatLike,
+    check_budgets,
+    check_numbers,
+    check_types,
+    labelled,
+    rising,
+    target_index,
+)
 from harness.system.memory import quick_garbage_collection, reused_memory
 from harness.system.modes import usual_torch
 from harness.system.progress import Progress, Silent
@@ -91,6 +100,7 @@ def evaluate(
     model = for_autograd(model)
     inference = parse_spec(Inference, {"compile": compile, "precision": precision}, where="evaluate", error=HarnessError)
     threats, chosen, given = rising(threat_model, target_class), labelled(attacks), examples_of(data)
+    check_budgets(chosen, threats)
     examples = subset(given.split, limit, seed)
     names = given.names_of(check_network(model, examples, _device_of(model)))
     target = target_index(target_class, names)

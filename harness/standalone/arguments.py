@@ -105,6 +105,19 @@ def labelled(attacks: object) -> dict[str, Attack]:
     return labelled
 
 
+def check_budgets(attacks: Mapping[str, Attack], threats: Sequence[ThreatModel]) -> None:
+    """Does nothing if the fields of the attacks fit the budgets.
+
+    Raises:
+        HarnessError: if not.
+    """
+    for label, attack in attacks.items():
+        try:
+            attack.check_budgets([threat.eps for threat in threats])
+        except ValueError as problem:
+            raise HarnessError(f"attacks.{label}.{problem}") from problem
+
+
 def _threat(value: object, *, targeted: bool) -> ThreatModel:
     """Returns a threat model, or the one that a budget or its fields stand for."""
     if isinstance(value, ThreatModel):

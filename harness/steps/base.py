@@ -1,22 +1,26 @@
 """Steps: a kind, a version, an identity, the steps that they depend on, and the digest of all four."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
-
-import torch
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.datasets.splits import subset
 from harness.errors import StepFailed, StoreError
 from harness.images import ImageData, ImageSplit, Source
-from harness.models.classifier import Classifier
 from harness.registry import Plugin
 from harness.spec import digest_of
 from harness.storage.store import Entry, Store
 from harness.system.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    import torch
+
+    from harness.models.classifier import Classifier
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Context:
     """Images of an evaluation batch, or None to choose by the device."""
     progress: Progress = field(default_factory=Silent)
 
-    def folder(self, step: "Step") -> Path:
+    def folder(self, step: Step) -> Path:
         """Returns the payload folder of a finished step.
 
         Raises:
@@ -46,7 +50,7 @@ class Context:
             raise StoreError(f"{step.title}: expected the finished step {step.digest[:12]} in {self.store.root}, found none")
         return entry.path
 
-    def entry(self, step: "Step") -> Entry | None:
+    def entry(self, step: Step) -> Entry | None:
         """Returns a step's entry in the store, or None."""
         return self.store.get(step.KIND, step.digest)
 
@@ -68,7 +72,7 @@ class Step(ABC):
 
     @property
     @abstractmethod
-    def inputs(self) -> Mapping[str, "Step"]:
+    def inputs(self) -> Mapping[str, Step]:
         """The steps this one depends on, by role."""
 
     @abstractmethod
@@ -124,7 +128,7 @@ class DataIdentity:
     content_hash: str
 
     @classmethod
-    def of(cls, dataset: Plugin, data: ImageData) -> "DataIdentity":
+    def of(cls, dataset: Plugin, data: ImageData) -> DataIdentity:
         """Returns the identity of a loaded data set."""
         return cls(dataset.identity(), data.content_hash)
 

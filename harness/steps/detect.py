@@ -1,18 +1,18 @@
 """The step that runs a detector of poisoned examples and scores its detection."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from harness.errors import StepFailed
-from harness.evaluation.batches import batch_size_for
 from harness.images import ImageSplit
-from harness.models.classifier import Classifier
 from harness.poisoning.detectors.base import Detection, Detector
 from harness.poisoning.detectors.score import DetectorScore, score_detector
 from harness.spec import parse_spec
@@ -20,6 +20,9 @@ from harness.steps.base import Context, ModelStep, Step
 from harness.steps.poison import Poisoning
 from harness.storage.store import read_json, write_json
 from harness.system.seeds import seed_of
+
+if TYPE_CHECKING:
+    from harness.models.classifier import Classifier
 
 SCORES = "scores.safetensors"
 SCORE = "score.json"
@@ -79,6 +82,8 @@ class Detect(Step):
         return load_file(context.folder(self) / SCORES)["suspicious"].astype(bool)
 
     def _detect(self, network: Classifier, split: ImageSplit, context: Context) -> Detection:
+        from harness.evaluation.batches import batch_size_for
+
         return self.detector.detect(
             network,
             split,

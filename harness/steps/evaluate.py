@@ -1,20 +1,22 @@
 """The steps that judge a model: on clean images, and under one attack over a sweep of budgets."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness.evaluation.clean import evaluate_clean
-from harness.evaluation.ledger import Keep
 from harness.evaluation.settings import SweepSettings
-from harness.evaluation.sweep import sweep
 from harness.images import ImageSplit
 from harness.records import Outcome
 from harness.steps.base import Context, Examples, ModelStep, Step
 from harness.steps.judgement import OUTCOME, Judgement
 from harness.storage.outcomes import save_outcome
 from harness.system.seeds import seed_of
+
+if TYPE_CHECKING:
+    from harness.evaluation.ledger import Keep
 
 ROUNDING_FORMS = 2
 """Version of attacks on inference forms that round; 2: an image is adversarial only if it is for the network itself."""
@@ -50,6 +52,8 @@ class Evaluate(Judgement):
 
     def run(self, context: Context, folder: Path) -> None:
         """See `Step.run`."""
+        from harness.evaluation.clean import evaluate_clean
+
         outcome = evaluate_clean(
             self.model.classifier(context),
             self.judged(context),
@@ -123,6 +127,8 @@ class Sweep(Judgement):
 
     def attacked(self, context: Context, keep: Keep | None = None) -> Outcome:
         """Attacks the model; `keep` receives the final images of every example and budget."""
+        from harness.evaluation.sweep import sweep
+
         return sweep(
             self.model.classifier(context),
             self.judged(context),
@@ -131,4 +137,5 @@ class Sweep(Judgement):
             device=context.device,
             keep=keep,
             progress=context.progress,
+            title=self.label,
         )

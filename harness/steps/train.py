@@ -1,16 +1,14 @@
 """The step that trains one model of the grid."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
-
-from safetensors.torch import load_file
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.images import ImageData
-from harness.models.base import Architecture
-from harness.models.classifier import Classifier
-from harness.models.weights import save_safetensors
+from harness.models.base import Architecture, told_before
 from harness.poisoning.detectors.filtering import filtered
 from harness.steps.base import Context, DataIdentity, Step
 from harness.steps.detect import Detect
@@ -18,9 +16,10 @@ from harness.steps.poison import Poisoning, TrainedModel
 from harness.storage.store import read_json, write_json
 from harness.system.seeds import seed_of
 from harness.training.history import summarise
-from harness.training.loop import train
-from harness.training.parallel import train_on_devices
 from harness.training.recipes.base import Recipe
+
+if TYPE_CHECKING:
+    from harness.models.classifier import Classifier
 
 WEIGHTS = "model.safetensors"
 HISTORY = "history.json"
@@ -40,7 +39,7 @@ class Train(TrainedModel):
     data: DataIdentity
     resolution: int
     seed: int
-    warm_start: "Train | None" = None
+    warm_start: Train | None = None
     poison: Poisoning | None = None
     filtered_by: Detect | None = None
     """The detection whose suspects are left out of the training split."""
@@ -71,6 +70,10 @@ class Train(TrainedModel):
 
     def run(self, context: Context, folder: Path) -> None:
         """See `Step.run`."""
+        from harness.models.weights import save_safetensors
+        from harness.training.loop import train
+        from harness.training.parallel import train_on_devices
+
         classifier = self._initial(context)
         result = train_on_devices(
             train,
@@ -96,13 +99,16 @@ class Train(TrainedModel):
         if self.warm_start is not None:
             return self._with_weights_of(self.warm_start, context)
         seed = seed_of(self.seed, "initialise")
-        return self.architecture.build(context.data.class_names, resolution=self.resolution, seed=seed)
+        with told_before():  # a run builds each network that starts from a file before its first step
+            return self.architecture.build(context.data.class_names, resolution=self.resolution, seed=seed)
 
     def classifier(self, context: Context) -> Classifier:
         """See `ModelStep.classifier`."""
         return self._with_weights_of(self, context)
 
-    def _with_weights_of(self, training: "Train", context: Context) -> Classifier:
+    def _with_weights_of(self, training: Train, context: Context) -> Classifier:
+        from safetensors.torch import load_file
+
         skeleton = self.architecture.without_weights().build(context.data.class_names, resolution=self.resolution, seed=0)
         skeleton.load_state_dict(load_file(context.folder(training) / WEIGHTS))
         return skeleton.to(context.device).eval()

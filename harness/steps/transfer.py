@@ -1,21 +1,26 @@
 """The step that scores the adversarials of one model on the other models of the grid."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
-from torch import Tensor
 
 from harness.models.layout import Inference
 from harness.steps.base import Context, ModelStep, Step
 from harness.steps.evaluate import Sweep
+from harness.system.lazy import torch
 from harness.system.modes import evaluating
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 WRONG = "fooled.safetensors"
 

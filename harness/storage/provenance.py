@@ -1,5 +1,7 @@
 """Where numbers come from: versions, commit, host and device."""
 
+from __future__ import annotations
+
 import os
 import platform
 import subprocess
@@ -9,8 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from harness.system.lazy import torch
 from harness.system.precision import full_float32, unless_mixed
 
 PACKAGES = (
@@ -60,7 +61,12 @@ def device_name(device: torch.device) -> str:
     """Returns the processor's or the accelerator's name."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{device.type} ({_processor()}, {os.cpu_count()} cores)"
+    return processor_name(device.type)
+
+
+def processor_name(kind: str = "cpu") -> str:
+    """Returns the processor's name, after the kind of device that it is to PyTorch."""
+    return f"{kind} ({_processor()}, {os.cpu_count()} cores)"
 
 
 def _tf32_flags() -> dict[str, bool | None]:

@@ -29,7 +29,7 @@ def check_parts(suite: BaseSuite) -> None:
     for label, entry in suite.attacks.items():
         for model in entry.models or ():
             _expect_one_of(model, suite.models, f"attacks.{label}.models")
-        suite.threat_models(label)
+        _check_budgets(suite, label)
         _check_protocol(suite, label)
         first = seen.setdefault(entry.model_dump_json(), label)
         if first != label:
@@ -45,6 +45,14 @@ def _check_protocol(suite: BaseSuite, label: str) -> None:
     if suite.protocol_of(label) == "bisect" and not suite.evaluation.best_of_iterates:
         where = f"attacks.{label}" if suite.attacks[label].protocol else "evaluation"
         raise ValueError(f"{where}.protocol: expected nested or independent beside best_of_iterates: false, got bisect")
+
+
+def _check_budgets(suite: BaseSuite, label: str) -> None:
+    budgets = [threat.eps for threat in suite.threat_models(label)]
+    try:
+        suite.attacks[label].plugin.check_budgets(budgets)
+    except ValueError as problem:
+        raise ValueError(f"attacks.{label}.{problem}") from problem
 
 
 def _check_warm_start(suite: BaseSuite, label: str) -> None:

@@ -1,13 +1,17 @@
 """Memory settings for speed: freed memory is reused, batches are cut to the cache's size, garbage is collected later."""
 
+from __future__ import annotations
+
 import ctypes
 import gc
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Parameters of glibc's mallopt(3)."""
@@ -81,6 +85,8 @@ def quick_garbage_collection() -> Iterator[None]:
 
 def laid_out_as(values: Tensor, x: Tensor) -> Tensor:
     """Returns `values` (N, C, H, W) laid out in memory as `x`, of the same shape; without a copy where they are already."""
+    import torch  # here, as verbs that compute nothing import this module
+
     return values if values.stride() == x.stride() else torch.empty_like(x).copy_(values)
 
 

@@ -1,10 +1,15 @@
 """Guards that restore a network on leaving: modes per module, buffers, gradients, requires_grad; and torch's own settings."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+from harness.system.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @contextmanager

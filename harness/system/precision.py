@@ -1,10 +1,12 @@
 """Full float32: GPUs would round the factors of convolutions and products to TF32, and CPUs may use bfloat16."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import torch
+from harness.system.lazy import torch
 
 T = TypeVar("T")
 

@@ -1,12 +1,15 @@
 """Random state: seeds hashed from named parts, and a guard for libraries that use the global generators."""
 
+from __future__ import annotations
+
 import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import torch
+
+from harness.system.lazy import torch
 
 
 def seed_of(*parts: object) -> int:

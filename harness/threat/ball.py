@@ -1,14 +1,18 @@
 """The images that an attacker may show: norms, distances, and projections onto a ball around an original."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable
 from enum import StrEnum
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
+from harness.system.lazy import torch
 from harness.system.memory import cached_parts
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Norm(StrEnum):

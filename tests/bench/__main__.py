@@ -1,8 +1,6 @@
 """`make bench`: the same work by several programs, side by side in one run; ratios are what to quote."""
 
 import argparse
-import subprocess
-import sys
 import time
 from fractions import Fraction
 from statistics import median
@@ -12,13 +10,12 @@ import torch
 from harness.cli.console import show_table
 from harness.running.workspace import resolve_device
 from harness.spec import parse_eps
-from tests.bench import deployed, passes, training
+from tests.bench import deployed, passes, start_up, training
 from tests.bench.contenders import CONTENDERS
 from tests.bench.overhead import shares
 from tests.bench.strong import STRONG_EPS, harness_strong, plain_multi_attack
 from tests.bench.workload import EPS, MODELS, Workload, small_workload, workload
 
-STARTS = 5
 SHARES = 3
 """Sweeps over which the shares of time outside passes are taken."""
 
@@ -92,23 +89,10 @@ def _strong(found: Workload) -> tuple[str, list[str], list[list[str]]]:
     return f"AutoAttack's standard budgets at eps {STRONG_EPS}: {found.title}", columns, rows
 
 
-def _show_start_up(_: argparse.Namespace) -> None:
-    show_table("Start-up", ["command", "seconds (median)"], [("harness --help", f"{_start_up():.2f}")])
-
-
-def _start_up() -> float:
-    seconds = []
-    for _ in range(STARTS):
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "harness", "--help"], check=True, capture_output=True)
-        seconds.append(time.perf_counter() - started)
-    return median(seconds)
-
-
 PARTS = {
     "sweep": _show_sweep,
     "strong": _show_strong,
-    "start-up": _show_start_up,
+    "start-up": lambda options: start_up.show_start_up(),
     "passes": passes.show_passes,
     "training": training.show_training,
     "deployed": deployed.show_deployed,

@@ -1,10 +1,14 @@
 import numpy as np
+import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch.nn.functional import interpolate
 
+from harness.datasets import digits
 from harness.datasets.base import DATASETS
-from harness.datasets.digits import Digits
+from harness.datasets.decoding import resized
+from harness.datasets.digits import Digits, read_digits
+from harness.datasets.tensors import TensorSplit
 
 
 def test_all_digits_are_there_stratified_and_disjoint() -> None:
@@ -39,3 +43,25 @@ def test_seed_and_shares_decide_the_division() -> None:
 
 def test_resolution_is_a_field() -> None:
     assert Digits(resolution=8).load().splits["train"][0][0].shape == (3, 8, 8)
+
+
+def test_digits_are_those_of_scikit_learn_wherever_it_keeps_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = load_digits()
+    images, labels = read_digits()
+    assert images.dtype == np.float32
+    assert np.array_equal(images, source.images.astype(np.float32) / np.float32(16))
+    assert np.array_equal(labels, source.target)
+    monkeypatch.setattr(digits, "FILE", "elsewhere.csv.gz")
+    for found, expected in zip(read_digits(), (images, labels), strict=True):
+        assert np.array_equal(found, expected)
+        assert found.dtype == expected.dtype
+
+
+def test_content_hash_of_the_digits_is_that_of_earlier_versions() -> None:
+    data = Digits().load()
+    earlier = TensorSplit(
+        torch.from_numpy(load_digits().images).float().div(16)[:, None].expand(-1, 3, -1, -1), load_digits().target
+    )
+    number = int(data.splits["test"].ids[7].removeprefix("digits/"))
+    assert data.splits["test"].hashes[7] == earlier.hashes[number]
+    assert torch.equal(data.splits["test"].split[number][0], resized(earlier.images[number], 32))

@@ -1,13 +1,13 @@
 """The audit of the cheap ensemble by AutoAttack standard."""
 
 import itertools
-from functools import partial
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
+from harness import HarnessError, ThreatModel, evaluate
 from harness.attacks.audited import Audited
 from harness.attacks.strong import Strong
 from harness.datasets.tensors import TensorSplit
@@ -47,7 +47,7 @@ class FewClasses(nn.Module):
 @pytest.fixture(autouse=True)
 def _small_standard(monkeypatch: pytest.MonkeyPatch) -> None:
     """The original's budgets take seconds an example; the audit's logic does not depend on them."""
-    monkeypatch.setattr(audit, "Strong", partial(Strong, steps=5, fab_steps=3, targets=2, queries=80))
+    monkeypatch.setattr(audit, "standard", lambda: Strong(steps=5, fab_steps=3, targets=2, queries=80))
 
 
 def _swept(net: nn.Module, *budgets: str, protocol: str = "nested", **fields: object) -> Outcome:
@@ -205,3 +205,35 @@ def test_gradients_of_all_stages_decide_whether_an_example_had_none() -> None:
     blind, honest = (_swept(net, "1/255", audit=0).conditions[0].evidence for net in (BlindMargin(), Honest()))
     assert blind.zero_gradients == COUNT
     assert honest.zero_gradients == 0
+
+
+def test_budgets_without_an_audit_are_upper_bounds() -> None:
+    outcome = _swept(Honest(), "2/255", "3/255", audit=5, audit_at=["3/255"])
+    first, second = outcome.conditions
+    assert first.evidence.audit is None
+    assert (first.evidence.conclusive, first.evidence.shortfall) == (False, "audit")
+    assert second.evidence.audit is not None
+    assert second.evidence.conclusive
+
+
+def test_budget_of_the_audit_that_no_sweep_has_is_refused() -> None:
+    net, x = Honest(), images(4)
+    with pytest.raises(HarnessError, match=r"^attacks.audited.audit_at: expected budgets of the sweep, 2/255; got 1/85$"):
+        evaluate(
+            net,
+            (x, net(x).argmax(dim=1)),
+            attacks={"name": "audited", "audit_at": ["3/255"]},
+            threat_model=ThreatModel(eps="2/255"),
+        )
+
+
+def test_one_call_gives_the_columns_of_the_audit() -> None:
+    net, x = Honest(), images(COUNT, low=0.0, high=1.0)
+    attacks = [{"name": "audited", "audit": 5}, "pgd"]
+    table = evaluate(net, (x, net(x).argmax(dim=1)), attacks=attacks, threat_model="2/255").set_index("attack")
+    row = table.loc["audited"]
+    survivors = round(row["robust_accuracy"] * COUNT)
+    assert (row["audit_n"], row["audit_broken"]) == (5, 0)
+    assert row["robust_accuracy_floor"] == pytest.approx(row["robust_accuracy"] - audit_bound(5, survivors) / COUNT)
+    assert table.loc[["none", "pgd"], "robust_accuracy_floor"].isna().all()
+    assert "upper bound: no strong attack" not in table.loc["pgd", "verdict_reasons"]

@@ -260,7 +260,7 @@ def test_progress_of_the_search_ends_at_examples_times_budgets() -> None:
     totals: dict[str, float] = {}
 
     class Counting:
-        def task(self, title: str, total: float) -> object:
+        def task(self, title: str, total: float, *, unit: str) -> object:
             totals[title] = total
             return nullcontext(lambda count, note: done.update({title: count}))
 

@@ -22,7 +22,7 @@ from harness.steps.train import Train
 from harness.storage.store import sha256_of_file
 from harness.suites.files import load_suite
 from harness.suites.suite import Suite
-from tests.nets import ON_DIGITS
+from tests.nets import ON_DIGITS, small_convnet
 
 TINY = (
     f"name: tiny{ON_DIGITS}"
@@ -351,3 +351,18 @@ def test_files_can_be_read_by_those_whom_the_umask_lets(folder: Path) -> None:
         path.stat().st_mode & 0o777 for top in ("shared", "shared-out") for path in (folder / top).rglob("*") if path.is_file()
     }
     assert modes == {0o640}
+
+
+def test_what_is_said_of_a_file_of_weights_is_said_once(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save_file(small_convnet(7).state_dict(), tmp_path / "seven.safetensors")
+    suite = tiny(
+        folder,
+        f"architecture.weights={tmp_path / 'seven.safetensors'}",
+        "models={baseline: {recipe: {name: standard, epochs: 1, batch_size: 64}}}",
+        "attacks={}",
+        "expectations=[]",
+    )
+    assert run(suite, out=tmp_path / "out", store=tmp_path / "store", device="cpu").ok
+    assert [record.message.partition(":")[0] for record in caplog.records if "head" in record.message] == [
+        "the head is new, as the weights are for other classes"
+    ]

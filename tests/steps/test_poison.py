@@ -243,7 +243,7 @@ def test_training_anew_leaves_the_suspects_out(context: Context, monkeypatch: py
     finished(detection, context)
     trained_on: list[ImageData] = []
     monkeypatch.setattr(
-        "harness.steps.train.train_on_devices", lambda _, model, data, *__, **___: trained_on.append(data) or RESULT
+        "harness.training.parallel.train_on_devices", lambda _, model, data, *__, **___: trained_on.append(data) or RESULT
     )
     train = Train(
         label="anew",

@@ -36,7 +36,9 @@ def test_warm_start_takes_the_weights_of_another_training_and_keeps_its_own_drop
     data = DATASET.load()
     context = Context(store=Store(tmp_path), data=data, device=torch.device("cpu"))
     started: list[Classifier] = []
-    monkeypatch.setattr("harness.steps.train.train_on_devices", lambda _, model, *__, **___: started.append(model) or RESULT)
+    monkeypatch.setattr(
+        "harness.training.parallel.train_on_devices", lambda _, model, *__, **___: started.append(model) or RESULT
+    )
     parent = step(data, dropout=0.5)
     child = step(data, dropout=0.0, warm_start=parent)
     for training in (parent, child):

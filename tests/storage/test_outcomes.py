@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from harness.records import ConditionResult, Outcome
-from harness.records.evidence import Evidence, NetworkEvidence
+from harness.records.evidence import AuditEvidence, Evidence, NetworkEvidence, StageEvidence
 from harness.storage.outcomes import load_outcome, save_outcome
 
 COUNT = 12
@@ -61,11 +61,14 @@ ATTACK = Evidence(
     nonfinite_images=5,
     doubled_steps_tried=8,
     doubled_steps_successes=3,
-    skipped=6,
-    skipped_tried=4,
-    skipped_successes=1,
     violation=0.25,
-    stages={"apgd-ce": 2, "square": 1},
+    stages={"apgd-ce": StageEvidence(adversarial=2), "square": StageEvidence(adversarial=1)},
+)
+BISECTED = replace(ATTACK, skipped=6, skipped_tried=4, skipped_successes=1)
+AUDITED = replace(
+    ATTACK,
+    stages={"pma": StageEvidence(36, 5, 700, 650, 1.5), "square": StageEvidence(10, 1, 50_030, 0, 4.25)},
+    audit=AuditEvidence(survivors=30, sampled=9, broken=1, escalated=("square", "fab")),
 )
 CLEAN = Evidence(
     batch_size=16,
@@ -88,15 +91,21 @@ CLEAN = Evidence(
 
 
 def test_evidence_is_read_as_it_was_written(tmp_path: Path) -> None:
-    outcome = _outcome(ATTACK, CLEAN, Evidence(**PASSES))
-    save_outcome(outcome, tmp_path / "outcome.safetensors")
-    assert [it.evidence for it in load_outcome(tmp_path / "outcome.safetensors").conditions] == [
-        ATTACK,
-        CLEAN,
-        Evidence(**PASSES),
-    ]
+    written = [ATTACK, CLEAN, Evidence(**PASSES), AUDITED, BISECTED]
+    save_outcome(_outcome(*written), tmp_path / "outcome.safetensors")
+    assert [it.evidence for it in load_outcome(tmp_path / "outcome.safetensors").conditions] == written
     with safe_open(tmp_path / "outcome.safetensors", framework="numpy") as file:
         assert file.metadata()["schema_version"] == "2"
+
+
+def test_stages_that_were_written_as_numbers_are_read(tmp_path: Path) -> None:
+    save_outcome(_outcome(ATTACK), tmp_path / "now.safetensors")
+    with safe_open(tmp_path / "now.safetensors", framework="numpy") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    rows = json.loads(metadata["conditions"])
+    rows[0]["evidence"]["stages"] = {"apgd-ce": 2, "square": 1}
+    save_file(tensors, tmp_path / "before.safetensors", metadata={**metadata, "conditions": json.dumps(rows)})
+    assert load_outcome(tmp_path / "before.safetensors").conditions[0].evidence == ATTACK
 
 
 def test_infinite_maximum_is_written_as_a_number(tmp_path: Path) -> None:

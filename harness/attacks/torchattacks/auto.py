@@ -3,20 +3,23 @@
 Source: Croce and Hein 2020, https://arxiv.org/abs/2003.01690; Andriushchenko et al. 2020, https://arxiv.org/abs/1912.00049.
 """
 
-from typing import ClassVar, Literal
+from __future__ import annotations
 
-import torch
-import torchattacks
+from typing import TYPE_CHECKING, ClassVar, Literal
+
 from pydantic import Field
-from torch import Tensor, nn
 
 from harness.attacks.base import ATTACKS, Attack
 from harness.attacks.classes import count_classes
-from harness.attacks.gradients import followable, followable_cross_entropy
-from harness.attacks.torchattacks.library import draw_seed, run_library
-from harness.attacks.torchattacks.square import TieAwareSquare
+from harness.attacks.passes import Passes
+from harness.attacks.torchattacks.library import draw_seed, run_library, torchattacks
 from harness.records.evidence import Access
 from harness.threat import Norm, ThreatModel
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
 
 LINF_AND_L2 = frozenset({Norm.LINF, Norm.L2})
 
@@ -41,8 +44,15 @@ class APGDCE(_AutoPGD):
 
     name: Literal["apgd-ce"] = "apgd-ce"
 
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        gradients = (self.steps + 1) * self.eot_iter
+        return Passes(gradients + 1, gradients)
+
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
+        from harness.attacks.gradients import followable_cross_entropy
+
         attack = torchattacks.APGD(
             followable_cross_entropy(model, threat_model),
             norm=threat_model.norm.value,
@@ -70,8 +80,15 @@ class APGDT(_AutoPGD):
     targets: int = Field(default=9, ge=1)
     """Number of wrong classes that are tried, most likely first; all where the model has fewer."""
 
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        gradients, targets = (self.steps + 1) * self.eot_iter, min(self.targets, classes - 1)
+        return Passes((gradients + 1) * targets + 2, gradients * targets)
+
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
+        from harness.attacks.gradients import followable
+
         classes = count_classes(model, x, attack=self.name, least=self.LEAST_CLASSES)
         attack = torchattacks.APGDT(
             followable(model, threat_model.norm),
@@ -107,8 +124,14 @@ class Square(Attack):
     loss: Literal["margin", "ce"] = "margin"
     """What is minimised."""
 
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        return Passes(self.queries + 3)
+
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
+        from harness.attacks.torchattacks.square import TieAwareSquare
+
         attack = TieAwareSquare(
             model,
             norm=threat_model.norm.value,

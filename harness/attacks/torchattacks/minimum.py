@@ -1,16 +1,20 @@
 """Attacks that seek the smallest perturbation: fab, cw, deepfool."""
 
-from typing import Any, ClassVar, Literal, cast
+from __future__ import annotations
 
-import torch
-import torchattacks
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
 from pydantic import Field
-from torch import Tensor, nn
 
 from harness.attacks.base import ATTACKS, Attack
 from harness.attacks.classes import count_classes
-from harness.attacks.torchattacks.library import run_library
+from harness.attacks.passes import Passes
+from harness.attacks.torchattacks.library import run_library, torchattacks
+from harness.system.lazy import torch
 from harness.threat import Norm, ThreatModel
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 class _MinimumNorm(Attack):
@@ -43,6 +47,12 @@ class FAB(_MinimumNorm):
     beta: float = Field(default=0.9, gt=0, le=1)
     """How far an adversarial is moved back towards the image before the next step."""
 
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        targets = min(self.targets, classes - 1) if self.targets else 1
+        once = Passes(2 * self.steps + 2, self.steps)
+        return once.times(targets * self.restarts).and_also(Passes(1))
+
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`; the library's own loop would skip classes once an example is inside the budget."""
         classes = count_classes(model, x, attack=self.name)
@@ -70,25 +80,9 @@ def _single_run(attack: Any, x: Tensor, y: Tensor, *, rank: int | None, random_s
     """Runs FAB once, towards the class of that rank by logit or to any; what is not adversarial then comes back unchanged."""
     with torch.no_grad():
         if rank is None:
-            return cast(Tensor, attack.attack_single_run(x, y, use_rand_start=random_start))
+            return cast(torch.Tensor, attack.attack_single_run(x, y, use_rand_start=random_start))
         attack.target_class = rank
-        return cast(Tensor, attack.attack_single_run_targeted(x, y, use_rand_start=random_start))
-
-
-class _NonNegative(nn.Module):
-    """Shifts the logits of each image so that the smallest is 0: margins stay, signs no longer matter.
-
-    The library's CW masks classes by multiplying logits with 0, which is right only where none is negative.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self.eval()
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits = cast(Tensor, self.model(x))
-        return logits - logits.detach().amin(dim=1, keepdim=True)
+        return cast(torch.Tensor, attack.attack_single_run_targeted(x, y, use_rand_start=random_start))
 
 
 @ATTACKS.register
@@ -116,10 +110,16 @@ class CW(_MinimumNorm):
     learning_rate: float = Field(default=0.01, gt=0)
     """Learning rate of Adam."""
 
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        return Passes(self.steps, self.steps).times(self.search_steps)
+
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
+        from harness.attacks.torchattacks.nonnegative import NonNegative
+
         best, nearest = x.clone(), torch.full((len(x),), torch.inf, device=x.device)
-        shifted = _NonNegative(model)
+        shifted = NonNegative(model)
         for step in range(self.search_steps):
             weight = self.c * 10**step
             attack = torchattacks.CW(shifted, c=weight, kappa=self.kappa, steps=self.steps, lr=self.learning_rate)
@@ -144,6 +144,10 @@ class DeepFool(_MinimumNorm):
     """Largest number of steps."""
     overshoot: float = Field(default=0.02, ge=0)
     """Share by which a step goes beyond the boundary."""
+
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        return Passes(self.steps, self.steps)
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""

@@ -1,21 +1,25 @@
 """Attacks that take gradient steps of a fixed size: fgsm, bim, pgd, mifgsm."""
 
-from typing import ClassVar, Literal
+from __future__ import annotations
 
-import torch
-import torchattacks
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
 from pydantic import Field
-from torch import Tensor, nn
 
 from harness.attacks.base import ATTACKS, Attack
-from harness.attacks.gradients import followable_cross_entropy
+from harness.attacks.passes import Passes
 from harness.attacks.stepwise import Stepwise
-from harness.attacks.torchattacks.inplace import InPlacePGD
-from harness.attacks.torchattacks.library import run_library
+from harness.attacks.torchattacks.library import run_library, torchattacks
 from harness.records.evidence import Access
 from harness.threat import Norm, ThreatModel
 
-TINY = torch.finfo(torch.float32).tiny
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+TINY = float(np.finfo(np.float32).tiny)
 """Keeps a division by a gradient of zero finite."""
 
 
@@ -38,8 +42,14 @@ class FGSM(Attack):
         """Returns the budget."""
         return float(threat_model.eps)
 
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        return Passes(1, 1)
+
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
+        from harness.attacks.gradients import followable_cross_entropy
+
         attack = torchattacks.FGSM(followable_cross_entropy(model, threat_model), eps=float(threat_model.eps))
         return run_library(attack, x, y, targeted=threat_model.targeted)
 
@@ -62,6 +72,9 @@ class PGD(Stepwise):
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
+        from harness.attacks.gradients import followable_cross_entropy
+        from harness.attacks.torchattacks.inplace import InPlacePGD
+
         shared = {"eps": float(threat_model.eps), "alpha": self.step_size(threat_model)}
         shared |= {"steps": self.steps, "random_start": self.random_start}
         if threat_model.norm is Norm.LINF:
@@ -86,6 +99,8 @@ class BIM(Stepwise):
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
+        from harness.attacks.gradients import followable_cross_entropy
+
         network, alpha = followable_cross_entropy(model, threat_model), self.step_size(threat_model)
         attack = torchattacks.BIM(network, eps=float(threat_model.eps), alpha=alpha, steps=self.steps)
         return run_library(attack, x, y, targeted=threat_model.targeted)
@@ -108,6 +123,8 @@ class MIFGSM(Stepwise):
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
+        from harness.attacks.gradients import followable_cross_entropy
+
         network, alpha = followable_cross_entropy(model, threat_model), self.step_size(threat_model)
         attack = torchattacks.MIFGSM(network, eps=float(threat_model.eps), alpha=alpha, steps=self.steps, decay=self.decay)
         return run_library(attack, x, y, targeted=threat_model.targeted)

@@ -7,7 +7,7 @@ from typing import Concatenate, ParamSpec
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.special import bdtr
 
 from harness.records import CellResult, ConditionResult, Verdict
 from harness.records.evidence import Access, Evidence, NetworkEvidence
@@ -170,7 +170,7 @@ def significant_lead(stronger: NDArray[np.bool_], weaker: NDArray[np.bool_]) -> 
     only_stronger, only_weaker = int((stronger & ~weaker).sum()), int((weaker & ~stronger).sum())
     if only_stronger <= only_weaker:
         return 0
-    chance = binomtest(only_stronger, only_stronger + only_weaker, 0.5).pvalue
+    chance = 2 * bdtr(only_weaker, only_stronger + only_weaker, 0.5)  # that of scipy's `binomtest`, whose import takes a second
     return only_stronger - only_weaker if chance <= SIGNIFICANCE else 0
 
 

@@ -1,18 +1,21 @@
 """Activation clustering: splits the features of each class into two clusters, and suspects the smaller one."""
 
-from typing import Literal
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import nn
 
 from harness.images import ImageSplit
 from harness.poisoning import art
 from harness.poisoning.detectors.base import Detection, Detector
-from harness.poisoning.features import penultimate_features
 from harness.system.seeds import seed_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 
 class ActivationClustering(Detector):
@@ -42,6 +45,8 @@ class ActivationClustering(Detector):
         seed: int,
     ) -> Detection:
         """See `Detector.detect`."""
+        from harness.poisoning.features import penultimate_features
+
         features = penultimate_features(model, split, device=device, batch_size=batch_size)
         return self.detect_in_features(features, split.labels, seed=seed)
 

@@ -1,16 +1,20 @@
 """The base of the detector plug-ins: a score for every example, and which examples a detector calls poisoned."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from harness.images import ImageSplit
 from harness.registry import Plugin, Registry
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import auc, roc_curve
 
 from harness.errors import HarnessError
 from harness.poisoning.detectors.base import Detection
@@ -42,6 +41,8 @@ def score_detector(detection: Detection, is_poisoned: NDArray[np.bool_]) -> Dete
     Raises:
         HarnessError: if the two differ in length, or a score is not finite.
     """
+    from sklearn.metrics import auc, roc_curve
+
     if detection.scores.shape != is_poisoned.shape:
         raise HarnessError(f"detector: expected {len(is_poisoned)} scores, got {len(detection.scores)}")
     if not np.isfinite(detection.scores).all():

@@ -1,17 +1,20 @@
 """Spectral signatures: scores examples by the first singular vector of their class's features."""
 
-from typing import Literal
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import nn
 
 from harness.images import ImageSplit
 from harness.poisoning import art
 from harness.poisoning.detectors.base import Detection, Detector
-from harness.poisoning.features import penultimate_features
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 
 class SpectralSignatures(Detector):
@@ -40,6 +43,8 @@ class SpectralSignatures(Detector):
         seed: int,
     ) -> Detection:
         """See `Detector.detect`."""
+        from harness.poisoning.features import penultimate_features
+
         features = penultimate_features(model, split, device=device, batch_size=batch_size)
         return self.detect_in_features(features, split.labels)
 

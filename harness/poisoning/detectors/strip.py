@@ -1,21 +1,25 @@
 """STRIP: a backdoored network stays confident of a triggered image when other images are added to it."""
 
+from __future__ import annotations
+
 from functools import partial
 from statistics import NormalDist
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor, nn
 
 from harness.images import ImageSplit
 from harness.poisoning.detectors.base import Detection, Detector
-from harness.poisoning.features import batches
 from harness.poisoning.splits import images_at
+from harness.system.lazy import torch
 from harness.system.modes import evaluating
 from harness.system.seeds import seed_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 
 POOL_SIZE = 100
 """Clean images held in memory, from which overlays are drawn."""
@@ -78,6 +82,8 @@ class Strip(Detector):
         seed: int,
     ) -> NDArray[np.float64]:
         """Returns minus the mean entropy, in bits, of each image under its overlays, (N,)."""
+        from harness.poisoning.features import batches
+
         rng = np.random.default_rng(seed)
         pool = torch.from_numpy(images_at(reference, rng.permutation(len(reference))[:POOL_SIZE])).to(device)
         rows: list[Tensor] = []

@@ -25,6 +25,8 @@ def facts(results: Results) -> list[Fact]:
     board, found = results.leaderboard, []
     if (best := _best(board, "robust_accuracy")) is not None:
         note = f"{model_label(best)}, {best['norm']} eps {eps_text(best['eps'])}"
+        floor = best.get("robust_accuracy_floor")
+        note += "" if is_missing(floor) else f"; audited, at least {percent(floor)}"
         found.append(Fact(percent(best["robust_accuracy"]), "best robust accuracy", note))
     if (best := _best(board, "clean_accuracy")) is not None:
         found.append(Fact(percent(best["clean_accuracy"]), "best clean accuracy", model_label(best)))

@@ -117,6 +117,7 @@ def _context(results: Results) -> Mapping[str, Any]:
         "poison_pictures": list(poison_page.pictures(results)),
         "detectors": poison_page.detectors_table(results),
         "detector_curves": [Figure(drawing_of(chart), None) for chart in detector_charts(results)],
+        "stages": page_tables.stages_table(results),
         "transfer": page_tables.transfer_tables(results),
         "crossruntime": runtime_tables(results),
         "cells": page_tables.cells_table(results),

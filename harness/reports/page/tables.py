@@ -76,7 +76,9 @@ def leaderboard_table(results: Results) -> PageTable:
     board = results.leaderboard
     budgets = {f"{row['norm']} eps {eps_text(row['eps'])}" for row in board.to_dict("records") if not is_missing(row["eps"])}
     at_budget = f"Robust accuracy, {budgets.pop()}" if len(budgets) == 1 else "Robust accuracy"
+    board = board.assign(**{name: None for name in ("robust_accuracy_floor",) if name not in board})
     optional = {
+        "robust_accuracy_floor": "Floor by the audit",
         "mean_corruption_accuracy": "Mean corruption accuracy",
         "backdoor_success_rate": "Backdoor success",
     }
@@ -203,6 +205,26 @@ def cells_table(results: Results) -> PageTable:
 def _status(row: Mapping[Any, Any]) -> PageEntry:
     reason = "" if is_missing(row["reason"]) else str(row["reason"])
     return PageEntry(str(Status(row["status"])).replace("_", " "), reason, badge=str(row["status"]))
+
+
+def stages_table(results: Results) -> PageTable | None:
+    """Returns what each stage of each ensemble achieved and cost; None where no ensemble ran."""
+    if results.stages.empty:
+        return None
+    rows = [
+        (
+            text(model_label(row), f"{row['attack']} {eps_text(row['eps'])}, {row['norm']}"),
+            text(row["stage"]),
+            number(row["attacked"]),
+            number(row["adversarial"]),
+            number(row["forwards"]),
+            number(row["backwards"]),
+            number(row["seconds"], "{:,.1f}"),
+        )
+        for row in results.stages.to_dict("records")
+    ]
+    columns = ("Model and attack", "Stage", "Attacked", "Made adversarial", "Forward passes", "Backward passes", "Seconds")
+    return PageTable("Stages of ensembles", columns, tuple(rows), frozenset(range(2, 7)), tools=True)
 
 
 def transfer_tables(results: Results) -> list[PageTable]:

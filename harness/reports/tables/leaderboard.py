@@ -159,12 +159,20 @@ def _costs(attacked: pd.DataFrame, n: int | None) -> dict[str, float]:
 def _strongest(cells: pd.DataFrame, *, norm: str | None, eps: float | None) -> dict[Hashable, Any] | None:
     """Returns the cell of the attack that by itself leaves least at the budget.
 
-    Of equals the one with the best attack check, then the one that leaves least over all budgets.
+    Of equals the one with the best attack check, then an audited one, then the one that leaves least over all budgets.
     """
     rows = cells[(cells["norm"] == norm) & cells["robust_accuracy"].notna()]
     overall = rows.groupby("attack")["robust_accuracy"].mean()
     at_budget = rows[rows["eps"] == eps].to_dict("records")
-    return min(at_budget, key=lambda cell: (cell["robust_accuracy"], _severity(cell), overall[cell["attack"]]), default=None)
+    return min(
+        at_budget,
+        key=lambda cell: (cell["robust_accuracy"], _severity(cell), not _is_audited(cell), overall[cell["attack"]]),
+        default=None,
+    )
+
+
+def _is_audited(cell: Mapping[Any, Any]) -> bool:
+    return not is_missing(cell["audit_n"])
 
 
 def _severity(cell: Mapping[Any, Any]) -> int:
@@ -200,11 +208,13 @@ def _verdict(
 
 
 def _supersedes(strongest: Mapping[Hashable, Any] | None) -> bool:
-    """Returns whether the strongest attack supersedes the checks of weaker ones: it takes several gradient steps.
+    """Returns whether the strongest attack supersedes the checks of weaker ones: it takes several gradient steps, or is audited.
 
     Where an attack without gradients, or with a single one, finds more adversarial images than those that take steps, gradients
     may be masked. Then the worst case is only an upper bound.
 
     Source: Athalye et al. 2018, https://arxiv.org/abs/1802.00420, section 3.1.
     """
-    return strongest is None or (not is_missing(strongest["steps"]) and strongest["backwards"] > 0)
+    if strongest is None or _is_audited(strongest):
+        return True
+    return not is_missing(strongest["steps"]) and strongest["backwards"] > 0

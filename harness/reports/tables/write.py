@@ -16,6 +16,7 @@ from harness.reports.names import MODEL_COLUMNS, TEXT_COLUMNS, TYPED, cell_field
 from harness.reports.tables.leaderboard import leaderboard
 from harness.reports.tables.poisons import poison_tables, poisons_table
 from harness.reports.tables.scores import SCORES, ScoredCell, before_after_row, cell_row, per_class_rows, scored_cells
+from harness.reports.tables.stages import stages_table
 from harness.reports.tables.sweep import sweep_table
 from harness.storage.store import write_json
 
@@ -30,7 +31,7 @@ def write_tables(record: RunRecord, folder: Path) -> None:
 
     Writes cells.csv, samples.parquet, per_class.csv, sweep.csv, before_after.csv, leaderboard.csv, history.csv,
     expectations.csv, provenance.json, confusion/<cell>.csv and roc/<cell>.csv, and where they have rows training.csv,
-    transfer.csv, poisons.csv, detectors.csv and detectors_roc.csv.
+    transfer.csv, stages.csv, poisons.csv, detectors.csv and detectors_roc.csv.
 
     Args:
         record: The results of the run.
@@ -56,6 +57,7 @@ def write_tables(record: RunRecord, folder: Path) -> None:
     optional = {
         "training": training_table(record.trainings),
         "transfer": pd.DataFrame([vars(row) for row in record.transfers]),
+        "stages": stages_table(found),
         **poison_tables(record, found),
     }
     tables |= {name: table for name, table in optional.items() if len(table)}

@@ -1,18 +1,22 @@
 """What the adversarial recipes share: the budget with its warm-up, the step size, and the attack that validates."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from fractions import Fraction
-from typing import ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from harness.models.network import Network
 from harness.spec import LATER, Eps
+from harness.system.lazy import torch
 from harness.threat import Norm, ThreatModel, expect_pixel_budget
 from harness.training.recipes.base import Objective, Recipe, TrainingBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 REACH = 2.5
 """Length of an attack's path in multiples of eps: Madry et al. 2018, https://arxiv.org/abs/1706.06083, section 4."""
@@ -86,4 +90,4 @@ class AdversarialRecipe(Recipe):
         labelled = self.cross_entropy(logits, batch.y)
         if batch.taught is None:
             return labelled
-        return (1 - self.distil) * labelled + self.distil * cross_entropy(logits, batch.taught)
+        return (1 - self.distil) * labelled + self.distil * torch.nn.functional.cross_entropy(logits, batch.taught)

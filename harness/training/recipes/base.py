@@ -1,16 +1,20 @@
 """The base of the training recipes: a specification, and the loss of one batch. `harness.training.loop` does the rest."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
-from typing import Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
-from torch import Tensor
-from torch.nn.functional import cross_entropy, interpolate
 
 from harness.datasets.augment import Augment
 from harness.models.network import Network
 from harness.registry import Plugin, Registry
 from harness.spec import LATER, Spec
+from harness.system.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Optimiser(Spec):
@@ -52,7 +56,7 @@ class Progressive(Spec):
         """
         if epoch > self.epochs:
             return x
-        return interpolate(x, size=self.resolution, mode="bilinear", antialias=True).clamp(0, 1)
+        return torch.nn.functional.interpolate(x, size=self.resolution, mode="bilinear", antialias=True).clamp(0, 1)
 
 
 class TrainingBatch(NamedTuple):
@@ -143,7 +147,7 @@ class Recipe(Plugin, ABC):
 
     def cross_entropy(self, logits: Tensor, y: Tensor) -> Tensor:
         """Returns the mean cross-entropy with the recipe's label smoothing."""
-        return cross_entropy(logits, y, label_smoothing=self.label_smoothing)
+        return torch.nn.functional.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
 
 
 RECIPES: Registry[Recipe] = Registry(

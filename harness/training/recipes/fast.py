@@ -1,15 +1,19 @@
 """Adversarial training with one gradient step."""
 
-from typing import Literal
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from harness.models.network import Network
 from harness.threat import ThreatModel
 from harness.training.recipes.adversarial import AdversarialRecipe
 from harness.training.recipes.base import RECIPES
 from harness.training.recipes.inner import maximise, random_start, summed_cross_entropy
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
 
 REACH = 1.25
 """Step size in multiples of eps: Wong et al. 2020, section 5.1; from 2 eps on, the network overfits to FGSM at once."""

@@ -1,15 +1,19 @@
 """The inner maximisation of adversarial training."""
 
-from collections.abc import Callable
+from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from harness.models.network import Network
+from harness.system.lazy import torch
 from harness.threat import Norm, ThreatModel
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+Loss = Callable[["Tensor", "Tensor"], "Tensor"]
 """(logits (N, K), what they are compared with) -> a scalar, summed over the examples so that each gradient is its own."""
 
 
@@ -66,4 +70,4 @@ def random_start(x: Tensor, threat_model: ThreatModel, generator: torch.Generato
 
 def summed_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """Returns the summed cross-entropy: the gradient of a mean would underflow where the model is confident."""
-    return cross_entropy(logits, y, reduction="sum")
+    return torch.nn.functional.cross_entropy(logits, y, reduction="sum")

@@ -1,16 +1,20 @@
 """Adversarial training with projected gradient descent."""
 
-from typing import Literal
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, Literal
+
 from pydantic import Field
-from torch import Tensor
 
 from harness.models.network import Network
+from harness.system.lazy import torch
 from harness.threat import ThreatModel
 from harness.training.recipes.adversarial import REACH, AdversarialRecipe
 from harness.training.recipes.base import RECIPES
 from harness.training.recipes.inner import maximise, random_start, summed_cross_entropy
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @RECIPES.register

@@ -1,12 +1,13 @@
 """Standard training, without attacks."""
 
+from __future__ import annotations
+
 from typing import Literal
 
-import torch
 from pydantic import Field
-from torch.distributions import Beta
 
 from harness.models.network import Network
+from harness.system.lazy import torch
 from harness.training.recipes.base import RECIPES, Objective, Recipe, TrainingBatch
 
 
@@ -24,7 +25,7 @@ class Standard(Recipe):
         if not self.mixup:
             logits = network(batch.x)
             return Objective(self.cross_entropy(logits, batch.y), logits)
-        weight = float(Beta(self.mixup, self.mixup).sample())
+        weight = float(torch.distributions.Beta(self.mixup, self.mixup).sample())
         others = torch.randperm(len(batch.y), device=batch.y.device)
         logits = network(weight * batch.x + (1 - weight) * batch.x[others])
         first, second = (self.cross_entropy(logits, y) for y in (batch.y, batch.y[others]))

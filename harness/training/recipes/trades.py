@@ -1,22 +1,30 @@
 """Adversarial training that trades clean accuracy for robustness: TRADES."""
 
-from typing import Literal
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, Literal
+
 from pydantic import Field
-from torch import Tensor
-from torch.nn.functional import kl_div, log_softmax
 
 from harness.models.network import Network
+from harness.system.lazy import torch
 from harness.threat import ThreatModel
 from harness.training.recipes.adversarial import REACH, AdversarialRecipe
 from harness.training.recipes.base import RECIPES, Objective, TrainingBatch
 from harness.training.recipes.inner import maximise, random_start
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 def summed_divergence(logits_adv: Tensor, logits: Tensor) -> Tensor:
     """Returns KL(p(x) || p(x_adv)), summed over examples, from both logits (N, K)."""
-    return kl_div(log_softmax(logits_adv, dim=1), log_softmax(logits, dim=1), reduction="sum", log_target=True)
+    return torch.nn.functional.kl_div(
+        torch.nn.functional.log_softmax(logits_adv, dim=1),
+        torch.nn.functional.log_softmax(logits, dim=1),
+        reduction="sum",
+        log_target=True,
+    )
 
 
 @RECIPES.register
