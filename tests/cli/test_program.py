@@ -3,7 +3,7 @@ import sys
 
 SCRIPT = """
 import atexit, sys
-from harness.cli import program
+from harness import __main__ as program
 
 class Heavy:
     def __del__(self):
