@@ -90,8 +90,7 @@ def sweep(
                 clean_logits=clean_logits,
                 meter=Meter(advance),
             )
-            _protocol_of(settings)(run, batches(split, size, device))
-            recheck(run, split, progress or Silent())
+            _attack(run, split, progress or Silent())
             if best and can_double(attack):
                 _double_steps(run, split, min(probes, size))
             audit(run, split, progress or Silent())
@@ -112,6 +111,12 @@ def _known(form: nn.Module, settings: SweepSettings) -> Evidence:
         compiled=compiled if asked.compile else None,
         bfloat16=coarse if asked.precision == "bfloat16" else None,
     )
+
+
+def _attack(run: SweepRun, split: ImageSplit, progress: Progress) -> None:
+    """Takes the examples through the budgets, and attacks a part of those that `bisect` skipped."""
+    _protocol_of(run.settings)(run, batches(split, run.batch_size, run.ledger.device))
+    recheck(run, split, progress)
 
 
 def _protocol_of(settings: SweepSettings) -> Callable[[SweepRun, Iterable[SplitBatch]], None]:
