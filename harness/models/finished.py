@@ -37,13 +37,13 @@ def finished_classifier(
             image, or does not give one logit a class.
     """
     names = adapter.names(class_names)
+    if getattr(architecture, "pretrained", False):
+        _expect_own_head(architecture, len(names))
     with global_seed(0):
         network = _built(architecture, adapter, len(names))
     state = architecture.state()
     if state:
         _load(architecture, network, state, names)
-    elif getattr(architecture, "pretrained", False):
-        _expect_own_head(architecture, len(names))
     mean, std = adapter.input.normalisation(architecture.normalisation(network, state))
     classifier = Classifier(_adapted(network, adapter, names, class_names), mean=mean, std=std, class_names=class_names).eval()
     _check_output(classifier, network, architecture.arch, adapter, classes=len(names), resolution=resolution)

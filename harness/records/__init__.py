@@ -111,7 +111,7 @@ class Cell(Spec):
     arch: str
     """Architecture name."""
     recipe: str
-    """Name of the training recipe."""
+    """Name of the training recipe; "given" for a finished model."""
     poison: str | None = None
     """Label of the training set's poison."""
     poison_rate: float | None = None

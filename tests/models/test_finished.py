@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -172,6 +173,22 @@ def test_grey_network_is_an_error_that_names_the_adapter_and_takes_grey_images(x
     grey = x[:, :1].expand(-1, 3, -1, -1)
     found = built(InMemory.of(grey_network()), input={"channels": 1, "range": [0, 1]})(grey)
     assert torch.allclose(found, grey_network()(x[:, :1]), atol=1e-5)
+
+
+def test_architecture_of_timm_is_built_for_grey_images(tmp_path: Path) -> None:
+    grey = timm.create_model("test_efficientnet", num_classes=10, in_chans=1).eval()
+    torch.save(grey.state_dict(), tmp_path / "grey.pth")
+    architecture = MODELS.parse({"name": "timm", "arch": "test_efficientnet", "weights": str(tmp_path / "grey.pth")})
+    x = torch.rand(2, 1, 32, 32)
+    adapter = Adapter.model_validate({"input": {"channels": 1, "range": [-1, 1]}})
+    found = finished_classifier(architecture, adapter, DIGITS, resolution=32)(x.expand(-1, 3, -1, -1))
+    assert torch.allclose(found, grey(2 * x - 1), atol=1e-4)
+
+
+def test_pretrained_weights_whose_head_would_be_new_are_refused_before_they_are_downloaded() -> None:
+    architecture = MODELS.parse({"name": "timm", "arch": "test_efficientnet", "pretrained": True})
+    with pytest.raises(ModelError, match="expected pretrained weights of 10 classes, got 1000, so its head would be new"):
+        finished_classifier(architecture, Adapter(), DIGITS, resolution=32)
 
 
 def test_luminance_is_that_of_pillow() -> None:
