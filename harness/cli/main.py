@@ -17,6 +17,7 @@ from harness.cli.deployment import crosscheck, export
 from harness.cli.exit_codes import CHECK_FAILED, INTERRUPTED, STOPPED, exit_code
 from harness.cli.options import DeviceOption, OutOption, SetOption, StoreOption, SuiteArgument
 from harness.errors import DataError, ModelError, SuiteError, naming
+from harness.system.messages import printable
 
 if TYPE_CHECKING:
     from harness.running.runner import RunSummary
@@ -92,7 +93,7 @@ def run(
 ) -> None:
     """Train what is missing, attack, score, and write tables, curves and the report. Stops and resumes."""
     from harness.reports.load import load_results
-    from harness.reports.summary import expectations_table, leaderboard_table, trouble_table
+    from harness.reports.summary import expectations_table, leaderboard_table, requirements_table, trouble_table
     from harness.running.runner import run as run_suite
     from harness.suites.files import load_suite
 
@@ -111,8 +112,8 @@ def run(
         )
     if summary.written:
         results = load_results(summary.folder)
-        for table in (leaderboard_table(results), expectations_table(results), trouble_table(results)):
-            if table.rows:
+        for make in (leaderboard_table, expectations_table, requirements_table, trouble_table):
+            if (table := make(results)).rows:
                 console.show_table(*table)
     for failure in summary.failures:
         console.stderr.print(failure, markup=False)
@@ -147,6 +148,21 @@ def leaderboard(
 
 app.command()(export)  # here, as `harness --help` lists verbs in this order
 app.command()(crosscheck)
+
+
+@app.command()
+def decide(results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Folder of results.")]) -> None:
+    """Say of each model whether it may ship, and why; exit 1 unless every requirement is met.
+
+    Judges the suite's requirements anew by the tables, and writes requirements.csv, decision.json, decision.md, junit.xml.
+    """
+    from harness.reports.decision.files import decision_lines, write_decision
+
+    decision = write_decision(results)
+    for line in decision_lines(decision):
+        console.stdout.print(printable(line), markup=False)
+    if not decision.all_met:
+        raise typer.Exit(CHECK_FAILED)
 
 
 @app.command()
