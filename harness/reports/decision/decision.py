@@ -177,8 +177,9 @@ def _strengths(rows: pd.DataFrame) -> "list[str]":
 def _strong(rows: pd.DataFrame) -> str:
     row = rows.sort_values("robust_accuracy").iloc[0]
     if is_missing(row["audit_n"]):
-        return f"{row['attack']} is AutoAttack standard with the original's budgets"
-    return f"{row['attack']} is audited: AutoAttack standard had no success on {int(row['audit_n'])} more of its survivors"
+        return f"{row['attack']} is conclusive: AutoAttack standard with the original's budgets"
+    sample = int(row["audit_n"])
+    return f"{row['attack']} is conclusive: AutoAttack standard succeeded on none of {sample} examples that it left"
 
 
 def _worst_classes(results: Results, rows: pd.DataFrame, board: Mapping[Any, Any]) -> "list[WorstClass]":

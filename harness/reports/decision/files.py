@@ -80,7 +80,7 @@ def model_card(decision: Decision) -> str:
 
 
 def _card_of(model: ModelDecision) -> Iterator[str]:
-    yield from (f"## {_md(model.model)}: {model.verdict}", "", _md(model.why[0].upper() + model.why[1:]) + ".", "")
+    yield from (f"## {_md(model.model)}: {model.verdict}", "", _md(model.why), "")
     if model.poisoned:
         yield from ("**Poisoned**: not to be used outside the measurement.", "")
     for file in model.files:

@@ -27,7 +27,7 @@ def junit_xml(suite: str, found: Iterable[Requirement]) -> str:
                 failure = ElementTree.SubElement(case, "failure", type=str(requirement.outcome), message=_valid(message))
                 failure.text = _valid(requirement.reason)
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True).decode() + "\n"
 
 
 def _counts(found: "list[Requirement]") -> dict[str, str]:

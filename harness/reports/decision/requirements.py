@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
@@ -10,8 +10,8 @@ import pandas as pd
 
 from harness.conditions import condition_kind
 from harness.errors import HarnessError
-from harness.metrics import Interval, wilson_interval
-from harness.reports.decision.intervals import PairCounts, examples_for_pairs, examples_for_rate, paired_interval
+from harness.metrics import Interval
+from harness.reports.decision.intervals import PairCounts, examples_for_pairs, examples_for_rate, paired_interval, score_interval
 from harness.reports.decision.measured import Measured, Subject, condition_of, measure, of_runtime, pairs, subjects
 from harness.reports.decision.strength import Strength, strength_of
 from harness.reports.load import Results
@@ -194,7 +194,8 @@ def _share(results: Results, entry: RequirementEntry, bound: Bound, subject: Sub
         found = of_runtime(results, entry, condition)
         if found is None:
             return "the cross-check has no such row for the current model; run `harness crosscheck`"
-        return _interval_of(found, entry, bound, strength)
+        of_sample = replace(strength, lost=strength.lost * found.n / int(condition.rows["n_examples"].iloc[0]))
+        return _interval_of(found, entry, bound, of_sample)
     if entry.class_name == WORST_CLASS:
         return _worst_class(results, entry, bound, subject, strength)
     measured = measure(results, entry, condition, entry.class_name)
@@ -221,12 +222,12 @@ def _beyond(n: int, needed: int | None) -> int | None:
     return None if needed is None else max(needed - n, 1)
 
 
-def _counts(measured: Measured, entry: RequirementEntry, strength: Strength) -> tuple[int, int]:
-    """Returns the counts that the lower and the upper end are taken of, rounded away from each other."""
-    successes_grow = entry.metric == "attack_success_rate"
-    low = measured.total - (0 if successes_grow else strength.lost)
-    high = measured.total + (strength.lost if successes_grow else 0)
-    return max(0, math.floor(low + 1e-9)), min(measured.n, math.ceil(high - 1e-9))
+def _counts(measured: Measured, entry: RequirementEntry, strength: Strength) -> tuple[float, float]:
+    """Returns the counts that the lower and the upper end are taken of: what the audit leaves open counts as lost."""
+    lost = math.ceil(strength.lost - 1e-9)
+    if entry.metric == "attack_success_rate":
+        return measured.total, min(measured.total + lost, measured.n)
+    return max(measured.total - lost, 0.0), measured.total
 
 
 def _ends(
@@ -234,7 +235,8 @@ def _ends(
 ) -> tuple[float, float, float, float]:
     """Returns the ends of the interval, and those with what a weak attack leaves open: on its side, anything."""
     fewest, most = _counts(measured, entry, strength)
-    low, high = wilson_interval(fewest, measured.n, confidence).low, wilson_interval(most, measured.n, confidence).high
+    low = score_interval(fewest / measured.n, measured.n, confidence).low
+    high = score_interval(most / measured.n, measured.n, confidence).high
     if not strength.weak:
         return low, high, low, high
     return (low, high, low, 1.0) if entry.metric == "attack_success_rate" else (low, high, 0.0, high)
