@@ -62,17 +62,36 @@ def validate(suite: SuiteArgument, overrides: SetOption = None) -> None:
 
 
 @app.command()
-def plan(suite: SuiteArgument, overrides: SetOption = None, store: StoreOption = None) -> None:
+def plan(
+    suite: SuiteArgument,
+    overrides: SetOption = None,
+    store: StoreOption = None,
+    estimates: Annotated[
+        bool, typer.Option("--estimate", help="Time a batch of each network; tell hours, passes and disk of what is missing.")
+    ] = False,
+    device: DeviceOption = "auto",
+) -> None:
     """Show the cells and steps of a suite, and which steps are finished.
+
+    --estimate says instead what the missing steps take at most: an example on which an attack succeeds leaves it early.
 
     A network that the suite names as a `factory` is looked up: the module of that name is imported, so its code runs.
     """
-    from harness.cli.inspection import open_store, plan_rows, plan_suite, step_rows
+    from harness.cli.inspection import open_store, plan_rows, step_rows
+    from harness.planning.plan import plan_of
     from harness.suites.files import load_suite
 
     loaded = load_suite(suite, overrides or ())
     with _naming(suite):
-        planned = plan_suite(loaded)
+        data = loaded.dataset.load()
+        planned = plan_of(loaded, data)
+    if estimates:
+        from harness.running.estimate import estimate, estimate_rows
+        from harness.running.workspace import resolve_device
+
+        rows = estimate_rows(estimate(planned, data, open_store(store), resolve_device(device)))
+        console.show_table("Estimate", ["kind", "title", "forward passes", "backward passes", "hours", "MB"], rows)
+        return
     console.show_table("Cells", ["model", "condition", "attack", "norm", "eps", "step", "note"], plan_rows(planned))
     console.show_table("Steps", ["kind", "title", "digest", "state"], step_rows(planned, open_store(store)))
 
