@@ -13,6 +13,12 @@ ort=$here/build/ort
 packages="cmake ninja-build g++ libhdf5-dev nlohmann-json3-dev libcli11-dev catch2 libjpeg-dev libpng-dev zlib1g-dev
 ${EXTRA_PACKAGES:-}"
 
+# Where Debian's package is out of reach: an npm package of a third party that carries the headers of ONNX Runtime (C API
+# version 29). Its archive must be the one that was looked at.
+npm_package=com.github.asus4.onnxruntime
+npm_version=0.4.9
+npm_sha256=e59788788818fdde1b2e522e766a21ba0f7d8391de55737abf81e32cc801785d
+
 say() { echo "cpp_eval: $*" >&2; }
 fail() { say "$@"; exit 1; }
 
@@ -96,9 +102,17 @@ headers_from_debian() {
 
 headers_from_npm() {
     command -v npm >/dev/null || return 1
-    (cd "$work" && npm pack --silent com.github.asus4.onnxruntime@0.4.9 && mkdir -p npm &&
-        tar -xzf com.github.asus4.onnxruntime-0.4.9.tgz -C npm --wildcards '*/ios-arm64/onnxruntime.framework/Headers/*') \
-        >/dev/null 2>&1 && take_headers "$work/npm"
+    archive=$npm_package-$npm_version.tgz
+    (cd "$work" && npm pack --silent "$npm_package@$npm_version") >/dev/null 2>&1 || return 1
+    found=$(sha256_of "$work/$archive")
+    [ "$found" = "$npm_sha256" ] || fail "npm's $archive: expected SHA-256 $npm_sha256, got $found: it is not used"
+    (cd "$work" && mkdir -p npm &&
+        tar -xzf "$archive" -C npm --wildcards '*/ios-arm64/onnxruntime.framework/Headers/*') >/dev/null 2>&1 &&
+        take_headers "$work/npm"
+}
+
+sha256_of() {
+    "$python" -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest())' "$1"
 }
 
 take_headers() {

@@ -10,6 +10,7 @@ from pydantic import Field
 from harness.attacks.art_directions import ORDERS, best_l1_point
 from harness.attacks.base import ATTACKS
 from harness.attacks.classes import count_classes
+from harness.attacks.passes import Passes
 from harness.attacks.stepwise import Stepwise
 from harness.spec import Eps
 from harness.system.lazy import torch
@@ -49,6 +50,10 @@ class ARTPGD(Stepwise):
     name: Literal["art-pgd"] = "art-pgd"
     random_start: bool = True
     """Start at a random point of the ball instead of the image itself."""
+
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        return Passes(self.steps + 3, self.steps)
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
@@ -99,6 +104,10 @@ class ARTAutoPGD(Stepwise):
         if classes < self._least_classes:
             return f"{self.name} with loss {self.loss} needs at least {self._least_classes} classes, this model has {classes}"
         return None
+
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        return Passes(2 * self.steps + 5, self.steps)
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""

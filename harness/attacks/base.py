@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import Field
 
+from harness.attacks.passes import Passes
 from harness.records.evidence import Access, Shortfall
 from harness.registry import Plugin, Registry
 from harness.threat import Norm, ThreatModel
@@ -101,6 +102,13 @@ class Attack(Plugin, ABC):
 
     def step_size(self, threat_model: ThreatModel) -> float | None:
         """Returns the step size alpha at this budget, in pixel units, or None where the attack has none."""
+        return None
+
+    def passes(self, classes: int) -> Passes | None:
+        """Returns the most passes of an example in one call of `perturb`, among so many classes; None where that is not known.
+
+        Progress and its ETA rest on it, no number does.
+        """
         return None
 
     @abstractmethod

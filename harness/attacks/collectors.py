@@ -132,7 +132,13 @@ class FirstAdversarial(Collector):
             logits = cast(Tensor, self.logits)[rows] + no_gradient(x)
         with torch.no_grad():
             correction = self._see(x.detach(), rows, logits.detach())
+        self._report(x)
         return logits if correction is None else correction.of(logits)
+
+    @property
+    def active_count(self) -> int:
+        """See `Watcher.active_count`."""
+        return len(self.x) - self.successes
 
     def _to_pass(self, x: Tensor, rows: Tensor, certain: Tensor) -> Tensor | None:
         """Returns the indices of the rows that need the network, or None where all do."""

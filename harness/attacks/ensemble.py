@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.attacks.base import Attack
 from harness.attacks.classes import count_classes
+from harness.attacks.passes import Passes
 from harness.records.evidence import Access
 from harness.system.lazy import torch
 from harness.threat import ThreatModel
@@ -41,6 +42,15 @@ class Ensemble(Attack):
     def parts(self) -> tuple[Attack, ...]:
         """Returns all attacks whose code its numbers depend on."""
         return self.stages(MANY)
+
+    def passes(self, classes: int) -> Passes | None:
+        """See `Attack.passes`."""
+        total = Passes(1)
+        for stage in self.stages(classes):
+            if (most := stage.passes(classes)) is None:
+                return None
+            total = total.and_also(most).and_also(Passes(1))
+        return total
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""

@@ -51,4 +51,4 @@ class GradientFaults:
     @property
     def evidence(self) -> Evidence:
         """Their numbers; all examples must have been attacked."""
-        return Evidence(zero_gradients=int(self.zero.sum()), nonfinite_gradients=int(self.nonfinite.sum()))
+        return Evidence(zero_gradients=int((self.zero & self.asked).sum()), nonfinite_gradients=int(self.nonfinite.sum()))

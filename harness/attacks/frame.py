@@ -81,6 +81,7 @@ def search_ball(
                 rest = inputs if len(rows) == len(inputs.x) else inputs.at(rows)
                 layout = inputs.memory_format if threat_model.norm in attack.ANY_LAYOUT else torch.preserve_format
                 watched = _watch(attack, rest, threat_model, layout=layout, best_of_iterates=best_of_iterates)
+                watched.listener = inputs.listener
                 with _untouched(attack, networks):
                     returned = _perturb(attack, watched, threat_model, seed=restart_seed(seed, restart))
                 state.take(rows, watched, returned, model=inputs.model)
@@ -110,6 +111,7 @@ def find_nearest(attack: Attack, inputs: AttackInput, *, threat_model: ThreatMod
             watched = NearestAdversarial(
                 inputs.form or inputs.model, inputs.x, criterion, threat_model=threat_model, reference=inputs.model
             )
+            watched.listener = inputs.listener
             with _untouched(attack, networks):
                 returned = _perturb(attack, watched, threat_model, seed=restart_seed(seed, restart))
             last = inputs.x if returned is None else returned

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from harness.attacks.base import ATTACKS, Attack
+from harness.attacks.passes import Passes
 from harness.system.lazy import torch
 from harness.threat import Norm, ThreatModel
 
@@ -37,6 +38,11 @@ class MALT(Attack):
     """Number of wrong classes that are tried, nearest first; all where the model has fewer."""
     candidates: int = Field(default=100, ge=1)
     """Number of wrong classes that are put in order, most likely first; each takes one backward pass."""
+
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        targets = min(self.targets, classes - 1)
+        return Passes(1, 1).and_also(Passes(self.steps + 1, self.steps).times(targets))
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""

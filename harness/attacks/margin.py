@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from harness.attacks.base import ATTACKS, Attack
+from harness.attacks.passes import Passes
 from harness.system.lazy import torch
 from harness.threat import Norm, ThreatModel
 
@@ -29,6 +30,10 @@ class PMA(Attack):
     name: Literal["pma"] = "pma"
     steps: int = Field(default=100, ge=1)
     """Number of gradient steps."""
+
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        return Passes(self.steps + 1, self.steps)
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness.attacks.base import ATTACKS, Attack
+from harness.attacks.passes import Passes
 from harness.records.evidence import Access
 from harness.system.lazy import torch
 from harness.threat import Norm, ThreatModel
@@ -25,6 +26,10 @@ class RandomNoise(Attack):
     RETURNS_LAST: ClassVar[bool] = True
 
     name: Literal["random_noise"] = "random_noise"
+
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        return Passes(0)
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""

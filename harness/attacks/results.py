@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.attacks.faults import GradientFaults
+from harness.attacks.passes import Listener
 from harness.errors import HarnessError
 from harness.records.evidence import Evidence
 from harness.system.modes import ModuleLists
@@ -74,6 +75,8 @@ class AttackInput:
     """The inference form, which attacks differentiate; the reference model if not given."""
     held: ModuleLists | None = None
     """What `guarded` gives out for both, where the caller guards them for all batches of a sweep."""
+    listener: Listener | None = None
+    """Who is told of each forward pass of an attack; nobody by default."""
 
     def __post_init__(self) -> None:
         """Checks the examples."""

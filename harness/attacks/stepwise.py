@@ -6,6 +6,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from harness.attacks.base import Attack
+from harness.attacks.passes import Passes
 from harness.spec import Eps
 from harness.threat import ThreatModel
 
@@ -25,3 +26,7 @@ class Stepwise(Attack):
     def step_size(self, threat_model: ThreatModel) -> float:
         """Returns `alpha`, or the share `alpha_relative` of the budget."""
         return float(self.alpha if self.alpha is not None else self.alpha_relative * threat_model.eps)
+
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        return Passes(self.steps, self.steps)

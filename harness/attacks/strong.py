@@ -22,6 +22,8 @@ class Strong(Ensemble):
     """APGD-CE, APGD-T, FAB-T and Square, cheapest first, each on the examples that the ones before did not make adversarial.
 
     With its default budgets it is AutoAttack standard.
+
+    Source: Croce and Hein 2020, https://arxiv.org/abs/2003.01690, section 6.
     """
 
     VERSION: ClassVar[int] = 2

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from harness.attacks.criterion import Correction, Criterion
 from harness.attacks.origins import Origins
+from harness.attacks.passes import Listener
 from harness.records.evidence import StageEvidence
 from harness.threat.ball import TOLERANCE, Ball
 
@@ -25,6 +26,9 @@ class Watcher(nn.Module):
         threat_model: Where an iterate must lie.
     """
 
+    listener: Listener | None = None
+    """Who is told of each forward pass."""
+
     def __init__(self, model: nn.Module, x: Tensor, criterion: Criterion, *, threat_model: Ball) -> None:
         """See the class."""
         super().__init__()
@@ -37,7 +41,8 @@ class Watcher(nn.Module):
         self.certain = self._flags()  # a success in an image of which there is no doubt whose it is
         self.stages: list[str] = []  # of an ensemble, those that have begun
         self.stage_of = torch.full((len(x),), -1, device=x.device)  # the stage that found the adversarial
-        self.measured: list[Tensor] = []  # of each gradient, the examples (n,) that it was of
+        self.measured = torch.zeros(len(x), dtype=torch.long, device=x.device)
+        self.repeated = (self.origins.order, 0)  # the examples of the last gradient, and how many of them are not counted yet
         self.zero_gradients = torch.zeros(len(x), dtype=torch.long, device=x.device)
         self.nonfinite_gradients = self._flags()
         self.training = False
@@ -51,8 +56,8 @@ class Watcher(nn.Module):
     @property
     def gradients(self) -> Tensor:
         """(N,) how many gradients there were of each example."""
-        rows = torch.cat(self.measured) if self.measured else self.origins.order[:0]
-        return rows.bincount(minlength=len(self.x))
+        self._count_gradients(self.origins.order[:0])
+        return self.measured
 
     @property
     def blind(self) -> Tensor:
@@ -100,7 +105,18 @@ class Watcher(nn.Module):
         logits = self._pass(x, rows)
         with torch.no_grad():
             correction = self._see(x.detach(), rows, logits.detach())
+        self._report(x)
         return logits if correction is None else correction.of(logits)
+
+    @property
+    def active_count(self) -> int:
+        """Number of examples without an adversarial, as far as that is known without a look at a tensor."""
+        return len(self.x)
+
+    def _report(self, x: Tensor) -> None:
+        """Tells the listener of a pass of the images that the attack asked for."""
+        if self.listener is not None:
+            self.listener.passed(len(x), self.active_count, differentiated=torch.is_grad_enabled() and x.requires_grad)
 
     def _pass(self, x: Tensor, rows: Tensor) -> Tensor:
         self.forwards += len(x)
@@ -113,7 +129,7 @@ class Watcher(nn.Module):
 
     def _measure(self, gradient: Tensor, rows: Tensor) -> None:
         self.backwards += len(rows)
-        self.measured.append(rows)
+        self._count_gradients(rows)
         gradient, image = gradient.detach(), (1, 2, 3)
         total = gradient.sum(image)  # one that is finite and not 0 proves the gradient to be both
         doubtful = [row for row, value in enumerate(total.tolist()) if value == 0 or not isfinite(value)]
@@ -121,6 +137,16 @@ class Watcher(nn.Module):
             largest, rows = gradient[doubtful].abs().amax(image), rows[doubtful]
             self.zero_gradients.index_add_(0, rows, (largest == 0).long())
             self.nonfinite_gradients[rows] |= ~largest.isfinite()
+
+    def _count_gradients(self, rows: Tensor) -> None:
+        """Counts gradients of the examples `rows` (n,); mostly they are of the same examples as before, which takes one addition.
+
+        A list of all of them would grow with the steps, and small tensors that stay keep the memory around them from reuse.
+        """
+        last, times = self.repeated
+        if rows is not last and times:
+            self.measured += times * last.bincount(minlength=len(self.x))
+        self.repeated = (rows, times + 1 if rows is last else 1)
 
     def _see(self, x: Tensor, rows: Tensor, logits: Tensor) -> Correction | None:
         """Looks at a batch (n, C, H, W) and its logits (n, K); returns what the attack is told instead of some of them."""

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from threading import Event, Lock, Thread
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -16,8 +17,8 @@ from rich.table import Table
 from harness.system.messages import printable
 from harness.system.progress import Advance
 
-PLAIN_INTERVAL = 10.0
-"""Seconds between two lines of one task where the output is no terminal."""
+PLAIN_INTERVAL = 8.0
+"""Seconds after which a line of a task is due where the output is no terminal; with a pass of the network on top, ten at most."""
 
 AT_ONCE = 0.5
 """Seconds; work reported earlier was done before, as by a training that is resumed, and the ETA leaves it out."""
@@ -35,6 +36,7 @@ class RichProgress:
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
             TimeElapsedColumn(),
             TextColumn("eta"),
             TimeRemainingColumn(),
@@ -44,12 +46,12 @@ class RichProgress:
         self._open = 0
 
     @contextmanager
-    def task(self, title: str, total: float) -> Iterator[Advance]:
+    def task(self, title: str, total: float, unit: str = "") -> Iterator[Advance]:
         """See `harness.system.progress.Progress`."""
         if self._open == 0:
             self._bars.start()
         self._open += 1
-        task = self._bars.add_task(title, total=total, note="")
+        task = self._bars.add_task(title, total=total, unit=unit, note="")
         try:
             yield lambda amount, note: self._bars.update(task, advance=amount, note=note)
         finally:
@@ -62,27 +64,66 @@ class RichProgress:
 
 
 class PlainProgress:
-    """Prints a line when a task begins and ends, and every few seconds between, with an ETA."""
+    """Prints a line when a task ends, and every few seconds before, with an ETA."""
 
     @contextmanager
-    def task(self, title: str, total: float) -> Iterator[Advance]:
+    def task(self, title: str, total: float, unit: str = "") -> Iterator[Advance]:
         """See `harness.system.progress.Progress`."""
-        started = shown = time.monotonic()
-        done = found = 0.0
+        lines, over = _Lines(title, total, unit), Event()
+        ticking = Thread(target=lines.tick, args=(over,), daemon=True, name="progress")
+        ticking.start()
+        try:
+            yield lines.advance
+        finally:
+            over.set()
+            ticking.join()
+        stderr.print(f"{title}: done in {time.monotonic() - lines.started:.1f} s", markup=False)
 
-        def advance(amount: float, note: str) -> None:
-            nonlocal done, found, shown
-            done += amount
+
+class _Lines:
+    """The lines of one task: due whenever it moves, and once it has not moved for so long, from a thread of its own."""
+
+    def __init__(self, title: str, total: float, unit: str) -> None:
+        self.started = self._shown = time.monotonic()
+        self._title, self._total, self._unit = title, total, unit and f" {unit}"
+        self._done = self._found = 0.0
+        self._note = ""
+        self._lock = Lock()
+
+    def advance(self, amount: float, note: str) -> None:
+        """Notes what was done, and prints a line if one is due."""
+        with self._lock:
+            self._done += amount
+            self._note = note
             now = time.monotonic()
-            if now - started < AT_ONCE:
-                found = done
-            if now - shown >= PLAIN_INTERVAL and done > found:
-                shown = now
-                left = (now - started) / (done - found) * max(total - done, 0)
-                stderr.print(f"{title}: {done:g}/{total:g}, {now - started:.0f} s, eta {left:.0f} s  {note}".rstrip())
+            if now - self.started < AT_ONCE:
+                self._found = self._done
+            if note or self._done < self._total:  # else the last line comes at once
+                self._print_if_due(now)
 
-        yield advance
-        stderr.print(f"{title}: done in {time.monotonic() - started:.1f} s")
+    def tick(self, over: Event) -> None:
+        """Prints a line whenever one is due, until the task is over."""
+        wait = PLAIN_INTERVAL
+        while not over.wait(wait):
+            with self._lock:
+                now = time.monotonic()
+                self._print_if_due(now)
+                wait = max(PLAIN_INTERVAL - (now - self._shown), AT_ONCE)
+
+    def _print_if_due(self, now: float) -> None:
+        if now - self._shown >= PLAIN_INTERVAL:
+            self._shown = now
+            share = f"{self._title}: {int(self._done)}/{self._total:.0f}{self._unit}"
+            parts = [share, f"{now - self.started:.0f} s", *self._eta(now)]
+            stderr.print(f"{', '.join(parts)}  {self._note}".rstrip(), markup=False)
+
+    def _eta(self, now: float) -> list[str]:
+        """Returns how long the rest takes at the speed so far; nothing where all is done but for what the note says."""
+        if self._done >= self._total:
+            return []
+        if self._done <= self._found:
+            return ["eta unknown"]
+        return [f"eta {(now - self.started) / (self._done - self._found) * (self._total - self._done):.0f} s"]
 
 
 def progress_display() -> RichProgress | PlainProgress:

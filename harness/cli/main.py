@@ -35,11 +35,22 @@ def main_options(
 
 
 @app.command("list")
-def list_plugins(family: Annotated[str | None, typer.Argument(help="suites, datasets, models, attacks, ...")] = None) -> None:
-    """List the shipped suites and the plug-ins of every family."""
-    from harness.cli.catalogue import catalogue
+def list_plugins(
+    family: Annotated[str | None, typer.Argument(help="suites, datasets, models, attacks, ...")] = None,
+    name: Annotated[str | None, typer.Argument(help="One of them: its fields, its source and its package.")] = None,
+) -> None:
+    """List the shipped suites and the plug-ins of every family, or the fields of one plug-in."""
+    from harness.cli.catalogue import catalogue, details
+    from harness.cli.fields import FieldRow
 
-    console.show_table("", ["family", "name", "what it is"], catalogue(family))
+    if family is None or name is None:
+        console.show_table("", ["family", "name", "what it is"], catalogue(family))
+        return
+    found = details(family, name)
+    for line in found.lines:
+        console.stdout.print(line, markup=False)
+    if found.fields:
+        console.show_table("", FieldRow._fields, found.fields)
 
 
 @app.command()

@@ -12,7 +12,7 @@ import torch
 
 from harness.bundle import Bundle, read_bundle
 from harness.deployment.agreement import Rule
-from harness.deployment.runtimes import INSTALL, PyTorch, Runtime, find_program, open_logits_model
+from harness.deployment.runtimes import PyTorch, Runtime, find_program, how_to_install, open_logits_model
 from harness.deployment.scoring import Scores, is_attacked_network, onnx_runtimes
 from harness.deployment.selection import bundling_of, model_files, variants_of
 from harness.deployment.table import is_transfer, table_of
@@ -112,7 +112,7 @@ def crosscheck(
         write_decision(folder)
         write_text(folder / REPORT, render(load_results(folder)))
     coarser = bool((table["norm"].notna() & (table["precision"] != "float32")).any())
-    note = "\n".join((*[COARSER] * coarser, *[INSTALL] * (program is None)))
+    note = "\n".join((*[COARSER] * coarser, *([how_to_install()] if program is None else [])))
     return Crosscheck(folder / TABLE, table, tuple(scores.failures), note, bundles)
 
 
@@ -208,7 +208,7 @@ def _score_file(
     table = table_of(scored._replace(made_against=made_against) for scored in scores.scored)
     write_csv(table, target)
     transferred = TRANSFERRED.format(made_against) if is_transfer(table) else ""
-    notes = ("" if scores.rule.expects_reference else UNJUDGED, transferred, "" if program else INSTALL)
+    notes = ("" if scores.rule.expects_reference else UNJUDGED, transferred, "" if program else how_to_install())
     return Crosscheck(target, table, tuple(scores.failures), "\n".join(filter(None, notes)), {label: bundle.path})
 
 

@@ -3,8 +3,10 @@
 import json
 import math
 import os
+import shlex
 import shutil
 import subprocess
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,14 +25,23 @@ from harness.deployment.agreement import Rule
 from harness.deployment.scores import BATCH, Score, scores_of
 from harness.errors import HarnessError, ModelError
 from harness.export.runtime import OnnxModel
+from harness.storage.provenance import package_versions
 from harness.system.memory import reused_memory
 
+PACKAGE = "robustness-harness"
 PROGRAM = "harness_eval"
 VARIABLE = "HARNESS_EVAL"
 """Environment variable that names the program."""
-BUILDS = Path(__file__).parents[2] / "cpp_eval" / "build"
-"""Folder of the builds of `make cpp` in a checkout, one for each preset."""
+SOURCES = Path(__file__).parents[2] / "cpp_eval"
+"""Folder of the program's sources in a checkout; an installed package has none."""
+BUILDS = SOURCES / "build"
+"""Folder of the builds of `make cpp`, one for each preset."""
 INSTALL = f"no C++ rows: {PROGRAM} is not built; `make cpp` builds it, or {VARIABLE} names it"
+BUILD_ELSEWHERE = (
+    f"no C++ rows: {PROGRAM} is not built, and an installed package has no C++ sources: in a checkout, or the unpacked source"
+    " archive (.tar.gz) of {package}, run `cpp_eval/setup.sh {python} && cpp_eval/configure.sh release && cmake --build"
+    f" cpp_eval/build/release`; then {VARIABLE}=FOLDER/cpp_eval/build/release/{PROGRAM} names it"
+)
 BAD_INPUT = 2
 
 
@@ -160,6 +171,15 @@ def find_program() -> Path | None:
     built = sorted(BUILDS.glob(f"*/{PROGRAM}"), key=lambda path: (path.parent.name != "release", path))
     on_path = shutil.which(PROGRAM)
     return built[0] if built else Path(on_path) if on_path else None
+
+
+def how_to_install() -> str:
+    """Returns in one line how to get the C++ evaluator, in a checkout or where the package was installed without sources."""
+    if (SOURCES / "setup.sh").is_file():
+        return INSTALL
+    return BUILD_ELSEWHERE.format(
+        package=f"{PACKAGE} {package_versions()[PACKAGE] or ''}".strip(), python=shlex.quote(sys.executable)
+    )
 
 
 def _score_of(row: Mapping[str, Any], condition: BundleCondition, *, judged: bool) -> Score:

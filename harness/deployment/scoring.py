@@ -28,7 +28,7 @@ class Scores:
     def add(self, label: str, path: Path, runtimes: Iterable[tuple[Precision, Runtime]]) -> None:
         """Scores a bundle in some runtimes."""
         wanted = list(runtimes)
-        with self.progress.task(f"score {label} in {len(wanted)} ways", len(wanted)) as advance:
+        with self.progress.task(f"score {label} in {len(wanted)} ways", len(wanted), unit="runtimes") as advance:
             for precision, runtime in wanted:
                 try:
                     scores = runtime.score(read_bundle(path), self.rule)

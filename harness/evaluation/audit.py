@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.attacks.base import ATTACKS, Attack
 from harness.evaluation.batches import load
+from harness.evaluation.meter import Meter
 from harness.images import ImageSplit
 from harness.records.evidence import AuditEvidence, Evidence
 from harness.system.progress import Progress
@@ -44,10 +46,11 @@ def audit(run: SweepRun, split: ImageSplit, progress: Progress) -> None:
         return
     stages = standard().stages(clean.shape[1])
     foreseen = sum(min(size, len(run.ledger.active(level))) for level, size in samples.items())
-    with progress.task(f"{settings.attack.name}, audit", foreseen * len(stages)) as advance:
+    with progress.task(f"{settings.attack.name}, audit", foreseen * len(stages), unit="images x stages") as advance:
+        meter = Meter(advance)
         for level, size in samples.items():
             if size:
-                found = _LevelAudit(run, split, level, stages, lambda count: advance(count, "")).evidence(size)
+                found = _LevelAudit(replace(run, meter=meter), split, level, stages, meter.settle).evidence(size)
                 run.ledger.accounts[level].evidence += Evidence(audit=found)
 
 

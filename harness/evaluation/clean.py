@@ -34,6 +34,7 @@ def evaluate_clean(
     device: torch.device | str = "cpu",
     probes: int = 16,
     progress: Progress | None = None,
+    title: str = "clean images",
 ) -> Outcome:
     """Predicts on the unperturbed images of a split, in full float32.
 
@@ -45,6 +46,7 @@ def evaluate_clean(
         probes: Number of examples on which `probe_model` looks for reasons to mistrust attacks on this model; 0 to leave
             that and `batch_dependence` out.
         progress: Where to show progress, by default nowhere.
+        title: What it is called there: the condition that the images are in.
 
     Returns:
         An outcome with one condition without a budget.
@@ -54,7 +56,7 @@ def evaluate_clean(
     """
     device, model, size = prepare(model, split, device, batch_size)
     started, logits = time.perf_counter(), []
-    with evaluating(model), torch.no_grad(), (progress or Silent()).task("clean", len(split)) as advance:
+    with evaluating(model), torch.no_grad(), (progress or Silent()).task(title, len(split), unit="images") as advance:
         for batch in batches(split, size, device):
             unwritten = batch.x._version
             logits.append(model(batch.x).float().cpu().numpy())
@@ -65,6 +67,7 @@ def evaluate_clean(
         clean = np.concatenate(logits)
         network = NetworkEvidence()
         if probes:
+            advance(0, "checks of the network")
             network += batch_dependence(model, split, clean, batch_size=size, device=device)
             network += probe_model(model, split, clean, probes=min(probes, size), device=device)
         if isinstance(model, WithoutGradient):

@@ -18,6 +18,8 @@ from harness.system.seeds import seed_of
 from harness.threat import Norm, ThreatModel
 
 UNBOUNDED_STEPS = 20
+PROBE_RUNS = 3
+"""What `probe_steps` costs at most, in runs of the attack: one with twice the steps, and one more where that succeeds."""
 GRADIENT_PROBES = 6
 """Examples on which gradients are compared with differences of outputs."""
 

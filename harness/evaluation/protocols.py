@@ -73,7 +73,7 @@ def _note_alone(run: SweepRun, level: int, batch: SplitBatch, result: AttackResu
     """Notes a result at one budget only."""
     run.ledger.note([level], batch.indices, result, rows=torch.ones_like(result.is_adversarial))
     run.ledger.note_violation(level, result)
-    run.advance(len(batch))
+    run.meter.settle(len(batch))
 
 
 def minimum_norm(run: SweepRun, source: Iterable[SplitBatch]) -> None:
@@ -88,6 +88,8 @@ def minimum_norm(run: SweepRun, source: Iterable[SplitBatch]) -> None:
         rest = batch.at(eligible)
         if not len(rest):
             continue
+        title, worth = f"eps up to {largest.eps}", len(run.settings.threat_models)
+        run.meter.begin(title, len(rest), most=run.most_passes(run.settings.attack), worth=worth, gain=worth)
         with run.ledger.timed(0):
             seed = run.batch_seed(largest, number)
             found = find_nearest(run.settings.attack, run.inputs(rest), threat_model=largest, seed=seed)

@@ -22,26 +22,33 @@ class StageQueue:
     Args:
         run: The sweep.
         level: Position of the budget.
+        first: Number of the first batch, which its seed depends on.
     """
 
-    def __init__(self, run: SweepRun, level: int) -> None:
+    def __init__(self, run: SweepRun, level: int, *, first: int = 0) -> None:
         """See the class."""
-        self.run, self.level = run, level
+        self.run, self.level, self.first = run, level, first
         self.stages: list[Attack] = []
         self.waiting: list[list[tuple[SplitBatch, GradientFaults]]] = [[]]
         self.numbers: list[int] = []
+        self.spans: list[tuple[float, float]] = []
 
     def put(self, batch: SplitBatch) -> None:
         """Lets examples wait for the first stage."""
         if len(batch):
             self.waiting[0].append((batch, GradientFaults.before(batch.x)))
 
+    def waits(self) -> int:
+        """Returns the largest number of examples that wait for a stage."""
+        return max(sum(len(batch) for batch, _ in waiting) for waiting in self.waiting)
+
     def work_off(self, least: int) -> Iterator[tuple[SplitBatch, AttackResult]]:
         """Runs each stage while at least `least` examples wait for it; yields those that need no further stage."""
         if not self.stages:
             self.stages = list(self.run.stages())
+            self.spans = self._spans()
             self.waiting += [[] for _ in self.stages[1:]]
-            self.numbers = [0] * len(self.stages)
+            self.numbers = [self.first] * len(self.stages)
         for position in range(len(self.stages)):
             while sum(len(batch) for batch, _ in self.waiting[position]) >= least:
                 yield self._run(position)
@@ -52,7 +59,8 @@ class StageQueue:
         if not self.run.is_staged:
             return batch, self.run.attack(self.level, self.numbers[0] - 1, batch)
         number = self.numbers[position] - 1
-        result = self.run.stage(self.level, self.stages[position], number, batch, turn=position)
+        stage, span, gain = self.stages[position], self.spans[position], self.run.gain_at(self.level)
+        result = self.run.stage(self.level, stage, number, batch, turn=position, span=span, gain=gain)
         faults, rest = before.then(result.faults), (~result.is_adversarial).nonzero().flatten()
         last = position + 1 == len(self.stages)
         if not last and len(rest):
@@ -60,6 +68,13 @@ class StageQueue:
         done = torch.ones_like(result.is_adversarial) if last else result.is_adversarial
         self.run.ledger.accounts[self.level].evidence += faults.at(done).evidence
         return batch.at(done), result.at(done)
+
+    def _spans(self) -> list[tuple[float, float]]:
+        """Returns for each stage which part of all passes of an example it is at most; equal parts where that is not known."""
+        most = [self.run.most_passes(stage) for stage in self.stages]
+        costs = [1 if None in most or passes is None else passes.cost for passes in most]
+        ends = [sum(costs[: number + 1]) / max(sum(costs), 1) for number in range(len(costs))]
+        return list(zip([0.0, *ends], ends, strict=False))
 
     def _next(self, position: int) -> tuple[SplitBatch, GradientFaults]:
         """Takes one batch from those that wait for a stage."""

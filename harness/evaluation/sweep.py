@@ -7,10 +7,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from harness.attacks.ensemble import Ensemble
 from harness.evaluation.audit import audit
-from harness.evaluation.batches import PROBES, SplitBatch, batches, load, prepare, spread
+from harness.evaluation.batches import PROBES, SplitBatch, batches, load, prepare, spread, stage_batch_size
+from harness.evaluation.bisection import bisect, recheck
 from harness.evaluation.ledger import Keep, Ledger
-from harness.evaluation.probes import can_double, probe_steps
+from harness.evaluation.meter import Meter
+from harness.evaluation.probes import PROBE_RUNS, can_double, probe_steps
 from harness.evaluation.protocols import independent, minimum_norm, nested
 from harness.evaluation.run import SweepRun
 from harness.evaluation.settings import SweepSettings
@@ -44,6 +47,7 @@ def sweep(
     keep: Keep | None = None,
     probes: int = 8,
     progress: Progress | None = None,
+    title: str | None = None,
 ) -> Outcome:
     """Attacks a network at rising budgets, in full float32; the protocol is described in docs/architecture.md.
 
@@ -58,6 +62,7 @@ def sweep(
         probes: Examples without success that are attacked again with twice the steps, more where that is a success on one of
             them; none without `best_of_iterates`.
         progress: Where to show progress, by default nowhere.
+        title: What it is called there, by default as the attack.
 
     Raises:
         HarnessError: if the settings do not fit each other, see `SweepSettings.check`, or the split is empty.
@@ -65,8 +70,12 @@ def sweep(
     settings.check()
     device, model, size = prepare(model, split, device, batch_size)
     attack, best = settings.attack, settings.best_of_iterates
-    task = (progress or Silent()).task(attack.name, len(split) * len(settings.threat_models))
+    count = len(settings.threat_models)
+    unit = "images" if count == 1 else "images x budgets"
+    task = (progress or Silent()).task(title or attack.name, len(split) * count, unit=unit)
     with evaluating(model), frozen_parameters(model), task as advance:
+        if batch_size is None and device.type == "cpu" and isinstance(attack, Ensemble) and best:
+            size = stage_batch_size(model, split)
         full = min(size, len(split))
         probe = load(split, range(min(PROBES, len(split))), device).x
         form = inference_form(model, probe, settings.form, largest=full)
@@ -82,9 +91,9 @@ def sweep(
                 ledger=_ledger_of(settings, np.asarray(split.labels, dtype=np.int64), device=device, keep=keep),
                 batch_size=size,
                 clean_logits=clean_logits,
-                advance=lambda count: advance(count, ""),
+                meter=Meter(advance),
             )
-            _protocol_of(settings)(run, batches(split, size, device))
+            _attack(run, split, progress or Silent())
             if best and can_double(attack):
                 _double_steps(run, split, min(probes, size))
             audit(run, split, progress or Silent())
@@ -107,11 +116,17 @@ def _known(form: nn.Module, settings: SweepSettings) -> Evidence:
     )
 
 
+def _attack(run: SweepRun, split: ImageSplit, progress: Progress) -> None:
+    """Takes the examples through the budgets, and attacks a part of those that `bisect` skipped."""
+    _protocol_of(run.settings)(run, batches(split, run.batch_size, run.ledger.device))
+    recheck(run, split, progress)
+
+
 def _protocol_of(settings: SweepSettings) -> Callable[[SweepRun, Iterable[SplitBatch]], None]:
     """Returns how examples go through the budgets; a library's own search for minimum norms is judged as it comes."""
     if settings.attack.MINIMUM_NORM and settings.best_of_iterates:
         return minimum_norm
-    return {"nested": nested, "independent": independent}[settings.protocol]
+    return {"nested": nested, "independent": independent, "bisect": bisect}[settings.protocol]
 
 
 def _double_steps(run: SweepRun, split: ImageSplit, probes: int) -> None:
@@ -134,6 +149,9 @@ def _double_steps(run: SweepRun, split: ImageSplit, probes: int) -> None:
 
 def _probe(run: SweepRun, split: ImageSplit, level: int, chosen: list[int]) -> None:
     """Adds what `probe_steps` finds on the examples `chosen` to a budget's account."""
+    most = run.most_passes(run.settings.attack)
+    most = None if most is None else most.times(PROBE_RUNS)
+    run.meter.begin("the attack again with twice the steps", len(chosen), most=most, worth=0, gain=0)
     with run.ledger.timed(level) as account:
         inputs = run.inputs(load(split, chosen, run.ledger.device))
         threat_model = run.settings.threat_models[level]

@@ -93,6 +93,6 @@ class _Computing:
         if None in known or not self.place.has_room:
             return False
         self.begun.add(step.digest)
-        logger.info("%d of %d: %s", len(self.begun), self.total, step.title)
+        logger.info("step %d of %d: %s", len(self.begun), self.total, step.title)
         self.place.begin(step)
         return True

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Of ImageNet's training images, in [0,1]; the custom of the field."""
+
+TELLING = ("harness.models.fitting", "harness.models.origin")
+"""The modules that warn of what a file of weights leaves open."""
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -155,6 +160,23 @@ class Architecture(Plugin, ABC):
             raise ModelError(f"{self.arch}: expected logits of shape {expected} for two images, got {found}")
         if self.weights is not None and logits.softmax(dim=1).isnan().any():
             raise ModelError(f"{self.arch}: expected finite logits for two grey images, got others; {self.weights} is damaged")
+
+
+@contextmanager
+def told_before() -> Iterator[None]:
+    """Leaves out what a build says of the file of weights: a trial of the same build has said it."""
+    loggers = [logging.getLogger(name) for name in TELLING]
+    for logger in loggers:
+        logger.addFilter(_nothing)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(_nothing)
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    return False
 
 
 def _hash_of_weights(weights: str) -> str:

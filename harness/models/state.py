@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from harness.storage.store import follow_umask
+from harness.system.umask import follow_umask
 
 
 def state_of(model: nn.Module) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -65,7 +65,10 @@ class Trigger(Judgement):
 
     def run(self, context: Context, folder: Path) -> None:
         """See `Step.run`."""
-        save_outcome(_judge(self.model, self.judged(context), [self.stamped(context)], context), folder / OUTCOME)
+        stamped = {f"images with the trigger of {self.label}": self.stamped(context)}
+        save_outcome(
+            _judge(self.model, self.judged(context), stamped, context, what=f"the trigger of {self.label}"), folder / OUTCOME
+        )
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,10 @@ class Targeted(Judgement):
     def run(self, context: Context, folder: Path) -> None:
         """See `Step.run`."""
         targets = self.judged(context)
-        before, after = (_scored(model.classifier(context), targets, context) for model in (self.control, self.model))
+        before, after = (
+            _scored(model.classifier(context), targets, context, title=f"the poison's targets, {model.label}")
+            for model in (self.control, self.model)
+        )
         save_outcome(replace(before, conditions=after.conditions), folder / OUTCOME)
 
 
@@ -143,8 +149,8 @@ class Corrupted(Judgement):
     def run(self, context: Context, folder: Path) -> None:
         """See `Step.run`."""
         clean = self.judged(context)
-        damaged = [self.damaged(clean, severity) for severity in self.corruption.severities]
-        save_outcome(_judge(self.model, clean, damaged, context), folder / OUTCOME)
+        damaged = {f"{self.label} {severity}": self.damaged(clean, severity) for severity in self.corruption.severities}
+        save_outcome(_judge(self.model, clean, damaged, context, what=self.label), folder / OUTCOME)
 
     def damaged(self, clean: ImageSplit, severity: int) -> ImageSplit:
         """Returns the corrupted images of some examples."""
@@ -188,20 +194,36 @@ class FromFolder(Judgement):
 
     def run(self, context: Context, folder: Path) -> None:
         """See `Step.run`."""
-        save_outcome(_scored(self.model.classifier(context), self.images, context), folder / OUTCOME)
+        title = f"folder {self.label}"
+        save_outcome(_scored(self.model.classifier(context), self.images, context, title=title), folder / OUTCOME)
 
 
-def _judge(model: ModelStep, clean: ImageSplit, conditions: Sequence[ImageSplit], context: Context) -> Outcome:
-    """Returns the outcome of a model on clean images and, as one condition each, on other versions of them."""
+def _judge(model: ModelStep, clean: ImageSplit, conditions: Mapping[str, ImageSplit], context: Context, *, what: str) -> Outcome:
+    """Returns the outcome of a model on clean images and, as one condition each, on other versions of them.
+
+    Args:
+        model: The model.
+        clean: The images as they are.
+        conditions: Their other versions, by what progress displays call them.
+        context: Where to run.
+        what: What was done to them.
+    """
     network = model.classifier(context)
-    before, *after = [_scored(network, split, context) for split in (clean, *conditions)]
+    splits = {f"the images without {what}": clean, **conditions}
+    before, *after = [_scored(network, split, context, title=title) for title, split in splits.items()]
     return replace(before, conditions=tuple(outcome.conditions[0] for outcome in after))
 
 
-def _scored(network: Classifier, split: ImageSplit, context: Context) -> Outcome:
+def _scored(network: Classifier, split: ImageSplit, context: Context, *, title: str) -> Outcome:
     """Returns the outcome on some images; the network itself is probed once, by the step that scores the clean ones."""
     from harness.evaluation.clean import evaluate_clean
 
     return evaluate_clean(
-        network, split, batch_size=context.batch_size, device=context.device, probes=0, progress=context.progress
+        network,
+        split,
+        batch_size=context.batch_size,
+        device=context.device,
+        probes=0,
+        progress=context.progress,
+        title=title,
     )

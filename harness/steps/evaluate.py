@@ -137,4 +137,5 @@ class Sweep(Judgement):
             device=context.device,
             keep=keep,
             progress=context.progress,
+            title=self.label,
         )

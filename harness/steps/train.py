@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness.images import ImageData
-from harness.models.base import Architecture
+from harness.models.base import Architecture, told_before
 from harness.poisoning.detectors.filtering import filtered
 from harness.steps.base import Context, DataIdentity, Step
 from harness.steps.detect import Detect
@@ -99,7 +99,8 @@ class Train(TrainedModel):
         if self.warm_start is not None:
             return self._with_weights_of(self.warm_start, context)
         seed = seed_of(self.seed, "initialise")
-        return self.architecture.build(context.data.class_names, resolution=self.resolution, seed=seed)
+        with told_before():  # a run builds each network that starts from a file before its first step
+            return self.architecture.build(context.data.class_names, resolution=self.resolution, seed=seed)
 
     def classifier(self, context: Context) -> Classifier:
         """See `ModelStep.classifier`."""

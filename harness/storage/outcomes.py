@@ -75,7 +75,7 @@ def _plain(value: object, usual: object) -> object:
     if isinstance(value, AuditEvidence):
         return asdict(value)
     if isinstance(value, Mapping):
-        return {name: asdict(stage) for name, stage in value.items()}
+        return [{"name": name, **asdict(stage)} for name, stage in value.items()]  # a list keeps their order
     return sys.float_info.max if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -93,13 +93,18 @@ def _condition_of(file: safe_open, number: int, row: dict[str, Any]) -> Conditio
 
 
 def _evidence_of(known: dict[str, Any]) -> Evidence:
-    """Returns the evidence of its plain fields; a stage that is a number tells how many examples it made adversarial."""
-    parts: dict[str, Any] = {"network": NetworkEvidence(**known.get("network", {}))}
-    stages = known.get("stages", {})
-    parts["stages"] = {
-        name: StageEvidence(**stage) if isinstance(stage, dict) else StageEvidence(adversarial=stage)
-        for name, stage in stages.items()
+    """Returns the evidence of its plain fields."""
+    parts: dict[str, Any] = {
+        "network": NetworkEvidence(**known.get("network", {})),
+        "stages": _stages_of(known.get("stages", [])),
     }
     if audit := known.get("audit"):
         parts["audit"] = AuditEvidence(**{**audit, "escalated": tuple(audit["escalated"])})
     return Evidence(**{**known, **parts})
+
+
+def _stages_of(known: list[dict[str, Any]] | dict[str, int]) -> dict[str, StageEvidence]:
+    """Returns the stages in order; where they are numbers, these tell how many examples each made adversarial."""
+    if isinstance(known, dict):
+        return {name: StageEvidence(adversarial=count) for name, count in known.items()}
+    return {stage.pop("name"): StageEvidence(**stage) for stage in known}

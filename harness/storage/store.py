@@ -19,6 +19,7 @@ from typing import Any
 
 from harness.errors import StoreError
 from harness.storage.locks import locked, locked_if_free
+from harness.system.umask import follow_umask
 
 META = "meta.json"
 PARTIAL = ".partial"
@@ -212,13 +213,6 @@ def write_json(path: Path, value: object) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")
     temporary.replace(path)
-
-
-def follow_umask(path: Path) -> None:
-    """Gives a file the mode of a new one, for others to read as the user has it: some libraries write for the owner alone."""
-    mask = os.umask(0o077)  # the only way to read it is to set it
-    os.umask(mask)
-    path.chmod(0o666 & ~mask)
 
 
 def sha256_of_file(path: Path) -> str:

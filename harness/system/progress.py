@@ -11,8 +11,17 @@ Advance = Callable[[float, str], None]
 class Progress(Protocol):
     """Something that can show tasks, each with a title, a total and an ETA."""
 
-    def task(self, title: str, total: float) -> AbstractContextManager[Advance]:
-        """Opens a task of `total` units of work; the value in `with` reports the units done."""
+    def task(self, title: str, total: float, unit: str = "") -> AbstractContextManager[Advance]:
+        """Opens a task.
+
+        Args:
+            title: What is done.
+            total: How many units of work there are.
+            unit: What they are, in the plural: "images", "batches".
+
+        Returns:
+            The value in `with` is told of the units done. An amount may be 0, to say only what goes on.
+        """
         ...
 
 
@@ -20,7 +29,7 @@ class Silent:
     """A progress display that shows nothing."""
 
     @contextmanager
-    def task(self, title: str, total: float) -> Iterator[Advance]:
+    def task(self, title: str, total: float, unit: str = "") -> Iterator[Advance]:
         """Accepts every report."""
         yield _ignore
 

@@ -18,6 +18,7 @@ class Opened:
     task: int
     title: str
     total: float
+    unit: str
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,10 @@ class Reporter:
             self.connection.send(message)
 
     @contextmanager
-    def task(self, title: str, total: float) -> Iterator[Advance]:
+    def task(self, title: str, total: float, unit: str = "") -> Iterator[Advance]:
         """See `harness.system.progress.Progress`."""
         number, whole = next(self._numbers), False
-        self.send(Opened(number, title, total))
+        self.send(Opened(number, title, total, unit))
         try:
             yield lambda amount, note: self.send(Advanced(number, amount, note))
             whole = True
@@ -99,8 +100,8 @@ class Screen:
     def show(self, message: Message, *, prefix: str = "") -> None:
         """Shows a message of a reporter; the titles of its tasks get a prefix."""
         match message:
-            case Opened(number, title, total):
-                task = self.progress.task(prefix + title, total)
+            case Opened(number, title, total, unit):
+                task = self.progress.task(prefix + title, total, unit=unit)
                 self._tasks[number] = (task, task.__enter__())
             case Advanced(number, amount, note):
                 self._tasks[number][1](amount, note)

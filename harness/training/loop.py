@@ -69,7 +69,7 @@ def train(
     with ExitStack() as stack:
         stack.enter_context(without_copying_activations(model))
         stack.enter_context(reused_memory())
-        advance = stack.enter_context(progress.task(f"train {recipe.name}", run.learner.total))
+        advance = stack.enter_context(progress.task(f"train {recipe.name}", run.learner.total, unit="batches"))
         advance(run.learner.steps, f"epoch {len(run.history)} of {recipe.epochs}")
         while not run.finished:
             run.epoch(advance)

@@ -1,8 +1,10 @@
 """What the build of the evaluator takes from the machine: a user's own ONNX Runtime, and what is said where parts are missing."""
 
+import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -121,7 +123,11 @@ def test_configuring_that_fails_in_another_way_is_cmakes_error_in_one_line(check
 
 
 def set_up(
-    tmp_path: Path, *tools: str, programs: Mapping[str, str] | None = None, **environment: str
+    tmp_path: Path,
+    *tools: str,
+    programs: Mapping[str, str] | None = None,
+    setup: Path = CPP_EVAL / "setup.sh",
+    **environment: str,
 ) -> subprocess.CompletedProcess[str]:
     """Runs setup.sh where there are no more programs than these, some of them made up."""
     (tmp_path / "bin").mkdir()
@@ -133,7 +139,7 @@ def set_up(
             pytest.skip(f"needs {tool}")
         (tmp_path / "bin" / tool).symlink_to(path)
     return subprocess.run(
-        ["sh", str(CPP_EVAL / "setup.sh")],
+        ["sh", str(setup), sys.executable],
         capture_output=True,
         text=True,
         check=False,
@@ -194,3 +200,15 @@ def test_setup_refuses_a_folder_without_the_library(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert "expected a folder with include/onnxruntime_cxx_api.h and lib/libonnxruntime.so" in done.stderr
+
+
+def test_headers_of_an_archive_that_was_never_looked_at_are_refused(tmp_path: Path) -> None:
+    shutil.copy(CPP_EVAL / "setup.sh", tmp_path / "setup.sh")  # it leaves what it makes beside itself
+    packed = {"npm": "echo other > com.github.asus4.onnxruntime-0.4.9.tgz"}
+    tools = (*TOOLS, "mkdir", "rm", "ln", "mktemp")
+    done = set_up(tmp_path, *tools, programs=packed, setup=tmp_path / "setup.sh", CMAKE_PREFIX_PATH=str(libraries(tmp_path)))
+    assert done.returncode == 1
+    *_, reason = done.stderr.splitlines()
+    assert reason.startswith("cpp_eval: npm's com.github.asus4.onnxruntime-0.4.9.tgz: expected SHA-256 ")
+    assert reason.endswith(f", got {hashlib.sha256(b'other' + bytes([10])).hexdigest()}: it is not used")
+    assert not (tmp_path / "build" / "ort" / "include").exists()

@@ -5,11 +5,14 @@ import math
 import os
 import shutil
 import stat
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from harness.bundle import Bundle, read_bundle
+from harness.deployment import runtimes
 from harness.deployment.agreement import Rule
 from harness.deployment.runtimes import OnnxCpp, OnnxPython, PyTorch, find_program
 from harness.deployment.scores import Score
@@ -171,3 +174,15 @@ def test_program_that_never_ends_is_one_line_and_is_killed(tmp_path: Path) -> No
         runtime._run("score")
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_installed_package_says_in_one_line_how_to_build_the_program_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert runtimes.how_to_install() == runtimes.INSTALL  # here is a checkout
+    monkeypatch.setattr(runtimes, "SOURCES", tmp_path)
+    said = runtimes.how_to_install()
+    assert "\n" not in said
+    assert f"cpp_eval/setup.sh {sys.executable} && cpp_eval/configure.sh release && cmake --build cpp_eval/build/release" in said
+    assert f"source archive (.tar.gz) of robustness-harness {version('robustness-harness')}" in said
+    assert said.endswith("HARNESS_EVAL=FOLDER/cpp_eval/build/release/harness_eval names it")

@@ -137,7 +137,7 @@ def test_without_an_audit_the_number_is_an_upper_bound() -> None:
     outcome = _swept(Honest(), "2/255", audit=0)
     assert outcome.conditions[0].evidence.audit is None
     assert set(outcome.conditions[0].evidence.stages) == {"pma", "malt"}
-    assert "upper bound: audited ran with no audit" in _judged(outcome)[0].verdict_reasons
+    assert "upper bound: audited ran with no audit at this budget" in _judged(outcome)[0].verdict_reasons
 
 
 @pytest.mark.parametrize("classes", [2, 3])

@@ -275,7 +275,7 @@ def test_progress_reaches_its_total(net: nn.Module, split: TensorSplit) -> None:
     class Counting:
         total = done = 0.0
 
-        def task(self, title: str, total: float):
+        def task(self, title: str, total: float, unit: str = ""):
             Counting.total, Counting.done = total, 0.0
             return nullcontext(lambda amount, note: setattr(Counting, "done", Counting.done + amount))
 

@@ -40,7 +40,7 @@ class Shown:
         self.events: list[str] = []
 
     @contextmanager
-    def task(self, title: str, total: float) -> Iterator[Advance]:
+    def task(self, title: str, total: float, unit: str = "") -> Iterator[Advance]:
         yield lambda amount, note: self.events.append(f"{title} {amount:g}/{total:g} {note}")
         self.events.append(f"{title} done")
 

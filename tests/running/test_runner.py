@@ -22,7 +22,7 @@ from harness.steps.train import Train
 from harness.storage.store import sha256_of_file
 from harness.suites.files import load_suite
 from harness.suites.suite import Suite
-from tests.nets import ON_DIGITS
+from tests.nets import ON_DIGITS, small_convnet
 
 TINY = (
     f"name: tiny{ON_DIGITS}"
@@ -366,3 +366,18 @@ def test_a_run_is_fine_only_if_every_requirement_is_met(folder: Path, first: Run
         decision = json.loads((summary.folder / "decision.json").read_text())
         assert decision["models"][0]["verdict"] == ("SHIP" if met else "DO NOT SHIP")
         assert decision["models"][0]["files"][0]["sha256"] == weights["sha256"]
+
+
+def test_what_is_said_of_a_file_of_weights_is_said_once(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save_file(small_convnet(7).state_dict(), tmp_path / "seven.safetensors")
+    suite = tiny(
+        folder,
+        f"architecture.weights={tmp_path / 'seven.safetensors'}",
+        "models={baseline: {recipe: {name: standard, epochs: 1, batch_size: 64}}}",
+        "attacks={}",
+        "expectations=[]",
+    )
+    assert run(suite, out=tmp_path / "out", store=tmp_path / "store", device="cpu").ok
+    assert [record.message.partition(":")[0] for record in caplog.records if "head" in record.message] == [
+        "the head is new, as the weights are for other classes"
+    ]

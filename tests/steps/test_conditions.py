@@ -1,5 +1,7 @@
 """What is scored besides clean and attacked images."""
 
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from harness.steps.conditions import Corrupted, Trigger
 from harness.steps.evaluate import Evaluate
 from harness.steps.judgement import OUTCOME
 from harness.storage.outcomes import load_outcome
+from harness.system.progress import Advance, Silent
 from tests.deployed import Deployed
 
 
@@ -27,6 +30,29 @@ def test_only_the_clean_score_probes_the_network(deployed: Deployed, tmp_path: P
     assert probed == []
     clean.run(deployed.bench().context, tmp_path)
     assert probed == [16]
+
+
+class Titles:
+    """A progress display that keeps what is scored."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def task(self, title: str, total: float, unit: str = "") -> AbstractContextManager[Advance]:
+        self.found.append(f"{title} ({unit})")
+        return Silent().task(title, total)
+
+
+@pytest.mark.parametrize("kind", [Corrupted, Trigger, Evaluate])
+def test_progress_names_the_condition_that_is_scored(kind: type[Step], deployed: Deployed, tmp_path: Path) -> None:
+    step, shown = steps_of(deployed, kind)[0], Titles()
+    step.run(replace(deployed.bench().context, progress=shown), tmp_path)
+    assert all(title.endswith("(images)") for title in shown.found)
+    if isinstance(step, Evaluate):
+        assert shown.found == ["clean images (images)"]
+    else:
+        assert all(step.label in title and "clean" not in title for title in shown.found)
+        assert len(set(shown.found)) == len(shown.found) > 1
 
 
 def test_corruption_has_one_condition_a_severity(deployed: Deployed, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ torch.set_num_threads(int(sys.argv[2]))  # their number decides the order of sum
 
 class Dawdles:
     @contextmanager
-    def task(self, title, total):
+    def task(self, title, total, unit=""):
         yield lambda amount, note: time.sleep(0.3)
 
 trained(classifier(), recipe("pgd"), checkpoint=Path(sys.argv[1]), progress=Dawdles())

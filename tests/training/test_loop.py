@@ -43,7 +43,7 @@ class StopsAfter:
         self.left = updates
 
     @contextmanager
-    def task(self, title: str, total: float) -> Iterator[Advance]:
+    def task(self, title: str, total: float, unit: str = "") -> Iterator[Advance]:
         def advance(amount: float, note: str) -> None:
             self.left -= int(amount)
             if self.left < 0:

@@ -28,7 +28,7 @@ class Recorder:
         self.titles: list[str] = []
         self.done = 0.0
 
-    def task(self, title: str, total: float) -> "Recorder":
+    def task(self, title: str, total: float, unit: str = "") -> "Recorder":
         self.titles.append(f"{title} {total:g}")
         return self
 

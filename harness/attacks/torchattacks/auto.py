@@ -5,18 +5,19 @@ Source: Croce and Hein 2020, https://arxiv.org/abs/2003.01690; Andriushchenko et
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from harness.attacks.base import ATTACKS, Attack
 from harness.attacks.classes import count_classes
+from harness.attacks.passes import Passes
 from harness.attacks.torchattacks.library import draw_seed, run_library, torchattacks
 from harness.records.evidence import Access
+from harness.system.lazy import torch
 from harness.threat import Norm, ThreatModel
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
 
@@ -43,6 +44,11 @@ class APGDCE(_AutoPGD):
 
     name: Literal["apgd-ce"] = "apgd-ce"
 
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        gradients = (self.steps + 1) * self.eot_iter
+        return Passes(gradients + 1, gradients)
+
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
         from harness.attacks.gradients import followable_cross_entropy
@@ -57,7 +63,7 @@ class APGDCE(_AutoPGD):
             eot_iter=self.eot_iter,
             rho=self.rho,
         )
-        return run_library(attack, x, y)
+        return _run(attack, x, y)
 
 
 @ATTACKS.register
@@ -74,6 +80,11 @@ class APGDT(_AutoPGD):
     targets: int = Field(default=9, ge=1)
     """Number of wrong classes that are tried, most likely first; all where the model has fewer."""
 
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        gradients, targets = (self.steps + 1) * self.eot_iter, min(self.targets, classes - 1)
+        return Passes((gradients + 1) * targets + 2, gradients * targets)
+
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
         from harness.attacks.gradients import followable
@@ -89,7 +100,7 @@ class APGDT(_AutoPGD):
             rho=self.rho,
             n_classes=min(self.targets + 1, classes),
         )
-        return run_library(attack, x, y)
+        return _run(attack, x, y)
 
 
 @ATTACKS.register
@@ -113,6 +124,10 @@ class Square(Attack):
     loss: Literal["margin", "ce"] = "margin"
     """What is minimised."""
 
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        return Passes(self.queries + 3)
+
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
         from harness.attacks.torchattacks.square import TieAwareSquare
@@ -128,3 +143,13 @@ class Square(Attack):
             seed=draw_seed(generator),
         )
         return run_library(attack, x, y, targeted=threat_model.targeted)
+
+
+def _run(attack: Any, x: Tensor, y: Tensor) -> Tensor:
+    """Runs the library's APGD without autograd, which it turns on for its passes itself.
+
+    It writes adversarials into a tensor outside of those: with autograd the graph of that tensor would hold the images of all
+    steps.
+    """
+    with torch.no_grad():
+        return run_library(attack, x, y)

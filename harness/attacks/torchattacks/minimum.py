@@ -8,6 +8,7 @@ from pydantic import Field
 
 from harness.attacks.base import ATTACKS, Attack
 from harness.attacks.classes import count_classes
+from harness.attacks.passes import Passes
 from harness.attacks.torchattacks.library import run_library, torchattacks
 from harness.system.lazy import torch
 from harness.threat import Norm, ThreatModel
@@ -30,6 +31,7 @@ class FAB(_MinimumNorm):
     Source: Croce and Hein 2020, https://arxiv.org/abs/1907.02044, algorithm 1.
     """
 
+    VERSION: ClassVar[int] = 3
     NORMS: ClassVar[frozenset[Norm]] = frozenset(Norm)
     RESTARTS_INSIDE: ClassVar[bool] = True
     MARGIN: ClassVar[bool] = True
@@ -46,10 +48,18 @@ class FAB(_MinimumNorm):
     beta: float = Field(default=0.9, gt=0, le=1)
     """How far an adversarial is moved back towards the image before the next step."""
 
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        targets = min(self.targets, classes - 1) if self.targets else 1
+        once = Passes(2 * self.steps + 2, self.steps)
+        return once.times(targets * self.restarts).and_also(Passes(1))
+
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`; the library's own loop would skip classes once an example is inside the budget."""
+        from harness.attacks.torchattacks.boundary import SortFreeFAB
+
         classes = count_classes(model, x, attack=self.name)
-        attack = torchattacks.FAB(
+        attack = SortFreeFAB(
             model,
             norm=threat_model.norm.value,
             eps=float(threat_model.eps),
@@ -103,6 +113,10 @@ class CW(_MinimumNorm):
     learning_rate: float = Field(default=0.01, gt=0)
     """Learning rate of Adam."""
 
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        return Passes(self.steps, self.steps).times(self.search_steps)
+
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
         from harness.attacks.torchattacks.nonnegative import NonNegative
@@ -133,6 +147,10 @@ class DeepFool(_MinimumNorm):
     """Largest number of steps."""
     overshoot: float = Field(default=0.02, ge=0)
     """Share by which a step goes beyond the boundary."""
+
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        return Passes(self.steps, self.steps)
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""

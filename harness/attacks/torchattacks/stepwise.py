@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from harness.attacks.base import ATTACKS, Attack
+from harness.attacks.passes import Passes
 from harness.attacks.stepwise import Stepwise
 from harness.attacks.torchattacks.library import run_library, torchattacks
 from harness.records.evidence import Access
@@ -40,6 +41,10 @@ class FGSM(Attack):
     def step_size(self, threat_model: ThreatModel) -> float:
         """Returns the budget."""
         return float(threat_model.eps)
+
+    def passes(self, classes: int) -> Passes:
+        """See `Attack.passes`."""
+        return Passes(1, 1)
 
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""

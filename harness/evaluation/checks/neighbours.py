@@ -29,7 +29,7 @@ PLATEAU_GAIN = 0.01
 SHORT_OF: Mapping[Shortfall, str] = {
     "budgets": "smaller budgets than the original's",
     "classes": "too few classes for all of its stages",
-    "audit": "no audit",
+    "audit": "no audit at this budget",
 }
 """What a strong attack that is not conclusive ran with."""
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from harness.conditions import ATTACK
 from harness.metrics import Flags, share, wilson_interval
+from harness.records import CUMULATIVE
 from harness.reports.names import MODEL_COLUMNS, WORST_CASE
 
 AUDIT = ("robust_accuracy_floor", "audit_n", "audit_broken")
@@ -39,7 +40,7 @@ def sweep_table(cells: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
     """Returns one row for each model, attack and budget, and one for the worst case over attacks at each budget.
 
     The worst case is taken example by example: an example is robust if no attack succeeded on it at that budget, and under the
-    nested protocol at no smaller one. A mean over attacks would let a weak attack hide a strong one.
+    protocols nested and bisect at no smaller one. A mean over attacks would let a weak attack hide a strong one.
 
     A success of a targeted attack is a misclassification, so it counts in the worst case. But where it has no success, another
     wrong class may be reachable. So there is no worst case at a budget at which no untargeted attack ran.
@@ -61,13 +62,13 @@ def sweep_table(cells: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def members_of_worst_case(attacked: pd.DataFrame, eps: float) -> pd.DataFrame:
-    """Returns the rows that the worst case at a budget is taken over: those at it, and nested ones at smaller budgets.
+    """Returns the rows that the worst case at a budget is taken over: those at it, and cumulative ones at smaller budgets.
 
     Args:
         attacked: Rows of cells.csv: one model under attack in one norm.
         eps: The budget.
     """
-    counts = (attacked["eps"] == eps) | ((attacked["eps"] < eps) & (attacked["protocol"] == "nested"))
+    counts = (attacked["eps"] == eps) | ((attacked["eps"] < eps) & attacked["protocol"].isin(CUMULATIVE))
     return attacked[counts]
 
 
