@@ -114,7 +114,7 @@ def _at(cells: pd.DataFrame, entry: RequirementEntry) -> "pd.Series[bool]":
 
 
 def _worst_case(cells: pd.DataFrame, entry: RequirementEntry) -> Condition:
-    """Returns the attacks at the budget that have numbers, and cumulative ones at smaller budgets; none without an untargeted one."""
+    """Returns the attacks at the budget with numbers, and cumulative ones at smaller budgets; none without an untargeted one."""
     attacked = cells[(cells["condition"] == ATTACK) & cells["robust_accuracy"].notna()]
     if entry.norm is not None:
         attacked = attacked[attacked["norm"] == entry.norm.value]
