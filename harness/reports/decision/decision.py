@@ -178,8 +178,9 @@ def _strong(rows: pd.DataFrame) -> str:
     row = rows.sort_values("robust_accuracy").iloc[0]
     if is_missing(row["audit_n"]):
         return f"{row['attack']} is conclusive: AutoAttack standard with the original's budgets"
-    sample = int(row["audit_n"])
-    return f"{row['attack']} is conclusive: AutoAttack standard succeeded on none of {sample} examples that it left"
+    left = int(row["audit_n"])
+    audit = f"AutoAttack standard succeeded on none of {left} examples that it left" if left else "it left no example"
+    return f"{row['attack']} is conclusive: {audit}"
 
 
 def _worst_classes(results: Results, rows: pd.DataFrame, board: Mapping[Any, Any]) -> "list[WorstClass]":

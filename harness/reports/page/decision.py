@@ -6,6 +6,8 @@ from harness.reports.decision.decision import Decision, JudgedFile, ModelDecisio
 from harness.reports.decision.requirements import Finding, Requirement
 from harness.reports.page.tables import PageEntry, PageTable, number, rate, text
 
+SHORT_HASH = 12
+"""Digits of a hash that a line shows."""
 STYLES = {
     Verdict.SHIP: "pass",
     Verdict.DO_NOT_SHIP: "invalid",
@@ -26,14 +28,25 @@ class Line:
     style: str
     why: str
     poisoned: bool
+    rests_on: str
+    """The file by the start of its hash, the worst classes, the cost."""
     details: tuple[str, ...]
+    """Files with their whole hashes, and the strength of the attacks at each budget."""
 
 
 def decision_line(model: ModelDecision) -> Line:
     """Returns the line of a model: the verdict, why, which file it is, its worst class and its cost."""
     worst = [f"worst class on {it.condition}: {it.name}, {100 * it.value:.1f} % of {it.examples}" for it in model.worst_classes]
-    details = (*map(_file_text, model.files), *model.strength, *worst, model.cost)
-    return Line(model.model, model.verdict, STYLES[model.verdict], model.why, model.poisoned, details)
+    files = [f"{file.name} {file.sha256[:SHORT_HASH]}" for file in model.files]
+    return Line(
+        model=model.model,
+        verdict=model.verdict,
+        style=STYLES[model.verdict],
+        why=model.why,
+        poisoned=model.poisoned,
+        rests_on=" · ".join((*files, *worst, model.cost)),
+        details=(*map(_file_text, model.files), *model.strength),
+    )
 
 
 def requirements_table(decision: Decision) -> PageTable:

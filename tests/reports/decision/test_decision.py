@@ -10,14 +10,15 @@ from xml.etree import ElementTree
 import pytest
 
 from harness.cli.main import main
+from harness.records import Status
 from harness.reports.decision.decision import NO_REQUIREMENT, NOT_ASSESSED, Verdict, decision_of
 from harness.reports.decision.files import decision_lines, write_decision
-from harness.reports.load import Results
+from harness.reports.load import Results, load_results
 from harness.reports.page.headline import facts, summary
 from harness.reports.page.html import render
 from harness.reports.page.tables import POISONED, leaderboard_table
 from tests.reports.conftest import Write
-from tests.reports.planted import attack_results, clean_result, grid, trigger_result
+from tests.reports.planted import attack_results, clean_result, grid, lost_result, trigger_result
 
 MET = {"metric": "clean_accuracy", "model": "pgd", "at_least": 0.5}
 OPEN = {"metric": "clean_accuracy", "model": "baseline", "at_least": 0.85}
@@ -170,6 +171,22 @@ def test_the_pages_first_screen_has_the_line_and_the_table_below_it(written: Wri
     first = page[: page.index("<nav")]
     assert '<b class="badge invalid">DO NOT SHIP</b>' in first
     assert "NOT MET: 0.600 [" in first
+    assert "worst class on clean images: carrot, 76.9 % of 13 · " in first
+    assert "in Linf by at most 2/255, 4/255, 8/255" in first
     assert '<section id="requirements">' in page
     assert all(text in page for text in NOT_ASSESSED)
     assert '<section id="requirements">' not in render(judged(written))
+
+
+def test_a_run_in_which_nothing_finished_shows_nothing(written: Write) -> None:
+    lost = [
+        lost_result("pgd", Status.FAILED, "out of memory"),
+        lost_result("pgd", Status.NOT_RUN, "its training failed", condition="attack", attack="pgd", norm="Linf", eps="4/255"),
+    ]
+    entries = [MET, FAILS, {**FAILS, "attack": "worst_case"}, {"metric": "recall", "class": "worst_class", "at_least": 0.5}]
+    folder = written(lost, suite={"name": "synthetic", "requirements": entries}).folder
+    (model,) = write_decision(folder).models
+    assert model.verdict is Verdict.NOT_SHOWN
+    assert {it.outcome for it in model.requirements} == {"NOT SHOWN"}
+    assert "failed: out of memory" in model.why
+    assert render(load_results(folder)).count("NOT SHOWN") >= len(entries)
