@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -18,9 +18,7 @@ from harness.cli.exit_codes import CHECK_FAILED, exit_code
 from harness.cli.options import DeviceOption, OutOption, SetOption, StoreOption, SuiteArgument
 from harness.cli.outcome import show_run
 from harness.errors import DataError, ModelError, SuiteError, naming
-
-if TYPE_CHECKING:
-    pass
+from harness.system.messages import printable
 
 JUDGED = "suite.yaml"
 """The suite that `harness judge` writes beside its results; `harness run` of it repeats them."""
@@ -74,17 +72,36 @@ def validate(suite: SuiteArgument, overrides: SetOption = None) -> None:
 
 
 @app.command()
-def plan(suite: SuiteArgument, overrides: SetOption = None, store: StoreOption = None) -> None:
+def plan(
+    suite: SuiteArgument,
+    overrides: SetOption = None,
+    store: StoreOption = None,
+    estimates: Annotated[
+        bool, typer.Option("--estimate", help="Time a batch of each network; tell hours, passes and disk of what is missing.")
+    ] = False,
+    device: DeviceOption = "auto",
+) -> None:
     """Show the cells and steps of a suite, and which steps are finished.
+
+    --estimate says instead what the missing steps take at most: an example on which an attack succeeds leaves it early.
 
     A network that the suite names as a `factory` is looked up: the module of that name is imported, so its code runs.
     """
-    from harness.cli.inspection import open_store, plan_rows, plan_suite, step_rows
+    from harness.cli.inspection import open_store, plan_rows, step_rows
+    from harness.planning.plan import plan_of
     from harness.suites.files import load_suite
 
     loaded = load_suite(suite, overrides or ())
     with _naming(suite):
-        planned = plan_suite(loaded)
+        data = loaded.dataset.load()
+        planned = plan_of(loaded, data)
+    if estimates:
+        from harness.running.estimate import estimate, estimate_rows
+        from harness.running.workspace import resolve_device
+
+        rows = estimate_rows(estimate(planned, data, open_store(store), resolve_device(device)))
+        console.show_table("Estimate", ["kind", "title", "forward passes", "backward passes", "hours", "MB"], rows)
+        return
     console.show_table("Cells", ["model", "condition", "attack", "norm", "eps", "step", "note"], plan_rows(planned))
     console.show_table("Steps", ["kind", "title", "digest", "state"], step_rows(planned, open_store(store)))
 
@@ -184,6 +201,21 @@ def judge(
         write_suite(fields, folder / JUDGED)
         console.stdout.print(f"suite: {folder / JUDGED}; `harness run` of it repeats this")
     show_run(summary)
+
+
+@app.command()
+def decide(results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Folder of results.")]) -> None:
+    """Say of each model whether it may ship, and why; exit 1 unless every requirement is met.
+
+    Judges the suite's requirements anew by the tables, and writes requirements.csv, decision.json, decision.md, junit.xml.
+    """
+    from harness.reports.decision.files import decision_lines, write_decision
+
+    decision = write_decision(results)
+    for line in decision_lines(decision):
+        console.stdout.print(printable(line), markup=False)
+    if not decision.all_met:
+        raise typer.Exit(CHECK_FAILED)
 
 
 @app.command()

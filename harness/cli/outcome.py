@@ -20,12 +20,12 @@ def show_run(summary: "RunSummary") -> None:
         typer.Exit: if it was stopped, or a step failed or an expectation does not hold.
     """
     from harness.reports.load import load_results
-    from harness.reports.summary import expectations_table, leaderboard_table, trouble_table
+    from harness.reports.summary import expectations_table, leaderboard_table, requirements_table, trouble_table
 
     if summary.written:
         results = load_results(summary.folder)
-        for table in (leaderboard_table(results), expectations_table(results), trouble_table(results)):
-            if table.rows:
+        for make in (leaderboard_table, expectations_table, requirements_table, trouble_table):
+            if (table := make(results)).rows:
                 console.show_table(*table)
     for failure in summary.failures:
         console.stderr.print(failure, markup=False)

@@ -82,6 +82,14 @@ class Given(TrainedModel):
             **own,
         }
 
+    @property
+    def judged_file(self) -> dict[str, str]:
+        """The name and sha256 of its file; of what no file holds, those of the network and of its weights."""
+        weights = self.architecture.weights
+        if weights is None:
+            return {"file": self.architecture.arch, "sha256": self.state_sha256}
+        return {"file": Path(weights).name, "sha256": str(self.spec()["identity"]["architecture"]["weights_sha256"])}
+
     def run(self, context: Context, folder: Path) -> None:
         """See `Step.run`."""
         classifier = self.classifier(context)
@@ -100,10 +108,13 @@ class Given(TrainedModel):
         Raises:
             StepFailed: if its weights are no longer those that the digest is taken over.
         """
-        from harness.models.finished import finished_classifier
-
-        names = context.data.class_names
-        found = finished_classifier(self.architecture, self.adapter, names, resolution=self.resolution)
+        found = self.built(context.data.class_names)
         if state_sha256(found) != self.state_sha256:
             raise StepFailed(f"{self.label}: its weights changed while the suite ran; nothing of them is kept, run it again")
         return found.to(context.device).eval()
+
+    def built(self, class_names: Sequence[str]) -> Classifier:
+        """Returns the network, built on the CPU, with a logit for each class of the data."""
+        from harness.models.finished import finished_classifier
+
+        return finished_classifier(self.architecture, self.adapter, class_names, resolution=self.resolution)

@@ -13,6 +13,7 @@ from harness.suites.base import BaseSuite
 from harness.suites.checks import check_parts
 from harness.suites.extent import check_extent
 from harness.suites.models import is_module
+from harness.suites.requirement_checks import check_requirements
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,6 +26,7 @@ class Suite(BaseSuite):
     def _parts_fit(self) -> Self:
         check_parts(self)
         check_extent(self)
+        check_requirements(self)
         return self
 
 
