@@ -15,6 +15,7 @@ from harness.evaluation.sanity import judge
 from harness.executors.base import Interrupted, StepReport
 from harness.executors.choice import LOCAL, Executor, executor_of
 from harness.executors.recovery import unreadable, with_stored
+from harness.images import ImageData
 from harness.planning.plan import Plan, plan_of
 from harness.records import FINISHED, CellResult, RunRecord, Status
 from harness.reports.decision.files import write_decision
@@ -104,9 +105,7 @@ def run(
     refuse_unguarded()
     started, chosen = time.perf_counter(), executor_of(executor)
     suite = with_models(suite, models or {})
-    with surviving_exits("the suite's data and networks"):
-        data = verified_for_evaluation(suite.dataset.load())
-        plan = plan_of(suite, data)
+    data, plan = _planned(suite)
     context = Context(
         store=Store(store or DEFAULT_RESULTS / STORE_FOLDER),
         data=data,
@@ -133,6 +132,13 @@ def run(
     _write_traces(finished, folder)
     failures = tuple(_failures(finished))
     return RunSummary(folder, record, seconds, failures=failures, interrupted=interrupted, written=written, requirements_met=met)
+
+
+def _planned(suite: Suite) -> tuple[ImageData, Plan]:
+    """Returns a suite's data, compared whenever they are read again, and its plan on them."""
+    with surviving_exits("the suite's data and networks"):
+        data = verified_for_evaluation(suite.dataset.load())
+        return data, plan_of(suite, data)
 
 
 def _check_before_computing(plan: Plan, context: Context) -> None:

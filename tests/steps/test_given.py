@@ -17,7 +17,7 @@ from harness.records import Status
 from harness.running.runner import RunSummary, run
 from harness.steps.base import Context
 from harness.steps.given import Given
-from harness.storage.store import Store
+from harness.storage.store import Store, sha256_of_file
 from harness.suites.base import Variant
 from harness.suites.suite import Suite
 from tests.cli.test_main import call
@@ -50,6 +50,14 @@ def test_nothing_is_trained_and_every_table_says_given(tmp_path: Path) -> None:
     assert len(results.history) == len(results.training) == 0
     assert "judged as given" in (summary.folder / "report.html").read_text()
     assert {cell.status for cell in run_in(tmp_path, suite).record.cells} == {Status.CACHED}
+
+
+def test_results_name_the_file_that_was_judged(tmp_path: Path) -> None:
+    path = save_state(tmp_path / "net.pth")
+    summary = run_in(tmp_path, of_state(path), models={"module": Normalised(network())})
+    known = harness.load_results(summary.folder).provenance["models"]
+    assert (known["mine"]["file"], known["mine"]["sha256"]) == ("net.pth", sha256_of_file(path))
+    assert known["module"]["file"] == "Normalised"
 
 
 def test_numbers_are_those_of_the_network(tmp_path: Path) -> None:
