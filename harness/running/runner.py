@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.datasets.verified import verified_for_evaluation
+from harness.datasets.verified import compared_for_evaluation, read_evaluation_twice
 from harness.errors import surviving_exits
 from harness.evaluation.sanity import judge
 from harness.executors.base import Interrupted, StepReport
@@ -24,7 +24,7 @@ from harness.running.expectations import judge_expectations
 from harness.running.finished import FinishedRun
 from harness.running.poisons import detection_results, poisoned_sets, write_poisons
 from harness.running.transfers import transfers_of
-from harness.running.workspace import DEFAULT_RESULTS, STORE_FOLDER, resolve_device
+from harness.running.workspace import DEFAULT_RESULTS, STORE_FOLDER, device_or_name
 from harness.steps.base import Context
 from harness.storage.provenance import describe_host
 from harness.storage.store import Store
@@ -33,7 +33,6 @@ from harness.suites.suite import Suite, suite_json
 from harness.system.children import refuse_unguarded
 from harness.system.modes import usual_torch
 from harness.system.progress import Progress, Silent
-from harness.training.processes import check_devices
 
 TRACES = "errors.log"
 
@@ -90,12 +89,12 @@ def run(
     refuse_unguarded()
     started, chosen = time.perf_counter(), executor_of(executor)
     with surviving_exits("the suite's data and networks"):
-        data = verified_for_evaluation(suite.dataset.load())
+        data = compared_for_evaluation(suite.dataset.load())
         plan = plan_of(suite, data)
     context = Context(
         store=Store(store or DEFAULT_RESULTS / STORE_FOLDER),
         data=data,
-        device=resolve_device(device),
+        device=device_or_name(device),
         workers=workers,
         batch_size=suite.evaluation.batch_size,
         progress=progress or Silent(),
@@ -120,11 +119,19 @@ def run(
 
 
 def _check_before_computing(plan: Plan, context: Context) -> None:
-    """Raises before the first step what would end later ones: a store that cannot be written, missing devices or weights."""
-    if any(context.entry(step) is None for step in plan.steps):
-        context.store.check_writable()
+    """Raises before the first step what would end later ones: changing images, an unwritable store, missing devices or weights.
+
+    A run of which every step is stored reads no image, and so does not import PyTorch.
+    """
+    if all(context.entry(step) is not None for step in plan.steps):
+        return
+    with surviving_exits("the suite's data"):
+        read_evaluation_twice(context.data)
+    context.store.check_writable()
     untrained = [step for step in plan.training.values() if context.entry(step) is None]
     if untrained:
+        from harness.training.processes import check_devices
+
         check_devices(plan.suite.devices, context.device)
     kinds = {(step.architecture.model_dump_json(), step.resolution): step for step in untrained if step.warm_start is None}
     for step in kinds.values():
@@ -138,7 +145,7 @@ def collect(run: FinishedRun, *, seconds: float) -> RunRecord:
     plan, context = run.plan, run.context
     results = tuple(map(run.result, plan.cells))
     transfers, transferred = transfers_of(run, results)
-    examples, host = plan.examples.of(context.data), describe_host(context.device)
+    examples, host = plan.examples.of(context.data), describe_host(context.device_or_name)
     trained = {_label(plan.suite, variant): step for variant, step in plan.training.items() if run.finished(step)}
     record = RunRecord(
         suite=suite_json(plan.suite),
