@@ -114,6 +114,24 @@ def test_rows_point_into_the_clean_condition(tmp_path: Path) -> None:
     np.testing.assert_array_equal(bundle.rows("clean"), np.arange(6))
 
 
+def test_an_example_that_is_appended_again_takes_the_place_of_the_earlier_one(tmp_path: Path) -> None:
+    x, y, logits = examples(6)
+    later = examples(6, seed=1)[0]
+    with writer(tmp_path / "bundle.h5") as bundle:
+        with bundle.condition(CLEAN) as condition:
+            condition.append(x, y, logits)
+        with bundle.condition(PGD) as condition:
+            for rows in (np.array([4, 1, 2]), np.array([2, 5, 4]), np.array([1])):
+                images = x if rows[0] == 4 else later
+                condition.append(images[rows], y[rows], logits[rows], rows=rows)
+            assert condition.n == 4
+    bundle = read_bundle(tmp_path / "bundle.h5")
+    np.testing.assert_array_equal(bundle.rows(PGD.name), [4, 1, 2, 5])
+    (found,) = bundle.batches(PGD.name, 6)
+    np.testing.assert_array_equal(found.x, later[[4, 1, 2, 5]])
+    np.testing.assert_array_equal(found.y, y[[4, 1, 2, 5]])
+
+
 def bad_arrays() -> dict[str, tuple[tuple[np.ndarray, ...], str]]:
     x, y, logits = examples(3)
     nan = x.copy()

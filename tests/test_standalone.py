@@ -161,7 +161,7 @@ def test_labels_counted_from_one_are_refused(model: nn.Module, pair: tuple[Tenso
     ("arguments", "message"),
     [
         ({"model": lambda x: x}, "model: expected a torch.nn.Module, got function"),
-        ({"protocol": "nestd"}, "protocol: expected nested or independent, got 'nestd'"),
+        ({"protocol": "nestd"}, "protocol: expected nested or independent or bisect, got 'nestd'"),
         ({"threat_model": True}, 'threat_model: expected a budget such as "8/255", or ThreatModel.*, got True'),
         ({"threat_model": [None]}, 'threat_model: expected a budget such as "8/255"'),
         ({"threat_model": "8"}, 'threat_model: ThreatModel.eps: expected a budget <= 1 .* write "8/255", not 8; got 8'),

@@ -22,6 +22,9 @@ class Audited(Ensemble):
 
     A sweep runs the audit at every budget, see `harness.evaluation.audit`: all stages of the standard attack a random sample of
     the examples without success. A stage that succeeds on any is run on all of them, and the audit is repeated.
+
+    Source: Xie et al. 2024, https://arxiv.org/abs/2411.15210 (PMA); Melamed et al. 2024, https://arxiv.org/abs/2407.02240 (MALT);
+        Croce and Hein 2020, https://arxiv.org/abs/2003.01690 (AutoAttack standard).
     """
 
     NORMS: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF, Norm.L2})

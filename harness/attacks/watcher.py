@@ -41,7 +41,8 @@ class Watcher(nn.Module):
         self.certain = self._flags()  # a success in an image of which there is no doubt whose it is
         self.stages: list[str] = []  # of an ensemble, those that have begun
         self.stage_of = torch.full((len(x),), -1, device=x.device)  # the stage that found the adversarial
-        self.measured: list[Tensor] = []  # of each gradient, the examples (n,) that it was of
+        self.measured = torch.zeros(len(x), dtype=torch.long, device=x.device)
+        self.repeated = (self.origins.order, 0)  # the examples of the last gradient, and how many of them are not counted yet
         self.zero_gradients = torch.zeros(len(x), dtype=torch.long, device=x.device)
         self.nonfinite_gradients = self._flags()
         self.training = False
@@ -55,8 +56,8 @@ class Watcher(nn.Module):
     @property
     def gradients(self) -> Tensor:
         """(N,) how many gradients there were of each example."""
-        rows = torch.cat(self.measured) if self.measured else self.origins.order[:0]
-        return rows.bincount(minlength=len(self.x))
+        self._count_gradients(self.origins.order[:0])
+        return self.measured
 
     @property
     def blind(self) -> Tensor:
@@ -128,7 +129,7 @@ class Watcher(nn.Module):
 
     def _measure(self, gradient: Tensor, rows: Tensor) -> None:
         self.backwards += len(rows)
-        self.measured.append(rows)
+        self._count_gradients(rows)
         gradient, image = gradient.detach(), (1, 2, 3)
         total = gradient.sum(image)  # one that is finite and not 0 proves the gradient to be both
         doubtful = [row for row, value in enumerate(total.tolist()) if value == 0 or not isfinite(value)]
@@ -136,6 +137,16 @@ class Watcher(nn.Module):
             largest, rows = gradient[doubtful].abs().amax(image), rows[doubtful]
             self.zero_gradients.index_add_(0, rows, (largest == 0).long())
             self.nonfinite_gradients[rows] |= ~largest.isfinite()
+
+    def _count_gradients(self, rows: Tensor) -> None:
+        """Counts gradients of the examples `rows` (n,); mostly they are of the same examples as before, which takes one addition.
+
+        A list of all of them would grow with the steps, and small tensors that stay keep the memory around them from reuse.
+        """
+        last, times = self.repeated
+        if rows is not last and times:
+            self.measured += times * last.bincount(minlength=len(self.x))
+        self.repeated = (rows, times + 1 if rows is last else 1)
 
     def _see(self, x: Tensor, rows: Tensor, logits: Tensor) -> Correction | None:
         """Looks at a batch (n, C, H, W) and its logits (n, K); returns what the attack is told instead of some of them."""

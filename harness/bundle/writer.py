@@ -1,7 +1,7 @@
 """Writes a bundle batch by batch: memory holds one batch, for any number of examples."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -47,6 +47,7 @@ class ConditionWriter:
     def __init__(self, group: h5py.Group, classes: int, compression: Compression) -> None:
         """See the class."""
         self._group, self._classes, self._compression = group, classes, compression
+        self._places: dict[int, int] = {}
         self.n = 0
 
     def append(
@@ -57,7 +58,7 @@ class ConditionWriter:
         *,
         rows: NDArray[np.int64] | None = None,
     ) -> None:
-        """Adds a batch of any size.
+        """Adds a batch of any size; an example whose row was added before takes the place of the earlier one.
 
         Args:
             x: Images (B, C, H, W), float32, in [0,1].
@@ -77,9 +78,21 @@ class ConditionWriter:
         arrays = {name: array for name, array in given.items() if array is not None}
         if self.n and set(self._group) != set(arrays):
             raise DataError(f"{place}: expected {', '.join(self._group)} in every batch, got {', '.join(sorted(arrays))}")
-        for name, array in arrays.items():
+        known = np.array([row in self._places for row in ([] if rows is None else rows.tolist())], dtype=bool)
+        if rows is not None and known.any():
+            places = np.array([self._places[row] for row in rows[known].tolist()])
+            self._replace(places, {name: array[known] for name, array in arrays.items()})
+            arrays = {name: array[~known] for name, array in arrays.items()}
+        for name, array in arrays.items() if len(arrays["x"]) else ():
             self._extend(name, array)
-        self.n += len(x)
+        added = [] if rows is None else rows[~known].tolist()
+        self._places.update({row: self.n + number for number, row in enumerate(added)})
+        self.n += len(arrays["x"])
+
+    def _replace(self, places: NDArray[np.int64], arrays: Mapping[str, NDArray[Any]]) -> None:
+        order = np.argsort(places)  # h5py takes rising places only
+        for name, array in arrays.items():
+            self._group[name][places[order]] = array[order]
 
     def _extend(self, name: str, array: NDArray[Any]) -> None:
         shape = array.shape[1:]

@@ -16,10 +16,10 @@ from harness.spec import Spec
 
 PIXELS = "pixel units of [0,1]"
 UNITS: Mapping[str, str] = {
-    **dict.fromkeys(("eps", "alpha", "value", "mean", "std"), PIXELS),
+    **dict.fromkeys(("eps", "audit_at", "alpha", "value", "mean", "std"), PIXELS),
     **dict.fromkeys(("resolution", "margin", "size"), "pixels"),
     **dict.fromkeys(("epochs", "warmup_epochs", "patience", "validate_every"), "epochs"),
-    **dict.fromkeys(("steps", "fab_steps", "validation_steps", "search_steps"), "steps"),
+    **dict.fromkeys(("steps", "fab_steps", "validation_steps", "search_steps", "margin_steps", "malt_steps"), "steps"),
     **dict.fromkeys(("batch_size", "micro_batch", "overlays", "n_targets"), "images"),
     **dict.fromkeys(("test", "validation", "p_init", "rho", "clean_share", "size_threshold"), "share"),
     **dict.fromkeys(("label_smoothing", "distil", "expected_rate", "false_alarm_rate", "overshoot"), "share"),
@@ -29,7 +29,8 @@ UNITS: Mapping[str, str] = {
     "awp": "share of a weight tensor's norm",
     "rotation": "degrees",
     "queries": "queries",
-    "targets": "classes",
+    **dict.fromkeys(("targets", "candidates"), "classes"),
+    "audit": "examples",
     "restarts": "runs",
     "eot_iter": "gradients",
     "components": "components",

@@ -16,6 +16,9 @@ from harness.system.modes import evaluating
 
 CPU_BATCH = 32
 """On CPUs larger batches are no faster: EfficientNet-B0 at 128x128 took 1.0 s for 32 images at once, 1.25 s in eights."""
+STAGE_BATCH_LIMIT = 256
+STAGE_BATCH_BYTES = 256 * 2**20
+"""Memory that autograd may keep for one batch of an ensemble's stage on a CPU."""
 PROBES = 2
 """Images on which the faster form of a network is compared with the network itself, and the network tried beforehand."""
 GPU_BATCH_LIMIT = 1024
@@ -109,6 +112,38 @@ def batch_size_for(model: nn.Module, split: ImageSplit, device: torch.device | s
     each = max(1, (torch.cuda.max_memory_allocated(device) - before) // len(x))
     fitting = int(torch.cuda.mem_get_info(device)[0] * GPU_MEMORY_SHARE) // each
     return int(2 ** np.floor(np.log2(np.clip(fitting, 1, GPU_BATCH_LIMIT))))
+
+
+def stage_batch_size(model: nn.Module, split: ImageSplit) -> int:
+    """Returns the number of images of a batch of an ensemble's stages on a CPU, a power of two.
+
+    Thousands of passes of a small network take longer to be called than to be computed, and the last examples of a batch cost as
+    many calls as all of them. A large network keeps `CPU_BATCH`. What autograd keeps for an image decides, as a time that
+    is measured would give other batches, and so other random starts, in each run.
+
+    Args:
+        model: The network, in eval mode, its parameters frozen.
+        split: The examples; the first one is passed alone and twice, so that what is kept of the weights cancels.
+    """
+    one, two = (_kept_by_autograd(model, load(split, [0] * count, "cpu").x) for count in (1, 2))
+    if two <= one:
+        return CPU_BATCH
+    fitting = int(np.clip(STAGE_BATCH_BYTES // (two - one), CPU_BATCH, STAGE_BATCH_LIMIT))
+    return 1 << (fitting.bit_length() - 1)
+
+
+def _kept_by_autograd(model: nn.Module, x: Tensor) -> int:
+    """Returns the bytes that a forward pass of images (N, C, H, W) keeps for the backward pass."""
+    kept: dict[int, int] = {}  # by address, as one tensor may be kept by two operations
+
+    def note(tensor: Tensor) -> Tensor:
+        kept[tensor.data_ptr()] = tensor.nbytes
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        logits = model(x.requires_grad_())
+    del logits
+    return sum(kept.values())
 
 
 def forward_and_backward(model: nn.Module, x: Tensor) -> None:

@@ -20,7 +20,9 @@ from harness.records.evidence import Evidence
 from harness.threat import ThreatModel
 
 Keep = Callable[[Fraction, NDArray[np.int64], Tensor], None]
-"""Called with a budget, positions in the split (n,) and their final images (n, C, H, W), once an example and budget."""
+"""Called with a budget, positions in the split (n,) and their final images (n, C, H, W), once an example and budget.
+
+Where an audit, or the recheck of `bisect`, attacks an example again afterwards, it is called again: the last image counts."""
 
 
 class Account:
@@ -30,6 +32,7 @@ class Account:
         """See the class."""
         self.logits: NDArray[np.float32] | None = None
         self.is_adversarial = np.zeros(count, dtype=bool)
+        self.is_skipped = np.zeros(count, dtype=bool)
         self.distance = np.zeros(count, dtype=np.float32)
         self.violation = self.seconds = self.peak_memory_mb = 0.0
         self.evidence = Evidence()
@@ -106,6 +109,15 @@ class Ledger:
             self._write(level, indices.numpy(), x_adv, logits, is_adversarial=is_adversarial, distance=distance)
         self.note_smallest(indices, torch.where(is_adversarial, float(self.threat_models[levels[0]].eps), torch.inf))
 
+    def skip(self, level: int, indices: Tensor) -> None:
+        """Notes examples (n,) that are not attacked at a budget, as an attack at a larger one has no success."""
+        self.accounts[level].is_skipped[indices.numpy()] = True
+
+    def skipped(self, level: int) -> NDArray[np.int64]:
+        """Returns the positions of the examples that were not attacked at a budget, and have no success at it."""
+        account = self.accounts[level]
+        return (account.is_skipped & ~account.is_adversarial).nonzero()[0]
+
     def note_violation(self, level: int, result: AttackResult) -> None:
         """Notes how far outside ball or bounds the final images of a budget lie."""
         account, threat_model = self.accounts[level], self.threat_models[level]
@@ -132,7 +144,7 @@ class Ledger:
             self.keep(self.threat_models[level].eps, indices, x)
 
     def active(self, level: int) -> NDArray[np.int64]:
-        """Returns the positions of the examples that were attacked at a budget without success."""
+        """Returns the positions of the examples that are without success at a budget, attacked or skipped."""
         if self.clean_logits is None:
             return np.zeros(0, dtype=np.int64)
         active = (self.clean_logits.argmax(axis=1) == self.labels) & ~self.accounts[level].is_adversarial

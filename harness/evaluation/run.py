@@ -11,14 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from harness.attacks.frame import run_attack, search_ball
+from harness.attacks.frame import run_attack, search_ball, within
 from harness.attacks.passes import Passes
-from harness.attacks.results import AttackInput, AttackResult
+from harness.attacks.results import AttackInput, AttackResult, NearestResult
 from harness.evaluation.batches import SplitBatch
 from harness.evaluation.ledger import Ledger
 from harness.evaluation.meter import Meter
 from harness.evaluation.settings import SweepSettings
-from harness.records.evidence import StageEvidence
+from harness.records import CUMULATIVE
+from harness.records.evidence import Evidence, StageEvidence
 from harness.system.modes import ModuleLists
 from harness.system.seeds import seed_of
 from harness.threat import ThreatModel
@@ -55,6 +56,16 @@ class SweepRun:
         self.ledger.clean(batch, logits)
         correct = logits.argmax(dim=1) == batch.y
         return correct if self.settings.target_class is None else correct & (batch.y != self.settings.target_class)
+
+    def clean_margins(self, batch: SplitBatch) -> NDArray[np.float32]:
+        """Returns (n,) by how much the true class leads on the unperturbed images: over the target class, or any other one."""
+        rows = batch.indices.numpy()
+        if self.ledger.clean_logits is None or not len(rows):
+            return np.zeros(len(rows), dtype=np.float32)
+        logits, labels = self.ledger.clean_logits[rows].copy(), self.ledger.labels[rows, None]
+        own = np.take_along_axis(logits, labels, axis=1)[:, 0]
+        np.put_along_axis(logits, labels, -np.inf, axis=1)
+        return own - (logits.max(axis=1) if self.settings.target_class is None else logits[:, self.settings.target_class])
 
     def inputs(self, batch: SplitBatch) -> AttackInput:
         """Returns the network with the examples of a batch and the classes for its criterion."""
@@ -135,6 +146,14 @@ class SweepRun:
         self.meter.end(len(batch) - cost.adversarial)
         return result
 
+    def project(self, level: int, batch: SplitBatch, result: AttackResult) -> AttackResult:
+        """Moves the images that were found at a larger budget into the balls of this one, and judges them there."""
+        found = NearestResult(result.x_adv, result.distance, Evidence(), result.faults)
+        with self.ledger.timed(level) as account:
+            judged = within(found, self.inputs(batch), threat_model=self.settings.threat_models[level])
+            account.evidence += Evidence(forwards=len(batch))
+        return judged
+
     def batch_seed(self, threat_model: ThreatModel, number: int) -> int:
         """Returns the seed of the attack on the batch of that number at one budget."""
         return batch_seed(self.settings.seed, self.settings.attack, threat_model, number)
@@ -146,18 +165,23 @@ class SweepRun:
 
     def note_rising(self, level: int, batch: SplitBatch, result: AttackResult) -> SplitBatch:
         """Notes the result at a budget, and of adversarial examples at all larger ones; returns the other examples."""
-        is_adversarial, active = result.is_adversarial, batch.at(~result.is_adversarial)
-        larger = range(level, len(self.settings.threat_models))
-        self.ledger.note(larger, batch.indices, result, rows=is_adversarial)
-        self.ledger.note([level], batch.indices, result, rows=~is_adversarial)
-        self.ledger.note_violation(level, result)
-        self.meter.settle(int(is_adversarial.sum()) * len(larger) + len(active))
+        self.note_result(level, batch, result)
+        active = batch.at(~result.is_adversarial)
+        larger = len(self.settings.threat_models) - level
+        self.meter.settle(int(result.is_adversarial.sum()) * larger + len(active))
         return active
+
+    def note_result(self, level: int, batch: SplitBatch, result: AttackResult) -> None:
+        """Notes the result at a budget, and of adversarial examples at all larger ones."""
+        larger = range(level, len(self.settings.threat_models))
+        self.ledger.note(larger, batch.indices, result, rows=result.is_adversarial)
+        self.ledger.note([level], batch.indices, result, rows=~result.is_adversarial)
+        self.ledger.note_violation(level, result)
 
     def note_later(self, level: int, batch: SplitBatch, result: AttackResult) -> None:
         """Notes the successes among examples that had none at a budget when the sweep came by."""
-        nested = self.settings.protocol == "nested"
-        levels = range(level, len(self.settings.threat_models)) if nested else [level]
+        cumulative = self.settings.protocol in CUMULATIVE
+        levels = range(level, len(self.settings.threat_models)) if cumulative else [level]
         self.ledger.note(levels, batch.indices, result, rows=result.is_adversarial)
         self.ledger.note_violation(level, result.at(result.is_adversarial))
 

@@ -18,6 +18,7 @@ from harness.evaluation.checks.gradients import GRADIENTS
 from harness.evaluation.checks.model import MODEL, NETWORK
 from harness.evaluation.checks.neighbours import SAME_BUDGET, SMALLER_BUDGETS
 from harness.evaluation.checks.single import SINGLE
+from harness.evaluation.checks.skipped import SKIPPED
 from harness.records import Cell, CellResult, Status, Verdict
 
 SEVERITY = (Verdict.PASS, Verdict.SUSPECT, Verdict.INVALID)
@@ -66,7 +67,7 @@ def _without_idle_attack(result: CellResult) -> CellResult:
 
 def reasons_of(row: Row, rows: Sequence[Row]) -> list[Reason]:
     """Returns all that the checks have against one row, given all rows of the run."""
-    found = [check(row) for check in (*SINGLE, *AUDIT)]
+    found = [check(row) for check in (*SINGLE, *AUDIT, *SKIPPED)]
     clean = next((other for other in rows if other.model_key == row.model_key and other.result.cell.condition == CLEAN), None)
     found += [check(row, clean) for check in NETWORK if clean is not None]
     if row.is_attack:

@@ -19,7 +19,8 @@ class SweepSettings:
     threat_models: tuple[ThreatModel, ...]
     """The budgets, rising, of one norm."""
     protocol: Protocol = "nested"
-    """"nested": examples without success go on to the next budget. "independent": every budget from scratch."""
+    """"nested": examples without success go on to the next budget. "independent": every budget from scratch. "bisect": the
+    smallest budget with a success is searched by halving; it needs `best_of_iterates`."""
     best_of_iterates: bool = True
     """Whether any iterate of the attack counts, and an example is left alone once one is a success. Without it the attack's
     returned image is judged; with the independent protocol that is what the library itself gives, bit for bit."""
@@ -46,9 +47,11 @@ class SweepSettings:
         """Does nothing if the settings fit each other.
 
         Raises:
-            HarnessError: if the budgets do not rise or differ in norm, the target class is missing, or the attack cannot run
-                under these threat models.
+            HarnessError: if the budgets do not rise or differ in norm, the target class is missing, the protocol does not fit,
+                or the attack cannot run under these threat models.
         """
+        if self.protocol == "bisect" and not self.best_of_iterates:
+            raise HarnessError("protocol: expected nested or independent where best_of_iterates is false, got bisect")
         threats = self.threat_models
         if len({(threat.norm, threat.targeted) for threat in threats}) != 1:
             raise HarnessError("threat_models: expected one or more budgets of the same norm, all targeted or none")

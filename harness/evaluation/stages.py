@@ -22,11 +22,12 @@ class StageQueue:
     Args:
         run: The sweep.
         level: Position of the budget.
+        first: Number of the first batch, which its seed depends on.
     """
 
-    def __init__(self, run: SweepRun, level: int) -> None:
+    def __init__(self, run: SweepRun, level: int, *, first: int = 0) -> None:
         """See the class."""
-        self.run, self.level = run, level
+        self.run, self.level, self.first = run, level, first
         self.stages: list[Attack] = []
         self.waiting: list[list[tuple[SplitBatch, GradientFaults]]] = [[]]
         self.numbers: list[int] = []
@@ -37,13 +38,17 @@ class StageQueue:
         if len(batch):
             self.waiting[0].append((batch, GradientFaults.before(batch.x)))
 
+    def waits(self) -> int:
+        """Returns the largest number of examples that wait for a stage."""
+        return max(sum(len(batch) for batch, _ in waiting) for waiting in self.waiting)
+
     def work_off(self, least: int) -> Iterator[tuple[SplitBatch, AttackResult]]:
         """Runs each stage while at least `least` examples wait for it; yields those that need no further stage."""
         if not self.stages:
             self.stages = list(self.run.stages())
             self.spans = self._spans()
             self.waiting += [[] for _ in self.stages[1:]]
-            self.numbers = [0] * len(self.stages)
+            self.numbers = [self.first] * len(self.stages)
         for position in range(len(self.stages)):
             while sum(len(batch) for batch, _ in self.waiting[position]) >= least:
                 yield self._run(position)

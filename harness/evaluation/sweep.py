@@ -7,8 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from harness.attacks.ensemble import Ensemble
 from harness.evaluation.audit import audit
-from harness.evaluation.batches import PROBES, SplitBatch, batches, load, prepare, spread
+from harness.evaluation.batches import PROBES, SplitBatch, batches, load, prepare, spread, stage_batch_size
+from harness.evaluation.bisection import bisect, recheck
 from harness.evaluation.ledger import Keep, Ledger
 from harness.evaluation.meter import Meter
 from harness.evaluation.probes import PROBE_RUNS, can_double, probe_steps
@@ -72,6 +74,8 @@ def sweep(
     unit = "images" if count == 1 else "images x budgets"
     task = (progress or Silent()).task(title or attack.name, len(split) * count, unit=unit)
     with evaluating(model), frozen_parameters(model), task as advance:
+        if batch_size is None and device.type == "cpu" and isinstance(attack, Ensemble) and best:
+            size = stage_batch_size(model, split)
         full = min(size, len(split))
         probe = load(split, range(min(PROBES, len(split))), device).x
         form = inference_form(model, probe, settings.form, largest=full)
@@ -89,7 +93,7 @@ def sweep(
                 clean_logits=clean_logits,
                 meter=Meter(advance),
             )
-            _protocol_of(settings)(run, batches(split, size, device))
+            _attack(run, split, progress or Silent())
             if best and can_double(attack):
                 _double_steps(run, split, min(probes, size))
             audit(run, split, progress or Silent())
@@ -112,11 +116,17 @@ def _known(form: nn.Module, settings: SweepSettings) -> Evidence:
     )
 
 
+def _attack(run: SweepRun, split: ImageSplit, progress: Progress) -> None:
+    """Takes the examples through the budgets, and attacks a part of those that `bisect` skipped."""
+    _protocol_of(run.settings)(run, batches(split, run.batch_size, run.ledger.device))
+    recheck(run, split, progress)
+
+
 def _protocol_of(settings: SweepSettings) -> Callable[[SweepRun, Iterable[SplitBatch]], None]:
     """Returns how examples go through the budgets; a library's own search for minimum norms is judged as it comes."""
     if settings.attack.MINIMUM_NORM and settings.best_of_iterates:
         return minimum_norm
-    return {"nested": nested, "independent": independent}[settings.protocol]
+    return {"nested": nested, "independent": independent, "bisect": bisect}[settings.protocol]
 
 
 def _double_steps(run: SweepRun, split: ImageSplit, probes: int) -> None:

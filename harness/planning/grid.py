@@ -8,7 +8,7 @@ from harness.attacks.base import Attack
 from harness.conditions import ATTACK
 from harness.datasets.image_folder import FileSplit
 from harness.evaluation.settings import SweepSettings
-from harness.records import Cell, Protocol
+from harness.records import CUMULATIVE, Cell, Protocol
 from harness.steps.base import Examples
 from harness.steps.conditions import Corrupted, FromFolder, Targeted, Trigger
 from harness.steps.evaluate import Evaluate, Sweep
@@ -109,7 +109,7 @@ def _rows_of(suite: BaseSuite, variant: Variant) -> Iterator[GridCell]:
 
 
 def _attack_rows(suite: BaseSuite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
-    """Yields the rows of every attack; a nested sweep is one step for all budgets, independent budgets are a step each."""
+    """Yields the rows of every attack; a nested or bisected sweep is one step, independent budgets are a step each."""
     for label, entry in suite.attacks.items():
         if not suite.attacks_model(label, variant.model):
             continue
@@ -117,7 +117,7 @@ def _attack_rows(suite: BaseSuite, clean: Cell, variant: Variant) -> Iterator[Gr
         able, protocol = tuple(threat for threat, skip in skips.items() if skip is None), suite.protocol_of(label)
         for threat, skip in skips.items():
             cell = attack_cell(clean, label, entry.plugin, threat, protocol=protocol, target_class=entry.target_class)
-            budgets = able if protocol == "nested" else (threat,)
+            budgets = able if protocol in CUMULATIVE else (threat,)
             position = budgets.index(threat) if skip is None else 0
             yield GridCell(cell, variant, partial(sweep_of, suite, label, budgets), position, skip)
 

@@ -15,6 +15,7 @@ from harness.spec import LATER, Eps, Spec
 
 __all__ = [
     "CELL_COLUMNS",
+    "CUMULATIVE",
     "FINISHED",
     "SCHEMA_VERSION",
     "Cell",
@@ -31,8 +32,12 @@ __all__ = [
     "Verdict",
 ]
 
-Protocol = Literal["nested", "independent"]
-"""Whether only examples on which no attack succeeded go on to the next budget, or every budget starts from scratch."""
+Protocol = Literal["nested", "independent", "bisect"]
+"""Whether only examples on which no attack succeeded go on to the next budget, every budget starts from scratch, or an example's
+smallest budget with a success is searched by halving."""
+
+CUMULATIVE: tuple[Protocol, ...] = ("nested", "bisect")
+"""The protocols under which a success at a budget counts at all larger ones."""
 
 SCHEMA_VERSION = 1
 """Version of the tables and payloads described here; written into provenance.json and every payload."""

@@ -139,6 +139,12 @@ class Evidence:
     """Examples without success on which the attack was run again with twice its steps."""
     doubled_steps_successes: int = 0
     """Those of them on which that was a success."""
+    skipped: int = 0
+    """Under `bisect`: examples that were not attacked, as an attack at a larger budget had no success."""
+    skipped_tried: int = 0
+    """Those of them that were attacked all the same afterwards: a random part, or all where that had any success."""
+    skipped_successes: int = 0
+    """Those of them on which that was a success."""
     violation: float = 0.0
     """Largest distance outside ball or bounds of a finite image that the attack returned, before the frame projected it."""
     stages: Mapping[str, StageEvidence] = field(default_factory=dict)
@@ -177,6 +183,7 @@ class Evidence:
 COUNTS = (
     *("attacked", "forwards", "backwards", "gradients", "zero_gradients", "nonfinite_gradients", "silent_successes"),
     *("returned", "nonfinite_images", "mode_switches", "doubled_steps_tried", "doubled_steps_successes"),
+    *("skipped", "skipped_tried", "skipped_successes"),
 )
 """Fields of `Evidence` that add up."""
 

@@ -13,8 +13,9 @@ from harness.records.evidence import Evidence
 class ConditionResult:
     """The results of a model on one condition's images, example by example, in the order of the evaluated split.
 
-    For an attack under the nested protocol an example's image is its adversarial image of the smallest budget that has one, else
-    the last one tried; an initially wrong example keeps its clean image.
+    For an attack under the protocols nested and bisect an example's image is its adversarial image of the smallest budget that
+    has one, else the last one tried; where bisect tried none, it is that of the next larger budget that was tried, projected. An
+    initially wrong example keeps its clean image.
     """
 
     eps: Fraction | None

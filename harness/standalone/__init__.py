@@ -77,7 +77,7 @@ def evaluate(
         threat_model: One threat model, or several of one norm: a sweep of budgets. "8/255" is that Linf budget, which aims at
             the target class where there is one; a mapping has the fields ({"norm": "L2", "eps": 0.5}).
         target_class: Where they are targeted, the class to reach: its place among the logits, or its name in a data set.
-        protocol: "nested" or "independent", as in a suite.
+        protocol: "nested", "independent" or "bisect", as in a suite.
         limit: Number of examples, drawn stratified by class; all where it is left out.
         batch_size: Images of a forward pass; chosen by the device where it is left out.
         compile: Whether attacks differentiate a network compiled by torch.compile; where that fails a warning says why.

@@ -30,6 +30,7 @@ def check_parts(suite: BaseSuite) -> None:
         for model in entry.models or ():
             _expect_one_of(model, suite.models, f"attacks.{label}.models")
         _check_budgets(suite, label)
+        _check_protocol(suite, label)
         first = seen.setdefault(entry.model_dump_json(), label)
         if first != label:
             raise ValueError(f"attacks.{label}: expected an attack of its own, got the same as attacks.{first}")
@@ -38,6 +39,12 @@ def check_parts(suite: BaseSuite) -> None:
     for number, expectation in enumerate(suite.expectations):
         _check_expectation(suite, number, expectation)
     _check_crosscheck(suite)
+
+
+def _check_protocol(suite: BaseSuite, label: str) -> None:
+    if suite.protocol_of(label) == "bisect" and not suite.evaluation.best_of_iterates:
+        where = f"attacks.{label}" if suite.attacks[label].protocol else "evaluation"
+        raise ValueError(f"{where}.protocol: expected nested or independent beside best_of_iterates: false, got bisect")
 
 
 def _check_budgets(suite: BaseSuite, label: str) -> None:

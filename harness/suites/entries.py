@@ -145,7 +145,8 @@ class Evaluation(Spec):
     limit: Annotated[int, Field(ge=1)] | None = None
     """Number of examples, drawn stratified by class and seed; all where it is left out."""
     protocol: Protocol = "nested"
-    """nested: only examples without an adversarial image are attacked at the next budget; independent: all, at every budget."""
+    """nested: only examples without an adversarial image are attacked at the next budget; independent: all, at every budget;
+    bisect: an example's smallest budget with an adversarial image is searched by halving, faster on hardened networks."""
     best_of_iterates: bool = True
     """Whether any iterate within the budget counts, not only the one that the attack returns."""
     compile: bool = False

@@ -50,6 +50,14 @@ def test_passes_are_counted_in_examples(net: LinearNet, x: torch.Tensor) -> None
     assert watched.gradients.tolist() == [1, 1, 1, 1, 0, 0]
 
 
+def test_gradients_are_counted_whoever_they_are_of(net: LinearNet, x: torch.Tensor) -> None:
+    watched = Watcher(net, x, Criterion(net(x).argmax(1), targeted=False), threat_model=threat())
+    for count, turns in ((6, 3), (2, 2), (6, 1), (4, 5)):
+        for _ in range(turns):
+            watched(x[:count].clone().requires_grad_()).sum().backward()
+    assert watched.gradients.tolist() == [11, 11, 9, 9, 4, 4] == watched.gradients.tolist()
+
+
 def test_iterate_outside_the_ball_is_no_success(net: LinearNet, x: torch.Tensor) -> None:
     watched = _first(net, x, net(x).argmax(1), "1/255")
     watched(_broken(net, x, 0.3))

@@ -10,11 +10,10 @@ import torch
 from harness.cli.console import show_table
 from harness.running.workspace import resolve_device
 from harness.spec import parse_eps
-from tests.bench import deployed, passes, start_up, training
+from tests.bench import deployed, passes, start_up, strong, training
 from tests.bench.contenders import CONTENDERS
 from tests.bench.overhead import shares
-from tests.bench.strong import STRONG_EPS, harness_strong, plain_multi_attack
-from tests.bench.workload import EPS, MODELS, Workload, small_workload, workload
+from tests.bench.workload import EPS, MODELS, Workload, workload
 
 SHARES = 3
 """Sweeps over which the shares of time outside passes are taken."""
@@ -29,7 +28,7 @@ def main() -> None:
     parser.add_argument("--contenders", nargs="*", default=list(CONTENDERS), choices=list(CONTENDERS), help="of the sweep")
     parser.add_argument("--networks", nargs="*", default=list(MODELS), choices=MODELS, help="that the sweep attacks")
     parser.add_argument("--suite", help="one whose models baseline and pgd are attacked, instead of networks of its own")
-    parser.add_argument("--strong", type=int, default=32, help="test images for the strong attack")
+    strong.add_options(parser)
     passes.add_options(parser)
     training.add_options(parser)
     deployed.add_options(parser)
@@ -71,27 +70,9 @@ def _sweeps(found: Workload, label: str, budgets: list[Fraction], names: list[st
     return ["PGD-10 sweep", "seconds", f"times faster than {names[0]}", *(f"robust % at {eps}" for eps in EPS)], rows
 
 
-def _show_strong(options: argparse.Namespace) -> None:
-    show_table(*_strong(small_workload(options.strong, options.device)))
-
-
-def _strong(found: Workload) -> tuple[str, list[str], list[list[str]]]:
-    rows = []
-    for label, network in found.networks.items():
-        seconds, robust = [], []
-        for contender in (plain_multi_attack, harness_strong):
-            torch.manual_seed(0)
-            started = time.perf_counter()
-            robust.append(f"{100 * contender(network, found):.1f}")
-            seconds.append(time.perf_counter() - started)
-        rows.append([label, *(f"{value:.1f}" for value in seconds), f"{seconds[0] / seconds[1]:.2f}", *robust])
-    columns = ["network", "MultiAttack, s", "harness strong, s", "times faster", "MultiAttack robust %", "strong robust %"]
-    return f"AutoAttack's standard budgets at eps {STRONG_EPS}: {found.title}", columns, rows
-
-
 PARTS = {
     "sweep": _show_sweep,
-    "strong": _show_strong,
+    "strong": strong.show_strong,
     "start-up": lambda options: start_up.show_start_up(),
     "passes": passes.show_passes,
     "training": training.show_training,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import partial
 
 import foolbox
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from harness.attacks.base import ATTACKS
 from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
+from harness.records import Protocol
 from harness.threat import ThreatModel
 from tests.bench.workload import Workload
 
@@ -71,7 +73,9 @@ def foolbox_pgd(model: nn.Module, workload: Workload, budgets: Sequence[Fraction
     ]
 
 
-def harness_sweep(model: nn.Module, workload: Workload, budgets: Sequence[Fraction]) -> list[float]:
+def harness_sweep(
+    model: nn.Module, workload: Workload, budgets: Sequence[Fraction], protocol: Protocol = "nested"
+) -> list[float]:
     """The harness as `harness run` uses it: nested budgets over the active examples, watcher, inference form."""
     outcome = sweep(
         model,
@@ -79,6 +83,7 @@ def harness_sweep(model: nn.Module, workload: Workload, budgets: Sequence[Fracti
         SweepSettings(
             ATTACKS.parse({"name": "pgd", "steps": STEPS, "alpha_relative": str(RELATIVE_STEP)}),
             tuple(ThreatModel(eps=eps) for eps in budgets),
+            protocol=protocol,
         ),
         device=workload.device,
     )
@@ -101,4 +106,5 @@ CONTENDERS: dict[str, Sweep] = {
     "ART": art_pgd,
     "foolbox": foolbox_pgd,
     "harness": harness_sweep,
+    "harness, bisect": partial(harness_sweep, protocol="bisect"),
 }

@@ -1,7 +1,7 @@
 """The workload of the measurements: a baseline and a PGD-trained network, trained once and kept in the store, and test images."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,11 @@ WEIGHTS = Path(os.environ.get("HARNESS_WEIGHTS", HERE.parent / "shared" / "weigh
 STORE = Path("results") / ".store"
 MODELS = ("baseline", "pgd")
 CPU_BATCH = 64
+OTHERS = {
+    "trades": ({"name": "trades", "optimiser": {"learning_rate": 0.004}}, "test_efficientnet.r160_in1k"),
+    "resnet": ({"name": "pgd", "optimiser": {"learning_rate": 0.004}}, "test_resnet.r160_in1k"),
+}
+"""Small networks for the strong attack beside that of `small_workload`: recipe and architecture by label."""
 EPS = ("1/255", "2/255", "4/255", "8/255", "16/255")
 
 
@@ -71,24 +76,32 @@ def small_workload(count: int, device: torch.device) -> Workload:
     return _trained(_suite(_digits()), count, device)
 
 
+def other_workloads(count: int, device: torch.device) -> Iterator[Workload]:
+    """Yields small networks on digits of other training and architecture than that of `small_workload`, one in each."""
+    for label, (recipe, arch) in OTHERS.items():
+        models = {label: {"recipe": {**recipe, "epochs": 8, "batch_size": 64, "eps": "16/255", "steps": 3}}}
+        fields = {**_digits(), "models": models, "architecture": {"name": "timm", "arch": arch}}
+        yield _trained(_suite(fields), count, device, labels=(label,))
+
+
 def _suite(fields: Mapping[str, Any]) -> Suite:
     return parse_spec(Suite, fields, where="bench")
 
 
-def _trained(suite: Suite, count: int, device: torch.device) -> Workload:
+def _trained(suite: Suite, count: int, device: torch.device, *, labels: tuple[str, ...] = MODELS) -> Workload:
     data = suite.dataset.load()
     context = Context(Store(STORE), data, device, progress=progress_display())
     plan = plan_of(suite, data)
-    steps = {label: plan.training[Variant(label)] for label in MODELS}
+    steps = {label: plan.training[Variant(label)] for label in labels}
     reports = execute(steps.values(), context)
     broken = [report.reason for report in reports.values() if report.status not in FINISHED]
     if broken:
         raise SystemExit(f"bench: {broken[0]}")
     split = subset(data.splits["test"], count, seed=0)
-    side, arch = suite.dataset.resolution, suite.architecture_of("baseline").arch
+    side, arch = suite.dataset.resolution, suite.architecture_of(labels[0]).arch
     networks = {label: step.classifier(context) for label, step in steps.items()}
     examples = load(split, range(len(split)), device)
-    batch = CPU_BATCH if device.type == "cpu" else batch_size_for(networks["baseline"], split, device)
+    batch = CPU_BATCH if device.type == "cpu" else batch_size_for(networks[labels[0]], split, device)
     title = f"{arch} at {side}x{side}, {len(split)} test images, {device_name(device)}"
     return Workload(title, networks, split, examples.x, examples.y, batch)
 

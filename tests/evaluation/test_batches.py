@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.evaluation.batches import SplitBatch, forward_and_backward
+from harness.datasets.tensors import TensorSplit
+from harness.evaluation.batches import CPU_BATCH, STAGE_BATCH_LIMIT, SplitBatch, forward_and_backward, stage_batch_size
 
 
 class Deaf(nn.Module):
@@ -47,3 +48,21 @@ def test_rows_of_a_batch_are_copies_unless_a_mask_takes_all() -> None:
         assert torch.equal(some.x, batch.x[[0, 3]])
     assert batch.at(torch.arange(4)).x.data_ptr() != batch.x.data_ptr()
     assert len(batch.at(torch.zeros(4, dtype=torch.bool))) == 0
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(10)), STAGE_BATCH_LIMIT),
+        (nn.Sequential(nn.Conv2d(3, 512, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), 64),
+        (nn.Sequential(nn.Conv2d(3, 2048, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), CPU_BATCH),
+        (nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), CPU_BATCH),
+    ],
+    ids=["small", "wide", "large", "keeps nothing"],
+)
+def test_small_networks_get_large_batches_for_the_stages_of_an_ensemble(network: nn.Module, expected: int) -> None:
+    split = TensorSplit(torch.rand(2, 3, 40, 40), torch.tensor([0, 1]))
+    with torch.no_grad():
+        network(split[0][0][None])
+    network.eval().requires_grad_(False)
+    assert {stage_batch_size(network, split) for _ in range(3)} == {expected}

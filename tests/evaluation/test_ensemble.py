@@ -143,6 +143,13 @@ def test_smaller_budgets_count_where_only_active_examples_go_on() -> None:
         assert _accuses(*rows) is expected
 
 
+def test_examples_of_several_budgets_count_once_where_they_may_be_the_same() -> None:
+    few, many = ({"apgd-ce": 9, "square": count} for count in (5, 10))
+    for stages, expected in ((few, False), (many, True)):
+        rows = [_planted(it, count=400, eps=eps, protocol="bisect") for it, eps in ((stages, "4/255"), (few, "8/255"))]
+        assert _accuses(*rows) is expected
+
+
 def test_check_says_nothing_of_a_row_that_holds_no_stages() -> None:
     row = _planted({}, count=40)
     assert judge([replace(row, cell=row.cell.model_copy(update={"attack": "pgd"}))])[0].verdict is Verdict.PASS

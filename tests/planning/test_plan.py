@@ -59,9 +59,12 @@ def test_every_step_comes_once_and_after_those_it_depends_on(plan: Plan) -> None
 
 
 def test_nested_sweep_is_one_step_and_independent_budgets_are_a_step_each(suite: Suite, data: ImageData) -> None:
-    independent = suite.model_copy(update={"evaluation": suite.evaluation.model_copy(update={"protocol": "independent"})})
-    kinds = [[step.KIND for step in plan_of(variant, data).steps].count("attack") for variant in (suite, independent)]
-    assert kinds == [4, 8]
+    independent, bisect = (
+        suite.model_copy(update={"evaluation": suite.evaluation.model_copy(update={"protocol": protocol})})
+        for protocol in ("independent", "bisect")
+    )
+    kinds = [[step.KIND for step in plan_of(variant, data).steps].count("attack") for variant in (suite, independent, bisect)]
+    assert kinds == [4, 8, 4]
 
 
 def test_warm_start_changes_the_digest_of_the_training_only_below_it(suite: Suite, data: ImageData) -> None:

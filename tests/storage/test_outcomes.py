@@ -64,6 +64,7 @@ ATTACK = Evidence(
     violation=0.25,
     stages={"apgd-ce": StageEvidence(adversarial=2), "square": StageEvidence(adversarial=1)},
 )
+BISECTED = replace(ATTACK, skipped=6, skipped_tried=4, skipped_successes=1)
 AUDITED = replace(
     ATTACK,
     stages={"pma": StageEvidence(36, 5, 700, 650, 1.5), "square": StageEvidence(10, 1, 50_030, 0, 4.25)},
@@ -90,7 +91,7 @@ CLEAN = Evidence(
 
 
 def test_evidence_is_read_as_it_was_written(tmp_path: Path) -> None:
-    written = [ATTACK, CLEAN, Evidence(**PASSES), AUDITED]
+    written = [ATTACK, CLEAN, Evidence(**PASSES), AUDITED, BISECTED]
     save_outcome(_outcome(*written), tmp_path / "outcome.safetensors")
     assert [it.evidence for it in load_outcome(tmp_path / "outcome.safetensors").conditions] == written
     with safe_open(tmp_path / "outcome.safetensors", framework="numpy") as file:

@@ -151,6 +151,7 @@ def test_override_reaches_nested_fields_and_list_items(suite_file: Path) -> None
         ("threat_model.eps.9=1/255", "expected an index below 2"),
         ("seed.x=1", "expected a mapping before 'x'"),
         ("seed=[", "expected a YAML value"),
+        ("evaluation={protocol: bisect, best_of_iterates: false}", "evaluation.protocol: expected nested or independent beside"),
     ],
 )
 def test_bad_suite_is_refused_with_its_place(suite_file: Path, override: str, message: str) -> None:

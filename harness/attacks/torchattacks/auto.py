@@ -5,7 +5,7 @@ Source: Croce and Hein 2020, https://arxiv.org/abs/2003.01690; Andriushchenko et
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,10 +14,10 @@ from harness.attacks.classes import count_classes
 from harness.attacks.passes import Passes
 from harness.attacks.torchattacks.library import draw_seed, run_library, torchattacks
 from harness.records.evidence import Access
+from harness.system.lazy import torch
 from harness.threat import Norm, ThreatModel
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
 
@@ -63,7 +63,7 @@ class APGDCE(_AutoPGD):
             eot_iter=self.eot_iter,
             rho=self.rho,
         )
-        return run_library(attack, x, y)
+        return _run(attack, x, y)
 
 
 @ATTACKS.register
@@ -100,7 +100,7 @@ class APGDT(_AutoPGD):
             rho=self.rho,
             n_classes=min(self.targets + 1, classes),
         )
-        return run_library(attack, x, y)
+        return _run(attack, x, y)
 
 
 @ATTACKS.register
@@ -143,3 +143,13 @@ class Square(Attack):
             seed=draw_seed(generator),
         )
         return run_library(attack, x, y, targeted=threat_model.targeted)
+
+
+def _run(attack: Any, x: Tensor, y: Tensor) -> Tensor:
+    """Runs the library's APGD without autograd, which it turns on for its passes itself.
+
+    It writes adversarials into a tensor outside of those: with autograd the graph of that tensor would hold the images of all
+    steps.
+    """
+    with torch.no_grad():
+        return run_library(attack, x, y)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from harness.evaluation.checks.base import Reason, Row, percent, suspect
 from harness.metrics import wilson_interval
+from harness.records import CUMULATIVE
 
 LATE = "square"
 """The stage without gradients: the last one, on the examples on which all others fail."""
@@ -19,12 +20,14 @@ FEWEST_LATE = 2
 def gradient_stages_fail(row: Row, smaller: Sequence[Row]) -> Reason | None:
     """A random search that succeeds where the gradient stages before it did not speaks of masked or false gradients.
 
-    Under the nested protocol its successes at the `smaller` budgets of the same attack count too.
+    Under the nested protocol its successes at the `smaller` budgets of the same attack count too. Under `bisect` one example
+    may be among those of several budgets, so that the largest number counts.
 
     Source: Croce et al. 2021, https://arxiv.org/abs/2010.09670, on flags of AutoAttack: its `check_square_sr`.
     """
-    nested = row.result.cell.protocol == "nested"
-    late = sum(_late(it) for it in ([row, *smaller] if nested else [row]))
+    protocol = row.result.cell.protocol
+    found = [_late(it) for it in ([row, *smaller] if protocol in CUMULATIVE else [row])]
+    late = max(found) if protocol == "bisect" else sum(found)
     count = int(row.eligible.sum())
     if late < FEWEST_LATE or wilson_interval(min(late, count), count).low <= LATE_SHARE:
         return None

@@ -8,6 +8,7 @@ import pandas as pd
 
 from harness.conditions import ATTACK
 from harness.metrics import Flags, share, wilson_interval
+from harness.records import CUMULATIVE
 from harness.reports.names import MODEL_COLUMNS, WORST_CASE
 
 AUDIT = ("robust_accuracy_floor", "audit_n", "audit_broken")
@@ -39,7 +40,7 @@ def sweep_table(cells: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
     """Returns one row for each model, attack and budget, and one for the worst case over attacks at each budget.
 
     The worst case is taken example by example: an example is robust if no attack succeeded on it at that budget, and under the
-    nested protocol at no smaller one. A mean over attacks would let a weak attack hide a strong one.
+    protocols nested and bisect at no smaller one. A mean over attacks would let a weak attack hide a strong one.
 
     A success of a targeted attack is a misclassification, so it counts in the worst case. But where it has no success, another
     wrong class may be reachable. So there is no worst case at a budget at which no untargeted attack ran.
@@ -62,7 +63,7 @@ def sweep_table(cells: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
 
 def _worst_case(group: pd.DataFrame, eps: float, flags: dict[str, _Outcomes]) -> dict[str, Any]:
     """Returns the row of the worst case over one model's attacks at one budget."""
-    counts = (group["eps"] == eps) | ((group["eps"] < eps) & (group["protocol"] == "nested"))
+    counts = (group["eps"] == eps) | ((group["eps"] < eps) & group["protocol"].isin(CUMULATIVE))
     members = group[counts]
     outcomes = [flags[str(digest)] for digest in members["digest"]]
     clean_correct = np.logical_and.reduce([state.clean_correct for state in outcomes])

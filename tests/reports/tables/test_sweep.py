@@ -14,8 +14,8 @@ def robust(results: Results, model: str, attack: str) -> list[float]:
     return list(rows.sort_values("eps")["robust_accuracy"])
 
 
-def independent(results: list[CellResult]) -> list[CellResult]:
-    return [dataclasses.replace(row, cell=row.cell.model_copy(update={"protocol": "independent"})) for row in results]
+def under(protocol: str, results: list[CellResult]) -> list[CellResult]:
+    return [dataclasses.replace(row, cell=row.cell.model_copy(update={"protocol": protocol})) for row in results]
 
 
 def test_the_worst_case_is_taken_example_by_example(results: Results) -> None:
@@ -29,16 +29,19 @@ def test_the_worst_case_over_one_attack_is_that_attack(written: Write) -> None:
     assert robust(results, "pgd", WORST_CASE) == robust(results, "pgd", "fgsm")
 
 
-def test_an_adversarial_of_a_smaller_budget_counts_at_a_larger_one_in_a_nested_sweep(written: Write) -> None:
+@pytest.mark.parametrize("protocol", ["nested", "bisect"])
+def test_an_adversarial_of_a_smaller_budget_counts_at_a_larger_one_where_it_is_not_attacked_again(
+    written: Write, protocol: str
+) -> None:
     fgsm = attack_results("pgd", "fgsm")
     only_small, only_large = [fgsm[0]], attack_results("pgd", "pgd")[2:]
-    nested = written([*only_small, *only_large])
-    assert robust(nested, "pgd", WORST_CASE) == pytest.approx([30 / 40, (32 - 18) / 40])
+    found = written(under(protocol, [*only_small, *only_large]))
+    assert robust(found, "pgd", WORST_CASE) == pytest.approx([30 / 40, (32 - 18) / 40])
 
 
 def test_an_independent_sweep_counts_each_budget_for_itself(written: Write) -> None:
     small, large = attack_results("pgd", "fgsm")[0], attack_results("pgd", "pgd")[2]
-    results = written(independent([small, large]))
+    results = written(under("independent", [small, large]))
     assert robust(results, "pgd", WORST_CASE) == pytest.approx([30 / 40, 16 / 40])
     assert set(results.sweep["protocol"]) == {"independent"}
 
