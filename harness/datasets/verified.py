@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 READ_TWICE = 8
-"""Number of examples, evenly spaced in a split, that are read twice at the start; later, each example that is read again is
-compared."""
+"""Number of examples, evenly spaced in a split, that are read twice before anything is computed; later, each example that is read
+again is compared."""
 UNKNOWN = -1
 TRAIN = "train"
 
