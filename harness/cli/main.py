@@ -17,6 +17,7 @@ from harness.cli.deployment import crosscheck, export
 from harness.cli.exit_codes import CHECK_FAILED, INTERRUPTED, STOPPED, exit_code
 from harness.cli.options import DeviceOption, OutOption, SetOption, StoreOption, SuiteArgument
 from harness.errors import DataError, ModelError, SuiteError, naming
+from harness.system.messages import printable
 
 if TYPE_CHECKING:
     from harness.running.runner import RunSummary
@@ -72,17 +73,36 @@ def validate(suite: SuiteArgument, overrides: SetOption = None) -> None:
 
 
 @app.command()
-def plan(suite: SuiteArgument, overrides: SetOption = None, store: StoreOption = None) -> None:
+def plan(
+    suite: SuiteArgument,
+    overrides: SetOption = None,
+    store: StoreOption = None,
+    estimates: Annotated[
+        bool, typer.Option("--estimate", help="Time a batch of each network; tell hours, passes and disk of what is missing.")
+    ] = False,
+    device: DeviceOption = "auto",
+) -> None:
     """Show the cells and steps of a suite, and which steps are finished.
+
+    --estimate says instead what the missing steps take at most: an example on which an attack succeeds leaves it early.
 
     A network that the suite names as a `factory` is looked up: the module of that name is imported, so its code runs.
     """
-    from harness.cli.inspection import open_store, plan_rows, plan_suite, step_rows
+    from harness.cli.inspection import open_store, plan_rows, step_rows
+    from harness.planning.plan import plan_of
     from harness.suites.files import load_suite
 
     loaded = load_suite(suite, overrides or ())
     with _naming(suite):
-        planned = plan_suite(loaded)
+        data = loaded.dataset.load()
+        planned = plan_of(loaded, data)
+    if estimates:
+        from harness.running.estimate import estimate, estimate_rows
+        from harness.running.workspace import resolve_device
+
+        rows = estimate_rows(estimate(planned, data, open_store(store), resolve_device(device)))
+        console.show_table("Estimate", ["kind", "title", "forward passes", "backward passes", "hours", "MB"], rows)
+        return
     console.show_table("Cells", ["model", "condition", "attack", "norm", "eps", "step", "note"], plan_rows(planned))
     console.show_table("Steps", ["kind", "title", "digest", "state"], step_rows(planned, open_store(store)))
 
@@ -103,7 +123,7 @@ def run(
 ) -> None:
     """Train what is missing, attack, score, and write tables, curves and the report. Stops and resumes."""
     from harness.reports.load import load_results
-    from harness.reports.summary import expectations_table, leaderboard_table, trouble_table
+    from harness.reports.summary import expectations_table, leaderboard_table, requirements_table, trouble_table
     from harness.running.runner import run as run_suite
     from harness.suites.files import load_suite
 
@@ -122,8 +142,8 @@ def run(
         )
     if summary.written:
         results = load_results(summary.folder)
-        for table in (leaderboard_table(results), expectations_table(results), trouble_table(results)):
-            if table.rows:
+        for make in (leaderboard_table, expectations_table, requirements_table, trouble_table):
+            if (table := make(results)).rows:
                 console.show_table(*table)
     for failure in summary.failures:
         console.stderr.print(failure, markup=False)
@@ -158,6 +178,21 @@ def leaderboard(
 
 app.command()(export)  # here, as `harness --help` lists verbs in this order
 app.command()(crosscheck)
+
+
+@app.command()
+def decide(results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Folder of results.")]) -> None:
+    """Say of each model whether it may ship, and why; exit 1 unless every requirement is met.
+
+    Judges the suite's requirements anew by the tables, and writes requirements.csv, decision.json, decision.md, junit.xml.
+    """
+    from harness.reports.decision.files import decision_lines, write_decision
+
+    decision = write_decision(results)
+    for line in decision_lines(decision):
+        console.stdout.print(printable(line), markup=False)
+    if not decision.all_met:
+        raise typer.Exit(CHECK_FAILED)
 
 
 @app.command()

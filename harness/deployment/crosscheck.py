@@ -19,6 +19,7 @@ from harness.deployment.table import is_transfer, table_of
 from harness.errors import HarnessError, StepFailed
 from harness.export.metadata import model_sha256
 from harness.export.runtime import OnnxModel
+from harness.reports.decision.files import write_decision
 from harness.reports.files import check_writable, write_text
 from harness.reports.load import is_results_folder, load_results
 from harness.reports.page.html import REPORT, render
@@ -108,6 +109,7 @@ def crosscheck(
     table = table_of(scores.scored)
     write_csv(table, folder / TABLE)
     if is_results_folder(folder):
+        write_decision(folder)
         write_text(folder / REPORT, render(load_results(folder)))
     coarser = bool((table["norm"].notna() & (table["precision"] != "float32")).any())
     note = "\n".join((*[COARSER] * coarser, *([how_to_install()] if program is None else [])))

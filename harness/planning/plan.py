@@ -20,6 +20,7 @@ from harness.steps.poison import Poisoning
 from harness.steps.train import Train
 from harness.steps.transfer import Transfer
 from harness.suites.base import BaseSuite, Variant
+from harness.suites.requirement_checks import check_required_classes
 from harness.threat import ThreatModel
 
 
@@ -108,6 +109,7 @@ def plan_of(suite: BaseSuite, data: ImageData) -> Plan:
     suite.check_weights()
     for label, entry in suite.attacks.items():
         entry.check_target(data.class_names, where=f"attacks.{label}")
+    check_required_classes(suite, data.class_names)
     planner = _Planner(suite, data, folders=read_folders(suite, data), unsupported=unsupported_poisons(suite, data))
     rows = cells_of(suite)
     cells = tuple(planner.planned(row) for row in rows)

@@ -61,7 +61,7 @@ CELL_COLUMNS = (
         "n_examples",
     ),
     *("accuracy", "accuracy_low", "accuracy_high", "clean_accuracy", "robust_accuracy", "attack_success_rate"),
-    *("robust_accuracy_floor", "audit_n", "audit_broken"),
+    *("conclusive", "robust_accuracy_floor", "audit_n", "audit_broken"),
     *("precision_macro", "recall_macro", "f1_macro", "roc_auc_macro", "max_violation"),
     *("forwards", "backwards", "seconds", "peak_memory_mb", "verdict", "verdict_reasons", "status", "reason", "digest"),
 )
@@ -72,6 +72,9 @@ only the target class is a success: an example that ends in another wrong class 
 the target class, which is not attacked. `attack_success_rate` is the share of successes among initially correct examples; of a
 targeted attack or a poison only those of other classes than the target count. Where no such example exists, the attack has no
 numbers: its `status` is skipped, and `reason` says why.
+
+`conclusive` says whether the attack is strong enough for a headline number: AutoAttack standard with the original's budgets, or
+audited by it. Robust accuracy under any other attack is an upper bound.
 
 An audited attack has `audit_n`, the number of examples without success that AutoAttack standard attacked, too, without success;
 `audit_broken`, the number on which the standard succeeded before the attack escalated; and `robust_accuracy_floor`, the robust

@@ -15,7 +15,7 @@ from harness.reports.names import TEXT_COLUMNS, TRUTH_VALUES, with_column_types
 from harness.storage.store import read_json
 from harness.system.messages import LONGEST_VALUE, cut, shown
 
-LATER = ("corruption_group", "targeted", "robust_accuracy_floor", "audit_n", "audit_broken")
+LATER = ("corruption_group", "targeted", "conclusive", "robust_accuracy_floor", "audit_n", "audit_broken")
 """Columns of cells.csv that older runs did not write; they are read as empty."""
 NUMBERS = frozenset(CELL_COLUMNS) - {*TEXT_COLUMNS, *TRUTH_VALUES}
 """Columns of cells.csv, and of other tables with the same, that hold numbers."""
@@ -43,6 +43,11 @@ class Results:
             return pd.read_parquet(path)
         except Exception as error:  # pyarrow has classes of its own for each kind of damage
             raise HarnessError(f"{path}: expected a parquet file of a run, found {first_line(error)}") from error
+
+    @property
+    def has_samples(self) -> bool:
+        """Whether the folder has the table of examples; a copy for reading may lack it."""
+        return (self.folder / "samples.parquet").is_file()
 
     @cached_property
     def per_class(self) -> pd.DataFrame:
@@ -78,6 +83,12 @@ class Results:
     def expectations(self) -> pd.DataFrame:
         """One row for each assertion of the suite; `holds` is missing where a number is missing."""
         return self._table("expectations.csv", ("text", "holds", "found")).astype({"holds": "boolean"})
+
+    @cached_property
+    def requirements(self) -> pd.DataFrame:
+        """One row for each requirement, bound and model; empty where the suite has none."""
+        table = self._optional("requirements.csv")
+        return table if table.empty else table.assign(found=pd.to_numeric(table["found"]))
 
     @cached_property
     def provenance(self) -> dict[str, Any]:

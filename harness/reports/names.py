@@ -36,7 +36,7 @@ WHOLE_NUMBERS = (
 )
 """Columns that hold whole numbers, some of them missing."""
 
-TRUTH_VALUES = ("targeted",)
+TRUTH_VALUES = ("targeted", "conclusive")
 """Columns that hold True or False, some of them missing."""
 
 TYPED = (*WHOLE_NUMBERS, *TRUTH_VALUES)

@@ -62,6 +62,24 @@ def expectations_table(results: Results) -> ShortTable:
     return ShortTable("Expectations", ["", "expectation", "found"], rows)
 
 
+def requirements_table(results: Results) -> ShortTable:
+    """Returns the suite's requirements with their outcomes, and why where they are not met."""
+    rows = [
+        [
+            str(row["outcome"]),
+            str(row["text"]),
+            _found(row),
+            "" if is_missing(row["reason"]) else cut(row["reason"], LONGEST_REASON),
+        ]
+        for row in results.requirements.to_dict("records")
+    ]
+    return ShortTable("Requirements", ["", "requirement", "found", "why"], rows)
+
+
+def _found(row: dict[Hashable, Any]) -> str:
+    return "" if is_missing(row["found"]) else f"{row['found']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+
+
 def trouble_table(results: Results) -> ShortTable:
     """Returns the cells and detections without numbers, those of the same model and reason in one row."""
     found = [results.cells.assign(what=results.cells["attack"])]

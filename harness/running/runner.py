@@ -15,6 +15,7 @@ from harness.executors.choice import LOCAL, Executor, executor_of
 from harness.executors.recovery import unreadable, with_stored
 from harness.planning.plan import Plan, plan_of
 from harness.records import FINISHED, CellResult, RunRecord, Status
+from harness.reports.decision.files import write_decision
 from harness.reports.files import check_writable
 from harness.reports.load import check_own_results, is_results_folder
 from harness.reports.names import model_label
@@ -26,6 +27,7 @@ from harness.running.poisons import detection_results, poisoned_sets, write_pois
 from harness.running.transfers import transfers_of
 from harness.running.workspace import DEFAULT_RESULTS, STORE_FOLDER, device_or_name
 from harness.steps.base import Context
+from harness.steps.train import WEIGHTS, Train
 from harness.storage.provenance import describe_host
 from harness.storage.store import Store
 from harness.suites.base import BaseSuite, Variant
@@ -51,11 +53,14 @@ class RunSummary:
     interrupted: bool = False
     written: bool = True
     """Whether the results were written; where nothing finished, those of an earlier run stay."""
+    requirements_met: bool = True
+    """Whether every requirement of the suite is shown to be met; see requirements.csv."""
 
     @property
     def ok(self) -> bool:
-        """Whether every step that can run has a result and every expectation holds."""
-        return not self.failures and not self.interrupted and all(it.holds for it in self.record.expectations)
+        """Whether every step that can run has a result, every expectation holds and every requirement is met."""
+        held = self.requirements_met and all(it.holds for it in self.record.expectations)
+        return held and not self.failures and not self.interrupted
 
 
 @usual_torch()
@@ -107,15 +112,16 @@ def run(
     reports |= unreadable(plan.steps, context, reports)
     finished, seconds = FinishedRun(plan, context, reports), time.perf_counter() - started
     record = collect(finished, seconds=seconds)
-    written = _is_worth_writing(record, folder)
+    written, met = _is_worth_writing(record, folder), True
     if written:
         write_tables(record, folder)
         write_poisons(finished, folder)
+        met = write_decision(folder).all_met
         if not interrupted:  # who stops a run waits for its tables only; `harness report` draws the rest from them
             write_report(folder)
     _write_traces(finished, folder)
     failures = tuple(_failures(finished))
-    return RunSummary(folder, record, seconds, failures=failures, interrupted=interrupted, written=written)
+    return RunSummary(folder, record, seconds, failures=failures, interrupted=interrupted, written=written, requirements_met=met)
 
 
 def _check_before_computing(plan: Plan, context: Context) -> None:
@@ -169,10 +175,18 @@ def collect(run: FinishedRun, *, seconds: float) -> RunRecord:
             "batch_sizes": sorted({int(size) for size in map(_batch_size, results) if size is not None}),
             "split_sizes": {name: len(split) for name, split in context.data.splits.items()},
             "steps": {step.digest: step.title for step in plan.steps},
+            "models": {label: _judged_weights(step, context) for label, step in trained.items()},
         },
     )
     cells, poisons = asserted_tables(record)
     return replace(record, expectations=judge_expectations(plan.suite.expectations, cells, poisons))
+
+
+def _judged_weights(step: Train, context: Context) -> dict[str, str]:
+    """Returns the training of a model, and the hash of the file of weights that was judged."""
+    entry = context.entry(step)
+    hashes = {} if entry is None else {"file": WEIGHTS, "sha256": str(entry.meta["files"][WEIGHTS])}
+    return {"training": step.digest, **hashes}
 
 
 def _form_of(suite: BaseSuite, results: Iterable[CellResult]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from harness.suites.entries import (
     ThreatGrid,
     TransferEntry,
 )
+from harness.suites.requirements import RequirementEntry
 from harness.threat import Norm, ThreatModel, expect_pixel_budget
 
 
@@ -92,7 +93,9 @@ class BaseSuite(Spec):
     transfer: tuple[TransferEntry, ...] = ()
     """Attacks whose adversarials, made on each model, are scored on all models: one matrix each."""
     expectations: tuple[ExpectationEntry, ...] = ()
-    """What a run is expected to find."""
+    """Claims about point values that a run checks, without an interval."""
+    requirements: tuple[RequirementEntry, ...] = ()
+    """What must be shown before a model may ship: the confidence interval decides."""
 
     def variants(self) -> tuple[Variant, ...]:
         """Returns every model of the grid as it is trained: the clean one first, then poison by poison."""

@@ -7,6 +7,7 @@ from pydantic import model_validator
 from harness.suites.base import BaseSuite
 from harness.suites.checks import check_parts
 from harness.suites.extent import check_extent
+from harness.suites.requirement_checks import check_requirements
 
 
 class Suite(BaseSuite):
@@ -16,6 +17,7 @@ class Suite(BaseSuite):
     def _parts_fit(self) -> Self:
         check_parts(self)
         check_extent(self)
+        check_requirements(self)
         return self
 
 

@@ -353,6 +353,21 @@ def test_files_can_be_read_by_those_whom_the_umask_lets(folder: Path) -> None:
     assert modes == {0o640}
 
 
+def test_a_run_is_fine_only_if_every_requirement_is_met(folder: Path, first: RunSummary) -> None:
+    weights = first.record.provenance["models"]["baseline"]
+    assert weights["sha256"] == sha256_of_file(folder / "store" / "train" / weights["training"] / weights["file"])
+    for bound, met in ((0.1, True), (1.0, False)):
+        required = f"requirements=[{{metric: clean_accuracy, model: baseline, at_least: {bound}}}]"
+        summary = run_in(folder, tiny(folder, required), out="required")
+        assert (summary.ok, summary.requirements_met) == (met, met)
+        assert statuses(summary) == {Status.CACHED}
+        (row,) = load_results(summary.folder).requirements.to_dict("records")
+        assert row["outcome"] == ("MET" if met else "NOT MET")
+        decision = json.loads((summary.folder / "decision.json").read_text())
+        assert decision["models"][0]["verdict"] == ("SHIP" if met else "DO NOT SHIP")
+        assert decision["models"][0]["files"][0]["sha256"] == weights["sha256"]
+
+
 def test_what_is_said_of_a_file_of_weights_is_said_once(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     save_file(small_convnet(7).state_dict(), tmp_path / "seven.safetensors")
     suite = tiny(

@@ -91,8 +91,8 @@ def _with_interval(row: dict[Any, Any], name: str) -> str:
 
 
 def _best(board: pd.DataFrame, column: str) -> dict[Any, Any] | None:
-    """Returns the row of the largest number whose attack check is not INVALID."""
-    known = board[board[column].notna() & board["verdict"].ne("INVALID")]
+    """Returns the row of the largest number whose attack check is not INVALID; a poisoned model is never called best."""
+    known = board[board[column].notna() & board["verdict"].ne("INVALID") & board["poison"].isna()]
     return max(known.to_dict("records"), key=lambda row: float(row[column]), default=None)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from harness.reports.decision.decision import decision_of
 from harness.reports.figures.charts import Chart, corruption_charts, history_charts, robustness_charts, roc_chart
 from harness.reports.figures.curves import draw_figures
 from harness.reports.figures.poison_charts import detector_charts, success_charts
@@ -17,6 +18,7 @@ from harness.reports.load import Results, load_results, reading_tables
 from harness.reports.models import ModelView, model_views
 from harness.reports.page import poisons as poison_page
 from harness.reports.page import tables as page_tables
+from harness.reports.page.decision import decision_line, requirements_table
 from harness.reports.page.headline import facts, summary, training_sentences
 from harness.reports.page.runtimes import runtime_tables
 from harness.reports.page.tables import PageTable
@@ -98,13 +100,17 @@ def render(results: Results, *, notes: Sequence[str] = ()) -> str:
 
 def _context(results: Results) -> Mapping[str, Any]:
     suite = results.provenance["suite"]
-    sections = tuple(_model_sections(results))
+    sections, decision = tuple(_model_sections(results)), decision_of(results)
     return {
         "title": suite.get("title") or results.suite_name,
         "suite": results.suite_name,
         "description": suite.get("description", ""),
         "facts": facts(results),
         "summary": summary(results),
+        "decision": [decision_line(model) for model in decision.models],
+        "threat_model": decision.threat_model,
+        "not_assessed": decision.not_assessed,
+        "requirements": requirements_table(decision) if decision.requirements else None,
         "expectations": results.expectations.to_dict("records"),
         "leaderboard": page_tables.leaderboard_table(results),
         "robustness": [_figure(chart) for chart in robustness_charts(results)],

@@ -15,6 +15,8 @@ from harness.reports.tables.scores import SCORES
 
 SCORE_NAMES = dict(zip(SCORES, ("accuracy", "precision", "recall", "F1", "ROC AUC"), strict=True))
 MISSING = "–"
+POISONED = "POISONED"
+"""The badge of a model that was trained on poisoned data."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class PageEntry:
     """A rate that is drawn as a bar behind the entry."""
     badge: str = ""
     """Style of a badge: pass, suspect, invalid, done, cached, skipped, failed, not_run."""
+    mark: str = ""
+    """A word behind the text, as a badge of warning."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def leaderboard_table(results: Results) -> PageTable:
     columns = ["Model", "Clean accuracy", at_budget, "Mean over budgets", *(optional[name] for name in extra)]
     rows = [
         (
-            text(_ranked_label(row), f"{row['arch']}, {row['recipe']}"),
+            _named(row),
             rate(row["clean_accuracy"], row["clean_accuracy_low"], row["clean_accuracy_high"], bar=True),
             rate(row["robust_accuracy"], row["robust_accuracy_low"], row["robust_accuracy_high"], bar=True),
             rate(row["mean_robust_accuracy"]),
@@ -101,6 +105,12 @@ def leaderboard_table(results: Results) -> PageTable:
     columns += ["Strongest attack", "Passes an example", "Attack seconds", "Verdict"]
     right = frozenset(range(1, 4 + len(extra))) | {5 + len(extra), 6 + len(extra)}
     return PageTable("Models by robust accuracy", tuple(columns), tuple(rows), right)
+
+
+def _named(row: Mapping[Any, Any]) -> PageEntry:
+    """Returns a model with its rank; a poisoned one wears a badge."""
+    detail = f"{row['arch']}, {row['recipe']}"
+    return PageEntry(_ranked_label(row), detail, mark="" if is_missing(row["poison"]) else POISONED)
 
 
 def _ranked_label(row: Mapping[Any, Any]) -> str:

@@ -64,10 +64,16 @@ def merge(folders: Sequence[Path], eps: float | None = None) -> pd.DataFrame:
 def ranked(board: pd.DataFrame) -> pd.DataFrame:
     """Returns the rows in order, with a rank within each data set, norm and reference budget; equals share a rank.
 
+    Models trained on poisoned data come behind the others, however accurate they are, and INVALID numbers behind all.
     Where some models were attacked, those that were not come last and have no rank.
     """
     board = board.drop(columns="rank", errors="ignore")
-    keys = [board["verdict"].eq(Verdict.INVALID), -board["robust_accuracy"].fillna(-1), -board["clean_accuracy"].fillna(-1)]
+    keys = [
+        board["verdict"].eq(Verdict.INVALID),
+        board["poison"].notna(),
+        -board["robust_accuracy"].fillna(-1),
+        -board["clean_accuracy"].fillna(-1),
+    ]
     order = pd.Series(list(zip(*keys, strict=True)), index=board.index)
     contest = board[CONTEST].map(str).agg("|".join, axis=1)
     rank = [int((order[contest == group] < place).sum()) + 1 for group, place in zip(contest, order, strict=True)]
@@ -119,8 +125,8 @@ def _model_row(cells: pd.DataFrame, sweep: pd.DataFrame, *, norm: str | None, ep
     interval = wilson_interval(round(clean * n), n) if n else (math.nan, math.nan)
     curve = sweep[(sweep["attack"] == WORST_CASE) & (sweep["norm"] == norm)]
     worst = next(iter(curve[curve["eps"] == eps].to_dict("records")), {})
-    strongest = _strongest(cells, norm=norm, eps=eps)
-    verdict, reasons = _verdict(cells, strongest, norm=norm, eps=eps)
+    strongest = strongest_attack(cells, norm=norm, eps=eps)
+    verdict, reasons = attack_check(cells, strongest, norm=norm, eps=eps)
     return {
         "target_class": next(iter(cells.loc[~cells["targeted"].fillna(value=False), "target_class"].dropna()), None),
         "n_examples": n,
@@ -156,7 +162,7 @@ def _costs(attacked: pd.DataFrame, n: int | None) -> dict[str, float]:
     }
 
 
-def _strongest(cells: pd.DataFrame, *, norm: str | None, eps: float | None) -> dict[Hashable, Any] | None:
+def strongest_attack(cells: pd.DataFrame, *, norm: str | None, eps: float | None) -> dict[Hashable, Any] | None:
     """Returns the cell of the attack that by itself leaves least at the budget.
 
     Of equals the one with the best attack check, then an audited one, then the one that leaves least over all budgets.
@@ -179,7 +185,7 @@ def _severity(cell: Mapping[Any, Any]) -> int:
     return 0 if is_missing(cell["verdict"]) else SEVERITY[Verdict(cell["verdict"])]
 
 
-def _verdict(
+def attack_check(
     cells: pd.DataFrame, strongest: Mapping[Hashable, Any] | None, *, norm: str | None, eps: float | None
 ) -> tuple[str | None, list[str]]:
     """Returns the worst attack check among the cells of the headline numbers, with its reasons.

@@ -157,6 +157,7 @@ def _numbers(cell: ScoredCell) -> dict[str, Any]:
         "clean_accuracy": metrics.share(cell.before.correct),
         "robust_accuracy": metrics.share(cell.robust) if attacked else None,
         "attack_success_rate": rate,
+        "conclusive": condition.evidence.conclusive if attacked else None,
         **(_audit(cell) if attacked else {}),
         "max_violation": condition.max_violation if attacked else None,
         **{name: getattr(condition, name) for name in ("forwards", "backwards", "seconds", "peak_memory_mb")},

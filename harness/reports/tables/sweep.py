@@ -61,10 +61,20 @@ def sweep_table(cells: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(SWEEP_COLUMNS))
 
 
+def members_of_worst_case(attacked: pd.DataFrame, eps: float) -> pd.DataFrame:
+    """Returns the rows that the worst case at a budget is taken over: those at it, and cumulative ones at smaller budgets.
+
+    Args:
+        attacked: Rows of cells.csv: one model under attack in one norm.
+        eps: The budget.
+    """
+    counts = (attacked["eps"] == eps) | ((attacked["eps"] < eps) & attacked["protocol"].isin(CUMULATIVE))
+    return attacked[counts]
+
+
 def _worst_case(group: pd.DataFrame, eps: float, flags: dict[str, _Outcomes]) -> dict[str, Any]:
     """Returns the row of the worst case over one model's attacks at one budget."""
-    counts = (group["eps"] == eps) | ((group["eps"] < eps) & group["protocol"].isin(CUMULATIVE))
-    members = group[counts]
+    members = members_of_worst_case(group, eps)
     outcomes = [flags[str(digest)] for digest in members["digest"]]
     clean_correct = np.logical_and.reduce([state.clean_correct for state in outcomes])
     is_adversarial = np.logical_or.reduce([state.is_adversarial for state in outcomes])
