@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from harness.attacks.ensemble import Ensemble
 from harness.evaluation.audit import audit
 from harness.evaluation.batches import PROBES, SplitBatch, batches, load, prepare, spread, stage_batch_size
 from harness.evaluation.bisection import bisect, recheck
@@ -74,14 +73,10 @@ def sweep(
     unit = "images" if count == 1 else "images x budgets"
     task = (progress or Silent()).task(title or attack.name, len(split) * count, unit=unit)
     with evaluating(model), frozen_parameters(model), task as advance:
-        if batch_size is None and device.type == "cpu" and isinstance(attack, Ensemble) and best:
+        if batch_size is None and device.type == "cpu" and attack.STAGED and best:
             size = stage_batch_size(model, split)
-        full = min(size, len(split))
         probe = load(split, range(min(PROBES, len(split))), device).x
-        form = inference_form(model, probe, settings.form, largest=full)
-        reference = in_few_sizes(model, probe, full) if best else model  # a library alone gets batches as it cuts them
-        attacked = reference if form is model else in_few_sizes(form, probe, full)
-        attacked = with_finite_logits(attacked, model, probe) if best else attacked
+        form, reference, attacked = _forms_of(model, probe, settings, largest=min(size, len(split)))
         with guarded(reference, attacked) as held:
             run = SweepRun(
                 settings=settings,
@@ -98,6 +93,17 @@ def sweep(
                 _double_steps(run, split, min(probes, size))
             audit(run, split, progress or Silent())
     return run.ledger.outcome(_known(form, settings) + Evidence(batch_size=size))
+
+
+def _forms_of(
+    model: nn.Module, probe: Tensor, settings: SweepSettings, *, largest: int
+) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """Returns the inference form that is asked for, the reference model as it is passed, and that form as attacks get it."""
+    best = settings.best_of_iterates
+    form = inference_form(model, probe, settings.form, largest=largest)
+    reference = in_few_sizes(model, probe, largest) if best else model  # a library alone gets batches as it cuts them
+    attacked = reference if form is model else in_few_sizes(form, probe, largest)
+    return form, reference, with_finite_logits(attacked, model, probe) if best else attacked
 
 
 def _ledger_of(settings: SweepSettings, labels: NDArray[np.int64], *, device: torch.device, keep: Keep | None) -> Ledger:
