@@ -43,7 +43,7 @@ LATER: dict[str, JsonValue] = {"later": True}
 class Spec(BaseModel):
     """Base of every specification: immutable, closed to unknown fields, and to NaN, which passes every bound."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="wrap")
     @classmethod

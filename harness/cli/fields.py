@@ -1,8 +1,13 @@
 """The fields of a specification in words: type, default, unit and description."""
 
+import ast
+import inspect
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from fractions import Fraction
+from functools import cache
+from itertools import pairwise
+from textwrap import dedent
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -72,11 +77,37 @@ def field_rows(spec: type[Spec], *, below: str = "") -> Iterator[FieldRow]:
     for name, field in spec.model_fields.items():
         if name == "name" and not below:
             continue
-        said = " ".join((field.description or "").split())
+        said = " ".join((field.description or said_below(spec, name)).split())
         yield FieldRow(below + name, type_in_words(field), _default(field), _unit(name, field), said)
         for inner in _specs_in(field.annotation):
             kind = inner.model_fields.get("kind")
             yield from field_rows(inner, below=f"{below}{name}." if kind is None else f"{below}{name}[{kind.default}].")
+
+
+def said_below(spec: type[Spec], name: str) -> str:
+    """Returns the text that stands below a field in its class; pydantic would look it up whenever a class is imported."""
+    owner = next((kind for kind in spec.__mro__ if name in vars(kind).get("__annotations__", {})), None)
+    return "" if owner is None else _texts_of(owner).get(name, "")
+
+
+@cache
+def _texts_of(kind: type) -> dict[str, str]:
+    """Returns field -> the text below it, of the fields that a class has of its own."""
+    try:
+        body = ast.parse(dedent(inspect.getsource(kind))).body[0]
+    except (OSError, TypeError, SyntaxError):  # a class without a file
+        return {}
+    if not isinstance(body, ast.ClassDef):
+        return {}
+    return {
+        field.target.id: inspect.cleandoc(text.value.value)
+        for field, text in pairwise(body.body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }
 
 
 def type_in_words(field: FieldInfo) -> str:

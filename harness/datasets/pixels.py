@@ -96,7 +96,8 @@ def checked_labels(labels: ArrayLike | Tensor, *, count: int) -> NDArray[np.int6
     Raises:
         DataError: if they are not as expected.
     """
-    array = labels.detach().cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
+    is_array = isinstance(labels, np.ndarray)  # asked first, as to name tensors imports PyTorch
+    array = labels.detach().cpu().numpy() if not is_array and isinstance(labels, torch.Tensor) else np.asarray(labels)
     if array.shape != (count,):
         raise DataError(f"labels: expected one class index for each of {count} images, got the shape {array.shape}")
     if not np.issubdtype(array.dtype, np.integer) or array.min() < 0:

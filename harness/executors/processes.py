@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import cast
 
-import torch
-
 from harness.errors import HarnessError
 from harness.executors.base import StepReport
 from harness.executors.local import execute, found
@@ -20,6 +18,7 @@ from harness.records import Status
 from harness.steps.base import Context, Step
 from harness.system import children
 from harness.system.children import Child, Lost, refuse_unguarded
+from harness.system.device import torch_threads
 from harness.system.progress import Silent
 from harness.system.progress_relay import Message, Screen
 
@@ -164,7 +163,7 @@ class _Crew:
 
 @contextmanager
 def _crew(context: Context, jobs: int) -> Iterator[_Crew]:
-    crew = _Crew(context, jobs, threads=max(1, torch.get_num_threads() // jobs))
+    crew = _Crew(context, jobs, threads=max(1, torch_threads() // jobs))
     try:
         yield crew
     finally:

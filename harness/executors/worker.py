@@ -4,10 +4,9 @@ import signal
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 
-import torch
-
 from harness.executors.local import computed
 from harness.steps.base import Context
+from harness.system.lazy import torch
 from harness.system.memory import quick_garbage_collection
 from harness.system.progress_relay import Reporter
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from harness.conditions import CLEAN
@@ -18,6 +17,7 @@ from harness.reports.page.poisons import EXAMPLES
 from harness.running.finished import FinishedRun
 from harness.steps.base import Context
 from harness.steps.poison import Poisoning
+from harness.system.lazy import torch
 
 FOLDER = "poisons"
 """Subfolder of the results that manifests and example images lie in."""

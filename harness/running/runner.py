@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.datasets.verified import verified_for_evaluation
+from harness.datasets.verified import compared_for_evaluation, read_evaluation_twice
 from harness.errors import surviving_exits
 from harness.evaluation.sanity import judge
 from harness.executors.base import Interrupted, StepReport
@@ -28,7 +28,7 @@ from harness.running.expectations import judge_expectations
 from harness.running.finished import FinishedRun
 from harness.running.poisons import detection_results, poisoned_sets, write_poisons
 from harness.running.transfers import transfers_of
-from harness.running.workspace import DEFAULT_RESULTS, STORE_FOLDER, resolve_device
+from harness.running.workspace import DEFAULT_RESULTS, STORE_FOLDER, device_or_name
 from harness.steps.base import Context
 from harness.steps.given import Given
 from harness.steps.poison import TrainedModel
@@ -40,7 +40,6 @@ from harness.suites.suite import Suite, suite_json, with_models
 from harness.system.children import refuse_unguarded
 from harness.system.modes import usual_torch
 from harness.system.progress import Progress, Silent
-from harness.training.processes import check_devices
 
 if TYPE_CHECKING:
     from torch import nn
@@ -109,7 +108,7 @@ def run(
     context = Context(
         store=Store(store or DEFAULT_RESULTS / STORE_FOLDER),
         data=data,
-        device=resolve_device(device),
+        device=device_or_name(device),
         workers=workers,
         batch_size=suite.evaluation.batch_size,
         progress=progress or Silent(),
@@ -137,16 +136,24 @@ def run(
 def _planned(suite: Suite) -> tuple[ImageData, Plan]:
     """Returns a suite's data, compared whenever they are read again, and its plan on them."""
     with surviving_exits("the suite's data and networks"):
-        data = verified_for_evaluation(suite.dataset.load())
+        data = compared_for_evaluation(suite.dataset.load())
         return data, plan_of(suite, data)
 
 
 def _check_before_computing(plan: Plan, context: Context) -> None:
-    """Raises before the first step what would end later ones: a store that cannot be written, missing devices or weights."""
-    if any(context.entry(step) is None for step in plan.steps):
-        context.store.check_writable()
+    """Raises before the first step what would end later ones: changing images, an unwritable store, missing devices or weights.
+
+    A run of which every step is stored reads no image, and so does not import PyTorch.
+    """
+    if all(context.entry(step) is not None for step in plan.steps):
+        return
+    with surviving_exits("the suite's data"):
+        read_evaluation_twice(context.data)
+    context.store.check_writable()
     untrained = [step for step in plan.training.values() if isinstance(step, Train) and context.entry(step) is None]
     if untrained:
+        from harness.training.processes import check_devices
+
         check_devices(plan.suite.devices, context.device)
     kinds = {(step.architecture.model_dump_json(), step.resolution): step for step in untrained if step.warm_start is None}
     for step in kinds.values():
@@ -160,7 +167,7 @@ def collect(run: FinishedRun, *, seconds: float) -> RunRecord:
     plan, context = run.plan, run.context
     results = tuple(map(run.result, plan.cells))
     transfers, transferred = transfers_of(run, results)
-    examples, host = plan.examples.of(context.data), describe_host(context.device)
+    examples, host = plan.examples.of(context.data), describe_host(context.device_or_name)
     done = {_label(plan.suite, variant): step for variant, step in plan.training.items() if run.finished(step)}
     trained = {label: step for label, step in done.items() if isinstance(step, Train)}
     record = RunRecord(

@@ -15,6 +15,7 @@ from harness.steps.poison import TrainedModel
 from harness.storage.store import Store
 from harness.suites.base import Variant
 from harness.suites.suite import Suite
+from harness.system.device import may_have_gpu
 from harness.system.lazy import torch
 from harness.system.messages import shown
 from harness.system.progress import Progress, Silent
@@ -22,6 +23,7 @@ from harness.system.progress import Progress, Silent
 DEFAULT_RESULTS = Path("results")
 STORE_FOLDER = ".store"
 """The store lies beside the results unless another place is named."""
+CPU = "cpu"
 
 
 def resolve_device(name: str) -> torch.device:
@@ -42,6 +44,16 @@ def resolve_device(name: str) -> torch.device:
         found = f", and {_cuda_found()}" if name.startswith("cuda") else ""
         raise HarnessError(f"device: {expected}, got {shown(name)}{found}") from error
     return device
+
+
+def device_or_name(name: str) -> torch.device | str:
+    """Returns the device of that name; for the CPU its name, as a device needs PyTorch's import.
+
+    Raises:
+        HarnessError: if there is no such device.
+    """
+    is_cpu = name == CPU or (name == "auto" and not may_have_gpu())
+    return CPU if is_cpu else resolve_device(name)
 
 
 def _cuda_found() -> str:

@@ -15,12 +15,15 @@ from harness.images import ImageData, ImageSplit, Source
 from harness.registry import Plugin
 from harness.spec import digest_of
 from harness.storage.store import Entry, Store
+from harness.system.device import DeviceField
 from harness.system.progress import Progress, Silent
 
 if TYPE_CHECKING:
     import torch
 
     from harness.models.classifier import Classifier
+
+DEVICE = DeviceField()
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,17 @@ class Context:
 
     store: Store
     data: ImageData
-    device: torch.device
+    device: DeviceField = DEVICE
     workers: int = 0
     """Processes that load images."""
     batch_size: int | None = None
     """Images of an evaluation batch, or None to choose by the device."""
     progress: Progress = field(default_factory=Silent)
+
+    @property
+    def device_or_name(self) -> torch.device | str:
+        """The device, or its name where it was given as such."""
+        return DEVICE.given(self)
 
     def folder(self, step: Step) -> Path:
         """Returns the payload folder of a finished step.

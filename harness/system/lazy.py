@@ -1,4 +1,4 @@
-"""PyTorch, imported when it is first used: its import takes seconds, and most verbs of the command line compute nothing.
+"""PyTorch and other libraries, imported when they are first used: that takes seconds, and most verbs compute and draw nothing.
 
 A module that describes work, such as a plug-in, writes `from harness.system.lazy import torch`; the types of its annotations it
 imports under `TYPE_CHECKING`. A module that cannot be without PyTorch, such as one with a subclass of `nn.Module`, imports it
@@ -20,6 +20,8 @@ class LazyModule(ModuleType):
 
 transforms: Any = LazyModule("torchvision.transforms.v2")
 """torchvision's transforms; the library has no types."""
+matplotlib: Any = LazyModule("matplotlib")
+figures: Any = LazyModule("matplotlib.figure")
 if TYPE_CHECKING:
     import torch as torch  # noqa: PLC0414 - as a name of this module
 else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -16,8 +17,14 @@ if TYPE_CHECKING:
 def usual_torch() -> Iterator[None]:
     """Sets torch's defaults inside the block, and restores the caller's choices on leaving.
 
-    Networks and attack libraries need them: new tensors in float32 on the CPU, autograd on, no autocast.
+    Networks and attack libraries need them: new tensors in float32 on the CPU, autograd on, no autocast. Where nothing has
+    imported torch yet, they are set already.
     """
+    if "torch" not in sys.modules:
+        with ExitStack() as stack:
+            stack.callback(_set_initial_dtype)
+            yield
+        return
     dtype = torch.get_default_dtype()
     with ExitStack() as stack:
         stack.callback(torch.set_default_dtype, dtype)
@@ -30,6 +37,12 @@ def usual_torch() -> Iterator[None]:
             stack.enter_context(torch.device("cpu"))
         torch.set_default_dtype(torch.float32)
         yield
+
+
+def _set_initial_dtype() -> None:
+    """Undoes what modules that were imported meanwhile may have chosen."""
+    if "torch" in sys.modules:
+        torch.set_default_dtype(torch.float32)
 
 
 def modules_with_mode(network: nn.Module) -> list[nn.Module]:

@@ -1,15 +1,18 @@
 """Verbs that compute nothing import none of the libraries whose import takes seconds."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from harness.cli.doctor import DRIVERS, examine
+from harness.cli.doctor import examine
 from harness.cli.main import main
 from harness.storage.store import Store
+from harness.system.device import may_have_gpu
 
 HEAVY = frozenset(
     {
@@ -30,6 +33,8 @@ for verb in verbs:
 print(json.dumps(found), file=sys.stderr)
 """
 """Runs verbs one after the other; prints the exit code of each, and what it or an earlier one imported."""
+CHANGING = {"created", "seconds"}
+"""What provenance.json says of one run alone."""
 VERBS = (
     *(["--help"], ["run", "--help"], ["list"], ["list", "attacks"], ["plan", "quickstart"]),
     *(["validate", suite] for suite in ("quickstart", "poisoning", "fashion_mnist")),
@@ -56,7 +61,82 @@ def test_the_test_above_can_fail() -> None:
     assert "torch" in heavy_imports(["validate", "quickstart", "--set", "architecture=tests.nets:small_convnet"]).popitem()[1]
 
 
-@pytest.mark.skipif(any(any(Path("/dev").glob(pattern)) for pattern in DRIVERS), reason="PyTorch is asked about GPUs")
+HERE_WITHOUT_GPU = pytest.mark.skipif(may_have_gpu(), reason="PyTorch is asked about GPUs")
+TINY = """
+name: tiny
+dataset: {name: digits, resolution: 16}
+architecture: {name: timm, arch: test_efficientnet.r160_in1k, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}
+models:
+  baseline: {recipe: {name: standard, epochs: 1, batch_size: 256}}
+  warm: {recipe: {name: standard, epochs: 1, batch_size: 256}, warm_start: baseline}
+threat_model: {eps: [16/255]}
+attacks: {fgsm: {name: fgsm}}
+transfer: [{attack: fgsm, eps: 16/255}]
+evaluation: {limit: 20}
+"""
+OF_TABLES = {"pandas", "pyarrow", "jinja2"}
+"""What writes and reads tables and the page."""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A suite's folder with its finished run."""
+    folder = tmp_path_factory.mktemp("start_up")
+    (folder / "tiny.yaml").write_text(TINY)
+    run_in(folder)
+    return folder
+
+
+def of_run(folder: Path, *options: str) -> list[str]:
+    return ["run", str(folder / "tiny.yaml"), "--out", str(folder / "out"), "--store", str(folder / "store"), *options]
+
+
+def run_in(folder: Path, *options: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(of_run(folder, *options))
+    assert stop.value.code == 0
+
+
+def files_below(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@HERE_WITHOUT_GPU
+def test_run_of_which_every_step_is_stored_imports_no_pytorch_and_draws_no_figure(trained: Path) -> None:
+    drawn, known = files_below(trained / "out" / "curves"), json.loads((trained / "out" / "provenance.json").read_text())
+    imported = heavy_imports(*(of_run(trained, "--device", device) for device in ("auto", "cpu")))
+    assert {name for names in imported.values() for name in names} <= OF_TABLES
+    assert files_below(trained / "out" / "curves") == drawn
+    found = json.loads((trained / "out" / "provenance.json").read_text())
+    assert found.keys() == known.keys()
+    assert {name for name in found if found[name] != known[name]} <= CHANGING
+
+
+def test_cached_run_writes_lost_and_changed_files_anew(trained: Path) -> None:
+    files = files_below(trained / "out")
+    for name in ("report.html", "cells.csv", "sweep.csv", "provenance.json", "curves/roc__baseline.svg"):
+        (trained / "out" / name).write_text("changed")
+    for name in ("leaderboard.csv", "samples.parquet", "curves/roc__baseline.png"):
+        (trained / "out" / name).unlink()
+    for name in ("roc", "confusion"):
+        shutil.rmtree(trained / "out" / name)
+    run_in(trained)
+    again = files_below(trained / "out")
+    assert again.keys() == files.keys()
+    assert {path.name for path in files if again[path] != files[path]} <= {"cells.csv", "provenance.json", "report.html"}
+    assert b"changed" not in again.values()
+    assert set(pd.read_csv(trained / "out" / "cells.csv")["status"]) == {"cached"}
+
+
+def test_changed_suite_is_drawn_anew(trained: Path) -> None:
+    drawn = files_below(trained / "out" / "curves")
+    run_in(trained, "--set", "threat_model.eps=[16/255, 32/255]", "--set", "title=Another")
+    again = files_below(trained / "out" / "curves")
+    assert {path.name for path in drawn if again[path] != drawn[path]} >= {"robust_accuracy__fgsm.png", "roc__baseline.svg"}
+    assert "<title>Another" in (trained / "out" / "report.html").read_text()
+
+
+@HERE_WITHOUT_GPU
 def test_doctor_imports_no_heavy_library_where_there_is_no_gpu() -> None:
     assert heavy_imports(["doctor"]) == {}
 
@@ -79,7 +159,8 @@ def test_doctor_says_the_threads_and_device_that_torch_takes(threads: dict[str, 
     for name, value in threads.items():
         monkeypatch.setenv(name, value)
     scripts = (
-        "from harness.cli.doctor import _device, _threads; print(_threads(), _device())",
+        "from harness.cli.doctor import _device; from harness.system.device import torch_threads; "
+        "print(torch_threads(), _device())",
         "import torch; from harness.storage.provenance import device_name; "
         "print(torch.get_num_threads(), device_name(torch.device('cuda' if torch.cuda.is_available() else 'cpu')))",
     )

@@ -1,19 +1,19 @@
 """The figures in curves/: PNG for slides, SVG for papers; the same run gives the same bytes."""
 
+from __future__ import annotations
+
 import hashlib
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from harness.errors import first_line
 from harness.metrics import Floats
@@ -23,7 +23,12 @@ from harness.reports.files import staged
 from harness.reports.load import Results
 from harness.reports.models import model_views
 from harness.reports.names import slug
+from harness.system.lazy import figures, matplotlib
 from harness.system.messages import cut
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5B5B5B")
 """Okabe and Ito's colours, which readers with any form of colour blindness can tell apart; without the yellow."""
@@ -80,7 +85,12 @@ class _Planned:
     @property
     def fingerprint(self) -> str:
         """What the files carry in their header: a hash of what they show and of what draws it."""
-        return hashlib.sha256(f"{mpl.__version__}\n{Path(__file__).read_text()}\n{self.shows}".encode()).hexdigest()
+        return hashlib.sha256(f"{_what_draws()}\n{self.shows}".encode()).hexdigest()
+
+
+@cache
+def _what_draws() -> str:
+    return f"{version('matplotlib')}\n{Path(__file__).read_text()}"
 
 
 class Drawn(NamedTuple):
@@ -101,7 +111,7 @@ def draw_figures(results: Results) -> Drawn:
     """
     folder, planned = results.folder / "curves", list(_figures(results))
     notes: dict[str, str] = {}
-    with mpl.rc_context(STYLE), staged(results.folder, owned=OWNED) as staging:
+    with staged(results.folder, owned=OWNED) as staging:
         (staging / "curves").mkdir()
         for figure in planned:
             files = [f"{figure.name}{ending}" for ending in OWNED["curves"]]
@@ -125,10 +135,11 @@ def _carries(path: Path, fingerprint: str) -> bool:
 def _save(figure: _Planned, paths: Sequence[Path]) -> str:
     """Writes the files of a figure; returns why, and writes none, where that is not possible."""
     try:
-        canvas = figure.draw()
-        for path in paths:
-            other = {"Software": None} if path.suffix == ".png" else {"Date": None, "Creator": None}
-            canvas.savefig(path, metadata={"Description": figure.fingerprint, **other})
+        with matplotlib.rc_context(STYLE):
+            canvas = figure.draw()
+            for path in paths:
+                other = {"Software": None} if path.suffix == ".png" else {"Date": None, "Creator": None}
+                canvas.savefig(path, metadata={"Description": figure.fingerprint, **other})
     except OSError:  # the folder, which the tables need too
         raise
     except Exception as error:  # matplotlib's layout, fonts and back ends raise whatever they meet
@@ -162,7 +173,7 @@ def _figures(results: Results) -> Iterator[_Planned]:
 
 def _line_figure(charts: Sequence[Chart]) -> Figure:
     beside = max(_legend_beside(chart) for chart in charts)
-    figure = Figure(figsize=(6.4 * len(charts) + beside, 4.2))
+    figure: Figure = figures.Figure(figsize=(6.4 * len(charts) + beside, 4.2))
     _set_margins(figure, left=0.7, right=0.25 + beside, bottom=0.6, top=0.9 if charts[0].second_axis else 0.45)
     for axes, chart in zip(figure.subplots(1, len(charts), squeeze=False)[0], charts, strict=True):
         _draw_chart(axes, chart)
@@ -226,7 +237,7 @@ def _confusion_figure(model: str, counts: Mapping[str, pd.DataFrame]) -> Figure:
     names = [_label(name) for name in next(iter(counts.values())).index]
     label = 0.2 + LETTER * max(map(len, names))
     side = max(2.4, 0.24 * len(names))
-    figure = Figure(figsize=(label + 0.35 + (side + 0.2) * len(counts), label + 1.0 + side))
+    figure: Figure = figures.Figure(figsize=(label + 0.35 + (side + 0.2) * len(counts), label + 1.0 + side))
     _set_margins(figure, left=label + 0.25, right=0.1, bottom=label + 0.25, top=0.65)
     figure.suptitle(f"{model}: predicted classes, darker where a larger share of the true class", x=0.01, y=0.98, ha="left")
     grid = figure.subplots(1, len(counts), squeeze=False, sharey=True, gridspec_kw={"wspace": 0.08})[0]
@@ -254,7 +265,7 @@ def _draw_confusion(axes: Axes, table: pd.DataFrame, label: str) -> None:
 def _per_class_figure(model: str, table: pd.DataFrame) -> Figure:
     """Draws the recall of each class: a row a class, a mark a condition."""
     names = [_label(name) for name in table.index]
-    figure = Figure(figsize=(6.4, 1.5 + 0.27 * len(table)))
+    figure: Figure = figures.Figure(figsize=(6.4, 1.5 + 0.27 * len(table)))
     _set_margins(figure, left=0.3 + LETTER * max(map(len, names)), right=0.25, bottom=0.9, top=0.45)
     axes = figure.subplots()
     places = np.arange(len(table))

@@ -63,7 +63,7 @@ def write_tables(record: RunRecord, folder: Path) -> None:
     tables |= {name: table for name, table in optional.items() if len(table)}
     with staged(folder, owned=OWNED) as staging:
         for name, table in tables.items():
-            write_csv(table, staging / f"{name}.csv")
+            _write_csv(table, staging / f"{name}.csv")
         samples.to_parquet(staging / "samples.parquet", index=False, compression="zstd")
         write_json(staging / "provenance.json", _provenance(record))
         names = unique_cell_names([cell_fields(cell.result.cell) | {"digest": cell.result.digest} for cell in with_numbers])
@@ -71,8 +71,8 @@ def write_tables(record: RunRecord, folder: Path) -> None:
             (staging / subfolder).mkdir()
         for cell in with_numbers:
             name = f"{names[cell.result.digest]}.csv"
-            write_csv(confusion_table(cell, record.class_names), staging / "confusion" / name)
-            write_csv(roc_table(cell, record.class_names), staging / "roc" / name)
+            _write_csv(confusion_table(cell, record.class_names), staging / "confusion" / name)
+            _write_csv(roc_table(cell, record.class_names), staging / "roc" / name)
     for name in optional.keys() - tables.keys():
         (folder / f"{name}.csv").unlink(missing_ok=True)
 
@@ -108,7 +108,16 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
     Raises:
         HarnessError: if the file cannot be written.
     """
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    write_text(path, _csv(table))
+
+
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Writes a table into a staging directory, whose files are moved together."""
+    path.write_text(_csv(table), encoding="utf-8")
+
+
+def _csv(table: pd.DataFrame) -> str:
+    return table.to_csv(index=False, lineterminator="\n")
 
 
 def _identity(cell: ScoredCell) -> dict[str, Any]:
