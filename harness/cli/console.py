@@ -107,7 +107,8 @@ class _Lines:
         while not over.wait(wait):
             with self._lock:
                 now = time.monotonic()
-                self._print_if_due(now)
+                if self._note or self._done < self._total:  # else another task is under way, inside this one
+                    self._print_if_due(now)
                 wait = max(PLAIN_INTERVAL - (now - self._shown), AT_ONCE)
 
     def _print_if_due(self, now: float) -> None:
