@@ -4,7 +4,6 @@ import copy
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 
-import torch
 from torch import Tensor, nn
 
 from harness.system.memory import without_garbage_collection
@@ -22,7 +21,7 @@ def deep_copy(model: nn.Module, replacements: Mapping[int, object]) -> nn.Module
     """
     held = (value for module in model.modules() for value in vars(module).values())
     empty = {id(value): OrderedDict[str, object]() for value in held if type(value) is OrderedDict and not value}
-    with without_garbage_collection(), torch.no_grad():  # else a copy of TorchScript has weights that are no leaves
+    with without_garbage_collection():
         return copy.deepcopy(model, {**empty, **replacements})
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from harness.cli.fields import said_below
 from harness.models.base import MODELS, Architecture
 from tests.training.cases import same_state
 
@@ -37,5 +38,9 @@ def test_model_keeps_the_contract(architecture: Architecture) -> None:
 
 def test_model_describes_its_fields_and_its_parameters_are_in_its_identity(architecture: Architecture) -> None:
     fields = type(architecture).model_fields
-    assert not [field for field, info in fields.items() if not info.description and field != "name"]
+    assert not [
+        field
+        for field, info in fields.items()
+        if field != "name" and not (info.description or said_below(type(architecture), field))
+    ]
     assert set(fields) - architecture.PATH_FIELDS <= set(architecture.identity())

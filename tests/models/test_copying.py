@@ -35,10 +35,3 @@ def test_a_sharing_copy_shares_what_is_named_and_has_its_own_of_the_rest() -> No
     assert copied[0].bias.data_ptr() != net[0].bias.data_ptr()
     assert [name for name, weight in copied.named_parameters() if not weight.requires_grad] == ["0.weight"]
     assert all(weight.requires_grad for weight in net.parameters())
-
-
-def test_copy_of_torchscript_has_leaves_that_can_be_frozen() -> None:
-    network = torch.jit.script(nn.Sequential(nn.Linear(3, 2)))
-    copied = deep_copy(network, {})
-    assert all(weight.is_leaf for weight in copied.parameters())
-    assert torch.equal(copied(x := torch.rand(2, 3)), network(x))
