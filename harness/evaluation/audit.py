@@ -107,10 +107,8 @@ class _LevelAudit:
         attacked, active = self.attacked[stage.name], set(self.run.ledger.active(self.level).tolist())
         rest = [index for index in chosen if index in active and not attacked[index]]
         attacked[rest] = True
-        return sum(self._attack_batch(stage, rest[start : start + self.run.batch_size]) for start in self._starts(rest))
-
-    def _starts(self, rest: list[int]) -> range:
-        return range(0, len(rest), self.run.batch_size)
+        size = self.run.batch_size
+        return sum(self._attack_batch(stage, rest[start : start + size]) for start in range(0, len(rest), size))
 
     def _attack_batch(self, stage: Attack, indices: list[int]) -> int:
         batch = load(self.split, indices, self.run.ledger.device)

@@ -42,6 +42,9 @@ CUMULATIVE: tuple[Protocol, ...] = ("nested", "bisect")
 SCHEMA_VERSION = 1
 """Version of the tables and payloads described here; written into provenance.json and every payload."""
 
+AUDIT_COLUMNS = ("robust_accuracy_floor", "audit_n", "audit_broken")
+"""Columns of an audited attack, in every table that has its robust accuracy; see `CELL_COLUMNS`."""
+
 CELL_COLUMNS = (
     *("dataset", "model", "arch", "recipe", "poison", "poison_rate", "target_class"),
     *(
@@ -61,7 +64,7 @@ CELL_COLUMNS = (
         "n_examples",
     ),
     *("accuracy", "accuracy_low", "accuracy_high", "clean_accuracy", "robust_accuracy", "attack_success_rate"),
-    *("conclusive", "robust_accuracy_floor", "audit_n", "audit_broken"),
+    *("conclusive", *AUDIT_COLUMNS),
     *("precision_macro", "recall_macro", "f1_macro", "roc_auc_macro", "max_violation"),
     *("forwards", "backwards", "seconds", "peak_memory_mb", "verdict", "verdict_reasons", "status", "reason", "digest"),
 )

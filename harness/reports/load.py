@@ -10,17 +10,17 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import HarnessError, StoreError, first_line, only_harness_errors
-from harness.records import CELL_COLUMNS, SCHEMA_VERSION
+from harness.records import AUDIT_COLUMNS, CELL_COLUMNS, SCHEMA_VERSION
 from harness.reports.names import TEXT_COLUMNS, TRUTH_VALUES, with_column_types
 from harness.storage.store import read_json
 from harness.system.messages import LONGEST_VALUE, cut, shown
 
-LATER = ("corruption_group", "targeted", "conclusive", "robust_accuracy_floor", "audit_n", "audit_broken")
+LATER = ("corruption_group", "targeted", "conclusive", *AUDIT_COLUMNS)
 """Columns of cells.csv that older runs did not write; they are read as empty."""
 NUMBERS = frozenset(CELL_COLUMNS) - {*TEXT_COLUMNS, *TRUTH_VALUES}
 """Columns of cells.csv, and of other tables with the same, that hold numbers."""
 MATRIX_TEXTS = ("true_class", "class")
-LATER_OF_SWEEP = ("targeted", "target_class", "robust_accuracy_floor", "audit_n", "audit_broken")
+LATER_OF_SWEEP = ("targeted", "target_class", *AUDIT_COLUMNS)
 """The same of sweep.csv."""
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from harness.attacks.base import ATTACKS, Attack
-from harness.conditions import CLEAN, OF_POISONED_MODELS
+from harness.conditions import CLEAN
 from harness.errors import SuiteError
 from harness.models.layout import Inference, NumberFormat
 from harness.poisoning.base import POISONS, ClassName, Poison
@@ -14,7 +14,7 @@ from harness.poisoning.choice import class_index
 from harness.poisoning.detectors.base import DETECTORS, Detector
 from harness.records import Protocol
 from harness.spec import Eps, Spec, suggestion
-from harness.suites.labels import Label
+from harness.suites.labels import ConditionOfModel, Label
 from harness.threat import Norm
 
 RESERVED = ("none", "worst_case")
@@ -196,7 +196,7 @@ class ExpectationEntry(Spec):
     """Label of the poison, for a model trained on it; the model on clean data where it is left out."""
     rate: float | None = None
     """The poison's rate, one of its rates. Where it is repeated, the mean over the repetitions counts."""
-    condition: str = CLEAN
+    condition: ConditionOfModel = CLEAN
     """The condition of the row, where no attack is named: clean, or the poison's trigger or target."""
     attack: Label | None = None
     """The attack's label; the row of `condition` where it is left out."""
@@ -210,13 +210,6 @@ class ExpectationEntry(Spec):
     """Label of a model whose number in the same cell this one must exceed."""
     by: float = 0.0
     """By how much it must exceed it."""
-
-    @field_validator("condition")
-    @classmethod
-    def _is_of_a_model_alone(cls, name: str) -> str:
-        if name not in OF_POISONED_MODELS:
-            raise ValueError(f"expected one of {', '.join(OF_POISONED_MODELS)}, got {name!r}")
-        return name
 
     @model_validator(mode="after")
     def _asserts_something(self) -> Self:

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from harness.conditions import CLEAN, OF_POISONED_MODELS
+from harness.conditions import CLEAN
 from harness.spec import Eps, Spec
+from harness.suites.labels import ConditionOfModel
 from harness.threat import Norm
 
 WORST_CASE, WORST_CLASS = "worst_case", "worst_class"
@@ -44,7 +45,7 @@ class RequirementEntry(Spec):
     """Label of the poison, for a model trained on it; the model on clean data where it is left out."""
     rate: float | None = None
     """The poison's rate, one of its rates; each repetition must meet the requirement."""
-    condition: str = CLEAN
+    condition: ConditionOfModel = CLEAN
     """clean, or the poison's trigger or target, where no attack, corruption or folder is named."""
     attack: Label | None = None
     """The attack's label, or worst_case."""
@@ -81,13 +82,6 @@ class RequirementEntry(Spec):
     def place(self) -> str | None:
         """Returns what the images are, beside clean: an attack, a corruption, a folder or a poison's condition."""
         return self.attack or self.corruption or self.folder or (None if self.condition == CLEAN else self.condition)
-
-    @field_validator("condition")
-    @classmethod
-    def _is_of_a_model_alone(cls, name: str) -> str:
-        if name not in OF_POISONED_MODELS:
-            raise ValueError(f"expected one of {', '.join(OF_POISONED_MODELS)}, got {name!r}")
-        return name
 
     @model_validator(mode="after")
     def _has_a_bound(self) -> Self:

@@ -10,7 +10,7 @@ import pandas as pd
 from harness.conditions import ATTACK, CLEAN, TRIGGER, names_where
 from harness.errors import HarnessError
 from harness.metrics import wilson_interval
-from harness.records import Verdict
+from harness.records import AUDIT_COLUMNS, Verdict
 from harness.reports.load import load_results
 from harness.reports.names import MODEL_COLUMNS, WORST_CASE, condition_label, eps_text, is_missing
 from harness.reports.tables.corruptions import LOST, mean_corruption_accuracy
@@ -19,7 +19,7 @@ SEVERITY = {Verdict.PASS: 1, Verdict.SUSPECT: 2, Verdict.INVALID: 3}
 NORMS = ("Linf", "L2", "L1")
 CONTEST = ["dataset", "norm", "eps"]
 """Columns that must be equal for models to be ranked against each other."""
-ROBUST = ("robust_accuracy", "robust_accuracy_low", "robust_accuracy_high", "robust_accuracy_floor", "audit_n", "audit_broken")
+ROBUST = ("robust_accuracy", "robust_accuracy_low", "robust_accuracy_high", *AUDIT_COLUMNS)
 
 
 def leaderboard(cells: pd.DataFrame, sweep: pd.DataFrame, eps: float | None = None) -> pd.DataFrame:

@@ -8,16 +8,15 @@ import pandas as pd
 
 from harness.conditions import ATTACK
 from harness.metrics import Flags, share, wilson_interval
-from harness.records import CUMULATIVE
+from harness.records import AUDIT_COLUMNS, CUMULATIVE
 from harness.reports.names import MODEL_COLUMNS, WORST_CASE
 
-AUDIT = ("robust_accuracy_floor", "audit_n", "audit_broken")
 SWEEP_COLUMNS = (
     *MODEL_COLUMNS,
     *("attack", "targeted", "target_class", "norm", "eps", "protocol", "attacks", "n_examples", "clean_accuracy"),
     *("robust_accuracy", "robust_accuracy_low", "robust_accuracy_high"),
     *("attack_success_rate", "attack_success_rate_low", "attack_success_rate_high"),
-    *AUDIT,
+    *AUDIT_COLUMNS,
 )
 """Columns of sweep.csv, in order; `attacks` names the attacks that a worst case is taken over. The last three are explained at
 `CELL_COLUMNS`; a worst case has those of the audited attack that it is taken over."""
@@ -94,10 +93,10 @@ def _audit_of_worst_case(members: pd.DataFrame, robust_accuracy: float) -> dict[
     """Returns the audit's columns: what the standard may still take from the audited attack it may take from the worst case."""
     audited = members[members["robust_accuracy_floor"].notna()]
     if audited.empty:
-        return dict.fromkeys(AUDIT, None)
+        return dict.fromkeys(AUDIT_COLUMNS, None)
     least = min(audited.to_dict("records"), key=lambda row: float(row["robust_accuracy"] - row["robust_accuracy_floor"]))
     lost = least["robust_accuracy"] - least["robust_accuracy_floor"]
-    return {name: least[name] for name in AUDIT} | {"robust_accuracy_floor": max(0.0, robust_accuracy - lost)}
+    return {name: least[name] for name in AUDIT_COLUMNS} | {"robust_accuracy_floor": max(0.0, robust_accuracy - lost)}
 
 
 def _row(cell: Mapping[Any, Any], state: _Outcomes) -> dict[str, Any]:
