@@ -1,6 +1,7 @@
 """Shared by all tests: quiet, single-purpose fixtures."""
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,15 @@ WARM_START = SHARED / "weights" / "efficientnet_b0_warmstart.safetensors"
 def _caches_of_the_test(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keeps every cache that the harness makes inside the test run."""
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _log_level_of_the_test() -> Iterator[None]:
+    """Takes back the level that the command line sets, so that a test sees the same records after any other test."""
+    logger = logging.getLogger("harness")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -20,6 +20,7 @@ def test_photographs_run_to_a_report(photographs: Path, tmp_path: Path) -> None:
             "attacks.pgd.steps=2",
             "evaluation.limit=45",
             "expectations=[]",
+            "requirements=[]",
         ],
     )
     summary = run(suite, out=tmp_path / "out", store=tmp_path / "store", device="cpu")
