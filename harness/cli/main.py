@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from harness.cli import console
+from harness.cli.comparing import compare, leaderboard
 from harness.cli.deployment import crosscheck, export
 from harness.cli.exit_codes import CHECK_FAILED, exit_code
 from harness.cli.options import DeviceOption, OutOption, SetOption, StoreOption, SuiteArgument
@@ -148,19 +149,7 @@ def report(suite: SuiteArgument, out: OutOption = None) -> None:
     console.stdout.print(str(write_report(_results_of(suite, out))))
 
 
-@app.command()
-def leaderboard(
-    results: Annotated[list[Path], typer.Argument(metavar="RESULTS...", help="Folders of results.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The CSV file to write.")],
-) -> None:
-    """Merge the leaderboards of several runs into one CSV file."""
-    from harness.reports.tables.leaderboard import merge
-    from harness.reports.tables.write import write_csv
-
-    write_csv(merge(results), out)
-    console.stdout.print(str(out))
-
-
+app.command()(leaderboard)
 app.command()(export)  # here, as `harness --help` lists verbs in this order
 app.command()(crosscheck)
 
@@ -218,18 +207,7 @@ def decide(results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Fold
         raise typer.Exit(CHECK_FAILED)
 
 
-@app.command()
-def compare(
-    first: Annotated[Path, typer.Argument(metavar="RESULTS_A")],
-    second: Annotated[Path, typer.Argument(metavar="RESULTS_B")],
-) -> None:
-    """Compare the cells of two runs; exit 1 where intervals do not overlap."""
-    from harness.reports.compare import compare as compare_results
-
-    table = compare_results(first, second)
-    console.show_table("", list(table.columns), table.itertuples(index=False))
-    if (table["overlap"] == False).any():  # noqa: E712 - a missing number is no disagreement
-        raise typer.Exit(CHECK_FAILED)
+app.command()(compare)
 
 
 @app.command()

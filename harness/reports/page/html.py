@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.reports.decision.decision import decision_of
 from harness.reports.figures.charts import Chart, corruption_charts, history_charts, robustness_charts, roc_chart
@@ -19,9 +18,13 @@ from harness.reports.models import ModelView, model_views
 from harness.reports.page import poisons as poison_page
 from harness.reports.page import tables as page_tables
 from harness.reports.page.decision import decision_line, requirements_table
+from harness.reports.page.environment import environment
 from harness.reports.page.headline import facts, summary, training_sentences
 from harness.reports.page.runtimes import runtime_tables
 from harness.reports.page.tables import PageTable
+from harness.reports.tables.leaderboard import leaderboard_of
+from harness.reports.tables.ranking import kept_apart
+from harness.reports.tables.write import write_csv
 from harness.suites.models import GIVEN
 
 REPORT = "report.html"
@@ -77,9 +80,18 @@ def write_report(folder: Path) -> Path:
     results = load_results(folder)
     path = results.folder / REPORT
     with reading_tables(results.folder):
+        results = _with_todays_leaderboard(results)
         notes = draw_figures(results).notes
         write_text(path, render(results, notes=notes))
     return path
+
+
+def _with_todays_leaderboard(results: Results) -> Results:
+    """Returns the same results; a leaderboard of an older run, which lacks columns of today, is first written anew."""
+    if not results.has_old_leaderboard:
+        return results
+    write_csv(leaderboard_of(results), results.folder / "leaderboard.csv")
+    return load_results(results.folder)
 
 
 def render(results: Results, *, notes: Sequence[str] = ()) -> str:
@@ -89,14 +101,7 @@ def render(results: Results, *, notes: Sequence[str] = ()) -> str:
         results: Its tables.
         notes: Sentences for the head of the page.
     """
-    environment = Environment(
-        loader=PackageLoader("harness.reports.page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render({**_context(results), "notes": notes})
+    return environment().get_template("report.html.j2").render({**_context(results), "notes": notes})
 
 
 def _context(results: Results) -> Mapping[str, Any]:
@@ -114,6 +119,7 @@ def _context(results: Results) -> Mapping[str, Any]:
         "requirements": requirements_table(decision) if decision.requirements else None,
         "expectations": results.expectations.to_dict("records"),
         "leaderboard": page_tables.leaderboard_table(results),
+        "apart": kept_apart(results.leaderboard),
         "robustness": [_figure(chart) for chart in robustness_charts(results)],
         "before_after": page_tables.before_after_tables(results),
         "models": sections,

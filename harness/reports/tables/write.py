@@ -45,12 +45,13 @@ def write_tables(record: RunRecord, folder: Path) -> None:
     cells = _table_of(found)
     samples = samples_table(record, with_numbers)
     sweep = sweep_table(cells, samples)
+    per_class, provenance = per_class_table(with_numbers, record.class_names), _provenance(record)
     tables = {
         "cells": cells,
-        "per_class": per_class_table(with_numbers, record.class_names),
+        "per_class": per_class,
         "sweep": sweep,
         "before_after": before_after_table(with_numbers),
-        "leaderboard": leaderboard(cells, sweep),
+        "leaderboard": leaderboard(cells, sweep, per_class=per_class, samples=samples, provenance=provenance),
         "history": history_table(record.histories),
         "expectations": pd.DataFrame([vars(row) for row in record.expectations], columns=["text", "holds", "found"]),
     }
@@ -65,7 +66,7 @@ def write_tables(record: RunRecord, folder: Path) -> None:
         for name, table in tables.items():
             _write_csv(table, staging / f"{name}.csv")
         samples.to_parquet(staging / "samples.parquet", index=False, compression="zstd")
-        write_json(staging / "provenance.json", _provenance(record))
+        write_json(staging / "provenance.json", provenance)
         names = unique_cell_names([cell_fields(cell.result.cell) | {"digest": cell.result.digest} for cell in with_numbers])
         for subfolder in OWNED:
             (staging / subfolder).mkdir()
