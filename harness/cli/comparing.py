@@ -3,6 +3,7 @@
 They import what they need when they run, as all verbs do.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ import typer
 from harness.cli import console
 from harness.cli.exit_codes import CHECK_FAILED
 from harness.errors import HarnessError
-from harness.system.messages import printable
+from harness.system.messages import printable, shown
 
 
 def leaderboard(
@@ -47,13 +48,43 @@ def leaderboard(
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="RESULTS_A")],
-    second: Annotated[Path, typer.Argument(metavar="RESULTS_B")],
+    first: Annotated[Path, typer.Argument(metavar="RESULTS_A", help="Folder of results.")],
+    second: Annotated[Path, typer.Argument(metavar="RESULTS_B", help="Folder of the results that are to be no worse.")],
+    models: Annotated[
+        list[str] | None, typer.Option("--models", metavar="OLD=NEW", help="A model's label in A and in B; repeatable.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, with every class and image.")] = False,
 ) -> None:
-    """Compare the cells of two runs; exit 1 where intervals do not overlap."""
-    from harness.reports.compare import compare as compare_results
+    """Compare two runs on the same examples; exit 1 where B is significantly worse than A, 2 where they share nothing.
 
-    table = compare_results(first, second)
-    console.show_table("", list(table.columns), table.itertuples(index=False))
-    if (table["overlap"] == False).any():  # noqa: E712 - a missing number is no disagreement
+    Examples are joined by content. Each condition has an exact McNemar test, with Holm's correction over all of them.
+    """
+    from harness.reports.compare import compare as compare_results
+    from harness.reports.compare import comparison_json
+    from harness.reports.comparison.tables import comparison_tables
+
+    found = compare_results(first, second, models=_renamed(models or ()))
+    if as_json:
+        console.stdout.print_json(data=comparison_json(found))
+    else:
+        for table in comparison_tables(found):
+            console.stdout.print(table.title, markup=False)
+            console.show_table("", table.columns, table.rows)
+        console.stdout.print(printable(found.sentence), markup=False)
+    if found.losses:
         raise typer.Exit(CHECK_FAILED)
+
+
+def _renamed(pairs: Sequence[str]) -> dict[str, str]:
+    """Returns old label -> new label.
+
+    Raises:
+        HarnessError: if one is not of the form old=new, or a label is named twice.
+    """
+    renamed: dict[str, str] = {}
+    for pair in pairs:
+        old, equals, new = pair.partition("=")
+        if not (old and equals and new) or old in renamed or new in renamed.values():
+            raise HarnessError(f"--models: expected old=new, each label once, got {shown(pair)}")
+        renamed[old] = new
+    return renamed

@@ -142,11 +142,17 @@ def run(
 
 
 @app.command()
-def report(suite: SuiteArgument, out: OutOption = None) -> None:
+def report(
+    suite: SuiteArgument,
+    out: OutOption = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="RESULTS", help="An earlier run; the page gets a section that compares.")
+    ] = None,
+) -> None:
     """Write the curves and the report of a run anew, from its tables."""
     from harness.reports.page.html import write_report
 
-    console.stdout.print(str(write_report(_results_of(suite, out))))
+    console.stdout.print(str(write_report(_results_of(suite, out), against=against)))
 
 
 app.command()(leaderboard)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.reports.compare import Comparison, compare
 from harness.reports.decision.decision import decision_of
 from harness.reports.figures.charts import Chart, corruption_charts, history_charts, robustness_charts, roc_chart
 from harness.reports.figures.curves import draw_figures
@@ -17,6 +18,7 @@ from harness.reports.load import Results, load_results, reading_tables
 from harness.reports.models import ModelView, model_views
 from harness.reports.page import poisons as poison_page
 from harness.reports.page import tables as page_tables
+from harness.reports.page.comparison import comparison_section
 from harness.reports.page.decision import decision_line, requirements_table
 from harness.reports.page.environment import environment
 from harness.reports.page.headline import facts, summary, training_sentences
@@ -65,11 +67,12 @@ class ModelSection:
     """Sentences: which epoch is kept, and the warnings of the training."""
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Path, *, against: Path | None = None) -> Path:
     """Draws the figures of a results folder and writes its report.html, from its tables alone; returns the path of the page.
 
     Args:
         folder: The results folder.
+        against: Another results folder, which the page then compares this one with.
 
     Returns:
         The path of the page.
@@ -78,11 +81,12 @@ def write_report(folder: Path) -> Path:
         HarnessError: if a table is missing or damaged, or the folder cannot be written.
     """
     results = load_results(folder)
+    comparison = None if against is None else compare(against, folder)
     path = results.folder / REPORT
     with reading_tables(results.folder):
         results = _with_todays_leaderboard(results)
         notes = draw_figures(results).notes
-        write_text(path, render(results, notes=notes))
+        write_text(path, render(results, notes=notes, comparison=comparison))
     return path
 
 
@@ -94,14 +98,16 @@ def _with_todays_leaderboard(results: Results) -> Results:
     return load_results(results.folder)
 
 
-def render(results: Results, *, notes: Sequence[str] = ()) -> str:
+def render(results: Results, *, notes: Sequence[str] = (), comparison: Comparison | None = None) -> str:
     """Returns the page of a run.
 
     Args:
         results: Its tables.
         notes: Sentences for the head of the page.
+        comparison: From another run to this one.
     """
-    return environment().get_template("report.html.j2").render({**_context(results), "notes": notes})
+    section = comparison_section(comparison)
+    return environment().get_template("report.html.j2").render({**_context(results), "notes": notes, "comparison": section})
 
 
 def _context(results: Results) -> Mapping[str, Any]:

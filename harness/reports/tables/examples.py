@@ -11,17 +11,8 @@ import pandas as pd
 
 from harness.conditions import ATTACK, CLEAN, names_where
 from harness.metrics import Flags
+from harness.reports.tables.keys import example_keys
 from harness.reports.tables.sweep import members_of_worst_case
-
-
-def example_keys(samples: pd.DataFrame) -> "pd.Series[str]":
-    """Returns a key of each example of a cell that is the same in every run: its content hash, label, and which copy it is.
-
-    Args:
-        samples: Rows of samples.parquet, of one cell.
-    """
-    content = samples["content_hash"].astype(str) + "|" + samples["label"].astype(str)
-    return content + "|" + content.groupby(content, sort=False).cumcount().astype(str)
 
 
 def worst_case_rows(cells: pd.DataFrame, *, norm: str | None, eps: float | None) -> pd.DataFrame:
@@ -60,7 +51,8 @@ class Examples:
     def _keys(self) -> "pd.Series[str] | None":
         if self._samples is None or self._own.empty:
             return None
-        return example_keys(self._samples[self._samples["digest"] == self._own["digest"].iloc[0]]).reset_index(drop=True)
+        first = self._samples[self._samples["digest"] == self._own["digest"].iloc[0]]
+        return example_keys(first, self._provenance.get("class_names") or ()).reset_index(drop=True)
 
     @cached_property
     def _order(self) -> "np.ndarray[Any, np.dtype[np.intp]]":

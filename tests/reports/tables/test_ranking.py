@@ -1,7 +1,6 @@
 """Who is ranked against whom, in which order, and how sure the order is."""
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.metrics import wilson_interval
-from harness.records import CellResult
 from harness.reports.decision.intervals import PairCounts, paired_interval
 from harness.reports.load import load_results
 from harness.reports.page.headline import summary
@@ -20,38 +18,8 @@ from harness.reports.summary import leaderboard_table
 from harness.reports.tables.leaderboard import leaderboard_of, merge
 from harness.reports.tables.ranking import DIFFERENCE, NO_EXAMPLES, kept_apart
 from tests.reports.conftest import Write
-from tests.reports.planted import BUDGETS, LABELS, N, attack_results, clean_result, digest_of, logits_of, predicted_with_errors
-
-SETTINGS = {"fgsm": {"plugin": {"name": "fgsm"}}, "pgd": {"plugin": {"name": "pgd", "steps": 10}}}
-
-
-def model(name: str, wrong: int, robust: int, attacks: tuple[str, ...] = ("pgd",), **fields: Any) -> list[CellResult]:
-    """A model that is wrong on the first `wrong` examples, and under every attack right on the last `robust` ones only."""
-    cells = []
-    for cell in (clean_result("baseline"), *(it for attack in attacks for it in attack_results("baseline", attack))):
-        if cell.condition is None:
-            raise AssertionError
-        attacked = cell.cell.condition == "attack"
-        adversarial = attacked & (np.arange(N) >= wrong) & (np.arange(N) < N - robust)
-        errors = sorted({*range(wrong), *np.flatnonzero(adversarial)})
-        clean = logits_of(predicted_with_errors(range(wrong)))
-        condition = dataclasses.replace(
-            cell.condition, logits=logits_of(predicted_with_errors(errors)), is_adversarial=adversarial
-        )
-        cells.append(
-            dataclasses.replace(
-                cell,
-                cell=cell.cell.model_copy(update={"model": name, **fields}),
-                digest=digest_of(name, cell.digest, *fields.values()),
-                clean_logits=clean,
-                condition=condition,
-            )
-        )
-    return cells
-
-
-def suite(name: str = "s", attacks: Mapping[str, Any] = SETTINGS, **fields: Any) -> dict[str, Any]:
-    return {"name": name, "title": "", "description": "", "attacks": attacks, **fields}
+from tests.reports.flips import SETTINGS, model, reversed_cell, suite
+from tests.reports.planted import BUDGETS, LABELS, N, clean_result, digest_of, logits_of, predicted_with_errors
 
 
 def test_a_model_that_did_not_meet_an_attack_is_in_a_contest_of_its_own(written: Write) -> None:
@@ -159,21 +127,6 @@ def test_another_order_of_the_examples_is_the_same_contest(written: Write, tmp_p
     assert list(board["contest"]) == [1, 1]
     low, high = paired_interval(PairCounts(both=8, first=16, second=0, neither=16))
     assert board.loc[0, list(DIFFERENCE)].tolist() == pytest.approx([16 / 40, low, high])
-
-
-def reversed_cell(cell: CellResult) -> CellResult:
-    assert cell.condition is not None
-    assert cell.labels is not None
-    assert cell.clean_logits is not None
-    assert cell.smallest_eps is not None
-    arrays = {name: getattr(cell.condition, name)[::-1].copy() for name in ("logits", "is_adversarial", "distance")}
-    return dataclasses.replace(
-        cell,
-        labels=cell.labels[::-1].copy(),
-        clean_logits=cell.clean_logits[::-1].copy(),
-        smallest_eps=cell.smallest_eps[::-1].copy(),
-        condition=dataclasses.replace(cell.condition, **arrays),
-    )
 
 
 @pytest.mark.parametrize(
