@@ -37,6 +37,7 @@ WHOLE_NUMBERS = (
     *("rank", "steps", "restarts", "severity", "seed", "n_examples", "support", "forwards", "backwards", "epoch"),
     *("training_examples", "poisoned", "changed_pixels", "eligible", "targets", "targets_hit", "examples", "suspected"),
     *("epochs", "best_epoch", "catastrophic_overfitting", "audit_n", "audit_broken", "attacked", "adversarial"),
+    "predicted_classes",
     *("contest", "worst_class_n", "schema_version"),
 )
 """Columns that hold whole numbers, some of them missing."""
@@ -83,6 +84,16 @@ def model_label(row: Mapping[Any, Any]) -> str:
         return str(row["model"])
     rate = "" if is_missing(row["poison_rate"]) else f" {100 * row['poison_rate']:g} %"
     return f"{row['model']}, {row['poison']}{rate}{_seed(row, ', seed ')}"
+
+
+def rows_of_model(table: pd.DataFrame, label: str) -> pd.DataFrame:
+    """Returns the rows of a model by its name among poisoned and clean ones.
+
+    In tables of older runs that name stands in the column `model`.
+    """
+    if "poison" not in table or table.empty:
+        return table[table["model"] == label]
+    return table[table.apply(model_label, axis=1) == label]
 
 
 def condition_label(row: Mapping[Any, Any]) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 from harness.metrics import wilson_interval
 from harness.reports.load import Results
 from harness.reports.models import Condition, ModelView
-from harness.reports.names import WORST_CASE, eps_text, is_targeted, model_label, slug
+from harness.reports.names import WORST_CASE, eps_text, is_targeted, model_label, rows_of_model, slug
 from harness.reports.tables.corruptions import common_corruptions
 
 Point = tuple[float, float]
@@ -169,7 +169,7 @@ def _corruption_chart(rows: pd.DataFrame, palette: dict[str, int], *, name: str,
 
 def history_charts(results: Results, model: str) -> list[Chart]:
     """Returns accuracy and loss of one model over the epochs of its training."""
-    rows = results.history[results.history["model"] == model].sort_values("epoch")
+    rows = rows_of_model(results.history, model).sort_values("epoch")
     quantities = {"accuracy": (0.0, 1.0), "loss": None}
     return [
         _history_chart(rows, columns, model=model, quantity=quantity, y_range=y_range)

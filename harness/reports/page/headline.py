@@ -8,7 +8,7 @@ import pandas as pd
 from harness.conditions import ATTACK
 from harness.records import Status
 from harness.reports.load import Results
-from harness.reports.names import eps_text, is_missing, model_label
+from harness.reports.names import eps_text, is_missing, model_label, rows_of_model
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def summary(results: Results) -> str:
 
 def training_sentences(results: Results, model: str) -> tuple[str, ...]:
     """Returns which epoch's weights a model has and how they were chosen, and one sentence a warning."""
-    if results.training.empty or (rows := results.training[results.training["model"] == model]).empty:
+    if results.training.empty or (rows := rows_of_model(results.training, model)).empty:
         return ()
     row = rows.iloc[0]
     kept = f"Epoch {row['best_epoch']} of {row['epochs']} is kept, by its {row['chosen_by'].replace('_', ' ')}"

@@ -9,7 +9,7 @@ import pandas as pd
 from harness.metrics import Flags
 from harness.records import Verdict
 from harness.reports.decision.intervals import paired_interval
-from harness.reports.names import POISONED, eps_text, is_missing, model_label
+from harness.reports.names import POISONED, eps_text, is_missing, model_label, with_column_types
 from harness.reports.paired import pair_counts, rank_ranges
 
 CONTEST = ("data_digest", "norm", "eps", "attack_settings", "schema_version")
@@ -140,8 +140,7 @@ def _difference(row: Mapping[Any, Any], other: Mapping[Any, Any], one: Flags | N
 
 def _finished(table: pd.DataFrame) -> pd.DataFrame:
     table = table.drop(columns=["_score", "_invalid", "_ranks"]).reset_index(drop=True)
-    whole = {name: "Int64" for name in ("rank", "contest", "worst_class_n", "schema_version") if name in table}
-    table = table.astype(whole | dict.fromkeys(DIFFERENCE, float))
+    table = with_column_types(table.astype(dict.fromkeys(DIFFERENCE, float)))
     budgets = [name for name in table if str(name).startswith("robust_accuracy[")]
     others = [name for name in table if name not in (*FIRST, *budgets)]
     return table[[*FIRST, *others, *budgets]]

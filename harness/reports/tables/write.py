@@ -1,6 +1,5 @@
 """Writes the tables of a results folder from the record of a run."""
 
-from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from harness.reports.tables.poisons import poison_tables, poisons_table
 from harness.reports.tables.scores import SCORES, ScoredCell, before_after_row, cell_row, per_class_rows, scored_cells
 from harness.reports.tables.stages import stages_table
 from harness.reports.tables.sweep import sweep_table
+from harness.reports.tables.training import history_table, training_table
+from harness.reports.tables.transfer import transfer_table
 from harness.storage.store import write_json
 
 CONDITION_COLUMNS = ("target_class", "condition", "attack", "norm", "eps", "corruption", "severity", "protocol")
@@ -52,12 +53,12 @@ def write_tables(record: RunRecord, folder: Path) -> None:
         "sweep": sweep,
         "before_after": before_after_table(with_numbers),
         "leaderboard": leaderboard(cells, sweep, per_class=per_class, samples=samples, provenance=provenance),
-        "history": history_table(record.histories),
+        "history": history_table(record),
         "expectations": pd.DataFrame([vars(row) for row in record.expectations], columns=["text", "holds", "found"]),
     }
     optional = {
-        "training": training_table(record.trainings),
-        "transfer": pd.DataFrame([vars(row) for row in record.transfers]),
+        "training": training_table(record),
+        "transfer": transfer_table(record),
         "stages": stages_table(found),
         **poison_tables(record, found),
     }
@@ -190,18 +191,6 @@ def before_after_table(cells: list[ScoredCell]) -> pd.DataFrame:
     ]
     scores = [f"{score}_{when}" for score in SCORES for when in ("before", "after", "difference")]
     return with_column_types(pd.DataFrame(rows, columns=[*IDENTITY, "n_examples", *scores]))
-
-
-def history_table(histories: Mapping[str, tuple[Mapping[str, float], ...]]) -> pd.DataFrame:
-    """Returns one row for each model and epoch, with every column that any model recorded."""
-    rows = [{"model": model, **epoch} for model, epochs in histories.items() for epoch in epochs]
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["model", "epoch"])
-
-
-def training_table(trainings: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """Returns one row a model: the epoch kept and how it was chosen, overfitting and collapse, warnings in words."""
-    rows = [{"model": model, **found, "warnings": "; ".join(found["warnings"])} for model, found in trainings.items()]
-    return with_column_types(pd.DataFrame(rows))
 
 
 def confusion_table(cell: ScoredCell, class_names: tuple[str, ...]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 
 from harness.cli.main import main
 from harness.errors import HarnessError
-from harness.records import CellResult
+from harness.records import CellResult, Status
 from harness.reports.compare import Comparison, compare, comparison_json
 from harness.reports.comparison.numbers import ComparedCondition, Outcome
 from harness.reports.comparison.tables import comparison_tables
@@ -20,7 +20,17 @@ from harness.reports.load import load_results
 from harness.reports.paired import holm
 from tests.reports.conftest import Write
 from tests.reports.flips import model, reversed_cell, suite
-from tests.reports.planted import CLASSES, N, clean_result, digest_of, logits_of, predicted_with_errors
+from tests.reports.planted import (
+    CLASSES,
+    N,
+    attack_results,
+    clean_result,
+    corruption_result,
+    digest_of,
+    logits_of,
+    lost_result,
+    predicted_with_errors,
+)
 
 
 def of(comparison: Comparison, condition: str) -> ComparedCondition:
@@ -198,6 +208,52 @@ def test_attacks_with_other_settings_are_not_compared(written: Write, tmp_path: 
     found = compare(tmp_path / "one", tmp_path / "two")
     assert [it.reason for it in found.apart] == [why] * 3 * bool(why)
     assert len(found.conditions) == (1 if why else 4)
+
+
+def test_differences_are_b_minus_a(written: Write) -> None:
+    a = written([clean_result("pgd"), corruption_result("pgd", "fog", 1, 0)], "a")
+    b = written([clean_result("pgd"), corruption_result("pgd", "fog", 1, 30)], "b")
+    fog = of(compare(a.folder, b.folder), "fog 1")
+    assert fog.difference == pytest.approx(-0.75)
+    assert fog.outcome is Outcome.LOSS
+
+
+def test_cells_of_one_run_only_and_lost_ones_are_shown_as_such(written: Write) -> None:
+    lost = lost_result("pgd", Status.FAILED, "no such file", condition="corruption", corruption="fog", severity=1)
+    a = written([clean_result("baseline"), clean_result("pgd"), lost], "a")
+    b = written([clean_result("pgd"), corruption_result("pgd", "fog", 1, 30), *attack_results("pgd", "fgsm")[:1]], "b")
+    found = compare(a.folder, b.folder)
+    assert [(it.model, it.condition) for it in found.conditions] == [("pgd", "clean")]
+    assert [tuple(it) for it in found.apart] == [
+        ("baseline", "clean", "only in A"),
+        ("pgd", "fog 1", "no number in A: failed: no such file"),
+        ("pgd", "fgsm 2/255 Linf", "only in B"),
+    ]
+    assert found.sentence == "No significant change from A to B in 1 condition; 3 more could not be compared."
+
+
+def test_changed_settings_are_named_where_no_suite_is_recorded(written: Write, tmp_path: Path) -> None:
+    cell = attack_results("pgd", "pgd")[0]
+    written([clean_result("pgd"), cell], "a")
+    stronger = cell.cell.model_copy(update={"steps": 20, "alpha": 0.5})
+    written([clean_result("pgd"), dataclasses.replace(cell, cell=stronger)], "b")
+    (apart,) = compare(tmp_path / "a", tmp_path / "b").apart
+    assert "steps: 10 -> 20" in apart.reason
+
+
+def test_a_budget_more_below_is_another_attack_where_successes_add_up(written: Write, tmp_path: Path) -> None:
+    small, middle, _ = attack_results("pgd", "pgd")
+    written([clean_result("pgd"), small, middle], "a")
+    written([clean_result("pgd"), middle], "b")
+    reasons = [it.reason for it in compare(tmp_path / "a", tmp_path / "b").apart]
+    assert reasons == ["only in A", "another attack: budgets up to it: 2/255, 4/255 -> 4/255"]
+
+
+def test_a_changed_training_is_named_and_compared_all_the_same(written: Write, tmp_path: Path) -> None:
+    written([clean_result("baseline")], "a")
+    written([clean_result("pgd")], "b")
+    (row,) = compare(tmp_path / "a", tmp_path / "b", models={"baseline": "pgd"}).conditions
+    assert row.changed_training == "recipe: standard -> pgd"
 
 
 def test_the_area_under_the_curve_is_that_of_the_trapezoids(written: Write, tmp_path: Path) -> None:
