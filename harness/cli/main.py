@@ -150,9 +150,12 @@ def report(
     ] = None,
 ) -> None:
     """Write the curves and the report of a run anew, from its tables."""
+    from harness.reports.load import load_results
     from harness.reports.page.html import write_report
 
-    console.stdout.print(str(write_report(_results_of(suite, out), against=against)))
+    results = load_results(_results_of(suite, out))
+    earlier = None if against is None else load_results(against)
+    console.stdout.print(str(write_report(results, against=earlier)))
 
 
 app.command()(leaderboard)
@@ -205,8 +208,9 @@ def decide(results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Fold
     Judges the suite's requirements anew by the tables, and writes requirements.csv, decision.json, decision.md, junit.xml.
     """
     from harness.reports.decision.files import decision_lines, write_decision
+    from harness.reports.load import load_results
 
-    decision = write_decision(results)
+    decision = write_decision(load_results(results))
     for line in decision_lines(decision):
         console.stdout.print(printable(line), markup=False)
     if not decision.all_met:

@@ -24,7 +24,7 @@ from harness.reports.comparison.numbers import (
     worst_cases,
 )
 from harness.reports.comparison.side import Key, Side
-from harness.reports.load import load_results, reading_tables
+from harness.reports.load import Results, load_results, reading_tables
 from harness.reports.names import is_missing
 
 
@@ -85,8 +85,13 @@ def compare(a: Path, b: Path, *, models: Mapping[str, str] | None = None) -> Com
     Raises:
         HarnessError: if one of them is no results folder or has no samples.parquet, or they have nothing in common.
     """
-    with reading_tables(b), reading_tables(a):
-        return _compared(Side(load_results(a), models), Side(load_results(b)), models or {})
+    return compared_results(load_results(a), load_results(b), models=models)
+
+
+def compared_results(a: Results, b: Results, *, models: Mapping[str, str] | None = None) -> Comparison:
+    """Returns the same of two folders that are open."""
+    with reading_tables(b.folder), reading_tables(a.folder):
+        return _compared(Side(a, models), Side(b), models or {})
 
 
 def _compared(a: Side, b: Side, models: Mapping[str, str]) -> Comparison:

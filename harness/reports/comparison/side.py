@@ -85,13 +85,10 @@ class Side:
         """Whether the examples have content hashes; those of an older run may have names alone."""
         return HASH in self.results.samples and bool(self.results.samples[HASH].notna().all())
 
-    @cached_property
-    def _by_digest(self) -> dict[str, pd.DataFrame]:
-        return {str(digest): group for digest, group in self.results.samples.groupby("digest", sort=False, observed=True)}
-
     def samples(self, row: Row) -> pd.DataFrame | None:
         """Returns the examples of a row; None where it has no numbers."""
-        return self._by_digest.get(str(row["digest"]))
+        found = self.results.samples_of(str(row["digest"]))
+        return None if found.empty else found
 
     def keys(self, samples: pd.DataFrame, by: str) -> "pd.Index[str]":
         """Returns the keys of the examples of a cell; most cells have the same ones, so each list is made once."""

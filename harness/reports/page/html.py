@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.reports.compare import Comparison, compare
+from harness.reports.compare import Comparison, compared_results
 from harness.reports.decision.decision import decision_of
 from harness.reports.figures.charts import Chart, corruption_charts, history_charts, robustness_charts, roc_chart
 from harness.reports.figures.curves import draw_figures
@@ -67,12 +67,12 @@ class ModelSection:
     """Sentences: which epoch is kept, and the warnings of the training."""
 
 
-def write_report(folder: Path, *, against: Path | None = None) -> Path:
+def write_report(results: Results, *, against: Results | None = None) -> Path:
     """Draws the figures of a results folder and writes its report.html, from its tables alone; returns the path of the page.
 
     Args:
-        folder: The results folder.
-        against: Another results folder, which the page then compares this one with.
+        results: The tables of the results folder.
+        against: Those of another one, which the page then compares this one with.
 
     Returns:
         The path of the page.
@@ -80,8 +80,7 @@ def write_report(folder: Path, *, against: Path | None = None) -> Path:
     Raises:
         HarnessError: if a table is missing or damaged, or the folder cannot be written.
     """
-    results = load_results(folder)
-    comparison = None if against is None else compare(against, folder)
+    comparison = None if against is None else compared_results(against, results)
     path = results.folder / REPORT
     with reading_tables(results.folder):
         results = _with_todays_leaderboard(results)
