@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.conditions import ATTACK, TRIGGER, names_where
+from harness.conditions import ATTACK, CLEAN, TRIGGER, names_where
 from harness.errors import HarnessError
 from harness.metrics import wilson_interval
 from harness.records import AUDIT_COLUMNS, SCHEMA_VERSION
@@ -156,7 +156,7 @@ def _model_row(cells: pd.DataFrame, sweep: pd.DataFrame, *, norm: str | None, ep
     own = done[~done["condition"].isin(names_where(lambda kind: kind.own_examples))]
     n = int(own["n_examples"].max()) if len(own) else None
     clean = float(own["clean_accuracy"].iloc[0]) if len(own) else math.nan
-    interval = wilson_interval(round(clean * n), n) if n else (math.nan, math.nan)
+    low, high = _interval_of_clean(own, clean, n)
     curve = sweep[(sweep["attack"] == WORST_CASE) & (sweep["norm"] == norm)]
     worst = next(iter(curve[curve["eps"] == eps].to_dict("records")), {})
     strongest = strongest_attack(cells, norm=norm, eps=eps)
@@ -165,8 +165,8 @@ def _model_row(cells: pd.DataFrame, sweep: pd.DataFrame, *, norm: str | None, ep
         "target_class": next(iter(cells.loc[~cells["targeted"].fillna(value=False), "target_class"].dropna()), None),
         "n_examples": n,
         "clean_accuracy": clean,
-        "clean_accuracy_low": interval[0],
-        "clean_accuracy_high": interval[1],
+        "clean_accuracy_low": low,
+        "clean_accuracy_high": high,
         "norm": norm,
         "eps": eps,
         **{name: worst.get(name, math.nan) for name in ROBUST},
@@ -184,6 +184,14 @@ def _model_row(cells: pd.DataFrame, sweep: pd.DataFrame, *, norm: str | None, ep
             for row in sweep[sweep["attack"] == WORST_CASE].to_dict("records")
         },
     }
+
+
+def _interval_of_clean(own: pd.DataFrame, clean: float, n: int | None) -> tuple[float, float]:
+    """Returns the interval of clean accuracy: that of the clean row, which cells.csv has, where the model has one."""
+    rows = own[own["condition"] == CLEAN].to_dict("records")
+    if rows:
+        return float(rows[0]["accuracy_low"]), float(rows[0]["accuracy_high"])
+    return wilson_interval(round(clean * n), n) if n else (math.nan, math.nan)
 
 
 def _costs(attacked: pd.DataFrame, n: int | None) -> dict[str, float]:
