@@ -29,7 +29,7 @@ def leaderboard(
     from harness.reports.files import write_text
     from harness.reports.page.board import board_markdown, board_page
     from harness.reports.tables.leaderboard import merge
-    from harness.reports.tables.ranking import kept_apart
+    from harness.reports.tables.ranking import board_notes
     from harness.reports.tables.write import write_csv
 
     others = {".html": board_page, ".md": board_markdown}
@@ -37,13 +37,13 @@ def leaderboard(
     if out.suffix in wanted:
         raise HarnessError(f"--out: expected another ending than {out.suffix}, which is written beside it, got {out}")
     board = merge(results)
-    apart = kept_apart(board)
+    notes = board_notes(board)
     write_csv(board, out)
     console.stdout.print(printable(str(out)), markup=False)
     for ending, text_of in wanted.items():
-        write_text(path := out.with_suffix(ending), text_of(board, apart))
+        write_text(path := out.with_suffix(ending), text_of(board, notes))
         console.stdout.print(printable(str(path)), markup=False)
-    for sentence in apart:
+    for sentence in notes:
         console.stdout.print(printable(sentence), markup=False)
 
 

@@ -207,6 +207,8 @@ def roc_chart(results: Results, view: ModelView) -> Chart | None:
 
 
 def _roc_series(results: Results, condition: Condition, colour: int) -> Iterator[Series]:
+    if not (results.folder / "roc").is_dir():  # left out of a copy for reading
+        return
     curves = []
     for name, points in results.matrix("roc", condition.file).groupby("class", sort=False):
         curve = np.interp(ROC_GRID, points["false_positive_rate"], points["true_positive_rate"])

@@ -11,21 +11,21 @@ from harness.reports.page.tables import PageEntry, board_table
 TITLE = "Leaderboard"
 
 
-def board_page(board: pd.DataFrame, apart: Sequence[str]) -> str:
+def board_page(board: pd.DataFrame, notes: Sequence[str]) -> str:
     """Returns a self-contained page with a leaderboard.
 
     Args:
         board: The table leaderboard.csv.
-        apart: Sentences: what was kept apart, and why.
+        notes: Sentences: what is kept apart and why, see `harness.reports.tables.ranking.board_notes`.
     """
-    return environment().get_template("board.html.j2").render(title=TITLE, leaderboard=board_table(board), apart=apart)
+    return environment().get_template("board.html.j2").render(title=TITLE, leaderboard=board_table(board), board_notes=notes)
 
 
-def board_markdown(board: pd.DataFrame, apart: Sequence[str]) -> str:
+def board_markdown(board: pd.DataFrame, notes: Sequence[str]) -> str:
     """Returns the same in Markdown."""
     table = board_table(board)
     rows = [[_text(entry) for entry in row] for row in table.rows]
-    lines = [f"# {TITLE}", "", markdown_table(table.columns, rows), "", *(f"- {escaped(sentence)}" for sentence in apart)]
+    lines = [f"# {TITLE}", "", markdown_table(table.columns, rows), "", *(f"- {escaped(sentence)}" for sentence in notes)]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -25,7 +25,7 @@ from harness.reports.page.headline import facts, summary, training_sentences
 from harness.reports.page.runtimes import runtime_tables
 from harness.reports.page.tables import PageTable
 from harness.reports.tables.leaderboard import leaderboard_of
-from harness.reports.tables.ranking import kept_apart
+from harness.reports.tables.ranking import board_notes
 from harness.reports.tables.write import write_csv
 from harness.suites.models import GIVEN
 
@@ -124,7 +124,7 @@ def _context(results: Results) -> Mapping[str, Any]:
         "requirements": requirements_table(decision) if decision.requirements else None,
         "expectations": results.expectations.to_dict("records"),
         "leaderboard": page_tables.leaderboard_table(results),
-        "apart": kept_apart(results.leaderboard),
+        "board_notes": board_notes(results.leaderboard),
         "robustness": [_figure(chart) for chart in robustness_charts(results)],
         "before_after": page_tables.before_after_tables(results),
         "models": sections,

@@ -11,6 +11,7 @@ from harness.records import Status
 from harness.reports.figures.charts import Chart, value_text
 from harness.reports.load import Results
 from harness.reports.names import POISONED, condition_label, eps_text, is_missing, model_label
+from harness.reports.tables.ranking import NO_EXAMPLES
 from harness.reports.tables.scores import SCORES
 
 SCORE_NAMES = dict(zip(SCORES, ("accuracy", "precision", "recall", "F1", "ROC AUC"), strict=True))
@@ -134,7 +135,7 @@ def _worst_class(row: Mapping[Any, Any]) -> PageEntry:
 
 def _named(row: Mapping[Any, Any]) -> PageEntry:
     """Returns a model with its rank; a poisoned one wears a badge."""
-    note = [] if is_missing(row["rank_note"]) else [str(row["rank_note"])]
+    note = [] if is_missing(row["rank_note"]) else [it for it in str(row["rank_note"]).split("; ") if it != NO_EXAMPLES]
     detail = "; ".join([*([f"suite {row['suite']}"] if "suite" in row else []), f"{row['arch']}, {row['recipe']}", *note])
     return PageEntry(_ranked_label(row), detail, mark="" if is_missing(row["poison"]) else POISONED)
 

@@ -15,13 +15,24 @@ from harness.records import AUDIT_COLUMNS, SCHEMA_VERSION
 from harness.reports.load import Results, load_results, reading_tables
 from harness.reports.names import MODEL_COLUMNS, WORST_CASE, eps_text, is_missing, model_label
 from harness.reports.tables.attack_check import attack_check, strongest_attack
-from harness.reports.tables.classes import worst_class
+from harness.reports.tables.classes import WORST_CLASS, worst_class
 from harness.reports.tables.corruptions import mean_corruption_accuracy
 from harness.reports.tables.examples import Examples, worst_case_rows
-from harness.reports.tables.ranking import Entrants, ranked
+from harness.reports.tables.ranking import DIFFERENCE, FIRST, Entrants, ranked
 from harness.reports.tables.reference import reference
 from harness.reports.tables.settings import attack_settings
 
+LEADERBOARD_COLUMNS = (
+    *FIRST,
+    *MODEL_COLUMNS,
+    *("target_class", "n_examples", "clean_accuracy", "clean_accuracy_low", "clean_accuracy_high", "norm", "eps"),
+    *("robust_accuracy", "robust_accuracy_low", "robust_accuracy_high", *AUDIT_COLUMNS, "attacks", "strongest_attack"),
+    *("mean_robust_accuracy", "mean_corruption_accuracy", "backdoor_success_rate"),
+    *("forwards_per_example", "backwards_per_example", "attack_seconds", "verdict", "verdict_reasons", "protocol"),
+    *(*WORST_CLASS, "attack_settings", "data_digest", "schema_version", "attacks_not_met", "rank_note", *DIFFERENCE),
+    "robust_accuracy[<norm> <eps>]",
+)
+"""Columns of leaderboard.csv, in order; the last one stands for one column for each norm and budget."""
 ROBUST = ("robust_accuracy", "robust_accuracy_low", "robust_accuracy_high", *AUDIT_COLUMNS)
 
 

@@ -156,9 +156,15 @@ def kept_apart(board: pd.DataFrame) -> list[str]:
         nearest = min(earlier, key=lambda other: len(differing[other]))
         rows = board[board["contest"] == contest].to_dict("records")
         names = "; ".join(f"{row['suite']}: {model_label(row)}" if "suite" in row else model_label(row) for row in rows)
-        why = "; ".join(differing[nearest].values()) or "nothing that the tables tell"
+        why = "; ".join(differing[nearest].values())
         sentences.append(f"contest {contest} ({names}) is apart from contest {nearest}: {why}")
     return sentences
+
+
+def board_notes(board: pd.DataFrame) -> list[str]:
+    """Returns what a reader of a leaderboard must know: what is kept apart, and whether the ranks were tested."""
+    untested = bool(board["rank_note"].fillna("").str.contains(NO_EXAMPLES, regex=False).any())
+    return kept_apart(board) + [f"{NO_EXAMPLES[0].upper()}{NO_EXAMPLES[1:]}."] * untested
 
 
 def _differences(row: Mapping[Any, Any], other: Mapping[Any, Any]) -> dict[str, str]:
@@ -171,7 +177,7 @@ def _differences(row: Mapping[Any, Any], other: Mapping[Any, Any]) -> dict[str, 
         "schema_version": f"schema {_shown(row['schema_version'])} for {_shown(other['schema_version'])}",
     }
     if "attack_settings" in found:
-        said["attack_settings"] = _of_attacks(row, other)
+        said["attack_settings"] = "other attacks" if "data_digest" in found else _of_attacks(row, other)
     return {name: said[name] for name in found}
 
 

@@ -8,6 +8,12 @@ import pandas as pd
 from harness.records import RunRecord
 from harness.reports.names import MODEL_COLUMNS, cell_fields, model_label, with_column_types
 
+TRAINING_COLUMNS = (
+    *(*MODEL_COLUMNS, "best_epoch", "epochs", "stopped_early", "chosen_by", "validation_accuracy", "validation_robust_accuracy"),
+    *("robust_overfitting", "collapsed", "catastrophic_overfitting", "seconds", "attack_share", "warnings"),
+)
+"""Columns of training.csv, see `harness.training.history.summarise`."""
+
 
 def models_by_label(record: RunRecord) -> dict[str, dict[str, Any]]:
     """Returns, for each model of a run by its name in tables and pages, the columns that identify it in every table."""

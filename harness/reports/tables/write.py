@@ -24,6 +24,20 @@ from harness.storage.store import write_json
 CONDITION_COLUMNS = ("target_class", "condition", "attack", "norm", "eps", "corruption", "severity", "protocol")
 IDENTITY = ("digest", *MODEL_COLUMNS, *CONDITION_COLUMNS)
 """First columns of every table with one or more rows a cell."""
+SAMPLE_COLUMNS = (
+    *(*IDENTITY, "example_id", "content_hash", "label", "clean_prediction", "prediction", "clean_correct", "correct"),
+    *("eligible", "fooled", "smallest_eps", "distance"),
+)
+"""Columns of samples.parquet, in order."""
+PER_CLASS_COLUMNS = (
+    *(*IDENTITY, "class", "support", "precision", "recall", "f1", "roc_auc", "robust_accuracy", "attack_success_rate"),
+)
+BEFORE_AFTER_COLUMNS = (
+    *(*IDENTITY, "n_examples"),
+    *(f"{score}_{when}" for score in SCORES for when in ("before", "after", "difference")),
+)
+EXPECTATION_COLUMNS = ("text", "holds", "found")
+CURVE_COLUMNS = ("class", "false_positive_rate", "true_positive_rate", "threshold")
 OWNED = {"confusion": (".csv",), "roc": (".csv",)}
 
 
@@ -54,7 +68,7 @@ def write_tables(record: RunRecord, folder: Path) -> None:
         "before_after": before_after_table(with_numbers),
         "leaderboard": leaderboard(cells, sweep, per_class=per_class, samples=samples, provenance=provenance),
         "history": history_table(record),
-        "expectations": pd.DataFrame([vars(row) for row in record.expectations], columns=["text", "holds", "found"]),
+        "expectations": pd.DataFrame([vars(row) for row in record.expectations], columns=list(EXPECTATION_COLUMNS)),
     }
     optional = {
         "training": training_table(record),
@@ -178,8 +192,7 @@ def _outcomes(cell: ScoredCell) -> dict[str, NDArray[np.generic]]:
 def per_class_table(cells: list[ScoredCell], class_names: tuple[str, ...]) -> pd.DataFrame:
     """Returns one row for each cell and class."""
     rows = [{**_identity(cell), **row} for cell in cells for row in per_class_rows(cell, class_names)]
-    scores = ("class", "support", "precision", "recall", "f1", "roc_auc", "robust_accuracy", "attack_success_rate")
-    return with_column_types(pd.DataFrame(rows, columns=[*IDENTITY, *scores]))
+    return with_column_types(pd.DataFrame(rows, columns=list(PER_CLASS_COLUMNS)))
 
 
 def before_after_table(cells: list[ScoredCell]) -> pd.DataFrame:
@@ -189,8 +202,7 @@ def before_after_table(cells: list[ScoredCell]) -> pd.DataFrame:
         for cell in cells
         if cell.result.cell.kind.has_before
     ]
-    scores = [f"{score}_{when}" for score in SCORES for when in ("before", "after", "difference")]
-    return with_column_types(pd.DataFrame(rows, columns=[*IDENTITY, "n_examples", *scores]))
+    return with_column_types(pd.DataFrame(rows, columns=list(BEFORE_AFTER_COLUMNS)))
 
 
 def confusion_table(cell: ScoredCell, class_names: tuple[str, ...]) -> pd.DataFrame:

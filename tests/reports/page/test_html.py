@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from harness.records import Status
-from harness.reports.load import Results
-from harness.reports.page.html import render
+from harness.reports.load import Results, load_results
+from harness.reports.page.html import render, write_report
 from tests.reports.conftest import Write
 from tests.reports.planted import clean_result, corruption_result, grid, lost_result
 
@@ -161,3 +161,12 @@ def test_the_page_answers_in_a_browser(published: Path, tmp_path: Path, width: i
     assert "n = 40" in probe
     assert "&quot;hidden&quot;:1,&quot;left&quot;:1,&quot;first&quot;:&quot;90.0 %" in probe
     assert "&quot;wide&quot;:true" in probe
+
+
+def test_a_copy_without_examples_and_roc_curves_is_drawn(published: Path, tmp_path: Path) -> None:
+    shutil.copytree(published, copy := tmp_path / "copy")
+    shutil.rmtree(copy / "roc")
+    (copy / "samples.parquet").unlink()
+    page = write_report(load_results(copy)).read_text()
+    assert Page(page).open == []
+    assert 'id="chart-roc' not in page
