@@ -15,13 +15,10 @@ from harness.reports.paired import (
     trapezoid_share,
 )
 
-contingency_tables = pytest.importorskip("statsmodels.stats.contingency_tables")
-multitest = pytest.importorskip("statsmodels.stats.multitest")
-proportion = pytest.importorskip("statsmodels.stats.proportion")
-
 
 @pytest.mark.parametrize("seed", range(8))
 def test_mcnemar_of_random_flips_is_that_of_statsmodels(seed: int) -> None:
+    contingency_tables = pytest.importorskip("statsmodels.stats.contingency_tables")
     rng = np.random.default_rng(seed)
     first = rng.random(200) < 0.7
     second = first ^ (rng.random(200) < 0.1 + 0.02 * seed)
@@ -39,6 +36,7 @@ def test_mcnemar_by_hand() -> None:
 
 @pytest.mark.parametrize("tests", [0, 1, 2, 5, 40])
 def test_holm_is_that_of_statsmodels(tests: int) -> None:
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
     p_values = (np.random.default_rng(tests).random(tests) ** 3).round(2)  # small ones, some of them equal
     expected = multitest.multipletests(p_values, method="holm")[1] if tests else []
     assert holm(list(p_values)) == pytest.approx(list(expected))
@@ -46,6 +44,7 @@ def test_holm_is_that_of_statsmodels(tests: int) -> None:
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 20), (7, 20), (20, 20), (386, 449)])
 def test_wilson_is_that_of_statsmodels(successes: int, n: int) -> None:
+    proportion = pytest.importorskip("statsmodels.stats.proportion")
     assert wilson_interval(successes, n) == pytest.approx(proportion.proportion_confint(successes, n, method="wilson"), abs=1e-12)
 
 

@@ -148,7 +148,7 @@ def _finished(table: pd.DataFrame) -> pd.DataFrame:
 
 def kept_apart(board: pd.DataFrame) -> list[str]:
     """Returns, for each contest but the first, which models it has and in what it differs from the contest most like it."""
-    firsts = {int(row["contest"]): row for row in board.drop_duplicates("contest").to_dict("records")}
+    firsts = {int(row["contest"]): row for row in board[board["contest"].notna()].drop_duplicates("contest").to_dict("records")}
     sentences = []
     for contest in sorted(firsts)[1:]:
         earlier = [other for other in sorted(firsts) if other < contest]
