@@ -20,7 +20,7 @@ from harness.reports.names import WORST_CASE
 from harness.reports.page import poisons as poison_page
 from harness.reports.page import tables as page_tables
 from harness.reports.page.decision import decision_line, requirements_table
-from harness.reports.page.headline import facts, summary, training_sentences
+from harness.reports.page.headline import cost, facts, summary, training_sentences
 from harness.reports.page.runtimes import runtime_tables
 from harness.reports.page.tables import PageTable
 from harness.suites.models import GIVEN
@@ -110,6 +110,7 @@ def _context(results: Results) -> Mapping[str, Any]:
         "description": suite.get("description", ""),
         "facts": facts(results),
         "summary": summary(results),
+        "cost": cost(results),
         "decision": [decision_line(model) for model in decision.models],
         "threat_model": decision.threat_model,
         "not_assessed": decision.not_assessed,
