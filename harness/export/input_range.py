@@ -19,9 +19,7 @@ from harness.export.pixel_path import PixelPath
 
 MOST = 255
 """The largest 8-bit whole number without a sign."""
-LIMITS = {
-    f"tensor({name})": (np.iinfo(name).min, np.iinfo(name).max) for name in ("uint8", "int8", "uint16", "int16")
-}
+LIMITS = {f"tensor({name})": (np.iinfo(name).min, np.iinfo(name).max) for name in ("uint8", "int8", "uint16", "int16")}
 """ONNX Runtime's name of a type of whole numbers -> the least and the largest."""
 
 
@@ -55,9 +53,14 @@ def quantisation_of(low: float, high: float) -> tuple[np.float32, np.uint8]:
     below, above = max(-low, 0.0), max(high, 0.0)
     if not 0 < below + above < math.inf:
         raise ValueError(f"expected a range of finite numbers that holds more than 0, got {low:g} to {high:g}")
-    zero = round(MOST * below / (below + above))
-    zero = min(max(zero, 1 if below else 0), MOST - 1 if above else MOST)
-    scale = np.float32(max(below / zero if below else 0, above / (MOST - zero) if above else 0))
+    place = MOST * below / (below + above)
+    least, most = 1 if below else 0, MOST - 1 if above else MOST
+    scales = {
+        zero: max(below / zero if below else 0.0, above / (MOST - zero) if above else 0.0)
+        for zero in {min(max(whole, least), most) for whole in (math.floor(place), math.ceil(place))}
+    }
+    zero = min(scales, key=scales.__getitem__)
+    scale = np.float32(scales[zero])
     while np.float32(zero) * scale < below or np.float32(MOST - zero) * scale < above:  # rounded down to float32
         scale = np.nextafter(scale, np.float32(math.inf))
     return scale, np.uint8(zero)

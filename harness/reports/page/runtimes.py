@@ -1,6 +1,7 @@
 """The page's part on deployment: the cost of smaller numbers, and the effect of storing an image."""
 
 from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -57,9 +58,16 @@ def _storage(table: pd.DataFrame) -> PageTable | None:
 
 def _pivoted(table: pd.DataFrame, by: str, columns: list[str]) -> Iterator[tuple[PageEntry, ...]]:
     for _, rows in table.groupby(CONDITION, sort=False, dropna=False):
-        scores = dict(zip(rows[by], rows["score"], strict=True))
+        scores = {row[by]: _score(row) for row in rows.to_dict("records")}
         first = rows.iloc[0].to_dict()
-        yield text(first["model"]), PageEntry(_condition(first)), *(rate(scores.get(column), bar=True) for column in columns)
+        yield text(first["model"]), PageEntry(_condition(first)), *(scores.get(column, rate(None)) for column in columns)
+
+
+def _score(row: Mapping[Hashable, Any]) -> PageEntry:
+    """Returns an accuracy, with the share of the pixels that its file clips, where the file has a range of pixels."""
+    clipped = row.get("clipped_share")
+    shown = rate(row["score"], bar=True)
+    return shown if is_missing(clipped) else replace(shown, detail=f"{100 * clipped:.1f} % of the pixels clipped")
 
 
 def _condition(row: Mapping[Hashable, Any]) -> str:

@@ -58,6 +58,18 @@ def test_precisions_and_storage_are_told_beside_each_other(tmp_path: Path) -> No
     assert len(everything.rows) == len(rows())
 
 
+def test_clipped_pixels_stand_below_the_number_of_their_file(tmp_path: Path) -> None:
+    shares = {"int8": 0.195, "fp16": None, "float32": None}
+    found = [{**row, "clipped_share": shares[str(row["precision"])] if row["condition"] == "attack" else None} for row in rows()]
+    precisions, storage, everything = tables(tmp_path, found)
+    assert [[entry.detail for entry in row[2:]] for row in precisions.rows] == [
+        ["", "", ""],
+        ["", "19.5 % of the pixels clipped", ""],
+    ]
+    assert not any(entry.detail for row in storage.rows for entry in row)
+    assert "clipped share" in everything.columns
+
+
 def test_question_that_was_not_asked_has_no_table(tmp_path: Path) -> None:
     found = [row for row in rows() if row["precision"] == "float32" and row["condition"] in {"clean", "attack"}]
     assert [len(table.rows) for table in tables(tmp_path, found)] == [len(found)]
