@@ -129,13 +129,12 @@ def summary_of(table: pd.DataFrame) -> Iterator[list[str]]:
 
 def clipped_lines(table: pd.DataFrame) -> list[str]:
     """Returns one line for each file that clips pixels of attacked images."""
-    attacked = table[table["norm"].notna()]
-    most = attacked.groupby(["model", "precision"], sort=False)["clipped_share"].max()
+    clipped = table[table["norm"].notna() & (table["clipped_share"] > 0)]
+    most = clipped.groupby(["model", "precision"], sort=False)["clipped_share"].max().reset_index()
     return [
-        f"{model}, {precision}: the file clips up to {100 * share:.2g} % of the pixel values of an attack's images, as it keeps "
-        "no number for black or white; its network sees other images than the attack made"
-        for (model, precision), share in most.items()
-        if share > 0
+        f"{row['model']}, {row['precision']}: the file clips up to {100 * row['clipped_share']:.2g} % of the pixel values of an "
+        "attack's images, as it keeps no number for black or white; its network sees other images than the attack made"
+        for row in most.to_dict("records")
     ]
 
 

@@ -110,7 +110,7 @@ class InputRange:
         if self._session is not None and self._quantisers:
             for images in batches:
                 counts += self._counts(self._session, images)
-        shares = [clipped / n for clipped, n in counts if n]
+        shares = [float(clipped / n) for clipped, n in counts if n]
         return max(shares, default=math.nan)
 
     def _counts(self, session: onnxruntime.InferenceSession, images: NDArray[np.generic]) -> NDArray[np.float64]:

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import onnx
 import onnxruntime
-from google.protobuf.message import DecodeError
 from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
 from harness.errors import ModelError
 
 CPU = "CPUExecutionProvider"
+ORT_FORMAT = b"ORTM"
+"""In the first bytes of a file in ONNX Runtime's own format, which it runs as well."""
 AFFINE = frozenset({"Add", "Sub", "Mul", "Div", "Min", "Max", "BatchNormalization", "Clip", "Neg", "Relu", "LeakyRelu"})
 """Operators on one number, beside constants; the result never turns as the number rises."""
 LAYOUT = frozenset(
@@ -32,10 +33,7 @@ class PixelPath:
     Whatever else mixes channels or pixels ends the path, as does a Resize by cubic interpolation: it gives more than white.
 
     Args:
-        path: The ONNX file. One in another format has no path.
-
-    Raises:
-        ModelError: if it has no input.
+        path: A file that ONNX Runtime has opened. One in its own format has no path.
     """
 
     def __init__(self, path: Path) -> None:
@@ -80,7 +78,8 @@ class PixelPath:
         return tuple(found)
 
     def _part(self, names: Sequence[str]) -> onnx.ModelProto:
-        graph, needed, nodes = self._model.graph, set(names), []
+        graph, needed = self._model.graph, set(names)
+        nodes: list[onnx.NodeProto] = []
         for node in reversed(graph.node):
             if needed & set(node.output):
                 nodes.insert(0, node)
@@ -98,10 +97,10 @@ class PixelPath:
 
 
 def _read(path: Path) -> onnx.ModelProto:
-    try:
-        return onnx.load(path, load_external_data=False)
-    except DecodeError:  # such as ONNX Runtime's own format
-        return onnx.ModelProto()
+    with path.open("rb") as file:
+        if ORT_FORMAT in file.read(2 * len(ORT_FORMAT)):
+            return onnx.ModelProto()
+    return onnx.load(path, format="protobuf", load_external_data=False)
 
 
 def _is_pixelwise(node: onnx.NodeProto, data: Sequence[str]) -> bool:

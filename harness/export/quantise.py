@@ -153,7 +153,7 @@ def _pinned(prepared: Path, shape: tuple[int, ...]) -> dict[str, list[dict[str, 
     onnx.shape_inference.infer_shapes_path(prepared, inferred)
     graph = onnx.load(inferred, load_external_data=False).graph
     typed = {value.name for value in (*graph.input, *graph.value_info, *graph.output)}  # it refuses others
-    pinned = {}
+    pinned: dict[str, list[dict[str, NDArray[np.generic]]]] = {}
     for name, (low, high) in box_ranges(prepared, shape=shape).items():
         if name in typed and low < high:
             scale, zero_point = quantisation_of(low, high)

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import onnx
+import onnxruntime
 import onnxruntime.quantization as ort
 import pytest
 import torch
@@ -250,3 +251,20 @@ def test_int8_of_images_without_black_and_white_keeps_no_more_under_attack_than_
     narrow, _, share = measured("narrow.onnx")
     assert share > 0.1
     assert narrow > expected + 2 * tolerance
+
+
+def test_file_in_the_runtimes_own_format_has_no_share(tmp_path, model_file):
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "m.ort")
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    onnxruntime.InferenceSession(model_file, options, providers=["CPUExecutionProvider"])
+    assert OnnxModel(tmp_path / "m.ort").num_classes == 3
+    assert not InputRange(tmp_path / "m.ort").is_known
+
+
+def test_constants_in_a_file_beside_are_read(tmp_path):
+    range_ = [constant("scale", [0.01] * 3), constant("zero", [100] * 3, np.uint8)]
+    path = written(tmp_path / "m.onnx", NORMALISED + QUANTISED, NORMALISATION + range_)
+    onnx.save(onnx.load(path), path, save_as_external_data=True, size_threshold=0)
+    assert onnx.load(path, load_external_data=False).graph.initializer[2].external_data
+    assert InputRange(path).clipped_share([GREY]) == 0.5

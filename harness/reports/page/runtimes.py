@@ -65,7 +65,7 @@ def _pivoted(table: pd.DataFrame, by: str, columns: list[str]) -> Iterator[tuple
 
 def _score(row: Mapping[Hashable, Any]) -> PageEntry:
     """Returns an accuracy, with the share of the pixels that its file clips, where the file has a range of pixels."""
-    clipped = row.get("clipped_share")
+    clipped: Any = row.get("clipped_share")
     shown = rate(row["score"], bar=True)
     return shown if is_missing(clipped) else replace(shown, detail=f"{100 * clipped:.1f} % of the pixels clipped")
 
