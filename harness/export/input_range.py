@@ -26,7 +26,7 @@ LIMITS = {f"tensor({name})": (np.iinfo(name).min, np.iinfo(name).max) for name i
 def box_ranges(path: Path, *, shape: Sequence[int]) -> dict[str, tuple[float, float]]:
     """Returns the least and the largest value that images in [0,1] take in each tensor before the network, by its name.
 
-    No operator on the way turns as a pixel rises, so that a black and a white image give both ends exactly.
+    No operator on the way turns as a pixel rises, so that both ends of each value give both ends of what is made from it.
 
     Args:
         path: A float model from images (N, C, H, W) in [0,1] to logits.
@@ -36,12 +36,14 @@ def box_ranges(path: Path, *, shape: Sequence[int]) -> dict[str, tuple[float, fl
         ModelError: if the operators before the network cannot be run by themselves.
     """
     pixels = PixelPath(path)
-    session = pixels.session(pixels.tensors)
-    images = session.get_inputs()[0]
-    size = (images.shape[0] if isinstance(images.shape[0], int) else 1, *shape)
-    black, white = (session.run(None, {images.name: np.full(size, level, np.float32)}) for level in (0, 1))
-    ends = (np.concatenate([one.ravel(), other.ravel()]) for one, other in zip(black, white, strict=True))
-    return {name: (float(both.min()), float(both.max())) for name, both in zip(pixels.tensors, ends, strict=True)}
+    batch = pixels.images.type.tensor_type.shape.dim[0].dim_value or 1
+    ends = [{pixels.images.name: np.full((batch, *shape), level, np.float32)} for level in (0, 1)]
+    for step in pixels.steps:
+        taken = [{name: end[name] for name in (pixels.images.name, *step.pixels)} for end in ends]
+        session = pixels.session(step.tensors, taken[0])
+        for name, *found in zip(step.tensors, *(session.run(None, feed) for feed in taken), strict=True):
+            ends[0][name], ends[1][name] = np.minimum(*found), np.maximum(*found)
+    return {name: (float(low.min()), float(ends[1][name].max())) for name, low in ends[0].items()}
 
 
 def quantisation_of(low: float, high: float) -> tuple[np.float32, np.uint8]:

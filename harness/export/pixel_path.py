@@ -1,10 +1,13 @@
-"""The part of an ONNX graph that computes with each pixel by itself, from the images on: normalisation, layout, resize."""
+"""The part of an ONNX graph before the network: normalisation, channel order, luminance, layout, resize."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime
+from numpy.typing import NDArray
 from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
 from harness.errors import ModelError
@@ -15,22 +18,39 @@ ORT_FORMAT = b"ORTM"
 AFFINE = frozenset({"Add", "Sub", "Mul", "Div", "Min", "Max", "BatchNormalization", "Clip", "Neg", "Relu", "LeakyRelu"})
 """Operators on one number, beside constants; the result never turns as the number rises."""
 LAYOUT = frozenset(
-    {"Cast", "Concat", "Flatten", "Gather", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
+    {
+        *("Cast", "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape", "Slice", "SpaceToDepth"),
+        *("Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
+    }
 )
 """Operators that leave numbers as they are, or add constants."""
-BETWEEN = frozenset({"AveragePool", "MaxPool", "Resize"})
-"""Operators whose results lie between the numbers of one channel that they are made from."""
+BETWEEN = frozenset({"AveragePool", "MaxPool", "ReduceMean", "ReduceSum", "Resize"})
+"""Operators on several numbers; the result rises with each."""
 PIXELWISE = AFFINE | LAYOUT | BETWEEN | {"QuantizeLinear", "DequantizeLinear"}
+SEVERAL = frozenset({"Add", "Concat"})
+"""Operators that may take pixels in more than one place."""
 OF_SHAPES = frozenset({"Shape", "Size"})
 """Operators whose results depend on no pixel."""
 DOMAINS = frozenset({"", "ai.onnx", "com.microsoft"})
 """Those of ONNX's operators, and of ONNX Runtime's, which has the same names for quantisation."""
 
 
+@dataclass(frozen=True)
+class PixelStep:
+    """An operator before the network."""
+
+    name: str
+    """Of its node; may be empty."""
+    pixels: tuple[str, ...]
+    """Names of the tensors with pixels that it takes."""
+    tensors: tuple[str, ...]
+    """Names of those that it gives."""
+
+
 class PixelPath:
     """The tensors of a graph that hold pixels, up to the first layer of the network.
 
-    Whatever else mixes channels or pixels ends the path, as does a Resize by cubic interpolation: it gives more than white.
+    Whatever weighs pixels with signs ends the path: a convolution, a product of matrices, a Resize by cubic interpolation.
 
     Args:
         path: A file that ONNX Runtime has opened. One in its own format has no path.
@@ -43,17 +63,28 @@ class PixelPath:
         self._constants = {tensor.name for tensor in self._model.graph.initializer}
         inputs = [value for value in self._model.graph.input if value.name not in self._constants]
         self._images = inputs[:1]
-        self.tensors = self._followed()
-        """Names of the tensors, the images first."""
+        self.steps = self._followed()
+        """The operators, in the order of the graph."""
+
+    @property
+    def images(self) -> onnx.ValueInfoProto:
+        """The input of the graph."""
+        return self._images[0]
 
     @property
     def quantisers(self) -> list[onnx.NodeProto]:
         """The QuantizeLinear nodes that take pixels."""
-        pixels = set(self.tensors)
+        pixels = {tensor for step in self.steps for tensor in step.pixels}
         return [node for node in self._model.graph.node if node.op_type == "QuantizeLinear" and node.input[0] in pixels]
 
-    def session(self, names: Sequence[str]) -> onnxruntime.InferenceSession:
-        """Returns a session from the images to the tensors of these names, in their order, without the network behind them.
+    def session(
+        self, names: Sequence[str], given: Mapping[str, NDArray[np.generic]] | None = None
+    ) -> onnxruntime.InferenceSession:
+        """Returns a session that computes the tensors of these names, in their order, without the network behind them.
+
+        Args:
+            names: The tensors.
+            given: Tensors that it takes, with an example of each by its name; by default the images.
 
         Raises:
             ModelError: if ONNX Runtime does not take it.
@@ -61,29 +92,32 @@ class PixelPath:
         options = onnxruntime.SessionOptions()
         options.log_severity_level, options.intra_op_num_threads = 3, 1
         try:
-            return onnxruntime.InferenceSession(self._part(names).SerializeToString(), options, providers=[CPU])
+            part = self._part(names, self._images if given is None else [_described(*pair) for pair in given.items()])
+            return onnxruntime.InferenceSession(part.SerializeToString(), options, providers=[CPU])
         except Exception as error:  # ONNX Runtime raises a class of its own for each status
             raise ModelError(f"{self.path}: expected operators on pixels that run, got: {str(error).splitlines()[0]}") from error
 
-    def _followed(self) -> tuple[str, ...]:
-        found = [value.name for value in self._images]
+    def _followed(self) -> tuple[PixelStep, ...]:
+        found, steps = {value.name for value in self._images}, []
         for node in self._model.graph.node:
             data = [name for name in node.input if name and name not in self._constants]
             if any(attribute.HasField("g") for attribute in node.attribute):
                 continue  # the branches of a condition may take any tensor
             if not data or node.op_type in OF_SHAPES:
                 self._constants.update(node.output)
-            elif set(data) <= set(found) and _is_pixelwise(node, data):
-                found.extend(name for name in node.output if name)
-        return tuple(found)
+            elif found.issuperset(data) and _is_pixelwise(node, data):
+                given = node.output[:1] if node.op_type == "MaxPool" else node.output  # the other is of places
+                steps.append(PixelStep(node.name, tuple(data), tuple(name for name in given if name)))
+                found.update(steps[-1].tensors)
+        return tuple(steps)
 
-    def _part(self, names: Sequence[str]) -> onnx.ModelProto:
-        graph, needed = self._model.graph, set(names)
-        nodes: list[onnx.NodeProto] = []
+    def _part(self, names: Sequence[str], inputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
+        graph, given = self._model.graph, {value.name for value in inputs}
+        needed, nodes = set(names) - given, list[onnx.NodeProto]()
         for node in reversed(graph.node):
-            if needed & set(node.output):
+            if needed.intersection(node.output):
                 nodes.insert(0, node)
-                needed.update(node.input)
+                needed.update(name for name in node.input if name not in given)
         constants = [tensor for tensor in graph.initializer if tensor.name in needed]
         for tensor in constants:
             if uses_external_data(tensor):
@@ -92,8 +126,13 @@ class PixelPath:
         ends = [f"{name}/{place}" for place, name in enumerate(names)]
         nodes += [onnx.helper.make_node("Identity", [name], [end]) for name, end in zip(names, ends, strict=True)]
         outputs = [onnx.ValueInfoProto(name=end) for end in ends]
-        part = onnx.helper.make_graph(nodes, "pixels", self._images, outputs, initializer=constants)
+        part = onnx.helper.make_graph(nodes, "pixels", inputs, outputs, initializer=constants)
         return onnx.helper.make_model(part, opset_imports=self._model.opset_import, ir_version=self._model.ir_version)
+
+
+def _described(name: str, example: NDArray[np.generic]) -> onnx.ValueInfoProto:
+    kind = onnx.helper.np_dtype_to_tensor_dtype(example.dtype)
+    return onnx.helper.make_tensor_value_info(name, kind, example.shape)
 
 
 def _read(path: Path) -> onnx.ModelProto:
@@ -111,4 +150,4 @@ def _is_pixelwise(node: onnx.NodeProto, data: Sequence[str]) -> bool:
         return all(attribute.s != b"cubic" for attribute in node.attribute if attribute.name == "mode")
     if node.op_type in {"Div", "Gather"}:
         return list(data) == [node.input[0]]  # neither a constant divided by pixels, nor pixels as places
-    return len(data) == 1 or node.op_type == "Concat"
+    return len(data) == 1 or node.op_type in SEVERAL

@@ -24,6 +24,7 @@ from harness.errors import ModelError
 from harness.export.files import provisional, stamp
 from harness.export.input_range import box_ranges, quantisation_of
 from harness.export.parity import Parity, Samples, Tolerance, measure, require
+from harness.export.pixel_path import PixelPath
 from harness.export.runtime import OnnxModel
 from harness.images import ImageSplit
 
@@ -76,6 +77,8 @@ def quantise_int8(
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             reduce_range=weight_bits == 7,
+            # Operators before the network compute in float: pixels are rounded once, on their way into the first layer.
+            nodes_to_exclude=[step.name for step in PixelPath(prepared).steps if step.name],
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.Percentile,

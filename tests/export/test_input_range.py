@@ -1,6 +1,7 @@
 """What an 8-bit file clips of its pixels: by hand, in files that others made, and in files of the harness."""
 
 import math
+from itertools import product
 
 import numpy as np
 import onnx
@@ -12,14 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import load_digits
+from torch import nn
+from torch.nn.functional import interpolate
 
 from harness.export.input_range import InputRange, box_ranges, quantisation_of
 from harness.export.onnx import export_model
 from harness.export.quantise import quantise_int8
 from harness.export.runtime import OnnxModel
+from harness.models.adapted import luminance
 from harness.models.classifier import Classifier
 
-from .conftest import SIDE, images, pixels
+from .conftest import CLASS_NAMES, SIDE, images, pixels
 from .test_quantise import Photos
 
 WHITE, BLACK = np.ones((1, 3, SIDE, SIDE), np.float32), np.zeros((1, 3, SIDE, SIDE), np.float32)
@@ -204,20 +208,63 @@ def test_black_and_white_are_in_the_range_of_an_export_that_saw_neither(weight_b
     assert InputRange(path).clipped_share([BLACK, WHITE, images(5).numpy()]) == 0
 
 
+class Head(nn.Module):
+    """A function before the network."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def batch_norm():
+    layer = nn.BatchNorm2d(3)
+    layer.running_mean[:], layer.running_var[:] = torch.tensor([0.5, -0.5, 0.1]), torch.tensor([2.0, 0.5, 1.0])
+    layer.weight.data, layer.bias.data = torch.tensor([2.0, -1.0, 0.5]), torch.tensor([0.1, -0.2, 0.3])
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("head", "channels"),
+    [
+        ([batch_norm(), nn.MaxPool2d(2)], 3),
+        ([batch_norm(), Head(lambda x: luminance(x) * 255)], 1),
+        ([Head(lambda x: interpolate(x.flip(1), (16, 16), mode="bilinear", antialias=True))], 3),
+        ([Head(lambda x: x.mean(1, keepdim=True).repeat(1, 3, 1, 1))], 3),
+    ],
+    ids=["own normalisation and pool", "luminance in grey levels", "channel order and resize", "mean of the channels"],
+)
+def test_whatever_stands_before_the_network_is_in_its_range(head, channels, tmp_path):
+    torch.manual_seed(0)
+    tail = [nn.Conv2d(channels, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)]
+    network = Classifier(nn.Sequential(*head, *tail), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), class_names=CLASS_NAMES).eval()
+    front = nn.Sequential(*head)
+    photos, extremes = Photos(20), torch.tensor(list(product((0.0, 1.0), repeat=3)))[:, :, None, None].expand(8, 3, SIDE, SIDE)
+    photos.images = 0.4 + 0.2 * photos.images
+    export_model(network, tmp_path / "m.onnx", resolution=SIDE, samples={"clean": images(8)})
+    quantise_int8(tmp_path / "m.onnx", tmp_path / "q.onnx", images=photos, samples={"clean": photos.images})
+    found = InputRange(tmp_path / "q.onnx")
+    assert found.is_known
+    assert found.clipped_share([extremes.numpy()]) == 0
+    low, high = list(box_ranges(tmp_path / "m.onnx", shape=(3, SIDE, SIDE)).values())[-1]
+    taken = front((extremes - network.mean) / network.std)  # every mixture of full and empty channels
+    assert (low, high) == pytest.approx((taken.min().item(), taken.max().item()), rel=1e-5)
+
+
 def least_squares(x, y):
     """A linear network of 10 classes, fitted at once to normalised images."""
-    flat = torch.nn.functional.pad((x - 0.5).flatten(1) / 0.5, (0, 1), value=1.0).double()
+    flat = nn.functional.pad((x - 0.5).flatten(1) / 0.5, (0, 1), value=1.0).double()
     weights = torch.linalg.solve(flat.T @ flat + 3 * torch.eye(flat.shape[1]), flat.T @ torch.eye(10)[y].double()).float()
-    layer = torch.nn.Linear(flat.shape[1] - 1, 10)
+    layer = nn.Linear(flat.shape[1] - 1, 10)
     layer.weight.data, layer.bias.data = 10 * weights[:-1].T.contiguous(), 10 * weights[-1]
-    return Classifier(
-        torch.nn.Sequential(torch.nn.Flatten(), layer), mean=(0.5,) * 3, std=(0.5,) * 3, class_names=[*"0123456789"]
-    ).eval()
+    return Classifier(nn.Sequential(nn.Flatten(), layer), mean=(0.5,) * 3, std=(0.5,) * 3, class_names=[*"0123456789"]).eval()
 
 
 def signed_gradient(network, x, y, eps):
     x = x.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(torch.nn.functional.cross_entropy(network(x), y, reduction="sum"), x)
+    (gradient,) = torch.autograd.grad(nn.functional.cross_entropy(network(x), y, reduction="sum"), x)
     return (x + eps * gradient.sign()).detach().clamp(0, 1)
 
 
