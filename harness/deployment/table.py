@@ -19,9 +19,11 @@ COLUMNS = (
 """`images` is the condition's name in the bundle; `digest` is that of the cell of the grid."""
 ROBUST, TRANSFER = "robust accuracy, lowest", "transfer accuracy, lowest"
 """Headings of the same column of the summary: of a network, and of one that the images were not made against."""
+CLIPPED = "pixels clipped"
+"""Heading of the share of those images' pixels that the file clips, of the attack that has most."""
 SUMMARY_COLUMNS = (
-    *("model", "runtime", "precision", "clean accuracy", ROBUST, "rounded", "JPEG", "agreement, lowest"),
-    *("flips outside margin", "largest difference", "images/s", "agrees", "attacked pixels clipped"),
+    *("model", "runtime", "precision", "clean accuracy", ROBUST, CLIPPED, "rounded", "JPEG", "agreement, lowest"),
+    *("flips outside margin", "largest difference", "images/s", "agrees"),
 )
 TYPES = {"agrees": "boolean", "flips": "Int64", "flips_outside_margin": "Int64", "threads": "Int64"}
 """Of the columns in which a value may be missing."""
@@ -104,8 +106,8 @@ def summary_of(table: pd.DataFrame) -> Iterator[list[str]]:
     """Yields one row of texts for each model, runtime and precision, in `summary_columns`.
 
     A row has the lowest robust accuracy of all attacks on their images as they are, rounded to 8 bits, and stored as JPEG; where
-    the images were made against another network, the lowest transfer accuracy. It ends with the largest share of the attacked
-    images' pixels, as they are, that the file alone clips.
+    the images were made against another network, the lowest transfer accuracy. It also has the largest share of pixels of
+    the images as they are that the file clips.
     """
     for (model, runtime, precision), rows in table.groupby(["model", "runtime", "precision"], sort=False):
         attacked = rows[rows["norm"].notna()]
@@ -117,13 +119,14 @@ def summary_of(table: pd.DataFrame) -> Iterator[list[str]]:
             str(runtime),
             str(precision),
             rate_text(rows.loc[rows["condition"] == "clean", "accuracy"].min()),
-            *(rate_text(robust.get(kind)) for kind in ("attack", "rounded8bit", "jpeg")),
+            rate_text(robust.get("attack")),
+            rate_text(attacked.loc[attacked["condition"] == "attack", "clipped_share"].max()),
+            *(rate_text(robust.get(kind)) for kind in ("rounded8bit", "jpeg")),
             rate_text(rows["agreement"].min()),
             str(rows["flips_outside_margin"].sum()),
             "" if rows["max_difference"].isna().all() else f"{rows['max_difference'].max():.2g}",
             f"{rows['n_examples'].sum() / (rows['n_examples'] / rows['images_per_second']).sum():,.0f}",
             "" if agrees.empty else YES_NO[bool(agrees.all())],
-            rate_text(attacked.loc[attacked["condition"] == "attack", "clipped_share"].max()),
         ]
 
 

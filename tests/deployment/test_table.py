@@ -126,7 +126,7 @@ def test_clipped_pixels_of_attacks_are_summed_up_and_said() -> None:
     found = [Scored("pgd", "ONNX Runtime (Python)", "float32", [score(CLEAN), score(PGD)])]
     table = table_of([*found, Scored("pgd", "ONNX Runtime (Python)", "int8", scores)])
     assert table["clipped_share"].isna().tolist() == [True, True, False, False, False]
-    assert [row[SUMMARY_COLUMNS.index("attacked pixels clipped")] for row in summary_of(table)] == ["", "19.5"]
+    assert [row[SUMMARY_COLUMNS.index("pixels clipped")] for row in summary_of(table)] == ["", "19.5"]
     (line,) = clipped_lines(table)
     assert line.startswith("pgd, int8: the file clips up to 30 % of the pixel values of an attack's images")
     assert clipped_lines(table[table["precision"] == "float32"]) == clipped_lines(table_of([])) == []
