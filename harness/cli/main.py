@@ -143,9 +143,10 @@ def run(
 @app.command()
 def report(suite: SuiteArgument, out: OutOption = None) -> None:
     """Write the curves and the report of a run anew, from its tables."""
+    from harness.reports.load import load_results
     from harness.reports.page.html import write_report
 
-    console.stdout.print(str(write_report(_results_of(suite, out))))
+    console.stdout.print(str(write_report(load_results(_results_of(suite, out)))))
 
 
 @app.command()
@@ -210,8 +211,9 @@ def decide(results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Fold
     Judges the suite's requirements anew by the tables, and writes requirements.csv, decision.json, decision.md, junit.xml.
     """
     from harness.reports.decision.files import decision_lines, write_decision
+    from harness.reports.load import load_results
 
-    decision = write_decision(results)
+    decision = write_decision(load_results(results))
     for line in decision_lines(decision):
         console.stdout.print(printable(line), markup=False)
     if not decision.all_met:

@@ -112,8 +112,8 @@ def crosscheck(
     table = table_of(scores.scored)
     write_csv(table, folder / TABLE)
     if is_results_folder(folder):
-        write_decision(folder)
-        write_text(folder / REPORT, render(load_results(folder)))
+        write_decision(results := load_results(folder))
+        write_text(folder / REPORT, render(results))
     coarser = bool((table["norm"].notna() & (table["precision"] != "float32")).any())
     note = "\n".join((*[COARSER] * coarser, *clipped_lines(table), *([how_to_install()] if program is None else [])))
     return Crosscheck(folder / TABLE, table, tuple(scores.failures), note, bundles)

@@ -14,7 +14,7 @@ from harness.reports.figures.curves import draw_figures
 from harness.reports.figures.poison_charts import detector_charts, success_charts
 from harness.reports.figures.svg import Drawing, drawing_of
 from harness.reports.files import write_text
-from harness.reports.load import Results, load_results, reading_tables
+from harness.reports.load import Results, reading_tables
 from harness.reports.models import ModelView, model_views
 from harness.reports.page import poisons as poison_page
 from harness.reports.page import tables as page_tables
@@ -62,11 +62,11 @@ class ModelSection:
     """Sentences: which epoch is kept, and the warnings of the training."""
 
 
-def write_report(folder: Path) -> Path:
+def write_report(results: Results) -> Path:
     """Draws the figures of a results folder and writes its report.html, from its tables alone; returns the path of the page.
 
     Args:
-        folder: The results folder.
+        results: The tables of the results folder.
 
     Returns:
         The path of the page.
@@ -74,7 +74,6 @@ def write_report(folder: Path) -> Path:
     Raises:
         HarnessError: if a table is missing or damaged, or the folder cannot be written.
     """
-    results = load_results(folder)
     path = results.folder / REPORT
     with reading_tables(results.folder):
         notes = draw_figures(results).notes
