@@ -21,7 +21,7 @@ from harness.reports.page import poisons as poison_page
 from harness.reports.page import tables as page_tables
 from harness.reports.page.decision import decision_line, requirements_table
 from harness.reports.page.headline import cost, facts, summary, training_sentences
-from harness.reports.page.runtimes import runtime_tables
+from harness.reports.page.runtimes import agreement, runtime_tables
 from harness.reports.page.tables import PageTable
 from harness.suites.models import GIVEN
 
@@ -131,6 +131,7 @@ def _context(results: Results) -> Mapping[str, Any]:
         "stages": page_tables.stages_table(results),
         "transfer": page_tables.transfer_tables(results),
         "crossruntime": runtime_tables(results),
+        "agreement": agreement(results.crossruntime),
         "cells": page_tables.cells_table(results),
         "provenance": list(_flattened(results.provenance)),
     }
