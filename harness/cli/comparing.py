@@ -3,9 +3,10 @@
 They import what they need when they run, as all verbs do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +14,9 @@ from harness.cli import console
 from harness.cli.exit_codes import CHECK_FAILED
 from harness.errors import HarnessError
 from harness.system.messages import printable, shown
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 def leaderboard(
@@ -32,7 +36,10 @@ def leaderboard(
     from harness.reports.tables.ranking import board_notes
     from harness.reports.tables.write import write_csv
 
-    others = {".html": board_page, ".md": board_markdown}
+    others: dict[str, Callable[[DataFrame, list[str]], str]] = {
+        ".html": partial(board_page, file=out.name),
+        ".md": board_markdown,
+    }
     wanted = {ending: others[ending] for ending, asked in ((".html", html), (".md", markdown)) if asked}
     if out.suffix in wanted:
         raise HarnessError(f"--out: expected another ending than {out.suffix}, which is written beside it, got {out}")

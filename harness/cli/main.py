@@ -16,6 +16,7 @@ from harness.cli import console
 from harness.cli.comparing import compare, leaderboard
 from harness.cli.deployment import crosscheck, export
 from harness.cli.exit_codes import CHECK_FAILED, exit_code
+from harness.cli.garbage import gc
 from harness.cli.options import DeviceOption, OutOption, SetOption, StoreOption, SuiteArgument
 from harness.cli.outcome import show_run
 from harness.errors import DataError, ModelError, SuiteError, naming
@@ -161,6 +162,7 @@ def report(
 app.command()(leaderboard)
 app.command()(export)  # here, as `harness --help` lists verbs in this order
 app.command()(crosscheck)
+app.command()(gc)
 
 
 @app.command()

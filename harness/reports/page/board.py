@@ -11,14 +11,19 @@ from harness.reports.page.tables import PageEntry, board_table
 TITLE = "Leaderboard"
 
 
-def board_page(board: pd.DataFrame, notes: Sequence[str]) -> str:
+def board_page(board: pd.DataFrame, notes: Sequence[str], *, file: str) -> str:
     """Returns a self-contained page with a leaderboard.
 
     Args:
         board: The table leaderboard.csv.
         notes: Sentences: what is kept apart and why, see `harness.reports.tables.ranking.board_notes`.
+        file: The CSV file beside the page.
     """
-    return environment().get_template("board.html.j2").render(title=TITLE, leaderboard=board_table(board), board_notes=notes)
+    return (
+        environment()
+        .get_template("board.html.j2")
+        .render(title=TITLE, leaderboard=board_table(board, file=file), board_notes=notes)
+    )
 
 
 def board_markdown(board: pd.DataFrame, notes: Sequence[str]) -> str:

@@ -22,6 +22,8 @@ OPTIONAL = {
     "backdoor_success_rate": "Backdoor success",
 }
 """Columns of the leaderboard that are shown where a model has a number."""
+SHORT_DIGEST = 12
+"""Digits of a digest that a row shows, and that a link to it has."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class PageEntry:
     """Style of a badge: pass, suspect, invalid, done, cached, skipped, failed, not_run."""
     mark: str = ""
     """A word behind the text, as a badge of warning."""
+    link: str = ""
+    """Id of the part of the page that the text leads to."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,14 @@ class PageTable:
     rows: tuple[tuple[PageEntry, ...], ...]
     numeric: frozenset[int] = frozenset()
     """Columns that are set flush right."""
-    tools: bool = False
-    """Whether the table can be filtered and sorted."""
+    tools: str = ""
+    """Id of a table that can be sorted and filtered, and whose columns can be chosen; empty for one that cannot."""
+    hint: str = "pgd 8/255"
+    """What one may filter by, as an example."""
+    file: str = ""
+    """File of the results folder that has all its numbers."""
+    anchors: tuple[str, ...] = ()
+    """Ids of the rows, to which links lead."""
 
 
 def rate(value: Any, low: Any = None, high: Any = None, *, bar: bool = False) -> PageEntry:
@@ -85,8 +95,13 @@ def leaderboard_table(results: Results) -> PageTable:
     return board_table(results.leaderboard)
 
 
-def board_table(board: pd.DataFrame) -> PageTable:
-    """Returns a leaderboard, of one run or of several."""
+def board_table(board: pd.DataFrame, *, file: str = "leaderboard.csv") -> PageTable:
+    """Returns a leaderboard, of one run or of several.
+
+    Args:
+        board: The leaderboard.
+        file: The file beside the page that has all its numbers.
+    """
     budgets = {f"{row['norm']} eps {eps_text(row['eps'])}" for row in board.to_dict("records") if not is_missing(row["eps"])}
     at_budget = f"Robust accuracy, {budgets.pop()}" if len(budgets) == 1 else "Robust accuracy"
     board = board.assign(**{name: None for name in ("robust_accuracy_floor",) if name not in board})
@@ -107,13 +122,15 @@ def board_table(board: pd.DataFrame) -> PageTable:
             **({"Contest": number(row["contest"]), "Attacks not met": text(row["attacks_not_met"])} if several else {}),
             "Passes an example": _passes(row),
             "Attack seconds": number(row["attack_seconds"], "{:,.1f}"),
-            "Verdict": verdict(row),
+            "Attack check": verdict(row),
         }
         rows.append(entries)
     columns = tuple(rows[0]) if rows else ("Model",)
-    texts = {"Model", "Worst class", "Strongest attack", "Attacks not met", "Verdict"}
+    texts = {"Model", "Worst class", "Strongest attack", "Attacks not met", "Attack check"}
     right = frozenset(place for place, name in enumerate(columns) if name not in texts)
-    return PageTable("Models by robust accuracy", columns, tuple(tuple(row.values()) for row in rows), right)
+    values = tuple(tuple(row.values()) for row in rows)
+    caption, tools = "Models by robust accuracy", "table-leaderboard"
+    return PageTable(caption, columns, values, right, tools=tools, hint="baseline", file=file)
 
 
 def _ahead(row: Mapping[Any, Any]) -> PageEntry:
@@ -199,7 +216,7 @@ def numbers_table(chart: Chart) -> PageTable:
     )
 
 
-def per_class_table(classes: pd.DataFrame, conditions: Sequence[str], caption: str) -> PageTable:
+def per_class_table(classes: pd.DataFrame, conditions: Sequence[str], *, number_of_model: int) -> PageTable:
     """Returns the examples of each class under the first condition; recall and precision, condition by condition."""
     by_place = {(row["class"], row["shown"]): row for row in classes.to_dict("records")}
     support = {row["class"]: row["support"] for row in classes.to_dict("records") if row["shown"] == conditions[0]}
@@ -208,7 +225,8 @@ def per_class_table(classes: pd.DataFrame, conditions: Sequence[str], caption: s
         found = [by_place[name, condition] for condition in conditions]
         rows.append((text(name), number(count), *(entry for row in found for entry in _class_entries(row))))
     columns = ("Class", "Examples", *(f"{condition}: {score}" for condition in conditions for score in ("recall", "precision")))
-    return PageTable(caption, columns, tuple(rows), frozenset(range(1, len(columns))))
+    right, tools = frozenset(range(1, len(columns))), f"table-classes-{number_of_model}"
+    return PageTable("Each class", columns, tuple(rows), right, tools=tools, hint="a class", file="per_class.csv")
 
 
 def _class_entries(row: Mapping[Any, Any]) -> tuple[PageEntry, PageEntry]:
@@ -217,6 +235,7 @@ def _class_entries(row: Mapping[Any, Any]) -> tuple[PageEntry, PageEntry]:
 
 def cells_table(results: Results) -> PageTable:
     """Returns every cell of the grid with its numbers, or with the reason why it has none."""
+    digests = [str(digest)[:SHORT_DIGEST] for digest in results.cells["digest"]]
     rows = [
         (
             text(model_label(row), condition_label(row)),
@@ -230,13 +249,15 @@ def cells_table(results: Results) -> PageTable:
             rate(row["roc_auc_macro"]),
             number(row["seconds"], "{:,.1f}"),
             verdict(row),
-            PageEntry(str(row["digest"])[:12]),
+            PageEntry(digest, link=f"cell-{digest}"),
         )
-        for row in results.cells.to_dict("records")
+        for row, digest in zip(results.cells.to_dict("records"), digests, strict=True)
     ]
-    columns = ("Model and condition", "Norm", "Status", "n", "Accuracy", "Robust accuracy", "Attack success", "F1", "ROC AUC")
-    caption = "All cells of the grid"
-    return PageTable(caption, (*columns, "Seconds", "Verdict", "Digest"), tuple(rows), frozenset(range(3, 10)), tools=True)
+    scores = ("Accuracy", "Robust accuracy", "Attack success", "F1", "ROC AUC")
+    columns = ("Model and condition", "Norm", "Status", "n", *scores, "Seconds", "Attack check", "Digest")
+    anchors, right = tuple(f"cell-{digest}" for digest in digests), frozenset(range(3, 10))
+    caption, tools = "All cells of the grid", "table-cells"
+    return PageTable(caption, columns, tuple(rows), right, tools=tools, file="cells.csv", anchors=anchors)
 
 
 def _status(row: Mapping[Any, Any]) -> PageEntry:
@@ -261,7 +282,8 @@ def stages_table(results: Results) -> PageTable | None:
         for row in results.stages.to_dict("records")
     ]
     columns = ("Model and attack", "Stage", "Attacked", "Made adversarial", "Forward passes", "Backward passes", "Seconds")
-    return PageTable("Stages of ensembles", columns, tuple(rows), frozenset(range(2, 7)), tools=True)
+    right = frozenset(range(2, 7))
+    return PageTable("Stages of ensembles", columns, tuple(rows), right, tools="table-stages", hint="square", file="stages.csv")
 
 
 def transfer_tables(results: Results) -> list[PageTable]:
