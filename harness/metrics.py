@@ -8,13 +8,13 @@ that is not defined, for example an accuracy over no example, is NaN, never 0.
 """
 
 from collections.abc import Sequence
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.system.lazy import stats
+from harness.system.remembered import remembered
 
 Floats = NDArray[np.floating]
 Indices = NDArray[np.integer]
@@ -101,11 +101,10 @@ def share(flags: Flags) -> float:
     return float(flags.mean()) if flags.size else float("nan")
 
 
-@cache
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:
     """Returns the score interval of a rate: within [0,1], and of positive width at 0 and 1 too.
 
-    A grid asks for the same few counts thousands of times, so each is computed once.
+    A grid asks for the same few counts thousands of times, so each is computed once, see `harness.system.remembered`.
 
     Args:
         successes: Number of successes.
@@ -127,11 +126,15 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interva
         raise ValueError(f"confidence: expected a number between 0 and 1, got {confidence}")
     if n == 0:
         return Interval(float("nan"), float("nan"))
-    low, high = stats.binomtest(int(successes), int(n)).proportion_ci(confidence, method="wilson")
-    return Interval(min(float(low), successes / n), max(float(high), successes / n))
+    low, high = _wilson(int(successes), int(n), float(confidence))
+    return Interval(min(low, successes / n), max(high, successes / n))
 
 
-@cache
+@remembered
+def _wilson(successes: int, n: int, confidence: float) -> list[float]:
+    return [float(end) for end in stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")]
+
+
 def mcnemar_exact(only_first: int, only_second: int) -> float:
     """Returns the two-sided p-value of two classifiers on the same examples, from the examples on which only one is right.
 
@@ -142,8 +145,12 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
     >>> mcnemar_exact(1, 5)  # 2 x (1 + 6) of 64
     0.21875
     """
-    discordant = only_first + only_second
-    return float(stats.binomtest(int(min(only_first, only_second)), int(discordant)).pvalue) if discordant else 1.0
+    return _mcnemar(int(min(only_first, only_second)), int(only_first + only_second)) if only_first + only_second else 1.0
+
+
+@remembered
+def _mcnemar(fewer: int, discordant: int) -> float:
+    return float(stats.binomtest(fewer, discordant).pvalue)
 
 
 def confusion_matrix(predicted: Indices, labels: Indices, classes: int) -> Indices:

@@ -74,8 +74,8 @@ attacks: {fgsm: {name: fgsm}}
 transfer: [{attack: fgsm, eps: 16/255}]
 evaluation: {limit: 20}
 """
-OF_TABLES = {"pandas", "pyarrow", "jinja2", "scipy"}
-"""What writes and reads tables and the page, and the intervals and tests in them."""
+OF_TABLES = {"pandas", "pyarrow", "jinja2"}
+"""What writes and reads tables and the page."""
 
 
 @pytest.fixture(scope="module")
