@@ -183,6 +183,7 @@ COLUMNS = {
     "version": "Version of the runtime's library.",
     "made_against": "The network that the attacked images were made against.",
     "transfer_accuracy": "Share of examples that are correct when clean and on attacked images of another network.",
+    "clipped_share": "Share of the pixel values that an INT8 file clips, as they lie beyond the range it was calibrated for.",
     "transfer_success_rate": "Attack success rate on these.",
     # requirements.csv and expectations.csv
     "text": "The requirement or expectation in words.",
