@@ -17,6 +17,7 @@ from harness.cli.deployment import crosscheck, export
 from harness.cli.exit_codes import CHECK_FAILED, exit_code
 from harness.cli.options import DeviceOption, OutOption, SetOption, StoreOption, SuiteArgument
 from harness.cli.outcome import show_run
+from harness.cli.verify import verify
 from harness.errors import DataError, ModelError, SuiteError, naming
 from harness.system.messages import printable
 
@@ -234,22 +235,7 @@ def compare(
         raise typer.Exit(CHECK_FAILED)
 
 
-@app.command()
-def verify(suite: SuiteArgument, overrides: SetOption = None, store: StoreOption = None) -> None:
-    """Check the stored results of a suite's steps against their recorded hashes; exit 1 on damage, or if there are none."""
-    from harness.cli.inspection import damaged_rows, open_store, plan_suite, step_rows
-    from harness.suites.files import load_suite
-
-    loaded, opened = load_suite(suite, overrides or ()), open_store(store)
-    with _naming(suite):
-        planned = plan_suite(loaded)
-    damaged = damaged_rows(planned, opened)
-    for row in damaged:
-        console.stdout.print("\t".join(row), markup=False)
-    finished = sum(row[-1] == "finished" for row in step_rows(planned, opened))
-    console.stdout.print(f"{finished} of {len(planned.steps)} steps finished, {len(damaged)} damaged files")
-    if damaged or not finished:
-        raise typer.Exit(CHECK_FAILED)
+app.command()(verify)
 
 
 @app.command()

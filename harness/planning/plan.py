@@ -1,8 +1,9 @@
 """The steps that compute the cells of a grid: each once, after those that it depends on."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from harness.conditions import CLEAN, OF_POISONED_MODELS
 from harness.datasets.image_folder import FileSplit
@@ -39,8 +40,17 @@ class PlannedCell:
     @property
     def digest(self) -> str:
         """A hash of the step's digest, which covers the corruption's group, and of the cell's other fields; unique."""
-        step = None if self.step is None else self.step.digest
-        return digest_of({"step": step, "cell": digest_fields(self.cell, exclude={"corruption_group"})})
+        return cell_digest(fields_in_digest(self.cell), None if self.step is None else self.step.digest)
+
+
+def fields_in_digest(cell: Cell) -> dict[str, Any]:
+    """Returns the fields of a cell that its digest covers beside its step's digest, in plain JSON values."""
+    return digest_fields(cell, exclude={"corruption_group"})
+
+
+def cell_digest(fields: Mapping[str, Any], step: str | None) -> str:
+    """Returns the digest of a cell of these fields, see `fields_in_digest`, that a step of this digest computes."""
+    return digest_of({"step": step, "cell": dict(fields)})
 
 
 @dataclass(frozen=True)
