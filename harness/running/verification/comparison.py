@@ -19,8 +19,8 @@ OTHER_MACHINE = 1e-12
 logarithms, exponentials and sums otherwise; on the same machine every digit must be the same."""
 
 Row = Mapping[str, str]
-Ignore = Callable[[Row, str], bool]
-"""Called with a row of the derived table and a column: whether the witnesses say nothing of that entry."""
+Ignore = Callable[[Row, str, str], bool]
+"""Called with a row of the derived table, a column and what the file says: whether the witnesses say nothing of that entry."""
 
 
 class Form(NamedTuple):
@@ -81,7 +81,7 @@ def compare(file: str, written: pd.DataFrame, derived: pd.DataFrame, form: Form,
         for place in map(int, np.flatnonzero(texts != wanted)):
             row = rows[right[place]]
             same = column not in TEXT_COLUMNS and _is_close(texts[place], wanted[place], tolerance)
-            if not same and not ignore(row, column):
+            if not same and not ignore(row, column, texts[place]):
                 found.differences.append(Difference(file, _label(form, row), column, texts[place], wanted[place]))
         found.compared[file] = found.compared.get(file, 0) + len(pairs)
     if extra := [str(column) for column in written.columns if column not in derived.columns]:
@@ -126,7 +126,9 @@ def _label(form: Form, row: "Row | pd.Series[str]") -> str:
 
 def _is_close(left: str, right: str, tolerance: float) -> bool:
     """Returns whether two texts are the same number, as "64" and "64.0" are, or differ by no more than the tolerance."""
+    if left.removesuffix(".0") == right.removesuffix(".0"):
+        return True
     try:
-        return math.isclose(float(left), float(right), rel_tol=tolerance, abs_tol=tolerance)
+        return tolerance > 0 and math.isclose(float(left), float(right), rel_tol=tolerance, abs_tol=tolerance)
     except ValueError:
         return False

@@ -130,11 +130,11 @@ class Unknown:
         """See the class."""
         self.source, self.judged = source, judged
 
-    def entry(self, row: Row, column: str) -> bool:
+    def entry(self, row: Row, column: str, written: str) -> bool:
         """Returns whether the witnesses say nothing of an entry."""
         source = self.source.get(row.get("digest", ""), "store")
         if column == "status":
-            return row[column] in FINISHED and source != "nothing"  # computed or found: the run's own
+            return row[column] in FINISHED and written in FINISHED  # computed or found: the run's own
         if column in ("verdict", "verdict_reasons"):
             return not self.judged
         base = column
@@ -145,5 +145,5 @@ class Unknown:
         return base in {"store": frozenset(), "samples": ONLY_STORED, "confusion": ONLY_EXAMPLES, "nothing": NUMBERS}[source]
 
 
-def _nothing(_: Row, __: str) -> bool:
+def _nothing(_: Row, __: str, ___: str) -> bool:
     return False
