@@ -11,11 +11,12 @@ import typer
 
 from harness.cli import console
 from harness.cli.exit_codes import BAD_INPUT, CHECK_FAILED
-from harness.cli.options import SetOption, StoreOption
+from harness.cli.options import DeviceOption, SetOption, StoreOption
 from harness.errors import DataError, HarnessError, ModelError, SuiteError, naming
 from harness.system.messages import counted, printable
 
 if TYPE_CHECKING:
+    from harness.reports.load import Results
     from harness.running.verification.findings import Findings
 
 MOST_LINES = 40
@@ -26,17 +27,26 @@ def verify(
     target: Annotated[str, typer.Argument(metavar="RESULTS|SUITE", help="A folder of results, or a suite as elsewhere.")],
     overrides: SetOption = None,
     store: StoreOption = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="FILE", help="Attacked images from elsewhere (HDF5, npz): judge them too.")
+    ] = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Check finished work; exit 0 if all is as it should be, 1 if anything differs, 2 if it cannot be verified.
 
-    RESULTS: derive every number of its tables anew, from the store and samples.parquet, and name each entry that differs. SUITE:
-    compare the stored results of its steps with their recorded hashes; exit 1 on damage, or if there are none.
+    RESULTS: derive every number of its tables anew, from the store and samples.parquet, and name each entry that differs.
+
+    --images checks ball and bounds, asks the model, and writes best_known.csv: such images only lower what is best known.
+
+    SUITE: compare the stored results of its steps with their recorded hashes; exit 1 on damage, or if there are none.
     """
     if is_results(target):
         if overrides:
             raise SuiteError("--set: expected a suite beside it, got a folder of results")
-        _verify_results(Path(target), store)
+        _verify_results(Path(target), store, images=images, device=device)
     else:
+        if images is not None:
+            raise SuiteError("--images: expected a folder of results beside it, got a suite")
         _verify_suite(target, overrides, store)
 
 
@@ -48,7 +58,7 @@ def is_results(target: str) -> bool:
     return path.is_dir() and ((path / "cells.csv").is_file() or target not in shipped_suites())
 
 
-def _verify_results(folder: Path, store: Path | None) -> None:
+def _verify_results(folder: Path, store: Path | None, *, images: Path | None, device: str) -> None:
     from harness.reports.load import load_results, reading_tables
     from harness.running.verification.rederive import verify_tables
     from harness.storage.store import Store
@@ -58,7 +68,22 @@ def _verify_results(folder: Path, store: Path | None) -> None:
         found = verify_tables(results, None if place is None else Store(place))
     if place is None:
         found.notes.append("found no store; --store names one")
+    if images is not None and found.differences:
+        found.notes.append("the images were not judged: what was measured is not what the tables say")
+    elif images is not None:
+        found.add(_of_images(results, images, place, device))
     show(found)
+
+
+def _of_images(results: "Results", images: Path, store: Path | None, device: str) -> "Findings":
+    from harness.running.verification.identities import suite_of
+    from harness.running.verification.images import verify_images
+    from harness.running.workspace import open_workbench
+
+    if store is None:
+        raise HarnessError("--images: expected a store with the model, found none; --store names one")
+    workbench = open_workbench(suite_of(results), store=store, device=device)
+    return verify_images(results, images, workbench)
 
 
 def store_of(folder: Path, named: Path | None) -> Path | None:

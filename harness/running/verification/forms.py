@@ -27,6 +27,10 @@ def _of_sweep(row: Row) -> str:
     return f"{_of_model(row)}, {row['attack']} {row['norm']} {eps_text(float(row['eps']))}"
 
 
+def _of_budget(row: Row) -> str:
+    return f"{_of_model(row)}, {row['norm']} {eps_text(float(row['eps']))}"
+
+
 def _of_model(row: Row) -> str:
     fields: dict[str, Any] = {name: row.get(name) or None for name in MODEL_COLUMNS}
     return model_label({**fields, "poison_rate": _number(row, "poison_rate"), "seed": int(_number(row, "seed") or 0)})
@@ -42,6 +46,7 @@ FORMS: Mapping[str, Form] = {
     "per_class": Form(("digest", "class"), _of_cell),
     "before_after": Form(("digest",), _of_cell),
     "sweep": Form((*MODEL_COLUMNS, "attack", "target_class", "norm", "eps"), _of_sweep, LATER_OF_SWEEP),
+    "best_known": Form((*MODEL_COLUMNS, "norm", "eps"), _of_budget),
     "leaderboard": Form(MODEL_COLUMNS, _of_model, AUDIT_COLUMNS),
     "confusion": Form(("true_class",), lambda row: f"class {row['true_class']}"),
     "roc": Form((), lambda row: f"a point of class {row['class']}"),

@@ -8,9 +8,11 @@ import pandas as pd
 from harness.records import AUDIT_COLUMNS, FINISHED, RunRecord
 from harness.reports.load import Results
 from harness.reports.names import unique_cell_names
+from harness.reports.tables.best_known import best_known_table
 from harness.reports.tables.leaderboard import leaderboard
 from harness.reports.tables.scores import ScoredCell, scored_cells
 from harness.reports.tables.write import confusion_table, roc_table, tables_of_cells
+from harness.running.verification.best_known import TABLE, current_images
 from harness.running.verification.comparison import Row, as_text, compare, read_text_table
 from harness.running.verification.examples import compare_samples
 from harness.running.verification.findings import Difference, Findings
@@ -61,6 +63,8 @@ class TableCheck:
         if lacking:
             tables.pop("sweep")
             tables["leaderboard"] = leaderboard(self.results.cells, self.results.sweep)
+        elif self.results.has_samples and (self.results.folder / TABLE).is_file():
+            tables["best_known"] = best_known_table(tables["cells"], samples, current_images(self.results))
         for name, table in tables.items():
             found.add(self._of_table(name, table, source))
         with_numbers = [cell for _, cell in scored if cell is not None]
