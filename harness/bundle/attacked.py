@@ -208,21 +208,3 @@ class AttackedWriter:
             texts = isinstance(values[0], str)
             array = np.array([value.encode() for value in values]) if texts else np.asarray(values, dtype=np.int64)
             self._file.create_dataset(name, data=array)
-
-
-def most_bytes(n: int, shape: tuple[int, ...], *, name: int) -> int:
-    """Returns the largest size of a file of so many images: as if nothing could be compressed.
-
-    Args:
-        n: Number of images.
-        shape: Channels, height and width.
-        name: Bytes of the longest example's name.
-    """
-    columns = 64 + name + 2 * 8
-    return OVERHEAD + n * (int(np.prod(shape)) * 4 + columns + CHUNK_OVERHEAD)
-
-
-OVERHEAD = 16_384
-"""Bytes of an HDF5 file's own structures."""
-CHUNK_OVERHEAD = 128
-"""Bytes for the index of one image, and what a filter adds to values that it cannot make smaller."""

@@ -88,7 +88,7 @@ def plan(
 
     A network that the suite names as a `factory` is looked up: the module of that name is imported, so its code runs.
     """
-    from harness.cli.inspection import open_store, plan_rows, step_rows
+    from harness.cli.inspection import kept_rows, open_store, plan_rows, step_rows
     from harness.planning.plan import plan_of
     from harness.suites.files import load_suite
 
@@ -104,6 +104,8 @@ def plan(
         console.show_table("Estimate", ["kind", "title", "forward passes", "backward passes", "hours", "MB"], rows)
         return
     console.show_table("Cells", ["model", "condition", "attack", "norm", "eps", "step", "note"], plan_rows(planned))
+    if planned.kept:
+        console.show_table("Kept images", ["file", "images", "MB at most"], kept_rows(planned, data))
     console.show_table("Steps", ["kind", "title", "digest", "state"], step_rows(planned, open_store(store)))
 
 
