@@ -5,7 +5,7 @@ It imports what it needs when it runs, as all verbs do.
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -27,6 +27,11 @@ def verify(
     target: Annotated[str, typer.Argument(metavar="RESULTS|SUITE", help="A folder of results, or a suite as elsewhere.")],
     overrides: SetOption = None,
     store: StoreOption = None,
+    share: Annotated[
+        float | None,
+        typer.Option("--recompute", metavar="SHARE", help="Compute this share of the cells anew: 0.05."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Draws the cells of --recompute.")] = 0,
     images: Annotated[
         Path | None, typer.Option("--images", metavar="FILE", help="Attacked images from elsewhere (HDF5, npz): judge them too.")
     ] = None,
@@ -36,6 +41,8 @@ def verify(
 
     RESULTS: derive every number of its tables anew, from the store and samples.parquet, and name each entry that differs.
 
+    --recompute measures some cells again with the stored models: the same to the last digit on the same machine.
+
     --images checks ball and bounds, asks the model, and writes best_known.csv: such images only lower what is best known.
 
     SUITE: compare the stored results of its steps with their recorded hashes; exit 1 on damage, or if there are none.
@@ -43,10 +50,10 @@ def verify(
     if is_results(target):
         if overrides:
             raise SuiteError("--set: expected a suite beside it, got a folder of results")
-        _verify_results(Path(target), store, images=images, device=device)
+        _verify_results(Path(target), store, Extras(share, seed, images, device))
     else:
-        if images is not None:
-            raise SuiteError("--images: expected a folder of results beside it, got a suite")
+        if (given := "--images" if images else "--recompute" if share is not None else None) is not None:
+            raise SuiteError(f"{given}: expected a folder of results beside it, got a suite")
         _verify_suite(target, overrides, store)
 
 
@@ -58,7 +65,16 @@ def is_results(target: str) -> bool:
     return path.is_dir() and ((path / "cells.csv").is_file() or target not in shipped_suites())
 
 
-def _verify_results(folder: Path, store: Path | None, *, images: Path | None, device: str) -> None:
+class Extras(NamedTuple):
+    """What is checked beside the tables."""
+
+    share: float | None
+    seed: int
+    images: Path | None
+    device: str
+
+
+def _verify_results(folder: Path, store: Path | None, extras: Extras) -> None:
     from harness.reports.load import load_results, reading_tables
     from harness.running.verification.rederive import verify_tables
     from harness.storage.store import Store
@@ -68,22 +84,30 @@ def _verify_results(folder: Path, store: Path | None, *, images: Path | None, de
         found = verify_tables(results, None if place is None else Store(place))
     if place is None:
         found.notes.append("found no store; --store names one")
-    if images is not None and found.differences:
-        found.notes.append("the images were not judged: what was measured is not what the tables say")
-    elif images is not None:
-        found.add(_of_images(results, images, place, device))
+    if extras.share is not None or extras.images is not None:
+        _beyond_tables(results, place, extras, found)
     show(found)
 
 
-def _of_images(results: "Results", images: Path, store: Path | None, device: str) -> "Findings":
+def _beyond_tables(results: "Results", store: Path | None, extras: Extras, found: "Findings") -> None:
+    """Computes cells anew, and judges images; both need the models in the store."""
     from harness.running.verification.identities import suite_of
     from harness.running.verification.images import verify_images
+    from harness.running.verification.recompute import recompute
     from harness.running.workspace import open_workbench
 
     if store is None:
-        raise HarnessError("--images: expected a store with the model, found none; --store names one")
-    workbench = open_workbench(suite_of(results), store=store, device=device)
-    return verify_images(results, images, workbench)
+        given = "--images" if extras.share is None else "--recompute"
+        raise HarnessError(f"{given}: expected a store with the models, found none; --store names one")
+    is_as_measured = not found.differences
+    progress = console.progress_display()
+    workbench = open_workbench(suite_of(results), store=store, device=extras.device, progress=progress)
+    if extras.share is not None:
+        found.add(recompute(results, extras.share, workbench, seed=extras.seed))
+    if extras.images is not None and is_as_measured:
+        found.add(verify_images(results, extras.images, workbench))
+    elif extras.images is not None:
+        found.notes.append("the images were not judged: what was measured is not what the tables say")
 
 
 def store_of(folder: Path, named: Path | None) -> Path | None:

@@ -114,7 +114,12 @@ def asserted_tables(record: RunRecord) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _table_of(found: list[tuple[CellResult, ScoredCell | None]]) -> pd.DataFrame:
-    table = pd.DataFrame([cell_row(*pair) for pair in found], columns=list(CELL_COLUMNS))
+    return cells_of_rows([cell_row(*pair) for pair in found])
+
+
+def cells_of_rows(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Returns rows of cells.csv as a table with the types that it is written with."""
+    table = pd.DataFrame(rows, columns=list(CELL_COLUMNS))
     floats = [name for name in CELL_COLUMNS if name not in (*TEXT_COLUMNS, *TYPED)]
     return with_column_types(table.astype(dict.fromkeys(floats, float)))
 

@@ -148,7 +148,7 @@ def _judge(file: AttackedFile, examples: ImageSplit, model: Any, places: NDArray
             raise DataError(f"{file.path}: x[{rows.start + row}]: {_what_is_wrong(x[row], clean[row], ball)}")
         with evaluating(model), torch.no_grad():
             predicted[rows] = model(x.to(device)).argmax(dim=1).cpu().numpy()
-        distance[rows] = ball.distance(x, clean).numpy()
+        distance[rows] = ball.distance(x, clean).abs().numpy()  # an unchanged image has -0.0
     return Judged(places, predicted, distance)
 
 

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.records import Outcome
 from harness.running.runner import run
+from harness.storage.outcomes import load_outcome, save_outcome
+from harness.storage.store import META, read_json, sha256_of_file, write_json
 from harness.suites.files import load_suite
 from tests.nets import ON_DIGITS
 
@@ -33,18 +36,27 @@ evaluation: {limit: 40}
 Copied = Callable[..., Path]
 
 
+def forged(entry: Path, change: Callable[[Outcome], Outcome]) -> None:
+    """Changes a stored outcome, and the hash that is recorded of it."""
+    path = entry / "outcome.safetensors"
+    save_outcome(change(load_outcome(path)), path)
+    meta = read_json(entry / META)
+    write_json(entry / META, {**meta, "files": {**meta["files"], path.name: sha256_of_file(path)}})
+
+
+def run_without_page(suite: Path, *overrides: str, out: Path, store: Path) -> None:
+    """Runs a suite but for figures and page, which are not looked at here and take longest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.running.runner.write_report", lambda _: None)
+        assert not run(load_suite(suite, overrides), out=out, store=store, device="cpu").failures
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the suite, its results in `results/audited_run` and its store in `results/.store`; not to be changed."""
     folder = tmp_path_factory.mktemp("verification")
     (folder / "suite.yaml").write_text(AUDITED)
-    done = run(
-        load_suite(folder / "suite.yaml"),
-        out=folder / "results" / "audited_run",
-        store=folder / "results" / ".store",
-        device="cpu",
-    )
-    assert not done.failures
+    run_without_page(folder / "suite.yaml", out=folder / "results" / "audited_run", store=folder / "results" / ".store")
     return folder
 
 

@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 
 from harness.cli.main import main
+from harness.records import Outcome
 from harness.reports.load import load_results
 from harness.running.verification.findings import Findings
 from harness.running.verification.rederive import verify_tables
 from harness.running.verification.tables import ONLY_STORED
-from harness.storage.outcomes import load_outcome, save_outcome
-from harness.storage.store import META, Store, read_json, sha256_of_file, write_json
-from tests.running.verification.conftest import Copied
+from harness.storage.store import Store
+from tests.running.verification.conftest import Copied, forged
 
 EDITED = ("cells", "sweep", "leaderboard", "per_class", "before_after")
 
@@ -211,11 +211,12 @@ def test_damaged_and_lost_outcomes_are_said(copied: Copied) -> None:
 def test_outcome_that_was_changed_with_its_hash_is_another_witness_than_tables_and_examples(copied: Copied) -> None:
     results = copied()
     entry = sorted((results.parent / ".store" / "attack").iterdir())[0]
-    outcome = load_outcome(entry / "outcome.safetensors")
-    outcome.conditions[0].is_adversarial[:] = np.roll(outcome.conditions[0].is_adversarial, 1)
-    save_outcome(outcome, entry / "outcome.safetensors")
-    meta = read_json(entry / META)
-    write_json(entry / META, {**meta, "files": {"outcome.safetensors": sha256_of_file(entry / "outcome.safetensors")}})
+
+    def rolled(outcome: Outcome) -> Outcome:
+        outcome.conditions[0].is_adversarial[:] = np.roll(outcome.conditions[0].is_adversarial, 1)
+        return outcome
+
+    forged(entry, rolled)
     assert {"samples.parquet"} <= {it.file for it in checked(results).differences}
 
 
