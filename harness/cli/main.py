@@ -15,6 +15,7 @@ import typer
 from harness.cli import console
 from harness.cli.deployment import crosscheck, export
 from harness.cli.exit_codes import CHECK_FAILED, exit_code
+from harness.cli.garbage import gc
 from harness.cli.options import DeviceOption, OutOption, SetOption, StoreOption, SuiteArgument
 from harness.cli.outcome import show_run
 from harness.cli.verify import verify
@@ -167,6 +168,7 @@ def leaderboard(
 
 app.command()(export)  # here, as `harness --help` lists verbs in this order
 app.command()(crosscheck)
+app.command()(gc)
 
 
 @app.command()

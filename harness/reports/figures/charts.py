@@ -53,6 +53,8 @@ class Chart:
     x_names: tuple[tuple[float, str], ...]
     """Positions on the axis, rising, with their names."""
     y_range: Point = (0.0, 1.0)
+    of: str = ""
+    """The attack whose robustness curve it is."""
     second_axis: tuple[float, str] | None = None
     """Factor and label of a second scale of the same axis."""
 
@@ -126,7 +128,7 @@ def _robustness_chart(rows: pd.DataFrame, norm: str, palette: dict[str, int], *,
     names, label, second_axis = _eps_axis(sorted(rows["eps"].unique()), norm)
     title = f"{attack_title(str(first['attack']))}{target}, {norm}"
     y_label = "robust accuracy against this target" if target else "robust accuracy"
-    return Chart(name, title, label, y_label, tuple(series), names, second_axis=second_axis)
+    return Chart(name, title, label, y_label, tuple(series), names, of=str(first["attack"]), second_axis=second_axis)
 
 
 def _eps_axis(budgets: Sequence[float], norm: str) -> tuple[tuple[tuple[float, str], ...], str, tuple[float, str] | None]:
