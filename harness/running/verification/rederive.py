@@ -4,6 +4,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import replace
 
+from harness.conditions import CLEAN
 from harness.evaluation.sanity import judge
 from harness.records import FINISHED, RunRecord
 from harness.reports.load import Results
@@ -91,7 +92,10 @@ def _record(results: Results, known: Sequence[Witnessed], stored: StoredSteps | 
         derived = judge(plain, transfers=stored.transfers(plain))
         cells = [cell if it.source == "store" else it.result for it, cell in zip(known, derived, strict=True)]
     names = tuple(map(str, results.provenance.get("class_names", ())))
-    return RunRecord(results.provenance["suite"], tuple(cells), names, (), (), {}), judged
+    ids, hashes = next(((cell.example_ids, cell.example_hashes) for cell in cells if cell.cell.condition == CLEAN), (None, None))
+    suite, provenance = results.provenance["suite"], results.provenance
+    record = RunRecord(suite, tuple(cells), names, ids or (), hashes or (), histories={}, provenance=provenance)
+    return record, judged
 
 
 def _tolerance(results: Results) -> float:
