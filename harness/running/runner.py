@@ -26,6 +26,7 @@ from harness.reports.page.html import write_report
 from harness.reports.tables.write import asserted_tables, write_tables
 from harness.running.expectations import judge_expectations
 from harness.running.finished import FinishedRun
+from harness.running.kept import write_kept
 from harness.running.poisons import detection_results, poisoned_sets, write_poisons
 from harness.running.transfers import transfers_of
 from harness.running.watching import announced
@@ -126,6 +127,7 @@ def run(
     if written:
         write_tables(record, folder)
         write_poisons(finished, folder)
+        write_kept(finished, folder)
         results = load_results(folder)
         met = write_decision(results).all_met
         if not interrupted:  # who stops a run waits for its tables only; `harness report` draws the rest from them
