@@ -11,6 +11,7 @@ from harness.records import CELL_COLUMNS
 from harness.reports.columns import TABLES, meaning
 from harness.reports.decision.requirements import COLUMNS as REQUIREMENT_COLUMNS
 from harness.reports.names import MODEL_COLUMNS
+from harness.reports.tables.best_known import BEST_KNOWN_COLUMNS, IMAGE_COLUMNS
 from harness.reports.tables.leaderboard import LEADERBOARD_COLUMNS
 from harness.reports.tables.poisons import DETECTOR_COLUMNS, POISON_COLUMNS, ROC_COLUMNS
 from harness.reports.tables.stages import STAGE_COLUMNS
@@ -33,6 +34,8 @@ WRITTEN: dict[str, Sequence[str]] = {
     "leaderboard.csv": LEADERBOARD_COLUMNS,
     "per_class.csv": PER_CLASS_COLUMNS,
     "before_after.csv": BEFORE_AFTER_COLUMNS,
+    "best_known.csv": BEST_KNOWN_COLUMNS,
+    "best_known_images.csv": IMAGE_COLUMNS,
     "stages.csv": STAGE_COLUMNS,
     "transfer.csv": TRANSFER_COLUMNS,
     "history.csv": (*MODEL_COLUMNS, *COLUMNS, *ROBUST_COLUMNS),

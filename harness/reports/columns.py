@@ -9,6 +9,9 @@ TABLES = {
     "leaderboard.csv": "One row a model, contest by contest, best first. `harness leaderboard` writes the same of several runs.",
     "per_class.csv": "One row for each class of each row of cells.csv that has numbers.",
     "before_after.csv": "One row for each condition that changes images: the scores before, after, and the difference.",
+    "best_known.csv": "One row for each model, norm and budget: robust accuracy once images from elsewhere count, see "
+    "docs/verification.md.",
+    "best_known_images.csv": "One row for each image from elsewhere that the model misclassifies.",
     "stages.csv": "One row for each stage of an ensemble, at each budget.",
     "transfer.csv": "One row for each pair of models: the model of the row on the adversarial images made against `source`.",
     "history.csv": "One row for each trained model and epoch.",
@@ -120,6 +123,13 @@ COLUMNS = {
     "false_positive_rate": "Horizontal position of the point.",
     "true_positive_rate": "Vertical position of the point.",
     "threshold": "Score from which on an example counts as positive.",
+    # best_known.csv
+    "best_known_robust_accuracy": "Robust accuracy with the examples counted out, too, that an image from elsewhere within the "
+    "budget makes adversarial.",
+    "from_elsewhere": "Examples that only such images make adversarial.",
+    "model_digest": "Digest of the step that made the model.",
+    "file": "The file that the image came in.",
+    "file_sha256": "Its hash.",
     # stages.csv
     "stage": "Name of the stage.",
     "attacked": "Examples that were left for the stage.",
