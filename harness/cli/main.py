@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from harness.cli import console
+from harness.cli.comparing import compare, leaderboard
 from harness.cli.deployment import crosscheck, export
 from harness.cli.exit_codes import CHECK_FAILED, exit_code
 from harness.cli.garbage import gc
@@ -146,27 +147,23 @@ def run(
 
 
 @app.command()
-def report(suite: SuiteArgument, out: OutOption = None) -> None:
+def report(
+    suite: SuiteArgument,
+    out: OutOption = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="RESULTS", help="An earlier run; the page gets a section that compares.")
+    ] = None,
+) -> None:
     """Write the curves and the report of a run anew, from its tables."""
     from harness.reports.load import load_results
     from harness.reports.page.html import write_report
 
-    console.stdout.print(str(write_report(load_results(_results_of(suite, out)))))
+    results = load_results(_results_of(suite, out))
+    earlier = None if against is None else load_results(against)
+    console.stdout.print(str(write_report(results, against=earlier)))
 
 
-@app.command()
-def leaderboard(
-    results: Annotated[list[Path], typer.Argument(metavar="RESULTS...", help="Folders of results.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The CSV file to write.")],
-) -> None:
-    """Merge the leaderboards of several runs into one CSV file."""
-    from harness.reports.tables.leaderboard import merge
-    from harness.reports.tables.write import write_csv
-
-    write_csv(merge(results), out)
-    console.stdout.print(str(out))
-
-
+app.command()(leaderboard)
 app.command()(export)  # here, as `harness --help` lists verbs in this order
 app.command()(crosscheck)
 app.command()(watch)
@@ -227,18 +224,7 @@ def decide(results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Fold
         raise typer.Exit(CHECK_FAILED)
 
 
-@app.command()
-def compare(
-    first: Annotated[Path, typer.Argument(metavar="RESULTS_A")],
-    second: Annotated[Path, typer.Argument(metavar="RESULTS_B")],
-) -> None:
-    """Compare the cells of two runs; exit 1 where intervals do not overlap."""
-    from harness.reports.compare import compare as compare_results
-
-    table = compare_results(first, second)
-    console.show_table("", list(table.columns), table.itertuples(index=False))
-    if (table["overlap"] == False).any():  # noqa: E712 - a missing number is no disagreement
-        raise typer.Exit(CHECK_FAILED)
+app.command()(compare)
 
 
 app.command()(verify)

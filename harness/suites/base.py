@@ -12,7 +12,7 @@ from harness.models.adapter import Adapter
 from harness.models.base import Architecture
 from harness.models.files import classes_in, with_weights
 from harness.records import Protocol
-from harness.spec import Spec
+from harness.spec import Eps, Spec
 from harness.suites.entries import (
     AttackEntry,
     CrosscheckEntry,
@@ -76,6 +76,8 @@ class BaseSuite(Spec):
     """Label -> model."""
     threat_model: ThreatGrid | None = None
     """Norm and budgets of the attacks."""
+    reference_budget: Eps | None = None
+    """The budget that the leaderboard compares models at; the middle one of the sweep where it is left out."""
     poisons: dict[Label, PoisonEntry] = Field(default_factory=dict)
     """Label -> poison: every model is also trained on every poison at each of its rates."""
     detectors: dict[Label, DetectorEntry] = Field(default_factory=dict)

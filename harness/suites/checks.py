@@ -6,6 +6,7 @@ from fractions import Fraction
 from harness.conditions import CLEAN
 from harness.suites.base import BaseSuite
 from harness.suites.entries import RESERVED, ExpectationEntry, TransferEntry
+from harness.threat import Norm
 from harness.training.recipes.adversarial import AdversarialRecipe
 
 
@@ -40,6 +41,7 @@ def check_parts(suite: BaseSuite) -> None:
         first = seen.setdefault(entry.model_dump_json(), label)
         if first != label:
             raise ValueError(f"attacks.{label}: expected an attack of its own, got the same as attacks.{first}")
+    _check_reference_budget(suite)
     for number, transfer in enumerate(suite.transfer):
         _check_transfer(suite, transfer, f"transfer.{number}")
     for number, expectation in enumerate(suite.expectations):
@@ -70,6 +72,16 @@ def _check_budgets(suite: BaseSuite, label: str) -> None:
         suite.attacks[label].plugin.check_budgets(budgets)
     except ValueError as problem:
         raise ValueError(f"attacks.{label}.{problem}") from problem
+
+
+def _check_reference_budget(suite: BaseSuite) -> None:
+    """Refuses a reference that no worst case is measured at: it is taken in one norm, at budgets of untargeted attacks."""
+    if suite.reference_budget is None:
+        return
+    threats = [threat for label in suite.attacks for threat in suite.threat_models(label) if not threat.targeted]
+    norm = next((norm for norm in Norm if any(threat.norm is norm for threat in threats)), None)
+    budgets = sorted({threat.eps for threat in threats if threat.norm is norm})
+    _expect_one_of(str(suite.reference_budget), map(str, budgets), "reference_budget")
 
 
 def _check_finished(suite: BaseSuite, label: str) -> None:

@@ -9,7 +9,8 @@ from harness.records import AUDIT_COLUMNS, FINISHED, RunRecord
 from harness.reports.load import Results
 from harness.reports.names import unique_cell_names
 from harness.reports.tables.best_known import best_known_table
-from harness.reports.tables.leaderboard import leaderboard
+from harness.reports.tables.leaderboard import leaderboard_of
+from harness.reports.tables.ranking import DIFFERENCE
 from harness.reports.tables.scores import ScoredCell, scored_cells
 from harness.reports.tables.write import confusion_table, roc_table, tables_of_cells
 from harness.running.verification.best_known import TABLE, current_images
@@ -27,6 +28,8 @@ NUMBERS = frozenset({*ONLY_EXAMPLES, "n_examples", "accuracy", "accuracy_low", "
     f"{score}_macro" for score in ("precision", "recall", "f1")
 }
 """Columns of cells.csv that need a witness."""
+BOARD_OF_EXAMPLES = ("rank_range", "rank_note", "data_digest", *DIFFERENCE[1:])
+"""Columns of leaderboard.csv that need all examples."""
 BEFORE = ("_before", "_difference")
 
 
@@ -62,9 +65,14 @@ class TableCheck:
         }
         if lacking:
             tables.pop("sweep")
-            tables["leaderboard"] = leaderboard(self.results.cells, self.results.sweep)
+            tables["leaderboard"] = leaderboard_of(self.results).drop(columns=list(BOARD_OF_EXAMPLES))
+        elif not self.results.has_samples:  # which has the contents of the examples
+            tables["leaderboard"] = tables["leaderboard"].drop(columns="data_digest")
         elif self.results.has_samples and (self.results.folder / TABLE).is_file():
             tables["best_known"] = best_known_table(tables["cells"], samples, current_images(self.results))
+        if self.results.has_old_leaderboard:  # its ranks went by another rule
+            tables["leaderboard"] = tables["leaderboard"].drop(columns="rank")
+            found.unchecked.append("leaderboard.csv: column rank: an older version ranked by another rule")
         for name, table in tables.items():
             found.add(self._of_table(name, table, source))
         with_numbers = [cell for _, cell in scored if cell is not None]
