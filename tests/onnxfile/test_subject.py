@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import harness
 from harness.attacks.base import ATTACKS
+from harness.deployment.model_files import export
 from harness.errors import ModelError, StepFailed
 from harness.evaluation.gradient_check import check_gradients
 from harness.evaluation.settings import SweepSettings
@@ -237,3 +238,12 @@ def test_model_without_a_gradient_says_so_in_log_and_tables(
     assert set(square["verdict"]) == {"PASS"}
     assert square["accuracy"].min() < cells[pd.isna(cells["eps"])]["accuracy"].item()
     assert "no gradient, black-box attacks only" in (summary.folder / "report.html").read_text()
+
+
+def test_nothing_is_exported_from_an_onnx_file(files: Files, tmp_path: Path) -> None:
+    suite = judging({"mine": {"onnx": files.net_onnx}}, attacks={"fgsm": {"name": "fgsm"}})
+    assert run_in(tmp_path, suite).ok
+    with pytest.raises(StepFailed, match="expected a model of PyTorch to export, got an ONNX file; `harness crosscheck"):
+        export(suite, "mine", "onnx", out=tmp_path / "again.onnx", store=tmp_path / "store")
+    with pytest.raises(ModelError, match="whose weights are"):
+        export(suite, "mine", "pth", out=tmp_path / "again.pth", store=tmp_path / "store")
