@@ -18,6 +18,7 @@ def test_photographs_run_to_a_report(photographs: Path, tmp_path: Path) -> None:
             f"models.baseline.recipe={recipe}",
             "models.pgd.recipe={name: pgd, eps: 4/255, steps: 1, epochs: 1, batch_size: 64}",
             "attacks.pgd.steps=2",
+            "attacks.audited.audit=2",
             "evaluation.limit=45",
             "expectations=[]",
             "requirements=[]",
@@ -26,7 +27,7 @@ def test_photographs_run_to_a_report(photographs: Path, tmp_path: Path) -> None:
     summary = run(suite, out=tmp_path / "out", store=tmp_path / "store", device="cpu")
     assert summary.ok
     results = load_results(summary.folder)
-    assert len(results.cells) == 2 * (1 + 3 * 5)
+    assert len(results.cells) == 2 * (1 + len(suite.attacks) * 5)
     assert set(results.cells["n_examples"]) == {45}
     assert results.provenance["split_sizes"] == {"train": 630, "validation": 89, "test": 587}
     assert "Tomato" in set(results.per_class["class"])

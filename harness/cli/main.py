@@ -15,6 +15,7 @@ import typer
 from harness.cli import console
 from harness.cli.deployment import crosscheck, export
 from harness.cli.exit_codes import CHECK_FAILED, exit_code
+from harness.cli.garbage import gc
 from harness.cli.options import DeviceOption, OutOption, SetOption, StoreOption, SuiteArgument
 from harness.cli.outcome import show_run
 from harness.errors import DataError, ModelError, SuiteError, naming
@@ -143,9 +144,10 @@ def run(
 @app.command()
 def report(suite: SuiteArgument, out: OutOption = None) -> None:
     """Write the curves and the report of a run anew, from its tables."""
+    from harness.reports.load import load_results
     from harness.reports.page.html import write_report
 
-    console.stdout.print(str(write_report(_results_of(suite, out))))
+    console.stdout.print(str(write_report(load_results(_results_of(suite, out)))))
 
 
 @app.command()
@@ -163,6 +165,7 @@ def leaderboard(
 
 app.command()(export)  # here, as `harness --help` lists verbs in this order
 app.command()(crosscheck)
+app.command()(gc)
 
 
 @app.command()
@@ -217,8 +220,9 @@ def decide(results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Fold
     Judges the suite's requirements anew by the tables, and writes requirements.csv, decision.json, decision.md, junit.xml.
     """
     from harness.reports.decision.files import decision_lines, write_decision
+    from harness.reports.load import load_results
 
-    decision = write_decision(results)
+    decision = write_decision(load_results(results))
     for line in decision_lines(decision):
         console.stdout.print(printable(line), markup=False)
     if not decision.all_met:

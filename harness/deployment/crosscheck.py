@@ -15,7 +15,7 @@ from harness.deployment.agreement import Rule
 from harness.deployment.runtimes import PyTorch, Runtime, find_program, how_to_install, open_logits_model
 from harness.deployment.scoring import Scores, is_attacked_network, onnx_runtimes
 from harness.deployment.selection import bundling_of, model_files, variants_of
-from harness.deployment.table import is_transfer, table_of
+from harness.deployment.table import clipped_lines, is_transfer, table_of
 from harness.errors import HarnessError, StepFailed
 from harness.export.metadata import model_sha256
 from harness.export.runtime import OnnxModel
@@ -46,7 +46,10 @@ UNJUDGED = "agreement is not judged: the file is, or may be, another model than 
 TRANSFERRED = (
     "transfer accuracy: the attacked images were made against another network ({}); an attack on this one may leave less"
 )
-COARSER = "int8, fp16: the attacked images were made against the float network; an attack on these files may leave less"
+COARSER = (
+    "int8, fp16: the attacked images were made on the float network; they say nothing about an attacker who knows these files,"
+    " and who may leave less"
+)
 OWN_FILE = "crossruntime_{}.csv"
 """Name of the table of a user's file, by the file's own."""
 
@@ -109,10 +112,10 @@ def crosscheck(
     table = table_of(scores.scored)
     write_csv(table, folder / TABLE)
     if is_results_folder(folder):
-        write_decision(folder)
-        write_text(folder / REPORT, render(load_results(folder)))
+        write_decision(results := load_results(folder))
+        write_text(folder / REPORT, render(results))
     coarser = bool((table["norm"].notna() & (table["precision"] != "float32")).any())
-    note = "\n".join((*[COARSER] * coarser, *([how_to_install()] if program is None else [])))
+    note = "\n".join((*[COARSER] * coarser, *clipped_lines(table), *([how_to_install()] if program is None else [])))
     return Crosscheck(folder / TABLE, table, tuple(scores.failures), note, bundles)
 
 
@@ -208,7 +211,12 @@ def _score_file(
     table = table_of(scored._replace(made_against=made_against) for scored in scores.scored)
     write_csv(table, target)
     transferred = TRANSFERRED.format(made_against) if is_transfer(table) else ""
-    notes = ("" if scores.rule.expects_reference else UNJUDGED, transferred, "" if program else how_to_install())
+    notes = (
+        "" if scores.rule.expects_reference else UNJUDGED,
+        transferred,
+        *clipped_lines(table),
+        "" if program else how_to_install(),
+    )
     return Crosscheck(target, table, tuple(scores.failures), "\n".join(filter(None, notes)), {label: bundle.path})
 
 

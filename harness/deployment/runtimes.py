@@ -50,6 +50,11 @@ class Runtime(ABC):
 
     NAME: ClassVar[str]
 
+    @property
+    def file(self) -> Path | None:
+        """The ONNX file that it runs; None where it runs none."""
+        return None
+
     @abstractmethod
     def score(self, bundle: Bundle, rule: Rule) -> Sequence[Score]:
         """Returns the scores of every condition of a bundle.
@@ -90,6 +95,11 @@ class OnnxPython(Runtime):
     timeout: float | None = None
     """Seconds that scoring may take, or None for any time."""
 
+    @property
+    def file(self) -> Path:
+        """See `Runtime.file`."""
+        return self.path
+
     def score(self, bundle: Bundle, rule: Rule) -> Sequence[Score]:
         """See `Runtime.score`."""
         model = open_logits_model(self.path, bundle.class_names, threads=self.threads, timeout=self.timeout)
@@ -109,6 +119,11 @@ class OnnxCpp(Runtime):
     """Threads inside an operator, or None for the program's choice."""
     timeout: float | None = None
     """Seconds that the program may take, or None for any time."""
+
+    @property
+    def file(self) -> Path:
+        """See `Runtime.file`."""
+        return self.path
 
     def score(self, bundle: Bundle, rule: Rule) -> Sequence[Score]:
         """See `Runtime.score`."""

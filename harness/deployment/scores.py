@@ -48,6 +48,8 @@ class Score:
     """Of the runtime's library."""
     p99_relative: float = float("nan")
     """What the rule bounds: the 99th percentile of the differences divided by the scale of their example."""
+    clipped_share: float = float("nan")
+    """Share of the pixel values of the images that the file clips and the float model does not; NaN for a float file."""
 
 
 def scores_of(bundle: Bundle, forward: Forward, rule: Rule) -> Iterator[Score]:

@@ -14,17 +14,20 @@ COLUMNS = (
     *("accuracy", "robust_accuracy", "attack_success_rate", "agreement", "flips", "flips_outside_margin"),
     *("max_difference", "p99_difference", "images_per_second", "agrees", "reasons", "digest"),
     *("threads", "version", "p99_relative", "made_against", "transfer_accuracy", "transfer_success_rate"),
+    "clipped_share",
 )
 """`images` is the condition's name in the bundle; `digest` is that of the cell of the grid."""
 ROBUST, TRANSFER = "robust accuracy, lowest", "transfer accuracy, lowest"
 """Headings of the same column of the summary: of a network, and of one that the images were not made against."""
+CLIPPED = "pixels clipped"
+"""Heading of the share of those images' pixels that the file clips, of the attack that has most."""
 SUMMARY_COLUMNS = (
-    *("model", "runtime", "precision", "clean accuracy", ROBUST, "rounded", "JPEG", "agreement, lowest"),
+    *("model", "runtime", "precision", "clean accuracy", ROBUST, CLIPPED, "rounded", "JPEG", "agreement, lowest"),
     *("flips outside margin", "largest difference", "images/s", "agrees"),
 )
 TYPES = {"agrees": "boolean", "flips": "Int64", "flips_outside_margin": "Int64", "threads": "Int64"}
 """Of the columns in which a value may be missing."""
-RATES = ("robust_accuracy", "attack_success_rate", "transfer_accuracy", "transfer_success_rate")
+RATES = ("robust_accuracy", "attack_success_rate", "transfer_accuracy", "transfer_success_rate", "clipped_share")
 """Columns of numbers, even where none is known."""
 YES_NO = {True: "yes", False: "no"}
 MADE_AGAINST: dict[Precision, str] = {"float32": "itself", "int8": "its float network", "fp16": "its float network"}
@@ -103,7 +106,8 @@ def summary_of(table: pd.DataFrame) -> Iterator[list[str]]:
     """Yields one row of texts for each model, runtime and precision, in `summary_columns`.
 
     A row has the lowest robust accuracy of all attacks on their images as they are, rounded to 8 bits, and stored as JPEG; where
-    the images were made against another network, the lowest transfer accuracy.
+    the images were made against another network, the lowest transfer accuracy. It also has the largest share of pixels of
+    the images as they are that the file clips.
     """
     for (model, runtime, precision), rows in table.groupby(["model", "runtime", "precision"], sort=False):
         attacked = rows[rows["norm"].notna()]
@@ -115,13 +119,26 @@ def summary_of(table: pd.DataFrame) -> Iterator[list[str]]:
             str(runtime),
             str(precision),
             rate_text(rows.loc[rows["condition"] == "clean", "accuracy"].min()),
-            *(rate_text(robust.get(kind)) for kind in ("attack", "rounded8bit", "jpeg")),
+            rate_text(robust.get("attack")),
+            rate_text(attacked.loc[attacked["condition"] == "attack", "clipped_share"].max()),
+            *(rate_text(robust.get(kind)) for kind in ("rounded8bit", "jpeg")),
             rate_text(rows["agreement"].min()),
             str(rows["flips_outside_margin"].sum()),
             "" if rows["max_difference"].isna().all() else f"{rows['max_difference'].max():.2g}",
             f"{rows['n_examples'].sum() / (rows['n_examples'] / rows['images_per_second']).sum():,.0f}",
             "" if agrees.empty else YES_NO[bool(agrees.all())],
         ]
+
+
+def clipped_lines(table: pd.DataFrame) -> list[str]:
+    """Returns one line for each file that clips pixels of attacked images."""
+    clipped = table[table["norm"].notna() & (table["clipped_share"] > 0)]
+    most = clipped.groupby(["model", "precision"], sort=False)["clipped_share"].max().reset_index()
+    return [
+        f"{row['model']}, {row['precision']}: the file clips up to {100 * row['clipped_share']:.2g} % of the pixel values of an "
+        "attack's images, as it keeps no number for black or white; its network sees other images than the attack made"
+        for row in most.to_dict("records")
+    ]
 
 
 def disagreements_of(table: pd.DataFrame) -> list[str]:

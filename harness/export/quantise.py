@@ -22,7 +22,9 @@ from onnxruntime.transformers.onnx_model import OnnxModel as GraphTools
 
 from harness.errors import ModelError
 from harness.export.files import provisional, stamp
+from harness.export.input_range import box_ranges, quantisation_of
 from harness.export.parity import Parity, Samples, Tolerance, measure, require
+from harness.export.pixel_path import PixelPath
 from harness.export.runtime import OnnxModel
 from harness.images import ImageSplit
 
@@ -45,7 +47,7 @@ def quantise_int8(
     """Writes an INT8 copy of a model, and returns its comparison with the float model.
 
     Activations have 8 bits, weights one scale a channel; the file has quantise-dequantise nodes. The ranges of the activations
-    hold all but the outermost values on the given images.
+    hold all but the outermost values on the given images; those of the pixels hold black and white too (`input_range`).
 
     Args:
         source: The float model, images to logits.
@@ -75,11 +77,17 @@ def quantise_int8(
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             reduce_range=weight_bits == 7,
+            # Operators before the network compute in float: pixels are rounded once, on their way into the first layer.
+            nodes_to_exclude=[step.name for step in PixelPath(prepared).steps if step.name],
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.Percentile,
-            # A stride of one batch: else the activations of all images are in memory at once.
-            extra_options={"CalibPercentile": PERCENTILE, "CalibStridedMinMax": 1},
+            extra_options={
+                "CalibPercentile": PERCENTILE,
+                # A stride of one batch: else the activations of all images are in memory at once.
+                "CalibStridedMinMax": 1,
+                "TensorQuantOverrides": _pinned(prepared, calibration.shape),
+            },
         )
         return _finish(draft, model, precision="int8", samples=samples)
 
@@ -120,6 +128,11 @@ class _Calibration:
             raise ModelError(f"{model.path}: expected finite logits, as 8-bit numbers have a range, got NaN or infinity")
         self._waiting = iter(range(0))
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an image, (3, R, R)."""
+        return tuple(self._images[0][0].shape)
+
     def __len__(self) -> int:
         return math.ceil(len(self._images) / BATCH)
 
@@ -135,6 +148,20 @@ class _Calibration:
     def _read(self, batch: int) -> NDArray[np.float32]:
         rows = range(batch * BATCH, min((batch + 1) * BATCH, len(self._images)))
         return torch.stack([self._images[row][0] for row in rows]).numpy()
+
+
+def _pinned(prepared: Path, shape: tuple[int, ...]) -> dict[str, list[dict[str, NDArray[np.generic]]]]:
+    """Returns ONNX Runtime's overrides: the tensors before the network hold all that images in [0,1] become, black to white."""
+    inferred = prepared.with_name("inferred.onnx")
+    onnx.shape_inference.infer_shapes_path(prepared, inferred)
+    graph = onnx.load(inferred, load_external_data=False).graph
+    typed = {value.name for value in (*graph.input, *graph.value_info, *graph.output)}  # it refuses others
+    pinned: dict[str, list[dict[str, NDArray[np.generic]]]] = {}
+    for name, (low, high) in box_ranges(prepared, shape=shape).items():
+        if name in typed and low < high:
+            scale, zero_point = quantisation_of(low, high)
+            pinned[name] = [{"scale": np.asarray(scale), "zero_point": np.asarray(zero_point)}]
+    return pinned
 
 
 def _float_model(source: Path) -> OnnxModel:

@@ -1,11 +1,11 @@
 """Reads the tables of a results folder."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pandas as pd
 
@@ -24,11 +24,34 @@ LATER_OF_SWEEP = ("targeted", "target_class", *AUDIT_COLUMNS)
 """The same of sweep.csv."""
 
 
+P = ParamSpec("P")
+Made = TypeVar("Made")
+
+
+def once(make: "Callable[Concatenate[Results, P], Made]") -> "Callable[Concatenate[Results, P], Made]":
+    """Makes a function of tables compute once for the same `Results`: figures, page and decision show the same things.
+
+    Its other arguments are hashable; what it returns is not changed by who gets it.
+    """
+
+    @wraps(make)
+    def kept(results: "Results", /, *args: P.args, **kwargs: P.kwargs) -> Made:
+        key = (make, args, tuple(kwargs.items()))
+        if key not in results.derived:
+            results.derived[key] = make(results, *args, **kwargs)
+        made: Made = results.derived[key]
+        return made
+
+    return kept
+
+
 @dataclass(frozen=True)
 class Results:
     """The tables of a results folder; each is read when it is first asked for."""
 
     folder: Path
+    derived: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What `once` keeps."""
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -43,6 +66,14 @@ class Results:
             return pd.read_parquet(path)
         except Exception as error:  # pyarrow has classes of its own for each kind of damage
             raise HarnessError(f"{path}: expected a parquet file of a run, found {first_line(error)}") from error
+
+    @cached_property
+    def _rows_of_samples(self) -> dict[Any, Any]:
+        return self.samples.groupby("digest", sort=False).indices
+
+    def samples_of(self, digest: str) -> pd.DataFrame:
+        """Returns the examples of one cell, in their order."""
+        return self.samples.take(self._rows_of_samples.get(digest, ()))
 
     @property
     def has_samples(self) -> bool:
@@ -130,6 +161,7 @@ class Results:
         """The suite's name."""
         return str(self.provenance["suite"].get("name", self.folder.name))
 
+    @once
     def matrix(self, subfolder: str, cell: str) -> pd.DataFrame:
         """Returns confusion/<cell>.csv or roc/<cell>.csv."""
         table = self._table(name := f"{subfolder}/{cell}.csv", ())

@@ -1,13 +1,13 @@
 """One model at a time: the conditions that its page and its figures show, and its scores under each."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import pandas as pd
 
 from harness.conditions import names_where
-from harness.reports.load import Results
+from harness.reports.load import Results, once
 from harness.reports.names import condition_label, model_label, unique_cell_names
 from harness.reports.tables.leaderboard import reference_budget
 
@@ -25,7 +25,7 @@ class Condition(NamedTuple):
     """Mean area under the one-vs-rest ROC curves."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ModelView:
     """A model with the conditions that its page shows: clean, triggered, folders, and attacks at the reference budget."""
 
@@ -44,21 +44,28 @@ class ModelView:
         return table[[condition.label for condition in self.conditions]]
 
 
-def model_views(results: Results) -> Iterator[ModelView]:
-    """Yields the models of a run, in the order of the grid."""
+@once
+def model_views(results: Results) -> tuple[ModelView, ...]:
+    """Returns the models of a run, in the order of the grid."""
     cells = results.cells
     names = unique_cell_names(cells[cells["accuracy"].notna()].to_dict("records"))
     norm, eps = reference_budget(results.sweep)
-    for label, group in cells.groupby(cells.apply(model_label, axis=1), sort=False):
-        at_budget = group[(group["norm"] == norm) & (group["eps"] == eps)].nsmallest(MOST_ATTACKS, "robust_accuracy")
-        always = group["condition"].isin(names_where(lambda kind: kind.shown_of_model))
-        wanted = always | group["digest"].isin(at_budget["digest"])
-        rows = group[wanted & group["accuracy"].notna()].to_dict("records")
-        shown = {str(row["digest"]): condition_label(row) for row in rows}
-        classes = results.per_class[results.per_class["digest"].isin(list(shown))]
-        yield ModelView(
-            label=str(label),
-            cells=group,
-            conditions=tuple(Condition(shown[row["digest"]], names[row["digest"]], float(row["roc_auc_macro"])) for row in rows),
-            classes=classes.assign(shown=classes["digest"].map(shown)),
-        )
+    groups = cells.groupby(cells.apply(model_label, axis=1), sort=False)
+    return tuple(_view(results, str(label), group, names, norm=norm, eps=eps) for label, group in groups)
+
+
+def _view(
+    results: Results, label: str, group: pd.DataFrame, names: Mapping[str, str], *, norm: str | None, eps: float | None
+) -> ModelView:
+    at_budget = group[(group["norm"] == norm) & (group["eps"] == eps)].nsmallest(MOST_ATTACKS, "robust_accuracy")
+    always = group["condition"].isin(names_where(lambda kind: kind.shown_of_model))
+    wanted = always | group["digest"].isin(at_budget["digest"])
+    rows = group[wanted & group["accuracy"].notna()].to_dict("records")
+    shown = {str(row["digest"]): condition_label(row) for row in rows}
+    classes = results.per_class[results.per_class["digest"].isin(list(shown))]
+    return ModelView(
+        label=label,
+        cells=group,
+        conditions=tuple(Condition(shown[row["digest"]], names[row["digest"]], float(row["roc_auc_macro"])) for row in rows),
+        classes=classes.assign(shown=classes["digest"].map(shown)),
+    )

@@ -20,7 +20,7 @@ from harness.planning.plan import Plan, plan_of
 from harness.records import FINISHED, CellResult, RunRecord, Status
 from harness.reports.decision.files import write_decision
 from harness.reports.files import check_writable
-from harness.reports.load import check_own_results, is_results_folder
+from harness.reports.load import check_own_results, is_results_folder, load_results
 from harness.reports.names import model_label
 from harness.reports.page.html import write_report
 from harness.reports.tables.write import asserted_tables, write_tables
@@ -125,9 +125,10 @@ def run(
     if written:
         write_tables(record, folder)
         write_poisons(finished, folder)
-        met = write_decision(folder).all_met
+        results = load_results(folder)
+        met = write_decision(results).all_met
         if not interrupted:  # who stops a run waits for its tables only; `harness report` draws the rest from them
-            write_report(folder)
+            write_report(results)
     _write_traces(finished, folder)
     failures = tuple(_failures(finished))
     return RunSummary(folder, record, seconds, failures=failures, interrupted=interrupted, written=written, requirements_met=met)

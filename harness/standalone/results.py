@@ -7,7 +7,7 @@ import pandas as pd
 from harness.errors import HarnessError
 from harness.records import RunRecord
 from harness.reports.files import check_writable
-from harness.reports.load import check_own_results
+from harness.reports.load import check_own_results, load_results
 from harness.reports.page.html import write_report
 from harness.reports.tables.write import cells_table, write_tables
 
@@ -39,5 +39,5 @@ def written(record: RunRecord, folder: Path | None) -> pd.DataFrame:
     """
     if folder is not None:
         write_tables(record, folder)
-        write_report(folder)
+        write_report(load_results(folder))
     return cells_table(record)

@@ -204,7 +204,7 @@ class Fp16(FromOnnx):
 class Int8(FromOnnx):
     """Writes `int8.onnx`: whole numbers of 8 bits, their ranges taken from training images."""
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     FORMAT: ClassVar[str] = "int8"
     FILE: ClassVar[str] = "int8.onnx"
 

@@ -99,7 +99,7 @@ class Store:
         with ExitStack() as stack:
             with _disk_errors(self.root):
                 self.remove_left_behind()
-                stack.enter_context(locked(self._lock_file(digest), title))
+                stack.enter_context(locked(self.lock_file(digest), title))
             yield
 
     @contextmanager
@@ -155,13 +155,14 @@ class Store:
         """Removes what an unfinished step kept."""
         shutil.rmtree(self.root / PARTIAL / digest, ignore_errors=True)
 
-    def _lock_file(self, digest: str) -> Path:
+    def lock_file(self, digest: str) -> Path:
+        """Returns the file that is locked by who works on a step."""
         return self.root / LOCKS / digest[:LOCK_DIGITS]
 
     def remove_left_behind(self) -> None:
         """Removes the temporary directories of killed processes; those of processes at work stay."""
         for folder in self.root.glob(f"*/{TEMPORARY}"):
-            with locked_if_free(self._lock_file(folder.name[1:])) as free:
+            with locked_if_free(self.lock_file(folder.name[1:])) as free:
                 if free:
                     shutil.rmtree(folder, ignore_errors=True)
 
@@ -191,6 +192,16 @@ class Store:
             place.parent.mkdir(parents=True, exist_ok=True)
             entry.path.rename(place)
         return place
+
+
+def remove_tree(folder: Path) -> None:
+    """Removes a folder of a store with all that is in it.
+
+    Raises:
+        StoreError: if it cannot be removed.
+    """
+    with _disk_errors(folder, "removed"):
+        shutil.rmtree(folder)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 import torch
@@ -149,6 +150,43 @@ def test_smaller_numbers_say_what_their_images_were_made_against(checked: Crossc
     assert found == {"float32": {"itself"}, "int8": {"its float network"}, "fp16": {"its float network"}}
     assert checked.table.loc[checked.table["norm"].isna(), "made_against"].isna().all()
     assert COARSER in checked.note
+
+
+def test_int8_files_clip_no_pixel_and_float_files_have_no_share(checked: Crosscheck) -> None:
+    shares = checked.table.groupby("precision")["clipped_share"]
+    assert shares.count().to_dict() == {"float32": 0, "fp16": 0, "int8": (checked.table["precision"] == "int8").sum()}
+    assert shares.max()["int8"] == 0
+    assert "clips" not in checked.note
+
+
+def test_clipped_share_of_a_foreign_file_is_that_of_the_very_images(
+    foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The file keeps pixels from 0 to 0.5 alone, and numbers are rounded: 0.5 stays, 0.75 and 1 do not.
+    model = onnx.load(foreign)
+    image = model.graph.input[0].name
+    for node in model.graph.node:
+        node.input[:] = ["kept" if name == image else name for name in node.input]
+    quantising = [("QuantizeLinear", [image, "s", "z"], ["whole"]), ("DequantizeLinear", ["whole", "s", "z"], ["kept"])]
+    for node in reversed(quantising):
+        model.graph.node.insert(0, onnx.helper.make_node(*node))
+    for name, value in (("s", np.float32(0.5 / 255)), ("z", np.uint8(0))):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(value), name))
+    onnx.save(model, tmp_path / "narrow.onnx")
+    x = np.repeat(np.array([0.25, 0.5, 0.75, 1], np.float32), 3 * 16 * 16).reshape(4, 3, 16, 16)
+    attack = BundleCondition(name="pgd", kind="attack", attack="pgd", norm="Linf", eps="1/2", clean="clean")
+    with BundleWriter(tmp_path / "b.h5", class_names=[*"0123456789"], model="m", model_sha256="") as bundle:
+        for spec, images, rows in (
+            (BundleCondition(name="clean", kind="clean"), x[:2], None),
+            (attack, np.concatenate([x[:1], x[2:]]), np.array([0, 0, 1])),
+        ):
+            with bundle.condition(spec) as condition:
+                condition.append(images, np.zeros(len(images), np.int64), rows=rows)
+    assert of_bundle("--bundle", tmp_path / "b.h5", "--onnx", tmp_path / "narrow.onnx", "--out", tmp_path) == 0
+    rows = pd.read_csv(tmp_path / "crossruntime_narrow.csv").groupby("images")["clipped_share"]
+    assert rows.nunique().tolist() == [1, 1]
+    assert rows.first().to_dict() == {"clean": 0, "pgd": pytest.approx(2 / 3)}
+    assert "narrow, float32: the file clips up to 67 % of the pixel values" in " ".join(capsys.readouterr().out.split())
 
 
 def test_runtime_that_fails_costs_its_own_rows_only(deployed: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,16 @@ import pytest
 
 from harness.bundle import BundleCondition
 from harness.deployment.scores import Score
-from harness.deployment.table import COLUMNS, SUMMARY_COLUMNS, Scored, disagreements_of, summary_columns, summary_of, table_of
+from harness.deployment.table import (
+    COLUMNS,
+    SUMMARY_COLUMNS,
+    Scored,
+    clipped_lines,
+    disagreements_of,
+    summary_columns,
+    summary_of,
+    table_of,
+)
 
 CLEAN = BundleCondition(name="clean", kind="clean", digest="c0")
 PGD = BundleCondition(name="pgd Linf 8-255", kind="attack", attack="pgd", norm="Linf", eps="8/255", clean="clean", digest="a1")
@@ -109,6 +118,18 @@ def test_images_made_against_another_network_give_transfer_and_no_robust_accurac
     found = dict(zip(summary_columns(table), row, strict=True))
     assert (found["transfer accuracy, lowest"], found["rounded"], found["JPEG"]) == ("90.0", "60.0", "70.0")
     assert "robust accuracy, lowest" not in found
+
+
+def test_clipped_pixels_of_attacks_are_summed_up_and_said() -> None:
+    stored = replace(score(next(iter(STORED)), robust=0.6), clipped_share=0.3)
+    scores = [replace(score(CLEAN), clipped_share=0.5), replace(score(PGD, robust=0.5), clipped_share=0.195), stored]
+    found = [Scored("pgd", "ONNX Runtime (Python)", "float32", [score(CLEAN), score(PGD)])]
+    table = table_of([*found, Scored("pgd", "ONNX Runtime (Python)", "int8", scores)])
+    assert table["clipped_share"].isna().tolist() == [True, True, False, False, False]
+    assert [row[SUMMARY_COLUMNS.index("pixels clipped")] for row in summary_of(table)] == ["", "19.5"]
+    (line,) = clipped_lines(table)
+    assert line.startswith("pgd, int8: the file clips up to 30 % of the pixel values of an attack's images")
+    assert clipped_lines(table[table["precision"] == "float32"]) == clipped_lines(table_of([])) == []
 
 
 def test_empty_table_keeps_its_columns() -> None:

@@ -125,7 +125,7 @@ def test_tables_page_and_curves_do_without_the_number(tmp_path: Path) -> None:
         cells = judge([result(CONSTANT, CONSTANT, CONSTANT), *rows])
         record = RunRecord({"name": "s", "title": "", "description": ""}, cells, ("a", "b", "c", "d"), names, names, histories={})
         write_tables(record, folder := tmp_path / str(number))
-        write_report(folder)
+        write_report(load_results(folder))
         draw_figures(load_results(folder))
         board = pd.read_csv(folder / "leaderboard.csv").iloc[0]
         assert board["verdict"] != "INVALID"

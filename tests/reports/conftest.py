@@ -32,7 +32,7 @@ def published(record: RunRecord, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """A folder with every table, figure and page of the planted run; not to be changed by a test."""
     folder = tmp_path_factory.mktemp("published") / "synthetic"
     write_tables(record, folder)
-    write_report(folder)
+    write_report(load_results(folder))
     return folder
 
 

@@ -2,11 +2,12 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from harness.errors import HarnessError
 from harness.reports.compare import compare
-from harness.reports.load import Results, load_results
+from harness.reports.load import Results, load_results, once
 from harness.reports.page.html import write_report
 from tests.reports.conftest import Write
 from tests.reports.planted import attack_results, clean_result, corruption_result
@@ -118,7 +119,7 @@ def test_text_in_place_of_a_number_is_named_with_its_column(
     assert change[0] in text
     (folder / name).write_text(text.replace(*change))
     with pytest.raises(HarnessError, match=message):
-        write_report(folder)
+        write_report(load_results(folder))
 
 
 def test_parquet_file_that_ends_early_is_named(written: Write) -> None:
@@ -135,3 +136,26 @@ def test_runs_with_nothing_in_common_are_not_compared(written: Write) -> None:
     first, second = written([clean_result("pgd")], "a").folder, written([clean_result("baseline")], "b").folder
     with pytest.raises(HarnessError, match=r"b: expected at least one cell of .*a, of the same data set, model and condition"):
         compare(first, second)
+
+
+def test_what_figures_and_page_share_is_computed_once_for_the_same_tables(results: Results) -> None:
+    calls = []
+
+    @once
+    def counted(of: Results, model: str) -> int:
+        calls.append(model)
+        return int((of.cells["model"] == model).sum())
+
+    own = load_results(results.folder)
+    assert counted(own, "pgd") == counted(own, "pgd") == int((results.cells["model"] == "pgd").sum())
+    assert counted(own, "absent") == 0
+    assert calls == ["pgd", "absent"]
+    counted(load_results(results.folder), "pgd")
+    assert calls == ["pgd", "absent", "pgd"], "another reading of the folder may find other tables"
+
+
+def test_samples_of_a_cell_are_its_rows_in_their_order(results: Results) -> None:
+    for digest in results.samples["digest"].unique():
+        whole = results.samples[results.samples["digest"] == digest]
+        pd.testing.assert_frame_equal(results.samples_of(str(digest)), whole)
+    assert results.samples_of("none of that name").empty

@@ -10,7 +10,7 @@ import pandas as pd
 
 from harness.conditions import ATTACK, CLEAN
 from harness.reports.decision.requirements import Finding, Requirement, judge_requirements
-from harness.reports.load import Results
+from harness.reports.load import Results, once
 from harness.reports.names import eps_text, is_missing, model_label
 from harness.storage.store import sha256_of_file
 
@@ -99,6 +99,7 @@ class Decision:
         return all(it.outcome is Finding.MET for it in self.requirements)
 
 
+@once
 def decision_of(results: Results) -> Decision:
     """Returns the decision of a run, from its tables alone.
 

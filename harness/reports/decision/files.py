@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from harness.records import SCHEMA_VERSION
@@ -12,23 +11,23 @@ from harness.reports.decision.decision import Decision, ModelDecision, Verdict, 
 from harness.reports.decision.junit import junit_xml
 from harness.reports.decision.requirements import requirements_table
 from harness.reports.files import staged
-from harness.reports.load import load_results, reading_tables
+from harness.reports.load import Results, reading_tables
 
 TABLE, JSON, CARD, JUNIT = "requirements.csv", "decision.json", "decision.md", "junit.xml"
 
 
-def write_decision(folder: Path) -> Decision:
+def write_decision(results: Results) -> Decision:
     """Judges the requirements of a results folder by its tables, and writes what follows from them.
 
     requirements.csv is there only if the suite has requirements.
 
     Args:
-        folder: The results folder.
+        results: The tables of the results folder.
 
     Raises:
         HarnessError: if a table is missing or damaged, or the folder cannot be written.
     """
-    results = load_results(folder)
+    folder = results.folder
     with reading_tables(folder):
         decision = decision_of(results)
     texts = {

@@ -139,7 +139,7 @@ def measure(results: Results, entry: RequirementEntry, condition: Condition, cla
     """
     if not results.has_samples:
         return _from_tables(results, entry, condition, class_name)
-    frames = [_samples_of(results, str(digest)) for digest in condition.rows["digest"]]
+    frames = [results.samples_of(str(digest)) for digest in condition.rows["digest"]]
     counted, values = _values(entry, condition, frames)
     if class_name is not None:
         names = list(results.provenance["class_names"])
@@ -147,10 +147,6 @@ def measure(results: Results, entry: RequirementEntry, condition: Condition, cla
     names_of = frames[0]["example_id"].astype(str) + "|" + frames[0]["content_hash"].astype(str)
     series = pd.Series(values[counted], index=names_of.to_numpy()[counted])
     return Measured(float(series.sum()), len(series), series)
-
-
-def _samples_of(results: Results, digest: str) -> pd.DataFrame:
-    return results.samples[results.samples["digest"] == digest]
 
 
 def _values(

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from harness.metrics import wilson_interval
-from harness.reports.load import Results
+from harness.reports.load import Results, once
 from harness.reports.models import Condition, ModelView
 from harness.reports.names import WORST_CASE, eps_text, is_targeted, model_label, slug
 from harness.reports.tables.corruptions import common_corruptions
@@ -53,6 +53,8 @@ class Chart:
     x_names: tuple[tuple[float, str], ...]
     """Positions on the axis, rising, with their names."""
     y_range: Point = (0.0, 1.0)
+    of: str = ""
+    """The attack whose robustness curve it is."""
     second_axis: tuple[float, str] | None = None
     """Factor and label of a second scale of the same axis."""
 
@@ -75,6 +77,7 @@ def value_text(chart: Chart, series: Series, place: int) -> str:
     return f"{text} ({100 * series.low[place]:.1f}–{100 * series.high[place]:.1f})" if series.low else text
 
 
+@once
 def palette_of(results: Results) -> dict[str, int]:
     """Returns model label -> place in the palette, in the order of the grid."""
     labels = dict.fromkeys(model_label(row) for row in results.cells.to_dict("records"))
@@ -86,6 +89,7 @@ def attack_title(attack: str) -> str:
     return "Worst case over attacks" if attack == WORST_CASE else attack
 
 
+@once
 def robustness_charts(results: Results) -> list[Chart]:
     """Returns robust accuracy against the budget: the worst case over attacks first, then attack by attack."""
     sweep, palette = results.sweep, palette_of(results)
@@ -124,7 +128,7 @@ def _robustness_chart(rows: pd.DataFrame, norm: str, palette: dict[str, int], *,
     names, label, second_axis = _eps_axis(sorted(rows["eps"].unique()), norm)
     title = f"{attack_title(str(first['attack']))}{target}, {norm}"
     y_label = "robust accuracy against this target" if target else "robust accuracy"
-    return Chart(name, title, label, y_label, tuple(series), names, second_axis=second_axis)
+    return Chart(name, title, label, y_label, tuple(series), names, of=str(first["attack"]), second_axis=second_axis)
 
 
 def _eps_axis(budgets: Sequence[float], norm: str) -> tuple[tuple[tuple[float, str], ...], str, tuple[float, str] | None]:
@@ -138,6 +142,7 @@ def _eps_axis(budgets: Sequence[float], norm: str) -> tuple[tuple[tuple[float, s
     return (names, labels[0], (1.0, labels[1])) if in_255ths else (names, labels[1], (255.0, labels[0]))
 
 
+@once
 def corruption_charts(results: Results) -> list[Chart]:
     """Returns accuracy against severity: the mean over common corruptions first, then corruption by corruption."""
     rows = results.cells[(results.cells["condition"] == "corruption") & results.cells["accuracy"].notna()]
@@ -167,6 +172,7 @@ def _corruption_chart(rows: pd.DataFrame, palette: dict[str, int], *, name: str,
     return Chart(name, title, "severity", "accuracy", tuple(series), names)
 
 
+@once
 def history_charts(results: Results, model: str) -> list[Chart]:
     """Returns accuracy and loss of one model over the epochs of its training."""
     rows = results.history[results.history["model"] == model].sort_values("epoch")
@@ -190,6 +196,7 @@ def _history_chart(rows: pd.DataFrame, columns: list[str], *, model: str, quanti
     return Chart(f"history__{slug(model)}", f"{model}: {quantity}", "epoch", quantity, tuple(series), epochs, y_range)
 
 
+@once
 def roc_chart(results: Results, view: ModelView) -> Chart | None:
     """Returns the one-vs-rest ROC curves of one model: bold the mean over classes, faint each class."""
     series = [line for colour, condition in enumerate(view.conditions) for line in _roc_series(results, condition, colour)]

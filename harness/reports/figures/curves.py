@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5B5B5B")
 """Okabe and Ito's colours, which readers with any form of colour blindness can tell apart; without the yellow."""
-MARKERS = "os^DvPX"
+MARKERS = "os^Dv"
+"""Those of the page, in the same order."""
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)))
 STYLE: Any = {
     "font.family": "sans-serif",
@@ -54,9 +55,10 @@ STYLE: Any = {
     "xtick.color": "#444444",
     "ytick.color": "#444444",
     "legend.frameon": False,
-    "savefig.dpi": 160,
+    "savefig.dpi": 300,
     "svg.hashsalt": "harness",
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
     "text.parse_math": False,  # a class may be called "$5"
 }
 LARGEST_ANNOTATED = 12
@@ -67,9 +69,9 @@ CROWD = 6
 """Most entries of a legend inside its chart; a longer one would hide the lines, and is drawn beside it."""
 MOST_LETTERS = 40
 """Letters of a class name or label that a figure shows."""
-HEADER = 4096
-"""Bytes at the start of a figure's file in which its fingerprint lies."""
-OWNED = {"curves": (".png", ".svg")}
+FOLDER = "curves"
+OWNED = {FOLDER: (".svg", ".pdf", ".png")}
+"""The folder of the figures, and the forms that each is drawn in."""
 
 logger = logging.getLogger(__name__)
 
@@ -109,27 +111,26 @@ def draw_figures(results: Results) -> Drawn:
     Raises:
         HarnessError: if a table is missing, or the folder cannot be written.
     """
-    folder, planned = results.folder / "curves", list(_figures(results))
+    folder, planned = results.folder / FOLDER, list(_figures(results))
     notes: dict[str, str] = {}
     with staged(results.folder, owned=OWNED) as staging:
-        (staging / "curves").mkdir()
+        (staging / FOLDER).mkdir()
         for figure in planned:
-            files = [f"{figure.name}{ending}" for ending in OWNED["curves"]]
+            files = [f"{figure.name}{ending}" for ending in OWNED[FOLDER]]
             if all(_carries(folder / file, figure.fingerprint) for file in files):
                 for file in files:
-                    shutil.copy2(folder / file, staging / "curves" / file)
-            elif why := _save(figure, [staging / "curves" / file for file in files]):
-                notes[figure.name] = f"curves/{figure.name} is not drawn: {why}"
+                    shutil.copy2(folder / file, staging / FOLDER / file)
+            elif why := _save(figure, [staging / FOLDER / file for file in files]):
+                notes[figure.name] = f"{FOLDER}/{figure.name} is not drawn: {why}"
                 logger.warning("%s", notes[figure.name])
     drawn = [figure.name for figure in planned if figure.name not in notes]
-    return Drawn(sorted(folder / f"{name}{ending}" for name in drawn for ending in OWNED["curves"]), list(notes.values()))
+    return Drawn(sorted(folder / f"{name}{ending}" for name in drawn for ending in OWNED[FOLDER]), list(notes.values()))
 
 
 def _carries(path: Path, fingerprint: str) -> bool:
     if not path.is_file():
         return False
-    with path.open("rb") as file:
-        return fingerprint.encode() in file.read(HEADER)
+    return fingerprint.encode() in path.read_bytes()  # PNG and SVG begin with it, PDF ends with it
 
 
 def _save(figure: _Planned, paths: Sequence[Path]) -> str:
@@ -138,8 +139,7 @@ def _save(figure: _Planned, paths: Sequence[Path]) -> str:
         with matplotlib.rc_context(STYLE):
             canvas = figure.draw()
             for path in paths:
-                other = {"Software": None} if path.suffix == ".png" else {"Date": None, "Creator": None}
-                canvas.savefig(path, metadata={"Description": figure.fingerprint, **other})
+                canvas.savefig(path, metadata=_metadata(path.suffix, figure.fingerprint))
     except OSError:  # the folder, which the tables need too
         raise
     except Exception as error:  # matplotlib's layout, fonts and back ends raise whatever they meet
@@ -147,6 +147,13 @@ def _save(figure: _Planned, paths: Sequence[Path]) -> str:
             path.unlink(missing_ok=True)
         return first_line(error)
     return ""
+
+
+def _metadata(ending: str, fingerprint: str) -> dict[str, str | None]:
+    """Returns what a file says of itself: its fingerprint, and no hour or program, so that equal figures are equal files."""
+    if ending == ".pdf":
+        return {"Subject": fingerprint, "CreationDate": None, "Creator": None, "Producer": None}
+    return {"Description": fingerprint, **({"Software": None} if ending == ".png" else {"Date": None, "Creator": None})}
 
 
 def _label(text: object) -> str:

@@ -5,10 +5,11 @@ import pandas as pd
 
 from harness.metrics import Floats
 from harness.reports.figures.charts import ROC_GRID, Chart, Series
-from harness.reports.load import Results
+from harness.reports.load import Results, once
 from harness.reports.names import POISONED_MODEL, model_label, poison_name, slug
 
 
+@once
 def success_charts(results: Results) -> list[Chart]:
     """Returns, for each poison with several rates, its success against the share of poisoned training examples."""
     if results.poisons.empty:
@@ -42,6 +43,7 @@ def _success_line(model: str, colour: int, rows: pd.DataFrame) -> Series:
     )
 
 
+@once
 def detector_charts(results: Results) -> list[Chart]:
     """Returns, for each poisoned model, the ROC curves of its detectors."""
     if results.detectors_roc.empty:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from harness.reports.figures.charts import Chart, Series, value_text
 
 WIDTH, HEIGHT = 460, 290
-LEFT, RIGHT, TOP, BOTTOM = 52, 16, 14, 46
+LEFT, RIGHT, TOP, BOTTOM = 68, 16, 14, 46
 COLOURS = 7
 """Colours of the page's palette; the next ones are dashed."""
 MARK = 4.2

@@ -1,6 +1,8 @@
 """The sentences and figures at the top of the page."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
@@ -9,6 +11,9 @@ from harness.conditions import ATTACK
 from harness.records import Status
 from harness.reports.load import Results
 from harness.reports.names import eps_text, is_missing, model_label
+
+SHORT_COMMIT = 9
+"""Digits of a commit that the page shows."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +52,8 @@ def _without_numbers(counts: "pd.Series[int]") -> str:
 def summary(results: Results) -> str:
     """Returns the result of the run in a paragraph."""
     board, attacks = results.leaderboard, _attacks(results.cells)
-    n = int(board["n_examples"].max()) if board["n_examples"].notna().any() else 0
-    datasets = " and ".join(results.cells["dataset"].unique())
-    sentences = [
-        f"{_count(len(board), 'model')} {'was' if len(board) == 1 else 'were'} judged on {_count(n, 'example')} of {datasets}"
-    ]
+    examples, verb = _count(_examples(results), "example"), "was" if len(board) == 1 else "were"
+    sentences = [f"{_count(len(board), 'model')} {verb} judged on {examples} of {_data(results)}"]
     sentences[0] += f", as they are and under {_listed(attacks)}." if attacks else "."
     best, clean = _best(board, "robust_accuracy"), _best(board, "clean_accuracy")
     if clean is not None:
@@ -69,6 +71,38 @@ def summary(results: Results) -> str:
     if doubted:
         sentences.append(f"The attack check is not PASS for {_listed(doubted)}; the leaderboard has the reasons.")
     return " ".join(sentences)
+
+
+def cost(results: Results) -> str:
+    """Returns what the numbers cost, when, on what and by which code they were computed, in a line."""
+    known = results.provenance
+    trained = results.training["seconds"].sum() if "seconds" in results.training else 0.0
+    attacked = results.cells.loc[results.cells["condition"] == ATTACK, "seconds"].sum()
+    git = known.get("git") or {}
+    commit = (
+        f"commit {str(git['commit'])[:SHORT_COMMIT]}{' with changes' if git.get('dirty') else ''}" if git.get("commit") else ""
+    )
+    parts = (
+        _count(_examples(results), "example"),
+        f"{trained:,.0f} s of training" if trained else "",
+        f"{attacked:,.0f} s of attacks" if attacked else "",
+        str(known.get("device") or ""),
+        str(known.get("created") or "")[: len("2026-01-01")],
+        commit,
+    )
+    return " · ".join(part for part in parts if part)
+
+
+def _examples(results: Results) -> int:
+    counts = results.leaderboard["n_examples"]
+    return int(counts.max()) if counts.notna().any() else 0
+
+
+def _data(results: Results) -> str:
+    """Returns the data sets by their names, a folder of images by the folder's."""
+    given = results.provenance["suite"].get("dataset")
+    root = given.get("root") if isinstance(given, Mapping) else None
+    return PurePath(str(root)).name if root else " and ".join(results.cells["dataset"].unique())
 
 
 def training_sentences(results: Results, model: str) -> tuple[str, ...]:
@@ -97,7 +131,14 @@ def _best(board: pd.DataFrame, column: str) -> dict[Any, Any] | None:
 
 
 def _attacks(cells: pd.DataFrame) -> list[str]:
-    return list(cells.loc[(cells["condition"] == ATTACK) & cells["accuracy"].notna(), "attack"].unique())
+    """Returns the attacks that ran, with their steps and restarts where they take more than one."""
+    ran = cells[(cells["condition"] == ATTACK) & cells["accuracy"].notna()]
+    return [_with_settings(row) for row in ran.drop_duplicates("attack").to_dict("records")]
+
+
+def _with_settings(row: Mapping[Any, Any]) -> str:
+    counts = [(row[name], name) for name in ("steps", "restarts") if not is_missing(row[name]) and row[name] > 1]
+    return f"{row['attack']} ({', '.join(f'{count:,} {name}' for count, name in counts)})" if counts else str(row["attack"])
 
 
 def _count(number: int, noun: str) -> str:

@@ -10,17 +10,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.reports.decision.decision import decision_of
 from harness.reports.figures.charts import Chart, corruption_charts, history_charts, robustness_charts, roc_chart
-from harness.reports.figures.curves import draw_figures
+from harness.reports.figures.curves import FOLDER, OWNED, draw_figures
 from harness.reports.figures.poison_charts import detector_charts, success_charts
 from harness.reports.figures.svg import Drawing, drawing_of
 from harness.reports.files import write_text
-from harness.reports.load import Results, load_results, reading_tables
+from harness.reports.load import Results, reading_tables
 from harness.reports.models import ModelView, model_views
+from harness.reports.names import WORST_CASE
 from harness.reports.page import poisons as poison_page
 from harness.reports.page import tables as page_tables
 from harness.reports.page.decision import decision_line, requirements_table
-from harness.reports.page.headline import facts, summary, training_sentences
-from harness.reports.page.runtimes import runtime_tables
+from harness.reports.page.headline import cost, facts, summary, training_sentences
+from harness.reports.page.runtimes import agreement, runtime_tables
 from harness.reports.page.tables import PageTable
 from harness.suites.models import GIVEN
 
@@ -37,6 +38,8 @@ class Figure:
 
     drawing: Drawing
     numbers: PageTable | None
+    files: tuple[str, ...] = ()
+    """The same chart as files, from the results folder."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,11 @@ class ModelSection:
     """Sentences: which epoch is kept, and the warnings of the training."""
 
 
-def write_report(folder: Path) -> Path:
+def write_report(results: Results) -> Path:
     """Draws the figures of a results folder and writes its report.html, from its tables alone; returns the path of the page.
 
     Args:
-        folder: The results folder.
+        results: The tables of the results folder.
 
     Returns:
         The path of the page.
@@ -74,7 +77,6 @@ def write_report(folder: Path) -> Path:
     Raises:
         HarnessError: if a table is missing or damaged, or the folder cannot be written.
     """
-    results = load_results(folder)
     path = results.folder / REPORT
     with reading_tables(results.folder):
         notes = draw_figures(results).notes
@@ -108,45 +110,58 @@ def _context(results: Results) -> Mapping[str, Any]:
         "description": suite.get("description", ""),
         "facts": facts(results),
         "summary": summary(results),
+        "cost": cost(results),
         "decision": [decision_line(model) for model in decision.models],
         "threat_model": decision.threat_model,
         "not_assessed": decision.not_assessed,
         "requirements": requirements_table(decision) if decision.requirements else None,
         "expectations": results.expectations.to_dict("records"),
         "leaderboard": page_tables.leaderboard_table(results),
-        "robustness": [_figure(chart) for chart in robustness_charts(results)],
+        "robustness": [_figure(results, chart) for chart in robustness_charts(results) if _is_headline(results, chart)],
+        "weaker": [_figure(results, chart) for chart in robustness_charts(results) if not _is_headline(results, chart)],
         "before_after": page_tables.before_after_tables(results),
         "models": sections,
         "open_models": len(sections) <= MOST_OPEN,
-        "corruptions": [_figure(chart) for chart in corruption_charts(results)],
+        "corruptions": [_figure(results, chart) for chart in corruption_charts(results)],
         "poisons": poison_page.poisons_table(results),
-        "poison_success": [_figure(chart) for chart in success_charts(results)],
+        "poison_success": [_figure(results, chart) for chart in success_charts(results)],
         "poison_pictures": list(poison_page.pictures(results)),
         "detectors": poison_page.detectors_table(results),
-        "detector_curves": [Figure(drawing_of(chart), None) for chart in detector_charts(results)],
+        "detector_curves": [_figure(results, chart, numbers=False) for chart in detector_charts(results)],
         "stages": page_tables.stages_table(results),
         "transfer": page_tables.transfer_tables(results),
         "crossruntime": runtime_tables(results),
+        "agreement": agreement(results.crossruntime),
         "cells": page_tables.cells_table(results),
         "provenance": list(_flattened(results.provenance)),
     }
 
 
-def _figure(chart: Chart) -> Figure:
-    return Figure(drawing_of(chart), page_tables.numbers_table(chart))
+def _is_headline(results: Results, chart: Chart) -> bool:
+    """Returns whether a robustness curve is that of the worst case, or of an attack that is the strongest on some model."""
+    strongest = results.leaderboard["strongest_attack"].dropna().unique()
+    return chart.of in (WORST_CASE, *strongest)
+
+
+def _figure(results: Results, chart: Chart, *, numbers: bool = True) -> Figure:
+    files = (f"{FOLDER}/{chart.name}{ending}" for ending in OWNED[FOLDER])
+    there = tuple(file for file in files if (results.folder / file).is_file())
+    return Figure(drawing_of(chart), page_tables.numbers_table(chart) if numbers else None, there)
 
 
 def _model_sections(results: Results) -> Iterator[ModelSection]:
-    for view in model_views(results):
+    for place, view in enumerate(model_views(results), start=1):
         first = view.cells.iloc[0]
         roc = roc_chart(results, view)
         yield ModelSection(
             view=view,
             recipe=f"{first['arch']}, {_origin(results, view.label, str(first['recipe']))}",
             confusions=tuple(_confusions(results, view)),
-            roc=Figure(drawing_of(roc), None) if roc else None,
-            per_class=page_tables.per_class_table(view.classes, [condition.label for condition in view.conditions], "Each class"),
-            histories=tuple(_figure(chart) for chart in history_charts(results, view.label)),
+            roc=_figure(results, roc, numbers=False) if roc else None,
+            per_class=page_tables.per_class_table(
+                view.classes, [condition.label for condition in view.conditions], number_of_model=place
+            ),
+            histories=tuple(_figure(results, chart) for chart in history_charts(results, view.label)),
             training=training_sentences(results, view.label),
         )
 

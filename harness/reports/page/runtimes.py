@@ -1,13 +1,14 @@
 """The page's part on deployment: the cost of smaller numbers, and the effect of storing an image."""
 
 from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from harness.reports.load import Results
 from harness.reports.names import eps_text, is_missing
-from harness.reports.page.tables import PageEntry, PageTable, plain_table, rate, text
+from harness.reports.page.tables import SHORT_DIGEST, PageEntry, PageTable, plain_table, rate, text
 
 PRECISIONS = {"float32": "float", "int8": "INT8", "fp16": "FP16"}
 AS_IT_IS = "as it is"
@@ -23,7 +24,35 @@ def runtime_tables(results: Results) -> list[PageTable]:
     if table.empty:
         return []
     answers = [_precisions(table), _storage(table)] if set(table.columns) >= NEEDED else []
-    return [*(answer for answer in answers if answer is not None), plain_table(table, "The same inputs in every runtime")]
+    return [*(answer for answer in answers if answer is not None), _all_rows(table)]
+
+
+def _all_rows(table: pd.DataFrame) -> PageTable:
+    """Returns every row, without columns that have no entry."""
+    shown = table.dropna(axis="columns", how="all")
+    if "digest" in shown:
+        shown = shown.assign(digest=shown["digest"].str[:SHORT_DIGEST])
+    caption, tools = "The same inputs in every runtime", "table-runtimes"
+    return replace(plain_table(shown, caption), tools=tools, hint="int8", file="crossruntime.csv")
+
+
+def agreement(table: pd.DataFrame) -> str:
+    """Returns in a sentence whether every runtime predicts what PyTorch predicts, on every image that was compared."""
+    if table.empty or not {"runtime", "precision", "flips", "n_examples"} <= set(table.columns):
+        return ""
+    others = table[(table["runtime"] != "PyTorch") & table["flips"].notna()]
+    exact = others[others["precision"] == "float32"]
+    sentences = []
+    if len(exact):
+        flips, n = int(exact["flips"].sum()), int(exact["n_examples"].sum())
+        agrees = f"Yes: the float model's {n:,} predictions in other runtimes are PyTorch's, on every image."
+        sentences.append(
+            f"No: {flips:,} of the float model's {n:,} predictions in other runtimes are not PyTorch's." if flips else agrees
+        )
+    for precision, rows in others[others["precision"] != "float32"].groupby("precision", sort=False):
+        flips, n = int(rows["flips"].sum()), int(rows["n_examples"].sum())
+        sentences.append(f"{PRECISIONS.get(str(precision), precision)} predicts otherwise on {flips:,} of {n:,}.")
+    return " ".join(sentences)
 
 
 def _precisions(table: pd.DataFrame) -> PageTable | None:
@@ -57,9 +86,16 @@ def _storage(table: pd.DataFrame) -> PageTable | None:
 
 def _pivoted(table: pd.DataFrame, by: str, columns: list[str]) -> Iterator[tuple[PageEntry, ...]]:
     for _, rows in table.groupby(CONDITION, sort=False, dropna=False):
-        scores = dict(zip(rows[by], rows["score"], strict=True))
+        scores = {row[by]: _score(row) for row in rows.to_dict("records")}
         first = rows.iloc[0].to_dict()
-        yield text(first["model"]), PageEntry(_condition(first)), *(rate(scores.get(column), bar=True) for column in columns)
+        yield text(first["model"]), PageEntry(_condition(first)), *(scores.get(column, rate(None)) for column in columns)
+
+
+def _score(row: Mapping[Hashable, Any]) -> PageEntry:
+    """Returns an accuracy, with the share of the pixels that its file clips, where the file has a range of pixels."""
+    clipped: Any = row.get("clipped_share")
+    shown = rate(row["score"], bar=True)
+    return shown if is_missing(clipped) else replace(shown, detail=f"{100 * clipped:.1f} % of the pixels clipped")
 
 
 def _condition(row: Mapping[Hashable, Any]) -> str:

@@ -15,6 +15,8 @@ from harness.reports.tables.scores import SCORES
 
 SCORE_NAMES = dict(zip(SCORES, ("accuracy", "precision", "recall", "F1", "ROC AUC"), strict=True))
 MISSING = "–"
+SHORT_DIGEST = 12
+"""Digits of a digest that a row shows, and that a link to it has."""
 POISONED = "POISONED"
 """The badge of a model that was trained on poisoned data."""
 
@@ -34,6 +36,8 @@ class PageEntry:
     """Style of a badge: pass, suspect, invalid, done, cached, skipped, failed, not_run."""
     mark: str = ""
     """A word behind the text, as a badge of warning."""
+    link: str = ""
+    """Id of the part of the page that the text leads to."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,14 @@ class PageTable:
     rows: tuple[tuple[PageEntry, ...], ...]
     numeric: frozenset[int] = frozenset()
     """Columns that are set flush right."""
-    tools: bool = False
-    """Whether the table can be filtered and sorted."""
+    tools: str = ""
+    """Id of a table that can be sorted and filtered, and whose columns can be chosen; empty for one that cannot."""
+    hint: str = "pgd 8/255"
+    """What one may filter by, as an example."""
+    file: str = ""
+    """File of the results folder that has all its numbers."""
+    anchors: tuple[str, ...] = ()
+    """Ids of the rows, to which links lead."""
 
 
 def rate(value: Any, low: Any = None, high: Any = None, *, bar: bool = False) -> PageEntry:
@@ -102,9 +112,10 @@ def leaderboard_table(results: Results) -> PageTable:
         )
         for row in board.to_dict("records")
     ]
-    columns += ["Strongest attack", "Passes an example", "Attack seconds", "Verdict"]
+    columns += ["Strongest attack", "Passes an example", "Attack seconds", "Attack check"]
     right = frozenset(range(1, 4 + len(extra))) | {5 + len(extra), 6 + len(extra)}
-    return PageTable("Models by robust accuracy", tuple(columns), tuple(rows), right)
+    caption, tools = "Models by robust accuracy", "table-leaderboard"
+    return PageTable(caption, tuple(columns), tuple(rows), right, tools=tools, hint="baseline", file="leaderboard.csv")
 
 
 def _named(row: Mapping[Any, Any]) -> PageEntry:
@@ -172,7 +183,7 @@ def numbers_table(chart: Chart) -> PageTable:
     )
 
 
-def per_class_table(classes: pd.DataFrame, conditions: Sequence[str], caption: str) -> PageTable:
+def per_class_table(classes: pd.DataFrame, conditions: Sequence[str], *, number_of_model: int) -> PageTable:
     """Returns the examples of each class under the first condition; recall and precision, condition by condition."""
     by_place = {(row["class"], row["shown"]): row for row in classes.to_dict("records")}
     support = {row["class"]: row["support"] for row in classes.to_dict("records") if row["shown"] == conditions[0]}
@@ -181,7 +192,8 @@ def per_class_table(classes: pd.DataFrame, conditions: Sequence[str], caption: s
         found = [by_place[name, condition] for condition in conditions]
         rows.append((text(name), number(count), *(entry for row in found for entry in _class_entries(row))))
     columns = ("Class", "Examples", *(f"{condition}: {score}" for condition in conditions for score in ("recall", "precision")))
-    return PageTable(caption, columns, tuple(rows), frozenset(range(1, len(columns))))
+    right, tools = frozenset(range(1, len(columns))), f"table-classes-{number_of_model}"
+    return PageTable("Each class", columns, tuple(rows), right, tools=tools, hint="a class", file="per_class.csv")
 
 
 def _class_entries(row: Mapping[Any, Any]) -> tuple[PageEntry, PageEntry]:
@@ -190,6 +202,7 @@ def _class_entries(row: Mapping[Any, Any]) -> tuple[PageEntry, PageEntry]:
 
 def cells_table(results: Results) -> PageTable:
     """Returns every cell of the grid with its numbers, or with the reason why it has none."""
+    digests = [str(digest)[:SHORT_DIGEST] for digest in results.cells["digest"]]
     rows = [
         (
             text(model_label(row), condition_label(row)),
@@ -203,13 +216,15 @@ def cells_table(results: Results) -> PageTable:
             rate(row["roc_auc_macro"]),
             number(row["seconds"], "{:,.1f}"),
             verdict(row),
-            PageEntry(str(row["digest"])[:12]),
+            PageEntry(digest, link=f"cell-{digest}"),
         )
-        for row in results.cells.to_dict("records")
+        for row, digest in zip(results.cells.to_dict("records"), digests, strict=True)
     ]
-    columns = ("Model and condition", "Norm", "Status", "n", "Accuracy", "Robust accuracy", "Attack success", "F1", "ROC AUC")
-    caption = "All cells of the grid"
-    return PageTable(caption, (*columns, "Seconds", "Verdict", "Digest"), tuple(rows), frozenset(range(3, 10)), tools=True)
+    scores = ("Accuracy", "Robust accuracy", "Attack success", "F1", "ROC AUC")
+    columns = ("Model and condition", "Norm", "Status", "n", *scores, "Seconds", "Attack check", "Digest")
+    anchors, right = tuple(f"cell-{digest}" for digest in digests), frozenset(range(3, 10))
+    caption, tools = "All cells of the grid", "table-cells"
+    return PageTable(caption, columns, tuple(rows), right, tools=tools, file="cells.csv", anchors=anchors)
 
 
 def _status(row: Mapping[Any, Any]) -> PageEntry:
@@ -234,7 +249,8 @@ def stages_table(results: Results) -> PageTable | None:
         for row in results.stages.to_dict("records")
     ]
     columns = ("Model and attack", "Stage", "Attacked", "Made adversarial", "Forward passes", "Backward passes", "Seconds")
-    return PageTable("Stages of ensembles", columns, tuple(rows), frozenset(range(2, 7)), tools=True)
+    right = frozenset(range(2, 7))
+    return PageTable("Stages of ensembles", columns, tuple(rows), right, tools="table-stages", hint="square", file="stages.csv")
 
 
 def transfer_tables(results: Results) -> list[PageTable]:

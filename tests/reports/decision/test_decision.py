@@ -109,7 +109,7 @@ def read_xml(path: Path) -> ElementTree.Element:
 
 def test_the_three_files_are_written_and_read_back(written: Write) -> None:
     folder = judged(written, MET, FAILS, OPEN).folder
-    write_decision(folder)
+    write_decision(load_results(folder))
     found = json.loads((folder / "decision.json").read_text())
     assert [(model["model"], model["verdict"]) for model in found["models"]] == [
         ("baseline", "NOT SHOWN"),
@@ -133,7 +133,7 @@ def test_a_reason_with_control_characters_is_still_xml(written: Write) -> None:
     broken = type(lost[1])(lost[1].cell, lost[1].digest, lost[1].status.FAILED, "boom \x1b[2J <&> \x00 'quoted'")
     entry = {**FAILS, "eps": str(broken.cell.eps)}
     folder = written([lost[0], broken], suite={"name": "synthetic", "requirements": [entry]}).folder
-    write_decision(folder)
+    write_decision(load_results(folder))
     (failure,) = read_xml(folder / "junit.xml").iter("failure")
     assert "boom" in str(failure.text)
     assert "<&>" in str(failure.text)
@@ -141,9 +141,9 @@ def test_a_reason_with_control_characters_is_still_xml(written: Write) -> None:
 
 def test_requirements_that_are_gone_leave_no_table(written: Write) -> None:
     folder = judged(written, MET).folder
-    write_decision(folder)
+    write_decision(load_results(folder))
     assert (folder / "requirements.csv").is_file()
-    write_decision(judged(written).folder)
+    write_decision(judged(written))
     assert not (folder / "requirements.csv").exists()
 
 
@@ -185,7 +185,7 @@ def test_a_run_in_which_nothing_finished_shows_nothing(written: Write) -> None:
     ]
     entries = [MET, FAILS, {**FAILS, "attack": "worst_case"}, {"metric": "recall", "class": "worst_class", "at_least": 0.5}]
     folder = written(lost, suite={"name": "synthetic", "requirements": entries}).folder
-    (model,) = write_decision(folder).models
+    (model,) = write_decision(load_results(folder)).models
     assert model.verdict is Verdict.NOT_SHOWN
     assert {it.outcome for it in model.requirements} == {"NOT SHOWN"}
     assert "failed: out of memory" in model.why

@@ -5,7 +5,7 @@ import pytest
 
 from harness.records import Status
 from harness.reports.figures.charts import Chart, corruption_charts, history_charts, robustness_charts, roc_chart
-from harness.reports.load import Results
+from harness.reports.load import Results, load_results
 from harness.reports.models import model_views
 from tests.reports.conftest import Write
 from tests.reports.planted import attack_results, clean_result, corruption_result, lost_result
@@ -104,7 +104,7 @@ def test_a_diverged_training_can_be_drawn(written: Write) -> None:
 
 
 def test_roc_curves_run_from_corner_to_corner(results: Results) -> None:
-    chart = roc_chart(results, next(model_views(results)))
+    chart = roc_chart(results, model_views(results)[0])
     assert chart is not None
     assert len(chart.series) == 3 * (3 + 1)
     assert all((line.x[0], line.y[0], line.x[-1], line.y[-1]) == (0, 0, 1, 1) for line in chart.series)
@@ -112,7 +112,7 @@ def test_roc_curves_run_from_corner_to_corner(results: Results) -> None:
 
 
 def test_a_model_is_looked_at_clean_and_under_attack(results: Results) -> None:
-    view = next(model_views(results))
+    view = model_views(results)[0]
     assert [condition.label for condition in view.conditions] == ["clean", "fgsm 4/255", "pgd 4/255"]
     assert [condition.file for condition in view.conditions][1] == "baseline__fgsm__eps-4-255"
     assert list(view.recall.index) == ["beet", "carrot", "null"]
@@ -121,7 +121,7 @@ def test_a_model_is_looked_at_clean_and_under_attack(results: Results) -> None:
 
 def test_of_many_attacks_the_strongest_are_looked_at(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.reports.models.MOST_ATTACKS", 1)
-    view = next(model_views(results))
+    view = model_views(load_results(results.folder))[0]
     assert [condition.label for condition in view.conditions] == ["clean", "pgd 4/255"]
 
 

@@ -15,9 +15,9 @@ NAMES = {
 }
 
 
-def test_every_figure_is_a_png_and_an_svg(published: Path) -> None:
+def test_every_figure_is_an_svg_a_pdf_and_a_png(published: Path) -> None:
     files = {path.name for path in (published / "curves").iterdir()}
-    assert files == {f"{name}.{ending}" for name in NAMES for ending in ("png", "svg")}
+    assert files == {f"{name}.{ending}" for name in NAMES for ending in ("svg", "pdf", "png")}
 
 
 def test_figures_are_pictures_with_ink(published: Path) -> None:
@@ -37,7 +37,7 @@ def test_the_same_run_draws_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_tables(record_of(attack_results("pgd", "pgd")[:1], histories={}), tmp_path / name)
     first, second = (draw_figures(load_results(tmp_path / name)).files for name in ("a", "b"))
-    assert len(first) == 10
+    assert len(first) == 15
     assert [path.name for path in first] == [path.name for path in second]
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second, strict=True))
 
@@ -61,7 +61,7 @@ def test_a_figure_is_drawn_anew_only_where_it_shows_something_else(written: Writ
     draw_figures(written(cells, histories={"pgd": history}))
     after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     changed = {name for name, moment in after.items() if moment != before[name]}
-    assert changed == {f"{name}__pgd.{ending}" for name in ("roc", "history") for ending in ("png", "svg")}
+    assert changed == {f"{name}__pgd.{ending}" for name in ("roc", "history") for ending in ("svg", "pdf", "png")}
 
 
 def test_a_run_without_attacks_can_be_drawn(written: Write) -> None:

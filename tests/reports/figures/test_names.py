@@ -20,7 +20,7 @@ AWKWARD = (80 * "m", "$x^$ & <b>", "\x1b[31mred\\xe9")
 
 def test_report_of_awkward_class_names_is_drawn_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_tables(record_of([clean_result("pgd")], class_names=AWKWARD, histories={}), tmp_path / "run")
-    page = write_report(tmp_path / "run").read_text()
+    page = write_report(load_results(tmp_path / "run")).read_text()
     assert "not drawn" not in page + caplog.text
     assert AWKWARD[0] in page
     assert {"confusion__pgd.png", "per_class__pgd.svg"} <= {path.name for path in (tmp_path / "run" / "curves").iterdir()}
@@ -35,7 +35,7 @@ def test_figure_that_fails_leaves_a_note_and_the_others(
         raise ZeroDivisionError("no room")
 
     monkeypatch.setattr(curves, "_per_class_figure", fail)
-    page = write_report(results.folder).read_text()
+    page = write_report(results).read_text()
     assert "curves/per_class__pgd is not drawn: ZeroDivisionError: no room" in page
     assert "per_class__pgd is not drawn" in caplog.text
     names = {path.stem for path in draw_figures(load_results(results.folder)).files}

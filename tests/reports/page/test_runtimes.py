@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from harness.reports.load import load_results
-from harness.reports.page.runtimes import runtime_tables
+from harness.reports.page.runtimes import agreement, runtime_tables
 from harness.reports.page.tables import PageTable
 from harness.reports.tables.write import write_tables
 from tests.reports.planted import grid, record_of
@@ -58,6 +58,18 @@ def test_precisions_and_storage_are_told_beside_each_other(tmp_path: Path) -> No
     assert len(everything.rows) == len(rows())
 
 
+def test_clipped_pixels_stand_below_the_number_of_their_file(tmp_path: Path) -> None:
+    shares = {"int8": 0.195, "fp16": None, "float32": None}
+    found = [{**row, "clipped_share": shares[str(row["precision"])] if row["condition"] == "attack" else None} for row in rows()]
+    precisions, storage, everything = tables(tmp_path, found)
+    assert [[entry.detail for entry in row[2:]] for row in precisions.rows] == [
+        ["", "", ""],
+        ["", "19.5 % of the pixels clipped", ""],
+    ]
+    assert not any(entry.detail for row in storage.rows for entry in row)
+    assert "clipped share" in everything.columns
+
+
 def test_question_that_was_not_asked_has_no_table(tmp_path: Path) -> None:
     found = [row for row in rows() if row["precision"] == "float32" and row["condition"] in {"clean", "attack"}]
     assert [len(table.rows) for table in tables(tmp_path, found)] == [len(found)]
@@ -66,3 +78,27 @@ def test_question_that_was_not_asked_has_no_table(tmp_path: Path) -> None:
 def test_table_of_another_tool_is_shown_as_it_is(tmp_path: Path) -> None:
     (everything,) = tables(tmp_path, [{"model": "pgd", "runtime": "cpp", "accuracy": 0.8}])
     assert texts(everything) == [["pgd", "cpp", "0.8"]]
+
+
+def compared(**flips: int) -> pd.DataFrame:
+    rows = [{"runtime": "PyTorch", "precision": "float32", "flips": 0, "n_examples": 50}]
+    rows += [{"runtime": "C++", "precision": name, "flips": count, "n_examples": 50} for name, count in flips.items()]
+    return pd.DataFrame(rows)
+
+
+def test_section_opens_with_whether_every_prediction_is_pytorchs() -> None:
+    assert (
+        agreement(compared(float32=0)) == "Yes: the float model's 50 predictions in other runtimes are PyTorch's, on every image."
+    )
+    found = agreement(compared(float32=2, int8=7))
+    assert found.startswith("No: 2 of the float model's 50 predictions")
+    assert found.endswith("INT8 predicts otherwise on 7 of 50.")
+    assert agreement(pd.DataFrame()) == ""
+
+
+def test_all_rows_have_no_empty_column_and_short_digests(tmp_path: Path) -> None:
+    found = [{**row, "digest": "0123456789abcdef", "reasons": None} for row in rows()]
+    whole = tables(tmp_path / "run", found)[-1]
+    assert "reasons" not in whole.columns
+    assert {row[whole.columns.index("digest")].text for row in whole.rows} == {"0123456789ab"}
+    assert (whole.tools, whole.file) == ("table-runtimes", "crossruntime.csv")

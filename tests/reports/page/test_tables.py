@@ -19,7 +19,7 @@ def test_the_leaderboard_shows_rank_rates_and_intervals(results: Results) -> Non
     assert texts(table, "Model") == ["1. pgd", "2. baseline"]
     assert texts(table, "Robust accuracy, Linf eps 4/255") == ["55.0 %", "15.0 %"]
     assert table.rows[0][2].detail == "39.8–69.3"
-    assert texts(table, "Verdict") == ["PASS", "PASS"]
+    assert texts(table, "Attack check") == ["PASS", "PASS"]
     assert "Backdoor success" not in table.columns
 
 

@@ -68,7 +68,7 @@ def test_run_without_ensembles_has_no_table_of_stages(written: Write) -> None:
 
 def test_page_shows_stages_and_floor(written: Write, cells: list[CellResult]) -> None:
     results = written(cells)
-    write_report(results.folder)
+    write_report(results)
     page = (results.folder / "report.html").read_text()
     assert 'id="stages"' in page
     assert "Floor by the audit" in page

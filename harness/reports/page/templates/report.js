@@ -2,65 +2,164 @@
 const tip = document.getElementById("tip");
 let near = null;
 
-function point(mark, event) {
+/* Charts: a mark says its numbers when it is pointed at or reached by keys; a name in the legend hides or isolates its line. */
+
+function show(mark, x, y) {
   if (near) near.classList.remove("near");
   near = mark;
   tip.hidden = !mark;
   if (!mark) return;
   mark.classList.add("near");
   tip.textContent = mark.dataset.tip;
-  const left = Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8);
-  const above = event.clientY - tip.offsetHeight - 14;
+  const left = Math.min(x + 14, innerWidth - tip.offsetWidth - 8);
+  const above = y - tip.offsetHeight - 14;
   tip.style.left = `${Math.max(8, left)}px`;
-  tip.style.top = `${above < 8 ? event.clientY + 18 : above}px`;
+  tip.style.top = `${above < 8 ? y + 18 : above}px`;
+}
+
+function centre(mark) {
+  const box = mark.getBoundingClientRect();
+  return [box.x + box.width / 2, box.y + box.height / 2];
+}
+
+function marks(svg) {
+  return [...svg.querySelectorAll("g:not(.off) > .mark")];
 }
 
 function nearest(svg, event) {
   let best = null, least = 60;
-  for (const mark of svg.querySelectorAll("g:not(.off) > .mark")) {
-    const box = mark.getBoundingClientRect();
-    const distance = Math.hypot(box.x + box.width / 2 - event.clientX, box.y + box.height / 2 - event.clientY);
+  for (const mark of marks(svg)) {
+    const [x, y] = centre(mark);
+    const distance = Math.hypot(x - event.clientX, y - event.clientY);
     if (distance < least) [best, least] = [mark, distance];
   }
   return best;
 }
 
+const STEPS = {ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1};
+
+function walk(svg, event) {
+  if (event.key === "Escape") return show(null);
+  if (!(event.key in STEPS)) return;
+  event.preventDefault();
+  const all = marks(svg);
+  if (!all.length) return;
+  const place = all.indexOf(near);
+  const next = all[place < 0 ? 0 : (place + STEPS[event.key] + all.length) % all.length];
+  show(next, ...centre(next));
+}
+
+function setShown(button, svg, shown) {
+  button.setAttribute("aria-pressed", String(shown));
+  for (const line of svg.querySelectorAll("g")) if (line.dataset.line === button.dataset.line) line.classList.toggle("off", !shown);
+}
+
+function isolate(button, buttons, svg) {
+  const alone = buttons.every((other) => (other.getAttribute("aria-pressed") === "true") === (other === button));
+  for (const other of buttons) setShown(other, svg, alone || other === button);
+}
+
 for (const chart of document.querySelectorAll(".chart")) {
-  const svg = chart.querySelector(":scope > svg");
-  for (const kind of ["pointermove", "pointerdown"]) svg.addEventListener(kind, (event) => point(nearest(svg, event), event));
-  svg.addEventListener("pointerleave", (event) => point(null, event));
-  for (const button of chart.querySelectorAll(".legend button")) {
-    button.addEventListener("click", () => {
-      const shown = button.getAttribute("aria-pressed") !== "true";
-      button.setAttribute("aria-pressed", String(shown));
-      for (const line of svg.querySelectorAll("g")) if (line.dataset.line === button.dataset.line) line.classList.toggle("off", !shown);
+  const svg = chart.querySelector(":scope > svg"), buttons = [...chart.querySelectorAll(".legend button")];
+  for (const kind of ["pointermove", "pointerdown"]) {
+    svg.addEventListener(kind, (event) => show(nearest(svg, event), event.clientX, event.clientY));
+  }
+  svg.addEventListener("pointerleave", () => show(null));
+  svg.addEventListener("keydown", (event) => walk(svg, event));
+  svg.addEventListener("blur", () => show(null));
+  for (const button of buttons) {
+    button.addEventListener("click", (event) => {
+      if (event.shiftKey) isolate(button, buttons, svg);
+      else setShown(button, svg, button.getAttribute("aria-pressed") !== "true");
     });
+    button.addEventListener("dblclick", () => isolate(button, buttons, svg));
   }
 }
 
+/* Tables: sorting, numbers as numbers; filtering; choosing columns. */
+
 function order(cell) {
-  const value = cell.dataset.order ?? cell.textContent;
+  const value = cell.dataset.order ?? cell.textContent.trim();
   return value !== "" && Number.isFinite(Number(value)) ? Number(value) : value;
 }
 
-for (const table of document.querySelectorAll("table.sortable")) {
-  const heads = [...table.tHead.rows[0].cells];
-  heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
-    const turn = head.getAttribute("aria-sort") === "descending" ? 1 : -1;
-    heads.forEach((other) => other.removeAttribute("aria-sort"));
-    head.setAttribute("aria-sort", turn > 0 ? "ascending" : "descending");
-    const rows = [...table.tBodies[0].rows].map((row) => [order(row.cells[column]), row]);
-    rows.sort(([a], [b]) => turn * (typeof a === typeof b && typeof a === "number" ? a - b : String(a).localeCompare(String(b))));
-    table.tBodies[0].append(...rows.map(([, row]) => row));
-  }));
+function compare(a, b) {
+  if (typeof a === "number" && typeof b === "number") return a - b;
+  if (typeof a !== typeof b) return typeof a === "number" ? 1 : -1;
+  return a.localeCompare(b, undefined, {numeric: true});
 }
 
-for (const input of document.querySelectorAll("[data-filter]")) {
-  input.addEventListener("input", () => {
-    const words = input.value.toLowerCase().split(/\s+/);
-    for (const row of document.querySelectorAll(`#${input.dataset.filter} tbody tr`)) {
-      const text = row.textContent.toLowerCase();
-      row.hidden = !words.every((word) => text.includes(word));
-    }
+function sortBy(table, heads, column) {
+  const turn = heads[column].getAttribute("aria-sort") === "descending" ? 1 : -1;
+  heads.forEach((other) => other.removeAttribute("aria-sort"));
+  heads[column].setAttribute("aria-sort", turn > 0 ? "ascending" : "descending");
+  const rows = [...table.tBodies[0].rows].map((row) => [order(row.cells[column]), row]);
+  rows.sort(([a], [b]) => turn * compare(a, b));
+  table.tBodies[0].append(...rows.map(([, row]) => row));
+}
+
+/* A word with a digit matches where a number starts: "8/255" is not found in "48/255". */
+function found(text, word) {
+  if (!/\d/.test(word)) return text.includes(word);
+  for (let at = text.indexOf(word); at >= 0; at = text.indexOf(word, at + 1)) {
+    if (at === 0 || !/[\p{L}\d./]/u.test(text[at - 1])) return true;
+  }
+  return false;
+}
+
+function filterBy(rows, asked) {
+  const words = asked.toLowerCase().split(/\s+/).filter(Boolean);
+  for (const [row, text] of rows) row.hidden = !words.every((word) => found(text, word));
+}
+
+function rowText(row) {
+  return [...row.cells].map((cell) => [...cell.childNodes].map((node) => node.textContent).join(" ")).join(" ").toLowerCase();
+}
+
+function chooseColumns(table, heads, box) {
+  heads.slice(1).forEach((head, place) => {
+    const label = document.createElement("label"), check = document.createElement("input");
+    check.type = "checkbox";
+    check.checked = true;
+    check.addEventListener("change", () => {
+      for (const row of table.rows) row.cells[place + 1].hidden = !check.checked;
+    });
+    label.append(check, head.textContent);
+    box.append(label);
   });
 }
+
+for (const tools of document.querySelectorAll(".tools")) {
+  const table = document.getElementById(tools.dataset.table), heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => sortBy(table, heads, column)));
+  let rows = null;
+  tools.querySelector("input[type=search]").addEventListener("input", (event) => {
+    rows ??= [...table.tBodies[0].rows].map((row) => [row, rowText(row)]);
+    filterBy(rows, event.target.value);
+  });
+  const columns = tools.querySelector(".columns");
+  columns.addEventListener("toggle", () => chooseColumns(table, heads, columns.querySelector("div")), {once: true});
+}
+
+/* Links to rows and sections open the folds around them; so does printing, for as long as it takes. */
+
+function reveal() {
+  const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (!target) return;
+  let fold = target.closest("details");
+  if (!fold) return;
+  for (; fold; fold = fold.parentElement.closest("details")) fold.open = true;
+  target.scrollIntoView();
+}
+
+addEventListener("hashchange", reveal);
+reveal();
+
+let folded = [];
+addEventListener("beforeprint", () => {
+  folded = [...document.querySelectorAll("details:not([open]):not(.columns)")];
+  for (const fold of folded) fold.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const fold of folded) fold.open = false;
+});
