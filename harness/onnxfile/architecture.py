@@ -7,7 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.errors import ModelError
 from harness.models.base import Architecture
 from harness.onnxfile.content import content_sha256, onnx_path, precision_of, structure
 
@@ -107,13 +106,3 @@ def _metadata(path: Path, _written: int, _size: int) -> Metadata | None:
 
     props = {entry.key: entry.value for entry in structure(path).metadata_props}
     return Metadata.from_props(props, str(path))
-
-
-def expect_onnx(file: str) -> None:
-    """Refuses a file that is no ONNX file by its name.
-
-    Raises:
-        ModelError: if it is none.
-    """
-    if not is_onnx(file):
-        raise ModelError(f"onnx: expected a file NAME{SUFFIX}, got {file}")

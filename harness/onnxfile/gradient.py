@@ -105,7 +105,8 @@ def gradient_of(
         if share > most and not (x is None and precision == "int8"):
             raise ModelError(
                 f"twin: expected the network that the file was made from, got another one in {twin.name}: on {len(images)} "
-                f"images its logits differ by {share:.0%} of their size, where {most:.0%} is the most for {precision}"
+                f"images its logits differ by {share:.0%} of their size, where {most:.0%} is the most for {precision}; "
+                "without twin the gradient is that of the file's own graph"
             )
         return Gradient("twin", twin)
     try:

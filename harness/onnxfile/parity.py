@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 LARGEST: Mapping[Precision, float] = {"float32": 0.01, "float16": 0.03, "int8": 0.3}
-"""Largest difference of logits, as a share of their own size, up to which the networks are the same one; whole numbers of 8 bits
-move the logits of EfficientNet-B0 by about a tenth. The logits of other networks differ by about their own size."""
+"""Largest difference of logits, as a share of their own size, up to which the networks are the same one. Whole numbers of 8 bits
+move logits by 2 % in a small network and by more in a deep one; small networks that were trained alike from other weights differ
+by 35 % and more."""
 LEAST_SIZE = 1e-6
 """Smallest divisor."""
 
@@ -21,8 +22,8 @@ LEAST_SIZE = 1e-6
 def difference(network: nn.Module, reference: nn.Module, x: Tensor) -> float:
     """Returns the difference of the logits of two networks on images, as a share of the reference model's; NaN counts as 1.
 
-    Of each image's logits the mean is taken off first, on which no probability depends. The larger of the shares on all images in
-    one batch and on the first one alone counts: a graph may hold on to the size of its batch.
+    Of each image's logits the mean is taken off first, on which no probability depends. The first image is passed alone, the
+    others in one batch: a graph may hold on to the size of its batch.
 
     Args:
         network: Images (N, 3, H, W) in [0,1] to logits (N, K).
@@ -30,7 +31,9 @@ def difference(network: nn.Module, reference: nn.Module, x: Tensor) -> float:
         x: The images.
     """
     with torch.no_grad():
-        return max(_share(network(images), reference(images)) for images in (x, x[:1]))
+        parts = [part for part in (x[:1], x[1:]) if len(part)]
+        found, wanted = (torch.cat([model(part) for part in parts]) for model in (network, reference))
+        return _share(found, wanted)
 
 
 def _share(found: Tensor, wanted: Tensor) -> float:
