@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, StoreError
+from harness.images import ImageData
 from harness.planning.plan import Plan, plan_of
+from harness.running.kept import FOLDER, kept_files
 from harness.running.workspace import DEFAULT_RESULTS, STORE_FOLDER
 from harness.storage.store import Store
 from harness.suites.suite import Suite
@@ -37,6 +39,15 @@ def step_rows(plan: Plan, store: Store) -> list[tuple[str, ...]]:
     return [
         (step.KIND, step.title, step.digest[:SHORT], "missing" if store.get(step.KIND, step.digest) is None else "finished")
         for step in plan.steps
+    ]
+
+
+def kept_rows(plan: Plan, data: ImageData) -> list[tuple[str, ...]]:
+    """Returns one row a cell whose attacked images are kept: its file, the number of images, the largest size in MB."""
+    examples = plan.examples.of(data)
+    return [
+        (f"{FOLDER}/{name}.h5", str(len(examples)), f"{step.most_bytes(examples) / 1e6:.1f}")
+        for name, step, _ in kept_files(plan)
     ]
 
 

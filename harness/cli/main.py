@@ -18,6 +18,8 @@ from harness.cli.exit_codes import CHECK_FAILED, exit_code
 from harness.cli.garbage import gc
 from harness.cli.options import DeviceOption, OutOption, SetOption, StoreOption, SuiteArgument
 from harness.cli.outcome import show_run
+from harness.cli.verify import verify
+from harness.cli.watch import watch
 from harness.errors import DataError, ModelError, SuiteError, naming
 from harness.system.messages import printable
 
@@ -88,7 +90,7 @@ def plan(
 
     A network that the suite names as a `factory` is looked up: the module of that name is imported, so its code runs.
     """
-    from harness.cli.inspection import open_store, plan_rows, step_rows
+    from harness.cli.inspection import kept_rows, open_store, plan_rows, step_rows
     from harness.planning.plan import plan_of
     from harness.suites.files import load_suite
 
@@ -104,6 +106,8 @@ def plan(
         console.show_table("Estimate", ["kind", "title", "forward passes", "backward passes", "hours", "MB"], rows)
         return
     console.show_table("Cells", ["model", "condition", "attack", "norm", "eps", "step", "note"], plan_rows(planned))
+    if planned.kept:
+        console.show_table("Kept images", ["file", "images", "MB at most"], kept_rows(planned, data))
     console.show_table("Steps", ["kind", "title", "digest", "state"], step_rows(planned, open_store(store)))
 
 
@@ -165,6 +169,7 @@ def leaderboard(
 
 app.command()(export)  # here, as `harness --help` lists verbs in this order
 app.command()(crosscheck)
+app.command()(watch)
 app.command()(gc)
 
 
@@ -243,22 +248,7 @@ def compare(
         raise typer.Exit(CHECK_FAILED)
 
 
-@app.command()
-def verify(suite: SuiteArgument, overrides: SetOption = None, store: StoreOption = None) -> None:
-    """Check the stored results of a suite's steps against their recorded hashes; exit 1 on damage, or if there are none."""
-    from harness.cli.inspection import damaged_rows, open_store, plan_suite, step_rows
-    from harness.suites.files import load_suite
-
-    loaded, opened = load_suite(suite, overrides or ()), open_store(store)
-    with _naming(suite):
-        planned = plan_suite(loaded)
-    damaged = damaged_rows(planned, opened)
-    for row in damaged:
-        console.stdout.print("\t".join(row), markup=False)
-    finished = sum(row[-1] == "finished" for row in step_rows(planned, opened))
-    console.stdout.print(f"{finished} of {len(planned.steps)} steps finished, {len(damaged)} damaged files")
-    if damaged or not finished:
-        raise typer.Exit(CHECK_FAILED)
+app.command()(verify)
 
 
 @app.command()

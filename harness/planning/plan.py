@@ -1,8 +1,9 @@
 """The steps that compute the cells of a grid: each once, after those that it depends on."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from harness.conditions import CLEAN, OF_POISONED_MODELS
 from harness.datasets.image_folder import FileSplit
@@ -14,9 +15,10 @@ from harness.records import Cell
 from harness.spec import digest_fields, digest_of
 from harness.steps.base import DataIdentity, Examples, Step, in_order
 from harness.steps.detect import Detect
-from harness.steps.evaluate import Evaluate
+from harness.steps.evaluate import Evaluate, Sweep
 from harness.steps.given import Given
 from harness.steps.judgement import Judgement
+from harness.steps.kept import KeptImages
 from harness.steps.poison import Poisoning, TrainedModel
 from harness.steps.train import Train
 from harness.steps.transfer import Transfer
@@ -39,8 +41,17 @@ class PlannedCell:
     @property
     def digest(self) -> str:
         """A hash of the step's digest, which covers the corruption's group, and of the cell's other fields; unique."""
-        step = None if self.step is None else self.step.digest
-        return digest_of({"step": step, "cell": digest_fields(self.cell, exclude={"corruption_group"})})
+        return cell_digest(fields_in_digest(self.cell), None if self.step is None else self.step.digest)
+
+
+def fields_in_digest(cell: Cell) -> dict[str, Any]:
+    """Returns the fields of a cell that its digest covers beside its step's digest, in plain JSON values."""
+    return digest_fields(cell, exclude={"corruption_group"})
+
+
+def cell_digest(fields: Mapping[str, Any], step: str | None) -> str:
+    """Returns the digest of a cell of these fields, see `fields_in_digest`, that a step of this digest computes."""
+    return digest_of({"step": step, "cell": dict(fields)})
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,8 @@ class Plan:
     """Every detector on every poisoned training that it looks at."""
     transfers: tuple[PlannedTransfer, ...] = ()
     """Every attack whose images go to other models, from every model."""
+    kept: tuple[KeptImages, ...] = ()
+    """The attacks whose images are kept."""
     controls: tuple[PlannedCell, ...] = ()
     """The clean rows of the clean controls of repetitions; no table of cells has them."""
 
@@ -96,7 +109,7 @@ class Plan:
         """Every step once, after those it depends on."""
         of_cells = (cell.step for cell in (*self.cells, *self.controls) if cell.step is not None)
         of_detections = (step for detection in self.detections for step in detection.steps)
-        return in_order([*of_cells, *of_detections, *(transfer.step for transfer in self.transfers)])
+        return in_order([*of_cells, *of_detections, *(transfer.step for transfer in self.transfers), *self.kept])
 
 
 def plan_of(suite: BaseSuite, data: ImageData) -> Plan:
@@ -118,7 +131,22 @@ def plan_of(suite: BaseSuite, data: ImageData) -> Plan:
     cells = tuple(planner.planned(row) for row in rows)
     detections, transfers, controls = tuple(planner.detections(rows)), tuple(planner.transfers()), tuple(planner.controls(rows))
     warn_of_training_images(suite, data)
-    return Plan(suite, cells, planner.of_grid, planner.examples, detections=detections, transfers=transfers, controls=controls)
+    kept = tuple(_kept(suite, rows, cells))
+    of_grid, examples = planner.of_grid, planner.examples
+    return Plan(suite, cells, of_grid, examples, detections=detections, transfers=transfers, kept=kept, controls=controls)
+
+
+def _kept(suite: BaseSuite, rows: Iterable[GridCell], cells: Iterable[PlannedCell]) -> Iterator[KeptImages]:
+    """Yields the steps that keep the images that the suite asks for, one for each sweep."""
+    wanted, found = suite.keep, dict[tuple[str, str], list[tuple[PlannedCell, Sweep]]]()
+    for row, cell in zip(rows, cells, strict=True):
+        if wanted is None or not isinstance(cell.step, Sweep) or cell.cell.attack not in wanted.attacks:
+            continue
+        if wanted.eps is None or cell.cell.eps in wanted.eps:
+            found.setdefault((row.variant.name, cell.step.digest), []).append((cell, cell.step))
+    for (name, _), kept in found.items():
+        budgets = tuple(cell.cell.eps for cell, _ in kept if cell.cell.eps is not None)
+        yield KeptImages(kept[0][1], budgets, name, tuple(cell.digest for cell, _ in kept))
 
 
 def _recipe_of(entry: ModelEntry) -> Recipe:

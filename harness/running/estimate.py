@@ -16,6 +16,7 @@ from harness.steps.base import Step
 from harness.steps.conditions import Corrupted, FromFolder, Targeted, Trigger
 from harness.steps.evaluate import Evaluate, Sweep
 from harness.steps.given import Given
+from harness.steps.kept import KeptImages
 from harness.steps.poison import TrainedModel
 from harness.steps.train import Train
 from harness.steps.transfer import Transfer
@@ -157,6 +158,8 @@ def _passes_of(step: Step, plan: Plan, data: ImageData) -> Passes | None:
         return _training_passes(step, data)
     if isinstance(step, Sweep):
         return _sweep_passes(step, n, classes=classes)
+    if isinstance(step, KeptImages):
+        return _sweep_passes(step.sweep, n, classes=classes)
     if isinstance(step, Transfer):
         return _sweep_passes(step.sweep, n, classes=classes).plus(Passes(2 * n * len(step.targets)))
     images = _images_scored(step, n, data)
@@ -210,6 +213,13 @@ def _attack_passes(attack: Attack, classes: int) -> Passes:
     steps = rounds * targets * int(fields["steps"] or 1)
     ordering = min(int(getattr(attack, "candidates", 0)), classes - 1)  # one gradient each, to find the nearest classes
     return Passes(steps + 1, steps + ordering)
+
+
+def _result_bytes(step: Step, plan: Plan, data: ImageData) -> int:
+    """Returns the size of an outcome, or of kept images."""
+    if isinstance(step, KeptImages):
+        return len(step.budgets) * step.most_bytes(plan.examples.of(data))
+    return _outcome_bytes(step, plan, data)
 
 
 def _outcome_bytes(step: Step, plan: Plan, data: ImageData) -> int:

@@ -22,6 +22,7 @@ from harness.suites.entries import (
     Evaluation,
     ExpectationEntry,
     FolderEntry,
+    KeepEntry,
     PoisonEntry,
     ThreatGrid,
     TransferEntry,
@@ -96,6 +97,8 @@ class BaseSuite(Spec):
     """Which examples are judged, and how."""
     crosscheck: CrosscheckEntry = CrosscheckEntry()
     """What the exported models are scored on, in every runtime."""
+    keep: KeepEntry | None = None
+    """Cells whose attacked images are kept as files; none where it is left out. Such an attack is run twice."""
     transfer: tuple[TransferEntry, ...] = ()
     """Attacks whose adversarials, made on each model, are scored on all models: one matrix each."""
     expectations: tuple[ExpectationEntry, ...] = ()

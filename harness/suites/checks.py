@@ -46,6 +46,17 @@ def check_parts(suite: BaseSuite) -> None:
     for number, expectation in enumerate(suite.expectations):
         _check_expectation(suite, number, expectation)
     _check_crosscheck(suite)
+    _check_keep(suite)
+
+
+def _check_keep(suite: BaseSuite) -> None:
+    if suite.keep is None:
+        return
+    for label in suite.keep.attacks:
+        _expect_one_of(label, suite.attacks, "keep.attacks")
+    budgets = {str(threat.eps) for label in suite.keep.attacks for threat in suite.threat_models(label)}
+    for eps in suite.keep.eps or ():
+        _expect_one_of(str(eps), sorted(budgets), "keep.eps")
 
 
 def _check_protocol(suite: BaseSuite, label: str) -> None:

@@ -166,6 +166,15 @@ class CrosscheckEntry(Spec):
     """Largest 99th percentile, over images, of the largest absolute difference of a logit, divided by the image's scale."""
 
 
+class KeepEntry(Spec):
+    """Which cells' attacked images are kept, beside their numbers."""
+
+    attacks: Annotated[tuple[Label, ...], Field(min_length=1)]
+    """Labels of the attacks; every model that they attack."""
+    eps: Annotated[tuple[Eps, ...], Field(min_length=1)] | None = None
+    """Which of the attacks' budgets; all where they are left out."""
+
+
 class ThreatGrid(Spec):
     """The norm and the budgets of every attack that names none of its own."""
 

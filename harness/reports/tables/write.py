@@ -42,15 +42,8 @@ def write_tables(record: RunRecord, folder: Path) -> None:
     """
     found = scored_cells(record)
     with_numbers = [cell for _, cell in found if cell is not None]
-    cells = _table_of(found)
-    samples = samples_table(record, with_numbers)
-    sweep = sweep_table(cells, samples)
-    tables = {
-        "cells": cells,
-        "per_class": per_class_table(with_numbers, record.class_names),
-        "sweep": sweep,
-        "before_after": before_after_table(with_numbers),
-        "leaderboard": leaderboard(cells, sweep),
+    samples, tables = tables_of_cells(record, found)
+    tables |= {
         "history": history_table(record.histories),
         "expectations": pd.DataFrame([vars(row) for row in record.expectations], columns=["text", "holds", "found"]),
     }
@@ -77,6 +70,30 @@ def write_tables(record: RunRecord, folder: Path) -> None:
         (folder / f"{name}.csv").unlink(missing_ok=True)
 
 
+def tables_of_cells(
+    record: RunRecord, found: list[tuple[CellResult, ScoredCell | None]]
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """Returns the table samples.parquet, and by name the tables whose every number follows from the cells.
+
+    Args:
+        record: The results of the run.
+        found: Its cells with their scores.
+
+    Raises:
+        HarnessError: if a cell was scored on another number of examples than are named.
+    """
+    cells, with_numbers = _table_of(found), [cell for _, cell in found if cell is not None]
+    samples = samples_table(record, with_numbers)
+    sweep = sweep_table(cells, samples)
+    return samples, {
+        "cells": cells,
+        "per_class": per_class_table(with_numbers, record.class_names),
+        "sweep": sweep,
+        "before_after": before_after_table(with_numbers),
+        "leaderboard": leaderboard(cells, sweep),
+    }
+
+
 def cells_table(record: RunRecord) -> pd.DataFrame:
     """Returns the table cells.csv of a run.
 
@@ -97,7 +114,12 @@ def asserted_tables(record: RunRecord) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _table_of(found: list[tuple[CellResult, ScoredCell | None]]) -> pd.DataFrame:
-    table = pd.DataFrame([cell_row(*pair) for pair in found], columns=list(CELL_COLUMNS))
+    return cells_of_rows([cell_row(*pair) for pair in found])
+
+
+def cells_of_rows(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Returns rows of cells.csv as a table with the types that it is written with."""
+    table = pd.DataFrame(rows, columns=list(CELL_COLUMNS))
     floats = [name for name in CELL_COLUMNS if name not in (*TEXT_COLUMNS, *TYPED)]
     return with_column_types(table.astype(dict.fromkeys(floats, float)))
 
@@ -108,15 +130,16 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
     Raises:
         HarnessError: if the file cannot be written.
     """
-    write_text(path, _csv(table))
+    write_text(path, csv_text(table))
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
     """Writes a table into a staging directory, whose files are moved together."""
-    path.write_text(_csv(table), encoding="utf-8")
+    path.write_text(csv_text(table), encoding="utf-8")
 
 
-def _csv(table: pd.DataFrame) -> str:
+def csv_text(table: pd.DataFrame) -> str:
+    """Returns a table as its CSV file has it."""
     return table.to_csv(index=False, lineterminator="\n")
 
 

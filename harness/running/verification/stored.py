@@ -1,0 +1,117 @@
+"""The stored outcomes that the cells of a results folder were made of, found by the cells' digests."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from harness.conditions import ATTACK, CLEAN, CONDITIONS
+from harness.evaluation.sanity import Transferred
+from harness.planning.plan import cell_digest, fields_in_digest
+from harness.records import Cell, CellResult, Outcome
+from harness.spec import parse_eps
+from harness.steps.judgement import OUTCOME
+from harness.steps.transfer import WRONG, Transfer
+from harness.storage.outcomes import load_outcome
+from harness.storage.store import Entry, Store
+
+
+class Found(NamedTuple):
+    """Where a cell's numbers lie in the store."""
+
+    entry: Entry
+    outcome: Outcome
+    position: int
+    """Of the cell's condition."""
+
+
+@dataclass
+class StoredSteps:
+    """The steps of a run that are in a store.
+
+    Args:
+        store: The store.
+        provenance: What the run recorded.
+    """
+
+    store: Store
+    provenance: Mapping[str, Any]
+    damaged: list[tuple[Entry, str]] = field(default_factory=list)
+    """Entries with a file that is not what was recorded of it; they are no witnesses."""
+    _outcomes: dict[str, Outcome] = field(default_factory=dict)
+    _entries: dict[str, Entry] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Looks up every step of the run, and compares its files with their hashes."""
+        for digest in self.titles:
+            for entry in self.store.find(digest):
+                if files := self.store.damaged_files(entry):
+                    self.damaged += [(entry, name) for name in files]
+                else:
+                    self._entries[digest] = entry
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """Digest -> title of every step of the run."""
+        return dict(self.provenance.get("steps", {}))
+
+    @property
+    def missing(self) -> list[str]:
+        """Titles of the steps that are not in the store, or damaged there."""
+        return [title for digest, title in self.titles.items() if digest not in self._entries]
+
+    def of_kind(self, kind: str) -> list[Entry]:
+        """Returns the entries of one kind."""
+        return [entry for entry in self._entries.values() if entry.kind == kind]
+
+    def find(self, cell: Cell, digest: str) -> Found | None:
+        """Returns where the numbers of a cell lie, if a stored step together with the cell's fields has this digest."""
+        fields, named = fields_in_digest(cell), (cell.model, cell.attack)
+        entries = self.of_kind(cell.condition) if cell.condition in CONDITIONS else []
+        entries.sort(key=lambda entry: all(name in self.titles[entry.digest] for name in named), reverse=True)  # only for speed
+        for entry in entries:
+            if cell_digest(fields, entry.digest) == digest:
+                if entry.digest not in self._outcomes:
+                    self._outcomes[entry.digest] = load_outcome(entry.path / OUTCOME)
+                outcome = self._outcomes[entry.digest]
+                return Found(entry, outcome, _position(cell, outcome, entry))
+        return None
+
+    def transfers(self, results: list[CellResult]) -> tuple[Transferred, ...]:
+        """Returns which examples the adversarials of each other model fool, for the cells under the same attack and budget."""
+        return tuple(found for entry in self.of_kind(Transfer.KIND) for found in self._transferred(entry, results))
+
+    def _transferred(self, entry: Entry, results: list[CellResult]) -> Iterator[Transferred]:
+        suite, title = self.provenance["suite"], self.titles[entry.digest]
+        pairs = [(attack, source) for attack in suite["attacks"] for source in suite["models"]]
+        attack, source = next(it for it in pairs if title == f"transfer {it[0]} from {it[1]}")
+        spec = entry.meta["spec"]
+        eps = parse_eps(spec["identity"]["threat_models"][0]["eps"])
+        wrong = load_file(entry.path / WRONG)
+        for target, model in self.provenance["models"].items():
+            digest = model.get("training", model.get("given"))
+            roles = [role for role, step in spec["inputs"].items() if role.startswith("target-") and step == digest]
+            clean = _cell_of(target, CLEAN, "none", None, results)
+            own = _cell_of(target, ATTACK, attack, eps, results)
+            if roles and target != source and clean is not None and own is not None and clean.clean_logits is not None:
+                correct = clean.clean_logits.argmax(axis=1) == clean.labels
+                flags = wrong[roles[0].removeprefix("target-")].astype(bool)
+                yield Transferred(own.cell, source, np.asarray(correct & flags))
+
+
+def _cell_of(model: str, condition: str, attack: str, eps: Any, results: list[CellResult]) -> CellResult | None:
+    wanted = (condition, model, None, attack, eps)
+    return next(
+        (it for it in results if (it.cell.condition, it.cell.model, it.cell.poison, it.cell.attack, it.cell.eps) == wanted), None
+    )
+
+
+def _position(cell: Cell, outcome: Outcome, entry: Entry) -> int:
+    """Returns the place of a cell among the conditions of its step."""
+    if cell.eps is not None:
+        return next(place for place, condition in enumerate(outcome.conditions) if condition.eps == cell.eps)
+    if cell.severity is not None:
+        return [int(it) for it in entry.meta["spec"]["identity"]["corruption"]["severities"]].index(cell.severity)
+    return 0
