@@ -19,6 +19,7 @@ def check_parts(suite: BaseSuite) -> None:
     for label in suite.models:
         _check_finished(suite, label)
         suite.architecture_of(label)
+        suite.twin_architecture_of(label)
         _check_warm_start(suite, label)
         _check_teacher(suite, label)
         _check_training_images(suite, label)
@@ -87,7 +88,7 @@ def _check_reference_budget(suite: BaseSuite) -> None:
 def _check_finished(suite: BaseSuite, label: str) -> None:
     """Refuses a model without a recipe that names no weights of its own: nothing would say whether one was forgotten."""
     entry = suite.models[label]
-    if not entry.is_finished or entry.weights is not None:
+    if not entry.is_finished or entry.weights is not None or entry.onnx is not None:
         return
     own = entry.architecture
     if own is None:

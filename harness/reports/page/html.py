@@ -169,7 +169,7 @@ def _model_sections(results: Results) -> Iterator[ModelSection]:
         roc = roc_chart(results, view)
         yield ModelSection(
             view=view,
-            recipe=f"{first['arch']}, " + ("judged as given" if first["recipe"] == GIVEN else f"trained by {first['recipe']}"),
+            recipe=f"{first['arch']}, {_origin(results, view.label, str(first['recipe']))}",
             confusions=tuple(_confusions(results, view)),
             roc=_figure(results, roc, numbers=False) if roc else None,
             per_class=page_tables.per_class_table(
@@ -178,6 +178,14 @@ def _model_sections(results: Results) -> Iterator[ModelSection]:
             histories=tuple(_figure(results, chart) for chart in history_charts(results, view.label)),
             training=training_sentences(results, view.label),
         )
+
+
+def _origin(results: Results, label: str, recipe: str) -> str:
+    """Returns how a model came about; of an ONNX file also where its gradient comes from."""
+    if recipe != GIVEN:
+        return f"trained by {recipe}"
+    gradient = results.provenance.get("models", {}).get(label, {}).get("gradient")
+    return "judged as given" + (f", with {gradient}" if gradient else "")
 
 
 def _confusions(results: Results, view: ModelView) -> Iterator[Confusion]:
