@@ -1,6 +1,6 @@
 """Compares every table of a results folder that follows from its cells with what the witnesses give."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -27,6 +27,10 @@ NUMBERS = frozenset({*ONLY_EXAMPLES, "n_examples", "accuracy", "accuracy_low", "
     f"{score}_macro" for score in ("precision", "recall", "f1")
 }
 """Columns of cells.csv that need a witness."""
+NAMES_OF_EXAMPLES = frozenset({"data_digest"})
+"""Columns of leaderboard.csv that follow from the examples' content, which the store has not."""
+PAIRED = NAMES_OF_EXAMPLES | {"rank_range", "rank_note", "difference_to_next_low", "difference_to_next_high"}
+"""Columns of leaderboard.csv that follow from examples, and from no other table."""
 BEFORE = ("_before", "_difference")
 
 
@@ -62,11 +66,14 @@ class TableCheck:
         }
         if lacking:
             tables.pop("sweep")
-            tables["leaderboard"] = leaderboard(self.results.cells, self.results.sweep)
+            tables["leaderboard"] = _leaderboard_of(self.results)
         elif self.results.has_samples and (self.results.folder / TABLE).is_file():
             tables["best_known"] = best_known_table(tables["cells"], samples, current_images(self.results))
+        unpaired = PAIRED if lacking else frozenset() if self.results.has_samples else NAMES_OF_EXAMPLES
         for name, table in tables.items():
-            found.add(self._of_table(name, table, source))
+            found.add(self._of_table(name, table, source, unpaired))
+        if columns := sorted(unpaired.intersection(map(str, tables["leaderboard"]))):
+            found.unchecked.append(f"leaderboard.csv: {', '.join(columns)}: they need the examples")
         with_numbers = [cell for _, cell in scored if cell is not None]
         for subfolder in ("confusion", "roc"):
             found.add(self._of_folder(subfolder, with_numbers, source))
@@ -74,14 +81,14 @@ class TableCheck:
         found.add(self._unchecked(source, lacking))
         return found
 
-    def _of_table(self, name: str, table: pd.DataFrame, source: Mapping[str, Source]) -> Findings:
+    def _of_table(self, name: str, table: pd.DataFrame, source: Mapping[str, Source], unpaired: Collection[str]) -> Findings:
         path = self.results.folder / f"{name}.csv"
         if not path.is_file():
             return Findings(unchecked=[f"{name}.csv: the folder has none"])
         written = read_text_table(path)
         if name != "cells" and "digest" in table and "digest" in written:  # no witness has these rows
             written = written[[source.get(digest) != "nothing" for digest in written["digest"]]].reset_index(drop=True)
-        ignore = Unknown(source, judged=self.judged)
+        ignore = Unknown(source, judged=self.judged, unpaired=unpaired)
         return compare(path.name, written, as_text(table), FORMS[name], ignore=ignore.entry, tolerance=self.tolerance)
 
     def _of_folder(self, subfolder: str, cells: Sequence[ScoredCell], source: Mapping[str, Source]) -> Findings:
@@ -128,15 +135,18 @@ class Unknown:
     Args:
         source: Digest of a cell -> its witness.
         judged: Whether attack checks are derived.
+        unpaired: Columns that need more of the examples than there is.
     """
 
-    def __init__(self, source: Mapping[str, Source], *, judged: bool) -> None:
+    def __init__(self, source: Mapping[str, Source], *, judged: bool, unpaired: Collection[str]) -> None:
         """See the class."""
-        self.source, self.judged = source, judged
+        self.source, self.judged, self.unpaired = source, judged, unpaired
 
     def entry(self, row: Row, column: str, written: str) -> bool:
         """Returns whether the witnesses say nothing of an entry."""
         source = self.source.get(row.get("digest", ""), "store")
+        if column in self.unpaired:
+            return True
         if column == "status":
             return row[column] in FINISHED and written in FINISHED  # computed or found: the run's own
         if column in ("verdict", "verdict_reasons"):
@@ -146,7 +156,14 @@ class Unknown:
             base = base.removesuffix(ending)
         if source == "confusion" and column.endswith(BEFORE):
             return True
-        return base in {"store": frozenset(), "samples": ONLY_STORED, "confusion": ONLY_EXAMPLES, "nothing": NUMBERS}[source]
+        if source == "nothing":  # a row without numbers needs no witness that it has none
+            return base in NUMBERS and row.get("status") in FINISHED
+        return base in {"store": frozenset(), "samples": ONLY_STORED, "confusion": ONLY_EXAMPLES}[source]
+
+
+def _leaderboard_of(results: Results) -> pd.DataFrame:
+    """Returns the leaderboard that follows from the other tables as they lie in the folder."""
+    return leaderboard(results.cells, results.sweep)
 
 
 def _nothing(_: Row, __: str, ___: str) -> bool:
