@@ -19,6 +19,7 @@ from harness.cli.garbage import gc
 from harness.cli.options import DeviceOption, OutOption, SetOption, StoreOption, SuiteArgument
 from harness.cli.outcome import show_run
 from harness.cli.verify import verify
+from harness.cli.watch import watch
 from harness.errors import DataError, ModelError, SuiteError, naming
 from harness.system.messages import printable
 
@@ -168,6 +169,7 @@ def leaderboard(
 
 app.command()(export)  # here, as `harness --help` lists verbs in this order
 app.command()(crosscheck)
+app.command()(watch)
 app.command()(gc)
 
 

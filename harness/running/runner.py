@@ -29,6 +29,7 @@ from harness.running.finished import FinishedRun
 from harness.running.kept import write_kept
 from harness.running.poisons import detection_results, poisoned_sets, write_poisons
 from harness.running.transfers import transfers_of
+from harness.running.watching import announced
 from harness.running.workspace import DEFAULT_RESULTS, STORE_FOLDER, device_or_name
 from harness.steps.base import Context
 from harness.steps.given import Given
@@ -118,7 +119,7 @@ def run(
     check_own_results(folder, suite.name)
     check_writable(folder)
     _check_before_computing(plan, context)
-    reports, interrupted = _execute(plan, context, chosen, jobs=jobs)
+    reports, interrupted = _execute(plan, context, chosen, jobs=jobs, folder=folder)
     reports |= unreadable(plan.steps, context, reports)
     finished, seconds = FinishedRun(plan, context, reports), time.perf_counter() - started
     record = collect(finished, seconds=seconds)
@@ -230,9 +231,11 @@ def _label(suite: BaseSuite, variant: Variant) -> str:
     return model_label({**fields, "seed": suite.seed_of(variant)})
 
 
-def _execute(plan: Plan, context: Context, executor: Executor, *, jobs: int) -> tuple[dict[str, StepReport], bool]:
+def _execute(plan: Plan, context: Context, executor: Executor, *, jobs: int, folder: Path) -> tuple[dict[str, StepReport], bool]:
+    """Returns a report a step, and whether the run was interrupted; `harness watch` of the folder follows it."""
     try:
-        return executor(plan.steps, context, jobs=jobs), False
+        with announced(folder, plan, context):
+            return executor(plan.steps, context, jobs=jobs), False
     except Interrupted as stopped:
         return with_stored(plan.steps, context, stopped.reports), True
 

@@ -1,0 +1,135 @@
+"""What a run has done so far, for who looks at it from another terminal."""
+
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError, StoreError
+from harness.planning.plan import Plan
+from harness.reports.names import eps_text, rate_text
+from harness.steps.base import Context
+from harness.steps.judgement import OUTCOME
+from harness.storage.outcomes import load_outcome
+from harness.storage.store import Entry, Store, read_json, write_json
+
+RUN_FILE = ".run.json"
+"""The file of a results folder that is there as long as a run works for it."""
+
+
+@dataclass(frozen=True)
+class RunState:
+    """How far a run is."""
+
+    alive: bool
+    """Whether its process works; True where it is on another machine, of which nothing is known here."""
+    total: int
+    finished: int
+    cached: int
+    """Steps that were finished before it started."""
+    running: tuple[str, ...]
+    """Titles of the steps that a process works on."""
+    seconds: float
+    """Since it started."""
+    numbers: tuple[tuple[str, str], ...]
+    """Title and accuracies of each finished step that has some."""
+
+    @property
+    def left(self) -> int:
+        """Steps that are not finished."""
+        return self.total - self.finished
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds to the end if the steps left take as long as those of this run; None before the first one."""
+        computed = self.finished - self.cached
+        return self.seconds / computed * self.left if computed > 0 else None
+
+
+@contextmanager
+def announced(folder: Path, plan: Plan, context: Context) -> Iterator[None]:
+    """Says in the results folder, as long as the block lasts, which steps a run works on."""
+    steps = [{"kind": step.KIND, "digest": step.digest, "title": step.title} for step in plan.steps]
+    cached = sum(context.entry(step) is not None for step in plan.steps)
+    path = folder / RUN_FILE
+    record = {"process": os.getpid(), "host": platform.node(), "started": datetime.now(UTC).isoformat()}
+    write_json(path, {**record, "store": str(context.store.root.absolute()), "cached": cached, "steps": steps})
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def state_of(folder: Path) -> RunState | None:
+    """Returns how far the run that works for a results folder is; None where none does.
+
+    Raises:
+        HarnessError: if the folder or its record is damaged.
+    """
+    path = folder / RUN_FILE
+    if not path.is_file():
+        return None
+    try:
+        return _state(read_json(path))
+    except FileNotFoundError:  # it ended in between
+        return None
+    except (StoreError, KeyError, TypeError, ValueError) as error:
+        raise HarnessError(f"{path}: expected the record of a run, found something else ({error})") from error
+
+
+def _state(record: Mapping[str, Any]) -> RunState:
+    store = Store(Path(record["store"]))
+    found = [(step["title"], store.get(step["kind"], step["digest"]), step["digest"]) for step in record["steps"]]
+    done = [(title, entry) for title, entry, _ in found if entry is not None]
+    return RunState(
+        alive=_is_alive(record),
+        total=len(found),
+        finished=len(done),
+        cached=int(record["cached"]),
+        running=tuple(title for title, entry, digest in found if entry is None and _is_claimed(store, digest)),
+        seconds=(datetime.now(UTC) - datetime.fromisoformat(record["started"])).total_seconds(),
+        numbers=tuple((title, text) for title, entry in done if (text := _accuracies(entry))),
+    )
+
+
+def _is_claimed(store: Store, digest: str) -> bool:
+    """Returns whether a process works on a step; its lock is only looked at, so that nobody waits for who watches."""
+    try:
+        return _is_alive(json.loads(store.lock_file(digest).read_text()))
+    except (OSError, ValueError):
+        return False
+
+
+def _is_alive(holder: Mapping[str, Any]) -> bool:
+    if holder["host"] != platform.node():
+        return True
+    try:
+        os.kill(int(holder["process"]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is another user's
+        return True
+    return True
+
+
+def _accuracies(entry: Entry) -> str:
+    """Returns the accuracies of a judged step, by budget where it has budgets; empty for other steps and damaged ones."""
+    path = entry.path / OUTCOME
+    if not path.is_file():
+        return ""
+    try:
+        outcome = load_outcome(path)
+    except Exception:  # whatever is damaged: a run that meets it reports it
+        return ""
+    correct = outcome.clean_logits.argmax(axis=1) == outcome.labels
+    parts: Sequence[str] = [
+        f"{rate_text((correct & ~found.is_adversarial).mean())} % at {eps_text(float(found.eps))}"
+        for found in outcome.conditions
+        if found.eps is not None
+    ]
+    return ", ".join(parts) or f"{rate_text(correct.mean())} %"
