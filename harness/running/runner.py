@@ -125,9 +125,7 @@ def run(
     record = collect(finished, seconds=seconds)
     written, met = _is_worth_writing(record, folder), True
     if written:
-        write_tables(record, folder)
-        write_poisons(finished, folder)
-        write_kept(finished, folder)
+        _write_files(record, finished, folder)
         results = load_results(folder)
         met = write_decision(results).all_met
         if not interrupted:  # who stops a run waits for its tables only; `harness report` draws the rest from them
@@ -135,6 +133,13 @@ def run(
     _write_traces(finished, folder)
     failures = tuple(_failures(finished))
     return RunSummary(folder, record, seconds, failures=failures, interrupted=interrupted, written=written, requirements_met=met)
+
+
+def _write_files(record: RunRecord, finished: FinishedRun, folder: Path) -> None:
+    """Writes what later readers need: the tables, what poisons left, and the images that are kept."""
+    write_tables(record, folder)
+    write_poisons(finished, folder)
+    write_kept(finished, folder)
 
 
 def _planned(suite: Suite) -> tuple[ImageData, Plan]:
