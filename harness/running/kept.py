@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
 FOLDER = "attacked"
 """Subfolder of the results that the files lie in."""
+ENDINGS = (".h5", ".png", ".json")
+"""The images, a picture of some of them, and what that shows."""
 
 
 def write_kept(run: FinishedRun, folder: Path) -> None:
-    """Copies the file of every kept cell into `attacked/<cell>.h5`; files of cells that are no longer kept are removed.
+    """Copies the files of every kept cell into `attacked/<cell>.*`; those of cells that are no longer kept are removed.
 
     Args:
         run: The run.
@@ -31,11 +33,14 @@ def write_kept(run: FinishedRun, folder: Path) -> None:
     """
     if not run.plan.kept and not (folder / FOLDER).is_dir():
         return
-    with staged(folder, owned={FOLDER: (".h5",)}) as staging:
+    with staged(folder, owned={FOLDER: ENDINGS}) as staging:
         (staging / FOLDER).mkdir()
         for name, step, place in kept_files(run.plan):
             if run.finished(step):
-                shutil.copyfile(run.context.folder(step) / step.file(step.budgets[place]), staging / FOLDER / f"{name}.h5")
+                file = run.context.folder(step) / step.file(step.budgets[place])
+                for path in (file.with_suffix(ending) for ending in ENDINGS):
+                    if path.is_file():  # there is no picture where no example could be attacked
+                        shutil.copyfile(path, staging / FOLDER / f"{name}{path.suffix}")
 
 
 def kept_files(plan: Plan) -> Iterator[tuple[str, KeptImages, int]]:

@@ -1,30 +1,24 @@
 """What a run stored about poisons and detectors, as records, copied manifests and pictures."""
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from PIL import Image
-
 from harness.conditions import CLEAN
 from harness.planning.plan import PlannedDetection
-from harness.poisoning.poisoned import MANIFEST, ExamplePair, example_pairs
+from harness.poisoning.poisoned import MANIFEST, example_pairs
 from harness.records import FINISHED, Cell, DetectionResult, PoisonedSet, Status
 from harness.reports.files import staged
 from harness.reports.names import poison_name
 from harness.reports.page.poisons import EXAMPLES
 from harness.running.finished import FinishedRun
 from harness.steps.base import Context
+from harness.steps.pictures import picture_of
 from harness.steps.poison import Poisoning
-from harness.system.lazy import torch
 
 FOLDER = "poisons"
 """Subfolder of the results that manifests and example images lie in."""
-SIDE = 96
-"""Least side length of an image in the picture, in pixels; small ones are enlarged by a whole factor."""
-GAP = 4
-"""Pixels between two images."""
 
 
 def poisoned_sets(run: FinishedRun) -> tuple[PoisonedSet, ...]:
@@ -48,30 +42,7 @@ def write_poisons(run: FinishedRun, folder: Path) -> None:
         for name, poisoning in {poison_name(cell.model_dump()): step for cell, step in _poisonings(run)}.items():
             shutil.copyfile(run.context.folder(poisoning) / MANIFEST, staging / FOLDER / f"{name}.json")
             pairs = example_pairs(run.context.data, poisoning.load(run.context), EXAMPLES)
-            picture_of(pairs).save(staging / FOLDER / f"{name}.png")
-
-
-def picture_of(pairs: Iterable[ExamplePair]) -> Image.Image:
-    """Returns a picture of poisoned examples, a column each: clean, poisoned, and the difference.
-
-    The difference is absolute, and as bright as its largest value over all examples allows.
-    """
-    pairs = tuple(pairs)
-    differences = [(pair.poisoned - pair.clean).abs() for pair in pairs]
-    brightest = max(float(difference.max()) for difference in differences) or 1.0
-    scale = max(1, -(-SIDE // pairs[0].clean.shape[-1]))
-    columns = [
-        torch.stack([pair.clean, pair.poisoned, difference / brightest])
-        for pair, difference in zip(pairs, differences, strict=True)
-    ]
-    images = torch.stack(columns).repeat_interleave(scale, dim=-1).repeat_interleave(scale, dim=-2)
-    side = images.shape[-1] + GAP
-    canvas = Image.new("RGB", (side * len(columns) - GAP, side * 3 - GAP), "white")
-    pixels = (images * 255).round().byte().permute(0, 1, 3, 4, 2).numpy()
-    for column, of_example in enumerate(pixels):
-        for row, image in enumerate(of_example):
-            canvas.paste(Image.fromarray(image), (column * side, row * side))
-    return canvas
+            picture_of([(pair.clean, pair.poisoned) for pair in pairs]).save(staging / FOLDER / f"{name}.png")
 
 
 def _poisonings(run: FinishedRun) -> Iterator[tuple[Cell, Poisoning]]:

@@ -123,23 +123,11 @@ def run(
     reports |= unreadable(plan.steps, context, reports)
     finished, seconds = FinishedRun(plan, context, reports), time.perf_counter() - started
     record = collect(finished, seconds=seconds)
-    written, met = _is_worth_writing(record, folder), True
-    if written:
-        _write_files(record, finished, folder)
-        results = load_results(folder)
-        met = write_decision(results).all_met
-        if not interrupted:  # who stops a run waits for its tables only; `harness report` draws the rest from them
-            write_report(results)
+    written = _is_worth_writing(record, folder)
+    met = _write(finished, record, folder, with_page=not interrupted) if written else True
     _write_traces(finished, folder)
     failures = tuple(_failures(finished))
     return RunSummary(folder, record, seconds, failures=failures, interrupted=interrupted, written=written, requirements_met=met)
-
-
-def _write_files(record: RunRecord, finished: FinishedRun, folder: Path) -> None:
-    """Writes what later readers need: the tables, what poisons left, and the images that are kept."""
-    write_tables(record, folder)
-    write_poisons(finished, folder)
-    write_kept(finished, folder)
 
 
 def _planned(suite: Suite) -> tuple[ImageData, Plan]:
@@ -243,6 +231,21 @@ def _execute(plan: Plan, context: Context, executor: Executor, *, jobs: int, fol
             return executor(plan.steps, context, jobs=jobs), False
     except Interrupted as stopped:
         return with_stored(plan.steps, context, stopped.reports), True
+
+
+def _write(run: FinishedRun, record: RunRecord, folder: Path, *, with_page: bool) -> bool:
+    """Writes what a run found; returns whether every requirement is met.
+
+    Who stops a run waits for its tables only: `harness report` draws the page from them.
+    """
+    write_tables(record, folder)
+    write_poisons(run, folder)
+    write_kept(run, folder)
+    results = load_results(folder)
+    met = write_decision(results).all_met
+    if with_page:
+        write_report(results)
+    return met
 
 
 def _is_worth_writing(record: RunRecord, folder: Path) -> bool:

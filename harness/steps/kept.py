@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from harness.steps.base import Context, Step
 from harness.steps.evaluate import Sweep
+from harness.steps.pictures import pictured, write_picture
 from harness.steps.poison import TrainedModel
 from harness.system.lazy import torch
 from harness.system.modes import evaluating
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from harness.bundle.attacked import AttackedHead, AttackedWriter
     from harness.images import ImageSplit
+    from harness.records import Outcome
 
 BATCH = 32
 """Images of a forward pass."""
@@ -43,7 +45,8 @@ class KeptImages(Step):
     """Attacks a model again as a sweep did, and keeps the images of some of its budgets.
 
     An outcome has no images, and may have been computed long ago: so the attack is run again, all budgets of it, with the same
-    seeds. The file of a budget has each example's image as `ConditionResult` describes it, and what the model predicts on it.
+    seeds. The file of a budget has each example's image as `ConditionResult` describes it, and what the model predicts on it;
+    beside it lies a picture of some of them.
     """
 
     KIND: ClassVar[str] = "attacked"
@@ -105,7 +108,17 @@ class KeptImages(Step):
             self.sweep.attacked(context, keep=keep)
             columns = {"content_hash": list(examples.hashes), "example_id": list(examples.ids), "label": examples.labels}
             for eps, writer in writers.items():
-                writer.finish(**columns, prediction=self._predicted(eps, writer, context))
+                predicted = self._predicted(eps, writer, context)
+                writer.finish(**columns, prediction=predicted)
+                self._draw(folder / self.file(eps), examples, writer, predicted, outcome=self.sweep.outcome(context))
+
+    def _draw(
+        self, file: Path, examples: ImageSplit, writer: AttackedWriter, predicted: NDArray[np.int64], *, outcome: Outcome
+    ) -> None:
+        """Writes a picture of some images beside their file, unless no example could be attacked."""
+        if rows := pictured(outcome, predicted):
+            x_adv = np.concatenate([writer.read(slice(row, row + 1)) for row in rows])
+            write_picture(file.with_suffix(".png"), examples, x_adv, rows, outcome=outcome, predicted=predicted)
 
     def _head(self, eps: Fraction) -> AttackedHead:
         from harness.bundle.attacked import AttackedHead

@@ -17,6 +17,7 @@ from harness.reports.files import write_text
 from harness.reports.load import Results, reading_tables
 from harness.reports.models import ModelView, model_views
 from harness.reports.names import WORST_CASE
+from harness.reports.page import gallery
 from harness.reports.page import poisons as poison_page
 from harness.reports.page import tables as page_tables
 from harness.reports.page.decision import decision_line, requirements_table
@@ -122,6 +123,7 @@ def _context(results: Results) -> Mapping[str, Any]:
         "before_after": page_tables.before_after_tables(results),
         "models": sections,
         "open_models": len(sections) <= MOST_OPEN,
+        "gallery": list(gallery.pictures(results)),
         "corruptions": [_figure(results, chart) for chart in corruption_charts(results)],
         "poisons": poison_page.poisons_table(results),
         "poison_success": [_figure(results, chart) for chart in success_charts(results)],

@@ -67,7 +67,8 @@ def test_kept_files_are_those_of_the_plan_and_no_larger(place: Path, capsys: pyt
     lines = capsys.readouterr().out.splitlines()
     rows = [line.split("\t") for line in lines[lines.index("file\timages\tMB at most") + 1 :] if line.startswith("attacked/")]
     assert [row[:2] for row in rows] == [[f"attacked/{NAME}", "40"]]
-    assert [path.name for path in (place / "kept" / "attacked").iterdir()] == [NAME]
+    written = {path.name for path in (place / "kept" / "attacked").iterdir()}
+    assert written == {str(Path(NAME).with_suffix(ending)) for ending in (".h5", ".json", ".png")}
     size = (place / "kept" / "attacked" / NAME).stat().st_size
     step = planned(suite(place, KEEP)).kept[0]
     examples = planned(suite(place, KEEP)).examples.of(suite(place).dataset.load())
@@ -131,7 +132,8 @@ def test_images_that_are_no_longer_kept_are_removed(place: Path, tmp_path: Path)
     (folder / "attacked" / "mine.txt").write_text("a note")
     run_without_page(place / "keeping.yaml", "keep={attacks: [fgsm]}", out=folder, store=place / ".store")
     names = sorted(path.name for path in (folder / "attacked").iterdir())
-    assert names == ["mine.txt", "one__fgsm__eps-16-255.h5", "one__fgsm__eps-4-255.h5"]
+    kept = [f"one__fgsm__eps-{eps}-255.{ending}" for eps in (16, 4) for ending in ("h5", "json", "png")]
+    assert names == ["mine.txt", *kept]
 
 
 @pytest.mark.parametrize(
