@@ -1,6 +1,6 @@
 # Targets that a person, and CI, calls. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-python test-cpp test-slow test-browser cpp sanitize fuzz check format bench reference clean
+.PHONY: help install quickstart test test-python test-cpp test-slow test-browser cpp sanitize fuzz check format columns bench reference clean
 
 PYTHON ?= python3
 SUITE ?= quickstart
@@ -73,6 +73,9 @@ format: $(INSTALLED) ## Rewrite the code in the project's format
 	$(BIN)/ruff format .
 	@if command -v clang-format >/dev/null; then clang-format -i $(CPP_FILES); \
 	else echo "format: clang-format is not installed: the C++ files are left as they are"; fi
+
+columns: $(INSTALLED) ## Write docs/columns.md, what each column of each table means, from the code
+	$(BIN)/python -m tests.columns > docs/columns.md
 
 bench: $(INSTALLED) ## Measure the harness against plain loops and other libraries, in one run
 	$(BIN)/python -m tests.bench

@@ -8,11 +8,13 @@ that is not defined, for example an accuracy over no example, is NaN, never 0.
 """
 
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from harness.system.lazy import stats
+from harness.system.remembered import remembered
 
 Floats = NDArray[np.floating]
 Indices = NDArray[np.integer]
@@ -102,6 +104,8 @@ def share(flags: Flags) -> float:
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:
     """Returns the score interval of a rate: within [0,1], and of positive width at 0 and 1 too.
 
+    A grid asks for the same few counts thousands of times, so each is computed once, see `harness.system.remembered`.
+
     Args:
         successes: Number of successes.
         n: Number of trials; for 0 both ends are NaN.
@@ -122,13 +126,31 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interva
         raise ValueError(f"confidence: expected a number between 0 and 1, got {confidence}")
     if n == 0:
         return Interval(float("nan"), float("nan"))
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    rate = successes / n
-    centre = rate + z**2 / (2 * n)
-    half_width = z * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
-    scale = 1 + z**2 / n
-    low, high = float((centre - half_width) / scale), float((centre + half_width) / scale)
-    return Interval(max(0.0, min(low, rate)), min(1.0, max(high, rate)))
+    low, high = _wilson(int(successes), int(n), float(confidence))
+    return Interval(min(low, successes / n), max(high, successes / n))
+
+
+@remembered
+def _wilson(successes: int, n: int, confidence: float) -> list[float]:
+    return [float(end) for end in stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")]
+
+
+def mcnemar_exact(only_first: int, only_second: int) -> float:
+    """Returns the two-sided p-value of two classifiers on the same examples, from the examples on which only one is right.
+
+    If both are as good, chance gives each half of these examples. Without such an example it is 1.
+
+    Source: McNemar 1947, "Note on the sampling error of the difference between correlated proportions", in its exact form.
+
+    >>> mcnemar_exact(1, 5)  # 2 x (1 + 6) of 64
+    0.21875
+    """
+    return _mcnemar(int(min(only_first, only_second)), int(only_first + only_second)) if only_first + only_second else 1.0
+
+
+@remembered
+def _mcnemar(fewer: int, discordant: int) -> float:
+    return float(stats.binomtest(fewer, discordant).pvalue)
 
 
 def confusion_matrix(predicted: Indices, labels: Indices, classes: int) -> Indices:

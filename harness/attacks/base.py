@@ -139,6 +139,7 @@ ATTACKS: Registry[Attack] = Registry(
         "apgd-ce": "harness.attacks.torchattacks.auto:APGDCE",
         "apgd-t": "harness.attacks.torchattacks.auto:APGDT",
         "square": "harness.attacks.torchattacks.auto:Square",
+        "hop_skip_jump": "harness.attacks.hop_skip_jump:HopSkipJump",
         "fab": "harness.attacks.torchattacks.minimum:FAB",
         "cw": "harness.attacks.torchattacks.minimum:CW",
         "deepfool": "harness.attacks.torchattacks.minimum:DeepFool",

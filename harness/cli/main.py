@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from harness.cli import console
+from harness.cli.comparing import compare, leaderboard
 from harness.cli.deployment import crosscheck, export
 from harness.cli.exit_codes import CHECK_FAILED, exit_code
 from harness.cli.garbage import gc
@@ -146,27 +147,23 @@ def run(
 
 
 @app.command()
-def report(suite: SuiteArgument, out: OutOption = None) -> None:
+def report(
+    suite: SuiteArgument,
+    out: OutOption = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="RESULTS", help="An earlier run; the page gets a section that compares.")
+    ] = None,
+) -> None:
     """Write the curves and the report of a run anew, from its tables."""
     from harness.reports.load import load_results
     from harness.reports.page.html import write_report
 
-    console.stdout.print(str(write_report(load_results(_results_of(suite, out)))))
+    results = load_results(_results_of(suite, out))
+    earlier = None if against is None else load_results(against)
+    console.stdout.print(str(write_report(results, against=earlier)))
 
 
-@app.command()
-def leaderboard(
-    results: Annotated[list[Path], typer.Argument(metavar="RESULTS...", help="Folders of results.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The CSV file to write.")],
-) -> None:
-    """Merge the leaderboards of several runs into one CSV file."""
-    from harness.reports.tables.leaderboard import merge
-    from harness.reports.tables.write import write_csv
-
-    write_csv(merge(results), out)
-    console.stdout.print(str(out))
-
-
+app.command()(leaderboard)
 app.command()(export)  # here, as `harness --help` lists verbs in this order
 app.command()(crosscheck)
 app.command()(watch)
@@ -175,12 +172,13 @@ app.command()(gc)
 
 @app.command()
 def judge(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="State dict (.pth, .safetensors), .h5 of export, TorchScript.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="State dict (.pth, .safetensors), .h5, TorchScript, ONNX.")],
     data: Annotated[Path, typer.Option("--data", metavar="FOLDER", help="Photographs, a folder a class, with splits or not.")],
     arch: Annotated[str | None, typer.Option("--arch", metavar="NAME", help="timm name, or package.module:callable.")] = None,
     classes: Annotated[Path | None, typer.Option("--classes", metavar="FILE", help="A class a line, in logits' order.")] = None,
     eps: Annotated[list[str] | None, typer.Option("--eps", help="Linf budget; repeatable [2/255, 4/255, 8/255].")] = None,
     resolution: Annotated[int | None, typer.Option("--resolution", help="Pixels a side [the file's, else 224].")] = None,
+    against: Annotated[Path | None, typer.Option("--against", metavar="TWIN", help="What an ONNX file was made from.")] = None,
     overrides: SetOption = None,
     out: OutOption = None,
     store: StoreOption = None,
@@ -189,21 +187,27 @@ def judge(
     """Attack a finished model as it is, and write tables, curves, the report and the suite that repeats this.
 
     A folder with splits is judged on test, else on validation; of one without splits all images are judged.
+    An ONNX file is run by ONNX Runtime, and differentiated as --against, of architecture --arch, which is judged beside it.
     """
+    from harness.running.judging import lacks_gradients
     from harness.running.runner import run as run_suite
     from harness.running.workspace import DEFAULT_RESULTS
     from harness.spec import parse_spec
     from harness.suites.files import overridden, write_suite
-    from harness.suites.judged import judged_suite
+    from harness.suites.judged import attacks_without_gradients, judged_suite
     from harness.suites.suite import Suite
 
     try:
-        fields = judged_suite(file, data, arch=arch, classes=classes, eps=eps or (), resolution=resolution)
+        fields = judged_suite(file, data, arch=arch, classes=classes, eps=eps or (), resolution=resolution, against=against)
     except ValueError as error:
         raise SuiteError(f"--eps: {error}") from error
     suite = parse_spec(Suite, overridden(fields, overrides or ()), where=str(file))
     folder = out or DEFAULT_RESULTS / suite.name
     with _naming(str(file)):
+        chosen = any(override.startswith("attacks") for override in overrides or ())
+        if not chosen and lacks_gradients(suite):
+            fields["attacks"] = attacks_without_gradients()
+            suite = parse_spec(Suite, overridden(fields, overrides or ()), where=str(file))
         summary = run_suite(suite, out=folder, store=store, device=device, progress=console.progress_display())
     if summary.written:
         write_suite(fields, folder / JUDGED)
@@ -227,18 +231,7 @@ def decide(results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Fold
         raise typer.Exit(CHECK_FAILED)
 
 
-@app.command()
-def compare(
-    first: Annotated[Path, typer.Argument(metavar="RESULTS_A")],
-    second: Annotated[Path, typer.Argument(metavar="RESULTS_B")],
-) -> None:
-    """Compare the cells of two runs; exit 1 where intervals do not overlap."""
-    from harness.reports.compare import compare as compare_results
-
-    table = compare_results(first, second)
-    console.show_table("", list(table.columns), table.itertuples(index=False))
-    if (table["overlap"] == False).any():  # noqa: E712 - a missing number is no disagreement
-        raise typer.Exit(CHECK_FAILED)
+app.command()(compare)
 
 
 app.command()(verify)

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from harness.attacks.base import Attack
 
 
+WITHOUT_GRADIENTS = ("none", "black_box")
+"""The access of attacks that differentiate nothing."""
+
+
 @dataclass(frozen=True, eq=False)
 class SweepRun:
     """One sweep on one network."""
@@ -37,6 +41,8 @@ class SweepRun:
     """The reference model: it alone decides what is a success."""
     form: nn.Module
     """The inference form: the copy that the attack differentiates."""
+    stands_in: bool
+    """Whether that is another network than the reference model: attacks that differentiate nothing then ask the latter."""
     held: ModuleLists
     """What `guarded` gives out for both."""
     ledger: Ledger
@@ -67,10 +73,12 @@ class SweepRun:
         np.put_along_axis(logits, labels, -np.inf, axis=1)
         return own - (logits.max(axis=1) if self.settings.target_class is None else logits[:, self.settings.target_class])
 
-    def inputs(self, batch: SplitBatch) -> AttackInput:
-        """Returns the network with the examples of a batch and the classes for its criterion."""
+    def inputs(self, batch: SplitBatch, attack: Attack | None = None) -> AttackInput:
+        """Returns the network for an attack, by default the sweep's, with the examples of a batch and their classes."""
+        differentiates = (attack or self.settings.attack).ACCESS not in WITHOUT_GRADIENTS
+        form = self.model if self.stands_in and not differentiates else self.form
         classes = batch.y if self.settings.target_class is None else torch.full_like(batch.y, self.settings.target_class)
-        return AttackInput(self.model, batch.x, classes, self.form, self.held, self.meter)
+        return AttackInput(self.model, batch.x, classes, form, self.held, self.meter)
 
     def attack(self, level: int, number: int, batch: SplitBatch) -> AttackResult:
         """Attacks the batch of that number at one budget."""
@@ -133,7 +141,7 @@ class SweepRun:
         title, (before, after) = f"eps {threat_model.eps}, {stage.name}", span
         self.meter.begin(title, len(batch), most=self.most_passes(stage), worth=after - before, gain=gain - before)
         with self.ledger.timed(level) as account:
-            result = search_ball(stage, self.inputs(batch), threat_model=threat_model, seed=seed)
+            result = search_ball(stage, self.inputs(batch, stage), threat_model=threat_model, seed=seed)
             cost = StageEvidence(
                 attacked=len(batch),
                 adversarial=int(result.is_adversarial.sum()),

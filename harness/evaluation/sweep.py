@@ -20,6 +20,7 @@ from harness.images import ImageSplit
 from harness.models.agreement import with_finite_logits
 from harness.models.inference import InferenceForm, inference_form
 from harness.models.padding import in_few_sizes
+from harness.models.reference import reference_parts
 from harness.records import Outcome
 from harness.records.evidence import Evidence
 from harness.system.memory import reused_memory
@@ -82,6 +83,7 @@ def sweep(
                 settings=settings,
                 model=reference,
                 form=attacked,
+                stands_in=bool(reference_parts(model)),
                 held=held,
                 ledger=_ledger_of(settings, np.asarray(split.labels, dtype=np.int64), device=device, keep=keep),
                 batch_size=size,

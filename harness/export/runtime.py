@@ -49,7 +49,7 @@ class OnnxModel:
         """See the class."""
         self.path = path
         self._deadline = Deadline(timeout)
-        self._session = _open(self.path, threads=threads, provider=provider)
+        self._session = open_session(self.path, threads=threads, provider=provider)
         self._input = self._image_input()
         props = self._session.get_modelmeta().custom_metadata_map
         self.metadata = Metadata.from_props(props, str(path))
@@ -92,7 +92,7 @@ class OnnxModel:
             not isinstance(want, int) or want == got for want, got in zip(self._input.shape[1:], batch.shape[1:], strict=False)
         )
         if batch.dtype != expected or not fits:
-            wanted = f"{np.dtype(expected)} {_shown(self._input.shape)}"
+            wanted = f"{np.dtype(expected)} {shown_shape(self._input.shape)}"
             raise ModelError(f"{self.path}: expected images of {wanted}, got {batch.dtype} {batch.shape}")
         size = self._input.shape[0] if isinstance(self._input.shape[0], int) else max(len(batch), 1)
         outputs = [self._run(batch[start : start + size], size) for start in range(0, len(batch), size)]
@@ -108,7 +108,7 @@ class OnnxModel:
         except Exception as error:  # ONNX Runtime raises a class of its own for each status
             if self._deadline.passed:
                 raise ModelError(f"{self.path}: expected an end within {self._deadline.seconds:g} s, got none") from error
-            raise ModelError(f"{self.path}: cannot run on images {filled.shape}: {_message_of(error)}") from error
+            raise ModelError(f"{self.path}: cannot run on images {filled.shape}: {message_of(error)}") from error
         if output.shape != (size, self.num_classes):
             raise ModelError(f"{self.path}: expected logits of shape {(size, self.num_classes)}, got {output.shape}")
         return output[: len(batch)].astype(np.float32, copy=False)
@@ -122,7 +122,7 @@ class OnnxModel:
         if channel is None or len(image.shape) != 4 or not _open_or(image.shape[channel], 3):
             raise ModelError(
                 f"{self.path}: expected the input float NCHW or uint8 NHWC with 3 channels, "
-                f"got {image.type} {_shown(image.shape)}"
+                f"got {image.type} {shown_shape(image.shape)}"
             )
         return image
 
@@ -131,14 +131,14 @@ class OnnxModel:
         outputs = self._session.get_outputs()
         floats = [output for output in outputs if output.type == "tensor(float)" and len(output.shape) in {0, 2}]
         if not floats:
-            shown = ", ".join(f"{output.type} {_shown(output.shape)}" for output in outputs)
+            shown = ", ".join(f"{output.type} {shown_shape(output.shape)}" for output in outputs)
             raise ModelError(f"{self.path}: expected an output float (N, K), got {shown}")
         fitting = [output for output in floats if output.shape and (wanted is None or _open_or(output.shape[1], wanted))]
         chosen = (fitting or [output for output in floats if not output.shape] or floats)[0]
         declared = chosen.shape[1] if chosen.shape else None
         classes = declared if isinstance(declared, int) else wanted
         if classes is None:
-            raise ModelError(f"{self.path}: expected a fixed number of classes in the output, got {_shown(chosen.shape)}")
+            raise ModelError(f"{self.path}: expected a fixed number of classes in the output, got {shown_shape(chosen.shape)}")
         if wanted is not None and classes != wanted:
             raise ModelError(f"{self.path}: expected {wanted} classes, got {classes}")
         if self.metadata is not None and len(self.metadata.class_names) != classes:
@@ -170,24 +170,41 @@ def _open_or(extent: int | str | None, wanted: int) -> bool:
     return not isinstance(extent, int) or extent == wanted
 
 
-def _open(path: Path, *, threads: int | None, provider: str) -> onnxruntime.InferenceSession:
+def open_session(
+    path: Path, *, threads: int | None = None, provider: str = CPU, entries: Mapping[str, str] | None = None
+) -> onnxruntime.InferenceSession:
+    """Returns a session on an ONNX file.
+
+    Args:
+        path: The file.
+        threads: Threads inside an operator, or None for the runtime's choice.
+        provider: ONNX Runtime's name of the execution provider.
+        entries: Further settings of the session, by ONNX Runtime's names.
+
+    Raises:
+        ModelError: if the file is missing or damaged, or the provider is not in this build.
+    """
     if not path.is_file():
         raise ModelError(f"{path}: expected an ONNX file, found none")
     if provider not in (available := onnxruntime.get_available_providers()):
         raise ModelError(f"{path}: expected a provider of {', '.join(available)}, got {provider!r}")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only, which are raised as exceptions; warnings are about shapes of constants
+    for name, value in (entries or {}).items():
+        options.add_session_config_entry(name, value)
     if threads is not None:
         options.intra_op_num_threads = threads
     try:
         return onnxruntime.InferenceSession(path, options, providers=[provider])
     except Exception as error:  # ONNX Runtime raises a class of its own for each status
-        raise ModelError(f"{path}: expected a readable ONNX model, got: {_message_of(error)}") from error
+        raise ModelError(f"{path}: expected a readable ONNX model, got: {message_of(error)}") from error
 
 
-def _message_of(error: Exception) -> str:
+def message_of(error: Exception) -> str:
+    """Returns the first line of an error of ONNX Runtime."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _shown(shape: Sequence[int | str | None]) -> str:
+def shown_shape(shape: Sequence[int | str | None]) -> str:
+    """Returns a declared shape in words; an extent without a number is "any"."""
     return f"({', '.join('any' if side is None else str(side) for side in shape)})"

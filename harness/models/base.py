@@ -27,8 +27,11 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Of ImageNet's training images, in [0,1]; the custom of the field."""
 
-TELLING = ("harness.models.fitting", "harness.models.origin")
-"""The modules that warn of what a file of weights leaves open."""
+TELLING = (
+    *("harness.models.fitting", "harness.models.origin", "harness.models.finished"),
+    *("harness.models.safeguards", "harness.steps.given"),
+)
+"""The modules that warn of what a file of weights leaves open, and where the gradient of an ONNX file comes from."""
 
 Positive = Annotated[float, Field(gt=0)]
 

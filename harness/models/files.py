@@ -17,7 +17,9 @@ NAMING = ".h5"
 """Ending of the files that name their architecture, classes and size of images."""
 
 
-def with_weights(architecture: Architecture | None, weights: str, *, own: bool, where: str) -> Architecture:
+def with_weights(
+    architecture: Architecture | None, weights: str, *, own: bool, where: str, field: str = "weights"
+) -> Architecture:
     """Returns the architecture that a finished model's file is loaded into, with that file.
 
     Args:
@@ -25,6 +27,7 @@ def with_weights(architecture: Architecture | None, weights: str, *, own: bool, 
         weights: The file.
         own: Whether it is named for this model alone; else a TorchScript file takes its place.
         where: Path of the model in the suite, for messages.
+        field: The field that names the file.
 
     Raises:
         ValueError: if none is named, and the file has none in it; begins with the field's path.
@@ -34,13 +37,13 @@ def with_weights(architecture: Architecture | None, weights: str, *, own: bool, 
     if architecture is not None:
         return architecture.without_weights().model_copy(update={"weights": weights})
     if not Path(weights).expanduser().is_file():
-        raise ValueError(f"{where}.weights: {weights}: expected a file of weights, found none")
+        raise ValueError(f"{where}.{field}: {weights}: expected a file of weights, found none")
     if Path(weights).suffix != NAMING:
         raise ValueError(f"{where}.architecture: required, as {weights} holds tensors alone; a TorchScript file needs none")
     try:
         return _named_in(weights)
     except ModelError as error:
-        raise ValueError(f"{where}.weights: {error}") from error
+        raise ValueError(f"{where}.{field}: {error}") from error
 
 
 def classes_in(weights: str) -> tuple[str, ...] | None:

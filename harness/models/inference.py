@@ -16,6 +16,7 @@ from harness.models.compiling import Padded, compiled
 from harness.models.copying import sharing_copy
 from harness.models.folding import fold_batchnorm
 from harness.models.layout import AS_GIVEN, Inference, NumberFormat, quick_layout
+from harness.models.reference import differentiated
 from harness.system.memory import laid_out_as
 from harness.system.modes import evaluating, set_eval
 
@@ -103,18 +104,19 @@ def inference_form(
 
     Returns:
         The inference form in eval mode; the network itself if it cannot be copied, or computes something else in every form.
+        Of a network that another runtime computes it is the form of the one that is differentiated in its place.
     """
-    if inference == AS_GIVEN:
+    if inference == AS_GIVEN or (source := differentiated(model)) is None:
         return model
-    if _is_scripted(model):
+    if _is_scripted(source):
         level = logging.WARNING if inference.settings() else logging.INFO  # the user did not choose the default
         logger.log(level, "inference form %s not possible: TorchScript is attacked as it is", inference)
         return model
-    with evaluating(model), torch.no_grad():
-        wanted = model(probe)
+    with evaluating(source), torch.no_grad():
+        wanted = source(probe)
     for attempt in _attempts(inference):
         try:
-            form = _build(model, probe, attempt)
+            form = _build(source, probe, attempt)
             with torch.no_grad():
                 logits = form(probe)
         except torch.OutOfMemoryError:

@@ -76,7 +76,8 @@ def safeguarded(network: nn.Module, probe: Tensor) -> nn.Module:
             logger.info("the network writes into its input: it is given copies")
             network = OnCopies(network)
         obstacle = _obstacle_to_gradients(network, probe)
-        return network if obstacle is None else WithoutGradient(network, obstacle)
+        stated = getattr(network, "obstacle", "")  # of a network in another runtime
+        return network if obstacle is None else WithoutGradient(network, stated or obstacle)
 
 
 def _writes(network: nn.Module, probe: Tensor) -> bool:

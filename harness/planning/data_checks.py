@@ -15,17 +15,21 @@ from harness.datasets.image_folder import FileSplit, read_class_folders
 from harness.datasets.layout import read_classes
 from harness.datasets.splits import Drawn
 from harness.errors import DataError, ModelError, SuiteError, naming, surviving_exits
-from harness.images import ImageData
+from harness.images import ImageData, ImageSplit
 from harness.poisoning.families import TriggerPoison
 from harness.poisoning.frame import check_data
 from harness.steps.base import DataIdentity
 from harness.steps.given import Given
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from harness.suites.base import BaseSuite
 
 logger = logging.getLogger(__name__)
 
+COMPARED = 16
+"""Images on which an ONNX file is compared with the network that is differentiated in its place."""
 UNKNOWN_DATA = DataIdentity({}, "")
 """Of data that are not loaded."""
 
@@ -75,8 +79,17 @@ def warn_of_training_images(suite: BaseSuite, data: ImageData) -> None:
         logger.warning("%s: %s%s", ", ".join(suite.finished), FROM_TRAINING, hint)
 
 
-def given_step(suite: BaseSuite, label: str, data: DataIdentity, class_names: Sequence[str]) -> Given:
+def given_step(
+    suite: BaseSuite, label: str, data: DataIdentity, class_names: Sequence[str], images: ImageSplit | None = None
+) -> Given:
     """Returns the step of a finished model, which is built to see that it fits.
+
+    Args:
+        suite: The suite.
+        label: The model's.
+        data: The data set.
+        class_names: Its classes.
+        images: What is judged, where it is loaded; an ONNX file is compared on a few of them with what is differentiated.
 
     Raises:
         ModelError: see `check_finished`.
@@ -90,7 +103,17 @@ def given_step(suite: BaseSuite, label: str, data: DataIdentity, class_names: Se
             data,
             resolution=suite.dataset.resolution,
             class_names=class_names,
+            twin=suite.twin_of(label),
+            images=None if images is None or suite.models[label].onnx is None else _few_of(images),
         )
+
+
+def _few_of(images: ImageSplit) -> Tensor:
+    """Returns a few images (n, 3, R, R), evenly over the classes."""
+    from harness.evaluation.batches import load, spread
+
+    labels = np.asarray(images.labels, dtype=np.int64)
+    return load(images, spread(np.arange(len(labels)), labels, COMPARED), "cpu").x
 
 
 @contextmanager

@@ -167,6 +167,7 @@ class _Planner:
         self.data = DataIdentity.of(suite.dataset, data)
         self.examples = Examples(suite.evaluation.split, suite.evaluation.limit, suite.seed)
         self.class_names = data.class_names
+        self.judged = self.examples.of(data)
         self.training: dict[Variant, Train] = {}
         self.given: dict[Variant, Given] = {}
         self.inputs = GridInputs(self.examples, folders, control=self._control)
@@ -201,7 +202,7 @@ class _Planner:
         if not self.suite.models[variant.model].is_finished:
             return self._train(variant)
         if variant not in self.given:
-            self.given[variant] = given_step(self.suite, variant.model, self.data, self.class_names)
+            self.given[variant] = given_step(self.suite, variant.model, self.data, self.class_names, self.judged)
         return self.given[variant]
 
     def _train(self, variant: Variant) -> Train:

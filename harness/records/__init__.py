@@ -260,6 +260,10 @@ class TransferRow:
     """Share of the images that the target classifies correctly."""
     attack_success_rate: float
     """Share of misclassified images among those whose clean versions the target classifies correctly."""
+    n_examples: int
+    """Number of images."""
+    eligible: int
+    """Those of them whose clean versions the target classifies correctly."""
 
 
 @dataclass(frozen=True)

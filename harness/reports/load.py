@@ -22,6 +22,12 @@ NUMBERS = frozenset(CELL_COLUMNS) - {*TEXT_COLUMNS, *TRUTH_VALUES}
 MATRIX_TEXTS = ("true_class", "class")
 LATER_OF_SWEEP = ("targeted", "target_class", *AUDIT_COLUMNS)
 """The same of sweep.csv."""
+LATER_OF_LEADERBOARD = (
+    *("rank_range", "contest", "badge", "protocol", "attack_settings", "data_digest", "schema_version", "attacks_not_met"),
+    *("worst_class", "worst_class_recall", "worst_class_recall_low", "worst_class_recall_high", "worst_class_n", "rank_note"),
+    *("difference_to_next", "difference_to_next_low", "difference_to_next_high"),
+)
+"""The same of leaderboard.csv; `harness report` makes the table anew where it lacks one."""
 
 
 P = ParamSpec("P")
@@ -97,8 +103,13 @@ class Results:
 
     @cached_property
     def leaderboard(self) -> pd.DataFrame:
-        """One row a model, best first."""
-        return self._table("leaderboard.csv", ("rank", "model", "clean_accuracy"))
+        """One row a model, contest by contest, best first."""
+        return _with(LATER_OF_LEADERBOARD, self._table("leaderboard.csv", ("rank", "model", "clean_accuracy")))
+
+    @property
+    def has_old_leaderboard(self) -> bool:
+        """Whether an older run wrote leaderboard.csv, which lacks columns of today."""
+        return bool(set(LATER_OF_LEADERBOARD) - set(self._table("leaderboard.csv", ())))
 
     @cached_property
     def history(self) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 from harness.conditions import names_where
 from harness.reports.load import Results, once
 from harness.reports.names import condition_label, model_label, unique_cell_names
-from harness.reports.tables.leaderboard import reference_budget
+from harness.reports.tables.reference import reference
 
 MOST_ATTACKS = 2
 """Largest number of attacks shown of a model; where there are more, the strongest are."""
@@ -49,7 +49,7 @@ def model_views(results: Results) -> tuple[ModelView, ...]:
     """Returns the models of a run, in the order of the grid."""
     cells = results.cells
     names = unique_cell_names(cells[cells["accuracy"].notna()].to_dict("records"))
-    norm, eps = reference_budget(results.sweep)
+    norm, eps = reference(results.sweep, results.provenance.get("suite") or {})
     groups = cells.groupby(cells.apply(model_label, axis=1), sort=False)
     return tuple(_view(results, str(label), group, names, norm=norm, eps=eps) for label, group in groups)
 

@@ -14,6 +14,9 @@ from harness.records import Cell
 WORST_CASE = "worst_case"
 """Value of the column `attack` for the pointwise worst case over all attacks."""
 
+POISONED = "POISONED"
+"""The badge of a model that was trained on poisoned data."""
+
 MODEL_COLUMNS = ("dataset", "model", "arch", "recipe", "poison", "poison_rate", "seed")
 """Columns that identify a trained model."""
 
@@ -26,6 +29,7 @@ TEXT_COLUMNS = (
     *("protocol", "verdict", "verdict_reasons", "status", "reason", "digest", "suite", "strongest_attack", "class", "cell"),
     *("source", "target", "runtime", "text", "found", "true_class"),
     *("detector", "images", "trigger_sha256", "manifest", "manifest_digest", "stage"),
+    *("rank_range", "badge", "attacks_not_met", "attack_settings", "data_digest", "worst_class", "rank_note"),
 )
 """Columns that hold text whatever it looks like: a digest may be all digits, a class may be called "null"."""
 
@@ -33,6 +37,8 @@ WHOLE_NUMBERS = (
     *("rank", "steps", "restarts", "severity", "seed", "n_examples", "support", "forwards", "backwards", "epoch"),
     *("training_examples", "poisoned", "changed_pixels", "eligible", "targets", "targets_hit", "examples", "suspected"),
     *("epochs", "best_epoch", "catastrophic_overfitting", "audit_n", "audit_broken", "attacked", "adversarial"),
+    "predicted_classes",
+    *("contest", "worst_class_n", "schema_version"),
 )
 """Columns that hold whole numbers, some of them missing."""
 
@@ -78,6 +84,16 @@ def model_label(row: Mapping[Any, Any]) -> str:
         return str(row["model"])
     rate = "" if is_missing(row["poison_rate"]) else f" {100 * row['poison_rate']:g} %"
     return f"{row['model']}, {row['poison']}{rate}{_seed(row, ', seed ')}"
+
+
+def rows_of_model(table: pd.DataFrame, label: str) -> pd.DataFrame:
+    """Returns the rows of a model by its name among poisoned and clean ones.
+
+    In tables of older runs that name stands in the column `model`.
+    """
+    if "poison" not in table or table.empty:
+        return table[table["model"] == label]
+    return table[table.apply(model_label, axis=1) == label]
 
 
 def condition_label(row: Mapping[Any, Any]) -> str:

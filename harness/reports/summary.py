@@ -27,13 +27,17 @@ def leaderboard_table(results: Results) -> ShortTable:
     """Returns the leaderboard: accuracies with intervals, cost, and the attack check, with its reasons where it is not PASS."""
     board = results.leaderboard
     budget = next((f"{row['norm']} {eps_text(row['eps'])}" for row in board.to_dict("records") if not is_missing(row["eps"])), "")
+    apart = bool(board["attacks_not_met"].notna().any())
     columns = [
         "rank",
+        "ranks possible",
         "model",
         "recipe",
         "clean",
         f"robust at {budget}" if budget else "robust",
         "mean robust",
+        "worst class",
+        *(["not met"] if apart else []),
         "passes",
         "verdict",
         "why",
@@ -41,18 +45,25 @@ def leaderboard_table(results: Results) -> ShortTable:
     rows = [
         [
             "" if is_missing(row["rank"]) else str(int(row["rank"])),
-            model_label(row),
+            _text(row["rank_range"]),
+            model_label(row) if is_missing(row["badge"]) else f"{model_label(row)} [{row['badge']}]",
             str(row["recipe"]),
             _rate(row, "clean_accuracy"),
             _rate(row, "robust_accuracy"),
             rate_text(row["mean_robust_accuracy"]),
+            "" if is_missing(row["worst_class"]) else f"{row['worst_class']} {rate_text(row['worst_class_recall'])}",
+            *([_text(row["attacks_not_met"])] if apart else []),
             _passes(row),
-            "" if is_missing(row["verdict"]) else str(row["verdict"]),
+            _text(row["verdict"]),
             _why(row),
         ]
         for row in board.to_dict("records")
     ]
     return ShortTable(f"{results.suite_name}: leaderboard", columns, rows)
+
+
+def _text(value: Any) -> str:
+    return "" if is_missing(value) else str(value)
 
 
 def expectations_table(results: Results) -> ShortTable:

@@ -42,11 +42,14 @@ from harness.suites.suite import Suite, suite_json, with_models
 from harness.system.children import refuse_unguarded
 from harness.system.modes import usual_torch
 from harness.system.progress import Progress, Silent
+from harness.system.remembered import remembering
 
 if TYPE_CHECKING:
     from torch import nn
 
 TRACES = "errors.log"
+STATISTICS = ".statistics.json"
+"""The intervals and tests of earlier runs in the results folder: scipy's import takes longer than a run of stored steps."""
 
 logger = logging.getLogger(__name__)
 
@@ -122,12 +125,28 @@ def run(
     reports, interrupted = _execute(plan, context, chosen, jobs=jobs, folder=folder)
     reports |= unreadable(plan.steps, context, reports)
     finished, seconds = FinishedRun(plan, context, reports), time.perf_counter() - started
-    record = collect(finished, seconds=seconds)
-    written = _is_worth_writing(record, folder)
-    met = _write(finished, record, folder, with_page=not interrupted) if written else True
+    with remembering(folder / STATISTICS, "scipy"):
+        record = collect(finished, seconds=seconds)
+        written = _is_worth_writing(record, folder)
+        met = _write(record, finished, folder, with_page=not interrupted) if written else True
     _write_traces(finished, folder)
     failures = tuple(_failures(finished))
     return RunSummary(folder, record, seconds, failures=failures, interrupted=interrupted, written=written, requirements_met=met)
+
+
+def _write(record: RunRecord, finished: FinishedRun, folder: Path, *, with_page: bool) -> bool:
+    """Writes tables, decision and page; returns whether every requirement is met.
+
+    Who stops a run waits for its tables only; `harness report` draws the rest from them.
+    """
+    write_tables(record, folder)
+    write_poisons(finished, folder)
+    write_kept(finished, folder)
+    results = load_results(folder)
+    met = write_decision(results).all_met
+    if with_page:
+        write_report(results)
+    return met
 
 
 def _planned(suite: Suite) -> tuple[ImageData, Plan]:
@@ -231,21 +250,6 @@ def _execute(plan: Plan, context: Context, executor: Executor, *, jobs: int, fol
             return executor(plan.steps, context, jobs=jobs), False
     except Interrupted as stopped:
         return with_stored(plan.steps, context, stopped.reports), True
-
-
-def _write(run: FinishedRun, record: RunRecord, folder: Path, *, with_page: bool) -> bool:
-    """Writes what a run found; returns whether every requirement is met.
-
-    Who stops a run waits for its tables only: `harness report` draws the page from them.
-    """
-    write_tables(record, folder)
-    write_poisons(run, folder)
-    write_kept(run, folder)
-    results = load_results(folder)
-    met = write_decision(results).all_met
-    if with_page:
-        write_report(results)
-    return met
 
 
 def _is_worth_writing(record: RunRecord, folder: Path) -> bool:

@@ -52,4 +52,6 @@ def _row(transfer: PlannedTransfer, target: str, correct: NDArray[np.bool_], wro
         eps=float(transfer.threat_model.eps),
         accuracy=float(1 - wrong.mean()),
         attack_success_rate=attack_success_rate(correct, correct & wrong),
+        n_examples=len(wrong),
+        eligible=int(correct.sum()),
     )

@@ -13,12 +13,14 @@ from torch.nn.functional import interpolate
 from harness.attacks.base import ATTACKS, Attack
 from harness.attacks.frame import run_attack
 from harness.attacks.results import AttackInput
+from harness.errors import StepFailed
 from harness.evaluation.batches import load
 from harness.export.metadata import Resize
 from harness.export.onnx import export_deploy, export_model
 from harness.export.parity import Parity
 from harness.export.quantise import convert_fp16, quantise_int8
 from harness.models.classifier import Classifier
+from harness.models.reference import reference_parts
 from harness.steps.base import Context, Examples, ModelStep, Step
 from harness.storage.store import write_json
 from harness.system.precision import full_float32
@@ -110,6 +112,9 @@ class FromModel(ModelFile):
     def run(self, context: Context, folder: Path) -> None:
         """See `Step.run`."""
         classifier = self.model.classifier(context)
+        if reference_parts(classifier):
+            hint = "`harness crosscheck SUITE --onnx FILE` scores it"
+            raise StepFailed(f"{self.label}: expected a model of PyTorch to export, got an ONNX file; {hint}")
         parities = self.export(classifier, folder / self.FILE, self.samples.images(classifier, context))
         write_json(folder / PARITY, {name: asdict(parity) for name, parity in parities.items()})
 

@@ -19,7 +19,7 @@ from harness.system.precision import full_float32, unless_mixed
 
 PACKAGES = (
     *("robustness-harness", "torch", "torchvision", "timm", "torchattacks", "adversarial-robustness-toolbox", "numpy", "pandas"),
-    *("scikit-learn", "onnx", "onnxruntime", "h5py", "pydantic", "safetensors"),
+    *("scikit-learn", "scipy", "onnx", "onnxruntime", "h5py", "pydantic", "safetensors"),
 )
 INITIAL_FLAGS: Mapping[str, Any] = {
     "tf32": False,

@@ -1,7 +1,8 @@
 """The fields of a suite, and what is looked up in them."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
@@ -11,8 +12,9 @@ from harness.errors import ModelError, SuiteError, naming
 from harness.models.adapter import Adapter
 from harness.models.base import Architecture
 from harness.models.files import classes_in, with_weights
+from harness.onnxfile.architecture import OnnxFile, metadata_in
 from harness.records import Protocol
-from harness.spec import Spec
+from harness.spec import Eps, Spec
 from harness.suites.entries import (
     AttackEntry,
     CrosscheckEntry,
@@ -29,6 +31,9 @@ from harness.suites.labels import Label
 from harness.suites.models import ArchitectureField, ModelEntry
 from harness.suites.requirements import RequirementEntry
 from harness.threat import Norm, ThreatModel, expect_pixel_budget
+
+if TYPE_CHECKING:
+    from harness.onnxfile.twin import Twin
 
 
 class Variant(NamedTuple):
@@ -76,6 +81,8 @@ class BaseSuite(Spec):
     """Label -> model."""
     threat_model: ThreatGrid | None = None
     """Norm and budgets of the attacks."""
+    reference_budget: Eps | None = None
+    """The budget that the leaderboard compares models at; the middle one of the sweep where it is left out."""
     poisons: dict[Label, PoisonEntry] = Field(default_factory=dict)
     """Label -> poison: every model is also trained on every poison at each of its rates."""
     detectors: dict[Label, DetectorEntry] = Field(default_factory=dict)
@@ -165,6 +172,8 @@ class BaseSuite(Spec):
         """
         entry = self.models[label]
         named = entry.architecture or self.architecture
+        if entry.onnx is not None:
+            return OnnxFile(weights=entry.onnx)
         if entry.weights is not None:
             return with_weights(named, entry.weights, own=entry.architecture is not None, where=f"models.{label}")
         if named is None:
@@ -172,7 +181,7 @@ class BaseSuite(Spec):
         return named
 
     def adapter_of(self, label: str) -> Adapter:
-        """Returns what stands around a finished model; a .h5 file names its classes itself.
+        """Returns what stands around a finished model; files that `harness export` wrote name their classes themselves.
 
         Raises:
             ModelError: if a file cannot be read; begins with the field's path.
@@ -180,8 +189,42 @@ class BaseSuite(Spec):
         entry = self.models[label]
         with naming(f"models.{label}.", ModelError):
             adapter, weights = entry.adapter(), self.architecture_of(label).weights
-            stated = None if weights is None or adapter.classes is not None else classes_in(weights)
-            return adapter if stated is None else adapter.model_copy(update={"classes": stated})
+            return adapter if weights is None else _with_classes_in(weights, adapter)
+
+    def twin_architecture_of(self, label: str) -> Architecture | None:
+        """Returns the architecture of what an ONNX file was made from, with its weights; None where none is named.
+
+        Raises:
+            ValueError: if it is no finished model of PyTorch, or has no architecture; begins with the field's path.
+        """
+        entry, where = self.models[label], f"models.{label}"
+        if entry.twin is None:
+            return None
+        if entry.twin not in self.models:
+            named = entry.architecture or self.architecture
+            return with_weights(named, entry.twin, own=entry.architecture is not None, where=where, field="twin")
+        other = self.models[entry.twin]
+        if not other.is_finished or other.onnx is not None:
+            kind = "an ONNX file" if other.is_finished else "which is trained"
+            raise ValueError(f"{where}.twin: expected a finished model of PyTorch or a file, got {entry.twin!r}, {kind}")
+        return self.architecture_of(entry.twin)
+
+    def twin_of(self, label: str) -> "Twin | None":
+        """Returns what an ONNX file was made from; None where none is named.
+
+        Raises:
+            ModelError: if a file cannot be read; begins with the field's path.
+        """
+        from harness.onnxfile.twin import Twin
+
+        entry, architecture = self.models[label], self.twin_architecture_of(label)
+        if architecture is None or entry.twin is None:
+            return None
+        if entry.twin in self.models:
+            return Twin(entry.twin, architecture, self.adapter_of(entry.twin))
+        with naming(f"models.{label}.twin: ", ModelError):
+            adapter = _with_classes_in(entry.twin, Adapter(classes=entry.adapter().classes))
+        return Twin(Path(entry.twin).name, architecture, adapter)
 
     def check_networks(self) -> None:
         """Looks up every network that is named, without building it.
@@ -227,8 +270,21 @@ class BaseSuite(Spec):
 
     def _architectures(self) -> Iterator[tuple[str, Architecture]]:
         """Yields every architecture that is named, with the path of its field."""
-        own = {f"models.{label}.architecture": entry.architecture for label, entry in self.models.items() if not entry.weights}
-        own |= {f"models.{label}": self.architecture_of(label) for label, entry in self.models.items() if entry.weights}
+        files = {label: bool(entry.weights or entry.onnx) for label, entry in self.models.items()}
+        own = {
+            f"models.{label}.architecture": self.models[label].architecture for label, has_file in files.items() if not has_file
+        }
+        own |= {f"models.{label}": self.architecture_of(label) for label, has_file in files.items() if has_file}
+        own |= {f"models.{label}.twin": self.twin_architecture_of(label) for label in self.models}
         for where, architecture in {"architecture": self.architecture, **own}.items():
             if architecture is not None:
                 yield where, architecture
+
+
+def _with_classes_in(file: str, adapter: Adapter) -> Adapter:
+    """Returns an adapter with the classes that a file names, where it names none itself."""
+    if adapter.classes is not None:
+        return adapter
+    metadata = metadata_in(file)
+    stated = classes_in(file) if metadata is None else metadata.class_names
+    return adapter if stated is None else adapter.model_copy(update={"classes": stated})

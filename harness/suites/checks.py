@@ -6,6 +6,7 @@ from fractions import Fraction
 from harness.conditions import CLEAN
 from harness.suites.base import BaseSuite
 from harness.suites.entries import RESERVED, ExpectationEntry, TransferEntry
+from harness.threat import Norm
 from harness.training.recipes.adversarial import AdversarialRecipe
 
 
@@ -18,6 +19,7 @@ def check_parts(suite: BaseSuite) -> None:
     for label in suite.models:
         _check_finished(suite, label)
         suite.architecture_of(label)
+        suite.twin_architecture_of(label)
         _check_warm_start(suite, label)
         _check_teacher(suite, label)
         _check_training_images(suite, label)
@@ -40,6 +42,7 @@ def check_parts(suite: BaseSuite) -> None:
         first = seen.setdefault(entry.model_dump_json(), label)
         if first != label:
             raise ValueError(f"attacks.{label}: expected an attack of its own, got the same as attacks.{first}")
+    _check_reference_budget(suite)
     for number, transfer in enumerate(suite.transfer):
         _check_transfer(suite, transfer, f"transfer.{number}")
     for number, expectation in enumerate(suite.expectations):
@@ -72,10 +75,20 @@ def _check_budgets(suite: BaseSuite, label: str) -> None:
         raise ValueError(f"attacks.{label}.{problem}") from problem
 
 
+def _check_reference_budget(suite: BaseSuite) -> None:
+    """Refuses a reference that no worst case is measured at: it is taken in one norm, at budgets of untargeted attacks."""
+    if suite.reference_budget is None:
+        return
+    threats = [threat for label in suite.attacks for threat in suite.threat_models(label) if not threat.targeted]
+    norm = next((norm for norm in Norm if any(threat.norm is norm for threat in threats)), None)
+    budgets = sorted({threat.eps for threat in threats if threat.norm is norm})
+    _expect_one_of(str(suite.reference_budget), map(str, budgets), "reference_budget")
+
+
 def _check_finished(suite: BaseSuite, label: str) -> None:
     """Refuses a model without a recipe that names no weights of its own: nothing would say whether one was forgotten."""
     entry = suite.models[label]
-    if not entry.is_finished or entry.weights is not None:
+    if not entry.is_finished or entry.weights is not None or entry.onnx is not None:
         return
     own = entry.architecture
     if own is None:

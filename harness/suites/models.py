@@ -14,13 +14,15 @@ from harness.models.base import MODELS, Architecture
 from harness.models.scripted import InMemory
 from harness.spec import Spec
 from harness.suites.labels import Label
+from harness.system.messages import shown
 from harness.training.recipes.base import RECIPES, Recipe
 
 GIVEN = "given"
 """What tables have in place of a recipe's name, for a finished model."""
-OF_FINISHED = ("weights", "classes", "output", "input")
+OF_FINISHED = ("weights", "onnx", "twin", "classes", "output", "input")
 """Fields of an entry that say nothing of a model with a recipe."""
-ONNX = "expected a PyTorch model, as ONNX files are not yet attacked; `harness crosscheck SUITE --onnx FILE` compares them"
+ONNX = ".onnx"
+"""Ending of the files that ONNX Runtime runs."""
 
 
 def architecture_fields(text: str) -> dict[str, str]:
@@ -61,6 +63,11 @@ class ModelEntry(Spec):
     """Labels of the poisons that it is also trained on; all of the suite's where they are left out."""
     weights: str | None = None
     """File of a finished model: .safetensors, .pth or .h5, loaded into the architecture, or TorchScript, which needs none."""
+    onnx: str | None = None
+    """ONNX file of a finished model: ONNX Runtime computes it, and decides what is adversarial."""
+    twin: str | None = None
+    """What the ONNX file was made from, for its gradient: the label of a finished model of the suite, or a file as of
+    `weights`, which is loaded into the architecture. Without it the gradient is that of the graph, converted to PyTorch."""
     classes: str | tuple[str, ...] | None = None
     """The classes of a finished model in the order of its logits: names, or a text file with a name a line. Without them they are
     those that a .h5 file names, else the data's."""
@@ -95,14 +102,28 @@ class ModelEntry(Spec):
             return {"architecture": value}
         if not isinstance(value, Mapping):
             return value
-        if "onnx" in value or str(value.get("weights", "")).lower().endswith(".onnx"):
-            raise ValueError(f"{'onnx' if 'onnx' in value else 'weights'}: {ONNX}")
+        if str(value.get("weights", "")).lower().endswith(ONNX) and value.get("onnx") is None:
+            value = {**{key: found for key, found in value.items() if key != "weights"}, "onnx": value["weights"]}
         if "factory" not in value:
             return value
         if value.get("architecture") is not None:
             raise ValueError("factory: expected no architecture beside it, got one")
         fields: dict[Any, Any] = {key: found for key, found in value.items() if key != "factory"}
         return {**fields, "architecture": {"name": "factory", "factory": value["factory"]}}
+
+    @model_validator(mode="after")
+    def _is_one_file(self) -> Self:
+        if self.onnx is None:
+            if self.twin is not None:
+                raise ValueError("twin: expected an ONNX file in onnx beside it, as any other model has its own gradient")
+            return self
+        if self.weights is not None:
+            raise ValueError("onnx: expected one file, got another one in weights")
+        if not self.onnx.lower().endswith(ONNX):
+            raise ValueError(f"onnx: expected a file NAME{ONNX}, got {shown(self.onnx)}")
+        if self.architecture is not None and self.twin is None:
+            raise ValueError("architecture: expected none beside onnx, as the graph is in the file; beside twin it is the twin's")
+        return self
 
     @model_validator(mode="after")
     def _is_trained_or_finished(self) -> Self:

@@ -22,6 +22,8 @@ transforms: Any = LazyModule("torchvision.transforms.v2")
 """torchvision's transforms; the library has no types."""
 matplotlib: Any = LazyModule("matplotlib")
 figures: Any = LazyModule("matplotlib.figure")
+stats: Any = LazyModule("scipy.stats")
+"""scipy's statistics; the library has no types."""
 if TYPE_CHECKING:
     import torch as torch  # noqa: PLC0414 - as a name of this module
 else:

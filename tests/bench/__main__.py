@@ -10,7 +10,7 @@ import torch
 from harness.cli.console import show_table
 from harness.running.workspace import resolve_device
 from harness.spec import parse_eps
-from tests.bench import deployed, passes, report, start_up, strong, training
+from tests.bench import deployed, onnx_subject, passes, report, start_up, strong, training
 from tests.bench.contenders import CONTENDERS
 from tests.bench.overhead import shares
 from tests.bench.workload import EPS, MODELS, Workload, workload
@@ -32,6 +32,7 @@ def main() -> None:
     passes.add_options(parser)
     training.add_options(parser)
     deployed.add_options(parser)
+    onnx_subject.add_options(parser)
     report.add_options(parser)
     options = parser.parse_args()
     options.device = resolve_device(options.device)
@@ -81,6 +82,7 @@ PARTS = {
     "passes": passes.show_passes,
     "training": training.show_training,
     "deployed": deployed.show_deployed,
+    "onnx-subject": onnx_subject.show_onnx_subject,
     "report": report.show_report,
 }
 

@@ -153,9 +153,18 @@ def test_report_of_one_suite_does_not_take_the_folder_of_another(there: Path, ca
     assert (there / "results" / "tiny" / "report.html").stat().st_mtime_ns == page
 
 
-def test_leaderboard_merges_runs(there: Path) -> None:
-    assert call("leaderboard", "results/tiny", "results/tiny", "--out", "board.csv") == 0
-    assert len(pd.read_csv(there / "board.csv")) == 4
+def test_leaderboard_of_runs_is_written_as_table_page_and_markdown(there: Path) -> None:
+    assert call("leaderboard", "results/tiny", "--out", "board.csv", "--html", "--markdown") == 0
+    board = pd.read_csv(there / "board.csv")
+    assert (len(board), set(board["suite"])) == (2, {"tiny"})
+    assert board.loc[0, "model"] in (there / "board.html").read_text()
+    assert (there / "board.md").read_text().count("\n| ") == 3
+
+
+def test_leaderboard_of_a_run_twice_is_an_error_of_one_line(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("leaderboard", "results/tiny", "results/tiny", "--out", "twice.csv") == 2
+    assert "expected each model once, found duplicates" in capsys.readouterr().err
+    assert not (there / "twice.csv").exists()
 
 
 def test_compare_of_a_run_with_itself_agrees(there: Path) -> None:

@@ -6,11 +6,10 @@ import pandas as pd
 import pytest
 
 from harness.errors import HarnessError
-from harness.reports.compare import compare
 from harness.reports.load import Results, load_results, once
 from harness.reports.page.html import write_report
 from tests.reports.conftest import Write
-from tests.reports.planted import attack_results, clean_result, corruption_result
+from tests.reports.planted import clean_result, corruption_result
 
 
 def test_a_folder_is_read_back_without_its_record(results: Results) -> None:
@@ -64,44 +63,6 @@ def test_a_run_from_before_a_column_is_read_with_the_column_empty(written: Write
     assert older["accuracy"].tolist() == results.cells["accuracy"].tolist()
 
 
-def test_a_run_equals_itself(results: Results) -> None:
-    table = compare(results.folder, results.folder)
-    assert len(table) == 16
-    assert set(table["present"]) == {"both"}
-    assert table["accuracy_difference"].dropna().eq(0).all()
-    assert table["overlap"].dropna().all()
-    assert table["overlap"].isna().sum() == 2
-    assert set(table["changed_settings"]) == {""}
-
-
-def test_differences_are_b_minus_a_and_intervals_are_judged(written: Write) -> None:
-    a = written([clean_result("pgd"), corruption_result("pgd", "fog", 1, 0)], "a")
-    b = written([clean_result("pgd"), corruption_result("pgd", "fog", 1, 30)], "b")
-    fog = compare(a.folder, b.folder).set_index("condition").loc["corruption"]
-    assert fog["accuracy_difference"] == pytest.approx(-0.75)
-    assert not fog["overlap"]
-
-
-def test_cells_of_one_run_only_are_shown_as_such(written: Write) -> None:
-    a = written([clean_result("baseline"), clean_result("pgd")], "a")
-    b = written([clean_result("pgd"), *attack_results("pgd", "fgsm")[:1]], "b")
-    table = compare(a.folder, b.folder)
-    assert dict(zip(zip(table["model"], table["attack"], strict=True), table["present"], strict=True)) == {
-        ("baseline", "none"): "a",
-        ("pgd", "none"): "both",
-        ("pgd", "fgsm"): "b",
-    }
-    assert table.loc[table["present"] != "both", "overlap"].isna().all()
-
-
-def test_changed_settings_are_named(written: Write, tmp_path: Path) -> None:
-    cell = attack_results("pgd", "pgd")[0]
-    written([cell], "a")
-    stronger = cell.cell.model_copy(update={"steps": 20, "alpha": 0.5})
-    written([type(cell)(**{**vars(cell), "cell": stronger})], "b")
-    assert "steps: 10 -> 20" in compare(tmp_path / "a", tmp_path / "b")["changed_settings"].iloc[0]
-
-
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
@@ -130,12 +91,6 @@ def test_parquet_file_that_ends_early_is_named(written: Write) -> None:
         path.write_bytes(whole[:length])
         with pytest.raises(HarnessError, match=r"samples\.parquet: expected a parquet file of a run, found"):
             _ = load_results(results.folder).samples
-
-
-def test_runs_with_nothing_in_common_are_not_compared(written: Write) -> None:
-    first, second = written([clean_result("pgd")], "a").folder, written([clean_result("baseline")], "b").folder
-    with pytest.raises(HarnessError, match=r"b: expected at least one cell of .*a, of the same data set, model and condition"):
-        compare(first, second)
 
 
 def test_what_figures_and_page_share_is_computed_once_for_the_same_tables(results: Results) -> None:

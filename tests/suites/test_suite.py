@@ -261,3 +261,16 @@ def test_environment_variables_are_expanded_after_overrides(suite_file: Path, mo
     assert load_suite(suite_file, ["title=a run ${MY_TITLE}"]).title == "a run of mine"
     with pytest.raises(SuiteError, match="UNSET_NAME to be set"):
         expand_variables({"root": "${UNSET_NAME}/x"}, where="x.yaml")
+
+
+@pytest.mark.parametrize("override", ["attacks.fgsm={name: fgsm}", "attacks.deep={name: deepfool, norm: L2, eps: [0.5]}"])
+def test_the_reference_budget_is_one_of_the_sweep_in_the_first_norm(suite_file: Path, override: str) -> None:
+    assert str(load_suite(suite_file, ("reference_budget=8/255", override)).reference_budget) == "8/255"
+    for wrong, shown in (("4/255", "4/255"), ("0.5", "1/2")):
+        with pytest.raises(SuiteError, match=rf"reference_budget: expected one of 2/255, 8/255, got '{shown}'"):
+            load_suite(suite_file, (f"reference_budget={wrong}", override))
+
+
+def test_a_reference_budget_needs_attacks(suite_file: Path) -> None:
+    with pytest.raises(SuiteError, match=r"reference_budget: expected one of none here, got '8/255'"):
+        load_suite(suite_file, ("reference_budget=8/255", "attacks={}"))

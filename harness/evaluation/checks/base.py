@@ -8,6 +8,7 @@ from typing import Concatenate, ParamSpec
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.metrics import mcnemar_exact
 from harness.records import CellResult, ConditionResult, Verdict
 from harness.records.evidence import Access, Evidence, NetworkEvidence
 
@@ -163,27 +164,12 @@ def beats(stronger: NDArray[np.bool_], weaker: NDArray[np.bool_]) -> int:
 def significant_lead(stronger: NDArray[np.bool_], weaker: NDArray[np.bool_]) -> int:
     """Returns on how many more of the same examples (N,) one attack succeeds than another, or 0 where that may be chance.
 
-    Source: McNemar 1947, "Note on the sampling error of the difference between correlated proportions", in its exact form:
-        of the examples on which only one of the two succeeds, chance gives each half.
+    Source: McNemar's exact test, see `harness.metrics.mcnemar_exact`.
     """
     only_stronger, only_weaker = int((stronger & ~weaker).sum()), int((weaker & ~stronger).sum())
     if only_stronger <= only_weaker:
         return 0
-    chance = 2 * _share_up_to(only_weaker, only_stronger + only_weaker)
-    return only_stronger - only_weaker if chance <= SIGNIFICANCE else 0
-
-
-def _share_up_to(heads: int, coins: int) -> float:
-    """Returns the probability that at most so many of fair coins show heads; scipy's import would take longer.
-
-    >>> _share_up_to(1, 4)  # 1 + 4 of 16
-    0.3125
-    """
-    ways = total = 1
-    for number in range(heads):
-        ways = ways * (coins - number) // (number + 1)
-        total += ways
-    return total / (1 << coins)
+    return only_stronger - only_weaker if mcnemar_exact(only_stronger, only_weaker) <= SIGNIFICANCE else 0
 
 
 def share_of(count: int, whole: int) -> float:

@@ -12,6 +12,7 @@ from harness.reports.decision.junit import junit_xml
 from harness.reports.decision.requirements import requirements_table
 from harness.reports.files import staged
 from harness.reports.load import Results, reading_tables
+from harness.reports.markdown import escaped
 
 TABLE, JSON, CARD, JUNIT = "requirements.csv", "decision.json", "decision.md", "junit.xml"
 
@@ -70,37 +71,31 @@ def decision_lines(decision: Decision) -> Iterator[str]:
 
 def model_card(decision: Decision) -> str:
     """Returns the section on robustness of a model card, in Markdown."""
-    lines = [f"# Robustness: {_md(decision.suite)}", "", *(f"- {_md(line)}" for line in decision_lines(decision)), ""]
-    lines += ["## Threat model", "", _md(decision.threat_model), ""]
+    lines = [f"# Robustness: {escaped(decision.suite)}", "", *(f"- {escaped(line)}" for line in decision_lines(decision)), ""]
+    lines += ["## Threat model", "", escaped(decision.threat_model), ""]
     for model in decision.models:
         lines += list(_card_of(model))
-    lines += ["## Not assessed", "", *(f"- {_md(text)}" for text in decision.not_assessed), ""]
+    lines += ["## Not assessed", "", *(f"- {escaped(text)}" for text in decision.not_assessed), ""]
     return "\n".join(lines)
 
 
 def _card_of(model: ModelDecision) -> Iterator[str]:
-    yield from (f"## {_md(model.model)}: {model.verdict}", "", _md(model.why), "")
+    yield from (f"## {escaped(model.model)}: {model.verdict}", "", escaped(model.why), "")
     if model.poisoned:
         yield from ("**Poisoned**: not to be used outside the measurement.", "")
     for file in model.files:
         yield f"- File: `{file.name}`, {file.what}, sha256 `{file.sha256}`"
     for sentence in model.strength:
-        yield f"- Attacks: {_md(sentence)}"
+        yield f"- Attacks: {escaped(sentence)}"
     for it in model.worst_classes:
         share = f"{it.metric} {100 * it.value:.1f} % of {it.examples} examples"
-        yield f"- Worst class on {_md(it.condition)}: {_md(it.name)}, {share}"
+        yield f"- Worst class on {escaped(it.condition)}: {escaped(it.name)}, {share}"
     yield from (f"- Cost: {model.cost}", "")
     if model.requirements:
         yield from ("| outcome | requirement | found | interval | why |", "|---|---|---|---|---|")
     for row in model.requirements:
         found = "" if row.found is None else f"{row.found:.3f}"
         interval = "" if row.low is None or row.high is None else f"{row.low:.3f} to {row.high:.3f}"
-        yield f"| {row.outcome} | {_md(row.text)} | {found} | {interval} | {_md(row.reason)} |"
+        yield f"| {row.outcome} | {escaped(row.text)} | {found} | {interval} | {escaped(row.reason)} |"
     if model.verdict is not Verdict.NONE:
         yield ""
-
-
-def _md(text: str) -> str:
-    """Returns a text of a table's cell: on one line, and without what Markdown would take for markup."""
-    escaped = "".join(f"\\{character}" if character in "\\|<>*`[]" else character for character in text)
-    return " ".join(escaped.split())

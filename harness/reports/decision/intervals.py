@@ -4,7 +4,7 @@ import math
 from statistics import NormalDist
 from typing import NamedTuple
 
-from harness.metrics import Interval, wilson_interval
+from harness.metrics import Interval
 
 MOST_EXAMPLES = 10_000_000
 """Above it the number of examples is not refined: nobody collects as many."""
@@ -78,7 +78,11 @@ def _correlation(counts: PairCounts) -> float:
 
 
 def score_interval(rate: float, n: float, confidence: float) -> Interval:
-    """Returns the Wilson interval of a share of n examples, whole numbers or not; see `harness.metrics.wilson_interval`."""
+    """Returns the Wilson interval of a share of n examples; see `harness.metrics.wilson_interval`.
+
+    The share need not be a count of whole examples, as a mean over conditions is none, and n no whole number, as where the same
+    shares of other numbers of examples are asked about. scipy's interval takes counts alone.
+    """
     z = _z(confidence)
     centre, scale = rate + z**2 / (2 * n), 1 + z**2 / n
     half_width = z * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
@@ -109,7 +113,7 @@ def examples_for_rate(rate: float, bound: float, confidence: float) -> int | Non
 
 
 def _excludes(successes: int, n: int, bound: float, confidence: float, *, above: bool) -> bool:
-    low, high = wilson_interval(successes, n, confidence)
+    low, high = score_interval(successes / n, n, confidence)
     return low >= bound if above else high < bound
 
 

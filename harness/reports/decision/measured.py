@@ -13,7 +13,7 @@ from harness.conditions import ATTACK, CLEAN
 from harness.metrics import Floats
 from harness.reports.decision.intervals import PairCounts
 from harness.reports.load import Results
-from harness.reports.names import is_missing
+from harness.reports.names import MODEL_COLUMNS, is_missing
 from harness.reports.tables.corruptions import common_corruptions
 from harness.reports.tables.sweep import members_of_worst_case
 from harness.suites.requirements import WORST_CASE, RequirementEntry
@@ -90,6 +90,13 @@ def of_subject(cells: pd.DataFrame, subject: Subject) -> pd.DataFrame:
     """Returns the rows of a model."""
     own = (cells["model"] == subject.model) & (cells["seed"] == subject.seed)
     return cells[own & _of_poison(cells, subject.poison, subject.rate)]
+
+
+def identity(results: Results, subject: Subject) -> dict[str, Any]:
+    """Returns the columns that identify a model in every table, but for its label."""
+    rows = of_subject(results.cells, subject)
+    known = {} if rows.empty else rows.iloc[0].to_dict()
+    return {name: None if is_missing(known.get(name)) else known[name] for name in MODEL_COLUMNS if name != "model"}
 
 
 def condition_of(results: Results, entry: RequirementEntry, subject: Subject) -> Condition:

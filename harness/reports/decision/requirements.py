@@ -12,7 +12,7 @@ from harness.conditions import condition_kind
 from harness.errors import HarnessError
 from harness.metrics import Interval
 from harness.reports.decision.intervals import PairCounts, examples_for_pairs, examples_for_rate, paired_interval, score_interval
-from harness.reports.decision.measured import Measured, Subject, condition_of, measure, of_runtime, pairs, subjects
+from harness.reports.decision.measured import Measured, Subject, condition_of, identity, measure, of_runtime, pairs, subjects
 from harness.reports.decision.strength import Strength, strength_of
 from harness.reports.load import Results
 from harness.reports.names import model_label
@@ -68,6 +68,13 @@ class Requirement:
     """at_least, at_most or above."""
     n_examples: int | None = None
     confidence: float | None = None
+    dataset: str | None = None
+    """This and the following identify the model as in every table; None where the grid has no such model."""
+    arch: str | None = None
+    recipe: str | None = None
+    poison: str | None = None
+    poison_rate: float | None = None
+    seed: int | None = None
 
 
 COLUMNS = tuple(Requirement.__dataclass_fields__)
@@ -110,7 +117,7 @@ def judge_requirements(results: Results) -> tuple[Requirement, ...]:
         HarnessError: if a table is damaged.
     """
     return tuple(
-        _judge(results, entry, bound, subject)
+        replace(_judge(results, entry, bound, subject), **identity(results, subject))
         for entry in requirement_entries(results)
         for bound in _bounds(entry)
         for subject in subjects(results, entry)
@@ -120,7 +127,9 @@ def judge_requirements(results: Results) -> tuple[Requirement, ...]:
 def requirements_table(found: Iterable[Requirement]) -> pd.DataFrame:
     """Returns the table requirements.csv."""
     table = pd.DataFrame([asdict(it) for it in found], columns=list(COLUMNS))
-    return table.astype({"needed_examples": "Int64", "n_examples": "Int64", **dict.fromkeys(("found", "low", "high"), float)})
+    return table.astype(
+        {"needed_examples": "Int64", "n_examples": "Int64", "seed": "Int64", **dict.fromkeys(("found", "low", "high"), float)}
+    )
 
 
 def _bounds(entry: RequirementEntry) -> Iterator[Bound]:

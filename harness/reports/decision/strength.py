@@ -10,7 +10,7 @@ from harness.metrics import audit_bound
 from harness.records import Verdict
 from harness.reports.decision.measured import Condition, Subject, of_subject
 from harness.reports.load import Results
-from harness.reports.tables.leaderboard import attack_check, strongest_attack
+from harness.reports.tables.attack_check import attack_check, strongest_attack
 from harness.suites.requirements import WORST_CASE, RequirementEntry
 
 UNKNOWN = "the tables do not say whether an attack is conclusive; run the suite again"

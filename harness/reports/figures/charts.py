@@ -1,15 +1,16 @@
 """The contents of the line charts, as values: matplotlib draws them for papers, the page as SVG."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from harness.conditions import CLEAN
 from harness.metrics import wilson_interval
 from harness.reports.load import Results, once
 from harness.reports.models import Condition, ModelView
-from harness.reports.names import WORST_CASE, eps_text, is_targeted, model_label, slug
+from harness.reports.names import WORST_CASE, eps_text, is_targeted, model_label, rows_of_model, slug
 from harness.reports.tables.corruptions import common_corruptions
 
 Point = tuple[float, float]
@@ -92,7 +93,7 @@ def attack_title(attack: str) -> str:
 @once
 def robustness_charts(results: Results) -> list[Chart]:
     """Returns robust accuracy against the budget: the worst case over attacks first, then attack by attack."""
-    sweep, palette = results.sweep, palette_of(results)
+    sweep, palette, at_zero = results.sweep, palette_of(results), _clean_intervals(results)
     norms = list(sweep["norm"].dropna().unique())
     order = [WORST_CASE, *(attack for attack in sweep["attack"].unique() if attack != WORST_CASE)]
     charts = []
@@ -101,24 +102,33 @@ def robustness_charts(results: Results) -> list[Chart]:
             rows = sweep[(sweep["norm"] == norm) & (sweep["attack"] == attack)]
             if len(rows):
                 suffix = "" if len(norms) == 1 else f"__{norm}"
-                charts.append(_robustness_chart(rows, str(norm), palette, name=f"robust_accuracy__{slug(attack)}{suffix}"))
+                name = f"robust_accuracy__{slug(attack)}{suffix}"
+                charts.append(_robustness_chart(rows, str(norm), palette, at_zero, name=name))
     return charts
 
 
-def _robustness_chart(rows: pd.DataFrame, norm: str, palette: dict[str, int], *, name: str) -> Chart:
+def _clean_intervals(results: Results) -> dict[str, Point]:
+    """Returns the interval of clean accuracy of each model, as cells.csv has it."""
+    clean = results.cells[(results.cells["condition"] == CLEAN) & results.cells["accuracy"].notna()]
+    return {model_label(row): (float(row["accuracy_low"]), float(row["accuracy_high"])) for row in clean.to_dict("records")}
+
+
+def _robustness_chart(
+    rows: pd.DataFrame, norm: str, palette: dict[str, int], clean_intervals: Mapping[str, Point], *, name: str
+) -> Chart:
     series = []
     for label, group in rows.groupby(rows.apply(model_label, axis=1), sort=False):
         ordered = group.sort_values("eps")
         n, clean = int(ordered["n_examples"].iloc[0]), float(ordered["clean_accuracy"].iloc[0])
-        at_zero = wilson_interval(round(clean * n), n)
+        low, high = clean_intervals.get(str(label)) or wilson_interval(round(clean * n), n)
         series.append(
             Series(
                 label=str(label),
                 colour=palette[str(label)],
                 x=(0.0, *ordered["eps"]),
                 y=(clean, *ordered["robust_accuracy"]),
-                low=(at_zero.low, *ordered["robust_accuracy_low"]),
-                high=(at_zero.high, *ordered["robust_accuracy_high"]),
+                low=(low, *ordered["robust_accuracy_low"]),
+                high=(high, *ordered["robust_accuracy_high"]),
                 notes=("not attacked", *(f"eps {eps_text(eps)} = {eps:.4g}" for eps in ordered["eps"])),
                 n=(n, *ordered["n_examples"]),
             )
@@ -175,7 +185,7 @@ def _corruption_chart(rows: pd.DataFrame, palette: dict[str, int], *, name: str,
 @once
 def history_charts(results: Results, model: str) -> list[Chart]:
     """Returns accuracy and loss of one model over the epochs of its training."""
-    rows = results.history[results.history["model"] == model].sort_values("epoch")
+    rows = rows_of_model(results.history, model).sort_values("epoch")
     quantities = {"accuracy": (0.0, 1.0), "loss": None}
     return [
         _history_chart(rows, columns, model=model, quantity=quantity, y_range=y_range)
@@ -209,6 +219,8 @@ def roc_chart(results: Results, view: ModelView) -> Chart | None:
 
 
 def _roc_series(results: Results, condition: Condition, colour: int) -> Iterator[Series]:
+    if not (results.folder / "roc").is_dir():  # left out of a copy for reading
+        return
     curves = []
     for name, points in results.matrix("roc", condition.file).groupby("class", sort=False):
         curve = np.interp(ROC_GRID, points["false_positive_rate"], points["true_positive_rate"])

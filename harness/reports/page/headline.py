@@ -10,7 +10,7 @@ import pandas as pd
 from harness.conditions import ATTACK
 from harness.records import Status
 from harness.reports.load import Results
-from harness.reports.names import eps_text, is_missing, model_label
+from harness.reports.names import eps_text, is_missing, model_label, rows_of_model
 
 SHORT_COMMIT = 9
 """Digits of a commit that the page shows."""
@@ -61,9 +61,11 @@ def summary(results: Results) -> str:
     if best is not None:
         sentences.append(
             f"At {best['norm']} eps {eps_text(best['eps'])}, {model_label(best)} has the highest robust accuracy, the worst case "
-            f"over attacks: {_with_interval(best, 'robust_accuracy')}"
+            f"over attacks: {_with_interval(best, 'robust_accuracy')}{_undecided(best)}"
         )
-        last = min(board[board["robust_accuracy"].notna()].to_dict("records"), key=lambda row: float(row["robust_accuracy"]))
+        same = _first_contest(board)
+        ranked = same[same["robust_accuracy"].notna() & same["rank"].notna()].to_dict("records")
+        last = min(ranked, key=lambda row: float(row["robust_accuracy"]))
         sentences[-1] += f"; {model_label(last)} has the lowest: {percent(last['robust_accuracy'])}." if last["rank"] > 1 else "."
     doubted = [
         f"{model_label(row)} ({row['verdict']})" for row in board.to_dict("records") if row["verdict"] in ("SUSPECT", "INVALID")
@@ -107,7 +109,7 @@ def _data(results: Results) -> str:
 
 def training_sentences(results: Results, model: str) -> tuple[str, ...]:
     """Returns which epoch's weights a model has and how they were chosen, and one sentence a warning."""
-    if results.training.empty or (rows := results.training[results.training["model"] == model]).empty:
+    if results.training.empty or (rows := rows_of_model(results.training, model)).empty:
         return ()
     row = rows.iloc[0]
     kept = f"Epoch {row['best_epoch']} of {row['epochs']} is kept, by its {row['chosen_by'].replace('_', ' ')}"
@@ -125,9 +127,24 @@ def _with_interval(row: dict[Any, Any], name: str) -> str:
 
 
 def _best(board: pd.DataFrame, column: str) -> dict[Any, Any] | None:
-    """Returns the row of the largest number whose attack check is not INVALID; a poisoned model is never called best."""
+    """Returns the row of the largest number whose attack check is not INVALID; a poisoned model is never called best.
+
+    A robust accuracy is the best of those that met the same attacks: of the first contest.
+    """
+    board = _first_contest(board) if column == "robust_accuracy" else board
     known = board[board[column].notna() & board["verdict"].ne("INVALID") & board["poison"].isna()]
     return max(known.to_dict("records"), key=lambda row: float(row[column]), default=None)
+
+
+def _first_contest(board: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows of the first contest; all where an older run wrote the table."""
+    return board[board["contest"] == board["contest"].min()] if board["contest"].notna().any() else board
+
+
+def _undecided(best: dict[Any, Any]) -> str:
+    """Returns with how many others the first place may be exchanged, as a clause; empty where the examples decide it."""
+    _, _, last = ("" if is_missing(best["rank_range"]) else str(best["rank_range"])).partition("-")
+    return f", but these examples do not tell it from the next {int(last) - 1}" if last.isdigit() else ""
 
 
 def _attacks(cells: pd.DataFrame) -> list[str]:

@@ -6,24 +6,29 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from harness.reports.compare import Comparison, compared_results
 from harness.reports.decision.decision import decision_of
 from harness.reports.figures.charts import Chart, corruption_charts, history_charts, robustness_charts, roc_chart
 from harness.reports.figures.curves import FOLDER, OWNED, draw_figures
 from harness.reports.figures.poison_charts import detector_charts, success_charts
 from harness.reports.figures.svg import Drawing, drawing_of
 from harness.reports.files import write_text
-from harness.reports.load import Results, reading_tables
+from harness.reports.load import Results, load_results, reading_tables
 from harness.reports.models import ModelView, model_views
 from harness.reports.names import WORST_CASE
 from harness.reports.page import gallery
 from harness.reports.page import poisons as poison_page
 from harness.reports.page import tables as page_tables
+from harness.reports.page.comparison import comparison_section
 from harness.reports.page.decision import decision_line, requirements_table
+from harness.reports.page.environment import environment
 from harness.reports.page.headline import cost, facts, summary, training_sentences
 from harness.reports.page.runtimes import agreement, runtime_tables
 from harness.reports.page.tables import PageTable
+from harness.reports.tables.leaderboard import leaderboard_of
+from harness.reports.tables.ranking import board_notes
+from harness.reports.tables.write import write_csv
 from harness.suites.models import GIVEN
 
 REPORT = "report.html"
@@ -66,11 +71,12 @@ class ModelSection:
     """Sentences: which epoch is kept, and the warnings of the training."""
 
 
-def write_report(results: Results) -> Path:
+def write_report(results: Results, *, against: Results | None = None) -> Path:
     """Draws the figures of a results folder and writes its report.html, from its tables alone; returns the path of the page.
 
     Args:
         results: The tables of the results folder.
+        against: Those of another one, which the page then compares this one with.
 
     Returns:
         The path of the page.
@@ -78,28 +84,33 @@ def write_report(results: Results) -> Path:
     Raises:
         HarnessError: if a table is missing or damaged, or the folder cannot be written.
     """
+    comparison = None if against is None else compared_results(against, results)
     path = results.folder / REPORT
     with reading_tables(results.folder):
+        results = _with_todays_leaderboard(results)
         notes = draw_figures(results).notes
-        write_text(path, render(results, notes=notes))
+        write_text(path, render(results, notes=notes, comparison=comparison))
     return path
 
 
-def render(results: Results, *, notes: Sequence[str] = ()) -> str:
+def _with_todays_leaderboard(results: Results) -> Results:
+    """Returns the same results; a leaderboard of an older run, which lacks columns of today, is first written anew."""
+    if not results.has_old_leaderboard:
+        return results
+    write_csv(leaderboard_of(results), results.folder / "leaderboard.csv")
+    return load_results(results.folder)
+
+
+def render(results: Results, *, notes: Sequence[str] = (), comparison: Comparison | None = None) -> str:
     """Returns the page of a run.
 
     Args:
         results: Its tables.
         notes: Sentences for the head of the page.
+        comparison: From another run to this one.
     """
-    environment = Environment(
-        loader=PackageLoader("harness.reports.page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render({**_context(results), "notes": notes})
+    section = comparison_section(comparison)
+    return environment().get_template("report.html.j2").render({**_context(results), "notes": notes, "comparison": section})
 
 
 def _context(results: Results) -> Mapping[str, Any]:
@@ -118,6 +129,7 @@ def _context(results: Results) -> Mapping[str, Any]:
         "requirements": requirements_table(decision) if decision.requirements else None,
         "expectations": results.expectations.to_dict("records"),
         "leaderboard": page_tables.leaderboard_table(results),
+        "board_notes": board_notes(results.leaderboard),
         "robustness": [_figure(results, chart) for chart in robustness_charts(results) if _is_headline(results, chart)],
         "weaker": [_figure(results, chart) for chart in robustness_charts(results) if not _is_headline(results, chart)],
         "before_after": page_tables.before_after_tables(results),
@@ -157,7 +169,7 @@ def _model_sections(results: Results) -> Iterator[ModelSection]:
         roc = roc_chart(results, view)
         yield ModelSection(
             view=view,
-            recipe=f"{first['arch']}, " + ("judged as given" if first["recipe"] == GIVEN else f"trained by {first['recipe']}"),
+            recipe=f"{first['arch']}, {_origin(results, view.label, str(first['recipe']))}",
             confusions=tuple(_confusions(results, view)),
             roc=_figure(results, roc, numbers=False) if roc else None,
             per_class=page_tables.per_class_table(
@@ -166,6 +178,14 @@ def _model_sections(results: Results) -> Iterator[ModelSection]:
             histories=tuple(_figure(results, chart) for chart in history_charts(results, view.label)),
             training=training_sentences(results, view.label),
         )
+
+
+def _origin(results: Results, label: str, recipe: str) -> str:
+    """Returns how a model came about; of an ONNX file also where its gradient comes from."""
+    if recipe != GIVEN:
+        return f"trained by {recipe}"
+    gradient = results.provenance.get("models", {}).get(label, {}).get("gradient")
+    return "judged as given" + (f", with {gradient}" if gradient else "")
 
 
 def _confusions(results: Results, view: ModelView) -> Iterator[Confusion]:

@@ -10,15 +10,20 @@ from harness.conditions import condition_kind
 from harness.records import Status
 from harness.reports.figures.charts import Chart, value_text
 from harness.reports.load import Results
-from harness.reports.names import condition_label, eps_text, is_missing, model_label
+from harness.reports.names import POISONED, condition_label, eps_text, is_missing, model_label
+from harness.reports.tables.ranking import NO_EXAMPLES
 from harness.reports.tables.scores import SCORES
 
 SCORE_NAMES = dict(zip(SCORES, ("accuracy", "precision", "recall", "F1", "ROC AUC"), strict=True))
 MISSING = "–"
+OPTIONAL = {
+    "robust_accuracy_floor": "Floor by the audit",
+    "mean_corruption_accuracy": "Mean corruption accuracy",
+    "backdoor_success_rate": "Backdoor success",
+}
+"""Columns of the leaderboard that are shown where a model has a number."""
 SHORT_DIGEST = 12
 """Digits of a digest that a row shows, and that a link to it has."""
-POISONED = "POISONED"
-"""The badge of a model that was trained on poisoned data."""
 
 
 @dataclass(frozen=True)
@@ -86,41 +91,69 @@ def verdict(row: Mapping[Any, Any]) -> PageEntry:
 
 
 def leaderboard_table(results: Results) -> PageTable:
-    """Returns the leaderboard: accuracy, robustness, cost and attack check of each model, best first."""
-    board = results.leaderboard
+    """Returns the leaderboard: accuracy, robustness, cost and attack check of each model, contest by contest, best first."""
+    return board_table(results.leaderboard)
+
+
+def board_table(board: pd.DataFrame, *, file: str = "leaderboard.csv") -> PageTable:
+    """Returns a leaderboard, of one run or of several.
+
+    Args:
+        board: The leaderboard.
+        file: The file beside the page that has all its numbers.
+    """
     budgets = {f"{row['norm']} eps {eps_text(row['eps'])}" for row in board.to_dict("records") if not is_missing(row["eps"])}
     at_budget = f"Robust accuracy, {budgets.pop()}" if len(budgets) == 1 else "Robust accuracy"
     board = board.assign(**{name: None for name in ("robust_accuracy_floor",) if name not in board})
-    optional = {
-        "robust_accuracy_floor": "Floor by the audit",
-        "mean_corruption_accuracy": "Mean corruption accuracy",
-        "backdoor_success_rate": "Backdoor success",
-    }
-    extra = [name for name in optional if board[name].notna().any()]
-    columns = ["Model", "Clean accuracy", at_budget, "Mean over budgets", *(optional[name] for name in extra)]
-    rows = [
-        (
-            _named(row),
-            rate(row["clean_accuracy"], row["clean_accuracy_low"], row["clean_accuracy_high"], bar=True),
-            rate(row["robust_accuracy"], row["robust_accuracy_low"], row["robust_accuracy_high"], bar=True),
-            rate(row["mean_robust_accuracy"]),
-            *(rate(row[name]) for name in extra),
-            text(row["strongest_attack"]),
-            _passes(row),
-            number(row["attack_seconds"], "{:,.1f}"),
-            verdict(row),
-        )
-        for row in board.to_dict("records")
-    ]
-    columns += ["Strongest attack", "Passes an example", "Attack seconds", "Attack check"]
-    right = frozenset(range(1, 4 + len(extra))) | {5 + len(extra), 6 + len(extra)}
+    extra = [name for name in OPTIONAL if board[name].notna().any()]
+    several = board["contest"].nunique() > 1
+    rows = []
+    for row in board.to_dict("records"):
+        entries = {
+            "Model": _named(row),
+            "Clean accuracy": rate(row["clean_accuracy"], row["clean_accuracy_low"], row["clean_accuracy_high"], bar=True),
+            at_budget: rate(row["robust_accuracy"], row["robust_accuracy_low"], row["robust_accuracy_high"], bar=True),
+            "Mean over budgets": rate(row["mean_robust_accuracy"]),
+            "Ranks possible": text(row["rank_range"]),
+            "Ahead of the next": _ahead(row),
+            "Worst class": _worst_class(row),
+            **{OPTIONAL[name]: rate(row[name]) for name in extra},
+            "Strongest attack": text(row["strongest_attack"]),
+            **({"Contest": number(row["contest"]), "Attacks not met": text(row["attacks_not_met"])} if several else {}),
+            "Passes an example": _passes(row),
+            "Attack seconds": number(row["attack_seconds"], "{:,.1f}"),
+            "Attack check": verdict(row),
+        }
+        rows.append(entries)
+    columns = tuple(rows[0]) if rows else ("Model",)
+    texts = {"Model", "Worst class", "Strongest attack", "Attacks not met", "Attack check"}
+    right = frozenset(place for place, name in enumerate(columns) if name not in texts)
+    values = tuple(tuple(row.values()) for row in rows)
     caption, tools = "Models by robust accuracy", "table-leaderboard"
-    return PageTable(caption, tuple(columns), tuple(rows), right, tools=tools, hint="baseline", file="leaderboard.csv")
+    return PageTable(caption, columns, values, right, tools=tools, hint="baseline", file=file)
+
+
+def _ahead(row: Mapping[Any, Any]) -> PageEntry:
+    """Returns by how many points a model is ahead of the next one, with the interval of the paired difference."""
+    if is_missing(row["difference_to_next"]):
+        return PageEntry(MISSING, order=-1.0)
+    low, high = row["difference_to_next_low"], row["difference_to_next_high"]
+    interval = "" if is_missing(low) else f"{100 * low:.1f} to {100 * high:.1f}"
+    return PageEntry(f"{100 * row['difference_to_next']:.1f}", interval, order=float(row["difference_to_next"]))
+
+
+def _worst_class(row: Mapping[Any, Any]) -> PageEntry:
+    if is_missing(row["worst_class"]):
+        return PageEntry(MISSING)
+    recall, low, high = (100 * row[f"worst_class_recall{end}"] for end in ("", "_low", "_high"))
+    detail = f"recall {recall:.1f} % ({low:.1f}–{high:.1f}) of {int(row['worst_class_n'])}"
+    return PageEntry(str(row["worst_class"]), detail)
 
 
 def _named(row: Mapping[Any, Any]) -> PageEntry:
     """Returns a model with its rank; a poisoned one wears a badge."""
-    detail = f"{row['arch']}, {row['recipe']}"
+    note = [] if is_missing(row["rank_note"]) else [it for it in str(row["rank_note"]).split("; ") if it != NO_EXAMPLES]
+    detail = "; ".join([*([f"suite {row['suite']}"] if "suite" in row else []), f"{row['arch']}, {row['recipe']}", *note])
     return PageEntry(_ranked_label(row), detail, mark="" if is_missing(row["poison"]) else POISONED)
 
 

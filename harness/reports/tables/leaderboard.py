@@ -1,7 +1,8 @@
 """The leaderboard: one row a model, ranked by the worst case over attacks."""
 
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,37 +11,106 @@ import pandas as pd
 from harness.conditions import ATTACK, CLEAN, TRIGGER, names_where
 from harness.errors import HarnessError
 from harness.metrics import wilson_interval
-from harness.records import AUDIT_COLUMNS, Verdict
-from harness.reports.load import load_results
-from harness.reports.names import MODEL_COLUMNS, WORST_CASE, condition_label, eps_text, is_missing
-from harness.reports.tables.corruptions import LOST, mean_corruption_accuracy
+from harness.records import AUDIT_COLUMNS, SCHEMA_VERSION
+from harness.reports.load import Results, load_results, reading_tables
+from harness.reports.names import MODEL_COLUMNS, WORST_CASE, eps_text, is_missing, model_label
+from harness.reports.tables.attack_check import attack_check, strongest_attack
+from harness.reports.tables.classes import WORST_CLASS, worst_class
+from harness.reports.tables.corruptions import mean_corruption_accuracy
+from harness.reports.tables.examples import Examples, worst_case_rows
+from harness.reports.tables.ranking import DIFFERENCE, FIRST, Entrants, ranked
+from harness.reports.tables.reference import reference
+from harness.reports.tables.settings import attack_settings
 
-SEVERITY = {Verdict.PASS: 1, Verdict.SUSPECT: 2, Verdict.INVALID: 3}
-NORMS = ("Linf", "L2", "L1")
-CONTEST = ["dataset", "norm", "eps"]
-"""Columns that must be equal for models to be ranked against each other."""
+LEADERBOARD_COLUMNS = (
+    *FIRST,
+    *MODEL_COLUMNS,
+    *("target_class", "n_examples", "clean_accuracy", "clean_accuracy_low", "clean_accuracy_high", "norm", "eps"),
+    *("robust_accuracy", "robust_accuracy_low", "robust_accuracy_high", *AUDIT_COLUMNS, "attacks", "strongest_attack"),
+    *("mean_robust_accuracy", "mean_corruption_accuracy", "backdoor_success_rate"),
+    *("forwards_per_example", "backwards_per_example", "attack_seconds", "verdict", "verdict_reasons", "protocol"),
+    *(*WORST_CLASS, "attack_settings", "data_digest", "schema_version", "attacks_not_met", "rank_note", *DIFFERENCE),
+    "robust_accuracy[<norm> <eps>]",
+)
+"""Columns of leaderboard.csv, in order; the last one stands for one column for each norm and budget."""
 ROBUST = ("robust_accuracy", "robust_accuracy_low", "robust_accuracy_high", *AUDIT_COLUMNS)
 
 
-def leaderboard(cells: pd.DataFrame, sweep: pd.DataFrame, eps: float | None = None) -> pd.DataFrame:
-    """Returns one row a model, best first.
+def leaderboard(
+    cells: pd.DataFrame,
+    sweep: pd.DataFrame,
+    eps: float | None = None,
+    *,
+    per_class: pd.DataFrame | None = None,
+    samples: pd.DataFrame | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> pd.DataFrame:
+    """Returns one row a model, contest by contest, best first; see `harness.reports.tables.ranking.ranked`.
 
     `robust_accuracy` is the worst case over attacks at the reference budget, `mean_robust_accuracy` its mean over the
-    budgets of the same norm, and `robust_accuracy[<norm> <eps>]` its value at each budget. A row whose number is
-    INVALID ranks behind every other. The columns of an audit are explained at `harness.records.CELL_COLUMNS`.
+    budgets of the same norm, and `robust_accuracy[<norm> <eps>]` its value at each budget. The columns of an audit are explained
+    at `harness.records.CELL_COLUMNS`.
 
     Args:
         cells: The table cells.csv.
         sweep: The table sweep.csv.
-        eps: The reference budget; by default the middle one of the sweep.
+        eps: The reference budget; by default the suite's, else the middle one of the sweep.
+        per_class: The table per_class.csv; without it no row has a worst class.
+        samples: The table samples.parquet; without it no row has a rank range.
+        provenance: What provenance.json holds: the settings of the attacks and the reference budget.
     """
-    norm, eps = reference_budget(sweep, eps)
-    sweeps = dict(_by_model(sweep))
-    rows = [
-        {**dict(zip(MODEL_COLUMNS, key, strict=True)), **_model_row(group, sweeps.get(key, sweep.iloc[:0]), norm=norm, eps=eps)}
-        for key, group in _by_model(cells)
-    ]
-    return ranked(pd.DataFrame(rows))
+    return ranked(entrants(cells, sweep, eps, per_class=per_class, samples=samples, provenance=provenance))
+
+
+def leaderboard_of(results: Results) -> pd.DataFrame:
+    """Returns the leaderboard of a results folder, made anew from its other tables."""
+    return ranked(entrants_of(results))
+
+
+def entrants_of(results: Results, eps: float | None = None) -> Entrants:
+    """Returns the models of a results folder before they are ranked.
+
+    Raises:
+        HarnessError: if a table is missing or damaged, or the sweep has no such budget.
+    """
+    return entrants(
+        results.cells,
+        results.sweep,
+        eps,
+        per_class=results.per_class,
+        samples=results.samples if results.has_samples else None,
+        provenance=results.provenance,
+    )
+
+
+def entrants(
+    cells: pd.DataFrame,
+    sweep: pd.DataFrame,
+    eps: float | None = None,
+    *,
+    per_class: pd.DataFrame | None = None,
+    samples: pd.DataFrame | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> Entrants:
+    """Returns the models of a run before they are ranked; for the arguments see `leaderboard`."""
+    known = provenance or {}
+    suite: Mapping[str, Any] = known.get("suite") or {}
+    norm, eps = reference(sweep, suite, eps)
+    sweeps, examples = dict(_by_model(sweep)), Examples(cells, samples, known)
+    rows, met, right = [], [], []
+    for key, group in _by_model(cells):
+        numbers = _model_row(group, sweeps.get(key, sweep.iloc[:0]), norm=norm, eps=eps)
+        members = worst_case_rows(group, norm=norm, eps=eps)
+        here = members[members["eps"] == eps]["attack"].unique()
+        met.append({attack_settings(members[members["attack"] == label], suite): str(label) for label in here})
+        right.append(examples.right(group, members))
+        judged = {
+            "attack_settings": "; ".join(sorted(met[-1])) or None,
+            "data_digest": examples.digest,
+            "schema_version": known.get("schema_version", SCHEMA_VERSION),
+        }
+        rows.append({**dict(zip(MODEL_COLUMNS, key, strict=True)), **numbers, **worst_class(group, per_class), **judged})
+    return Entrants(pd.DataFrame(rows), tuple(met), tuple(right))
 
 
 def merge(folders: Sequence[Path], eps: float | None = None) -> pd.DataFrame:
@@ -48,67 +118,42 @@ def merge(folders: Sequence[Path], eps: float | None = None) -> pd.DataFrame:
 
     Args:
         folders: Results folders.
-        eps: The reference budget; by default the middle one of each sweep.
+        eps: The reference budget; by default that of each suite, else the middle one of each sweep.
 
     Raises:
-        HarnessError: if a folder is no results folder.
+        HarnessError: if a folder is no results folder, or a model is in two of them.
     """
-    boards = []
-    for results in map(load_results, folders):
-        board = leaderboard(results.cells, results.sweep, eps)
-        board.insert(1, "suite", results.suite_name)
-        boards.append(board)
-    return ranked(pd.concat(boards, ignore_index=True))
+    runs = [load_results(folder) for folder in folders]
+    check_no_model_twice(runs)
+    parts = []
+    for results in runs:
+        with reading_tables(results.folder):
+            parts.append(entrants_of(results, eps))
+        parts[-1].table.insert(0, "suite", results.suite_name)
+    table = pd.concat([part.table for part in parts], ignore_index=True)
+    return ranked(Entrants(table, tuple(chain(*(it.met for it in parts))), tuple(chain(*(it.right for it in parts)))))
 
 
-def ranked(board: pd.DataFrame) -> pd.DataFrame:
-    """Returns the rows in order, with a rank within each data set, norm and reference budget; equals share a rank.
-
-    Models trained on poisoned data come behind the others, however accurate they are, and INVALID numbers behind all.
-    Where some models were attacked, those that were not come last and have no rank.
-    """
-    board = board.drop(columns="rank", errors="ignore")
-    keys = [
-        board["verdict"].eq(Verdict.INVALID),
-        board["poison"].notna(),
-        -board["robust_accuracy"].fillna(-1),
-        -board["clean_accuracy"].fillna(-1),
-    ]
-    order = pd.Series(list(zip(*keys, strict=True)), index=board.index)
-    contest = board[CONTEST].map(str).agg("|".join, axis=1)
-    rank = [int((order[contest == group] < place).sum()) + 1 for group, place in zip(contest, order, strict=True)]
-    attacked = board["robust_accuracy"].notna()
-    has_numbers = board["clean_accuracy"].notna() & (attacked | ~attacked.groupby(contest).transform("any"))
-    board.insert(0, "rank", pd.Series(rank, index=board.index).where(has_numbers).astype("Int64"))
-    return (
-        board.assign(_contest=contest)
-        .sort_values(["_contest", "rank"], kind="stable")
-        .drop(columns="_contest")
-        .reset_index(drop=True)
-    )
-
-
-def reference_budget(sweep: pd.DataFrame, eps: float | None = None) -> tuple[str | None, float | None]:
-    """Returns the norm and the budget that models are compared at; None, None where no worst case was measured.
-
-    Args:
-        sweep: The table sweep.csv.
-        eps: A budget of the sweep; by default the middle one.
+def check_no_model_twice(runs: Sequence[Results]) -> None:
+    """Checks that no two runs hold the same model: of one suite and name, or with a cell that was computed once for both.
 
     Raises:
-        HarnessError: if the sweep has no such budget.
+        HarnessError: if they do; names the models and the folders.
     """
-    worst = sweep[sweep["attack"] == WORST_CASE]
-    norm = next((norm for norm in NORMS if norm in set(worst["norm"])), None)
-    budgets = [float(budget) for budget in sorted(worst.loc[worst["norm"] == norm, "eps"].unique())]
-    if norm is None or not budgets:
-        return None, None
-    if eps is None:
-        return norm, budgets[len(budgets) // 2]
-    nearest = min(budgets, key=lambda budget: abs(budget - eps))
-    if not math.isclose(nearest, eps, rel_tol=1e-6):
-        raise HarnessError(f"eps: expected one of {', '.join(map(eps_text, budgets))}, got {eps_text(eps)}")
-    return norm, nearest
+    seen: dict[tuple[str, ...], tuple[Path, str]] = {}
+    found = []
+    for results in runs:
+        own: dict[tuple[str, ...], tuple[Path, str]] = {}
+        for key, group in _by_model(results.cells):
+            label = model_label(group.iloc[0].to_dict())
+            names = [("model", results.suite_name, *map(str, key))]
+            names += [("cell", str(digest)) for digest in group.loc[group["accuracy"].notna(), "digest"]]
+            if (twin := next((seen[name] for name in names if name in seen), None)) is not None:
+                found.append(f"{label} of {results.folder} is {twin[1]} of {twin[0]}")
+            own |= dict.fromkeys(names, (results.folder, label))
+        seen |= own
+    if found:
+        raise HarnessError(f"expected each model once, found duplicates: {'; '.join(found)}")
 
 
 def _by_model(table: pd.DataFrame) -> Iterator[tuple[tuple[object, ...], pd.DataFrame]]:
@@ -122,7 +167,7 @@ def _model_row(cells: pd.DataFrame, sweep: pd.DataFrame, *, norm: str | None, ep
     own = done[~done["condition"].isin(names_where(lambda kind: kind.own_examples))]
     n = int(own["n_examples"].max()) if len(own) else None
     clean = float(own["clean_accuracy"].iloc[0]) if len(own) else math.nan
-    interval = wilson_interval(round(clean * n), n) if n else (math.nan, math.nan)
+    low, high = _interval_of_clean(own, clean, n)
     curve = sweep[(sweep["attack"] == WORST_CASE) & (sweep["norm"] == norm)]
     worst = next(iter(curve[curve["eps"] == eps].to_dict("records")), {})
     strongest = strongest_attack(cells, norm=norm, eps=eps)
@@ -131,8 +176,8 @@ def _model_row(cells: pd.DataFrame, sweep: pd.DataFrame, *, norm: str | None, ep
         "target_class": next(iter(cells.loc[~cells["targeted"].fillna(value=False), "target_class"].dropna()), None),
         "n_examples": n,
         "clean_accuracy": clean,
-        "clean_accuracy_low": interval[0],
-        "clean_accuracy_high": interval[1],
+        "clean_accuracy_low": low,
+        "clean_accuracy_high": high,
         "norm": norm,
         "eps": eps,
         **{name: worst.get(name, math.nan) for name in ROBUST},
@@ -144,11 +189,20 @@ def _model_row(cells: pd.DataFrame, sweep: pd.DataFrame, *, norm: str | None, ep
         **_costs(done[done["condition"] == ATTACK], n),
         "verdict": verdict,
         "verdict_reasons": "; ".join(reasons),
+        "protocol": worst.get("protocol"),
         **{
             f"robust_accuracy[{row['norm']} {eps_text(row['eps'])}]": row["robust_accuracy"]
             for row in sweep[sweep["attack"] == WORST_CASE].to_dict("records")
         },
     }
+
+
+def _interval_of_clean(own: pd.DataFrame, clean: float, n: int | None) -> tuple[float, float]:
+    """Returns the interval of clean accuracy: that of the clean row, which cells.csv has, where the model has one."""
+    rows = own[own["condition"] == CLEAN].to_dict("records")
+    if rows:
+        return float(rows[0]["accuracy_low"]), float(rows[0]["accuracy_high"])
+    return wilson_interval(round(clean * n), n) if n else (math.nan, math.nan)
 
 
 def _costs(attacked: pd.DataFrame, n: int | None) -> dict[str, float]:
@@ -160,67 +214,3 @@ def _costs(attacked: pd.DataFrame, n: int | None) -> dict[str, float]:
         "backwards_per_example": float(attacked["backwards"].sum()) / n,
         "attack_seconds": float(attacked["seconds"].sum()),
     }
-
-
-def strongest_attack(cells: pd.DataFrame, *, norm: str | None, eps: float | None) -> dict[Hashable, Any] | None:
-    """Returns the cell of the attack that by itself leaves least at the budget.
-
-    Of equals the one with the best attack check, then an audited one, then the one that leaves least over all budgets.
-    """
-    rows = cells[(cells["norm"] == norm) & cells["robust_accuracy"].notna()]
-    overall = rows.groupby("attack")["robust_accuracy"].mean()
-    at_budget = rows[rows["eps"] == eps].to_dict("records")
-    return min(
-        at_budget,
-        key=lambda cell: (cell["robust_accuracy"], _severity(cell), not _is_audited(cell), overall[cell["attack"]]),
-        default=None,
-    )
-
-
-def _is_audited(cell: Mapping[Any, Any]) -> bool:
-    return not is_missing(cell["audit_n"])
-
-
-def _severity(cell: Mapping[Any, Any]) -> int:
-    return 0 if is_missing(cell["verdict"]) else SEVERITY[Verdict(cell["verdict"])]
-
-
-def attack_check(
-    cells: pd.DataFrame, strongest: Mapping[Hashable, Any] | None, *, norm: str | None, eps: float | None
-) -> tuple[str | None, list[str]]:
-    """Returns the worst attack check among the cells of the headline numbers, with its reasons.
-
-    These are the clean cell, the strongest attack's cell, and every INVALID one up to the reference budget. An attack
-    without a result at the reference budget is missing from the worst case, so the number is SUSPECT. The reasons always include
-    those of a SUSPECT cell of a weaker attack; its check counts where the strongest attack does not supersede it.
-    """
-    within = (cells["norm"] == norm) & (cells["eps"] <= (eps or 0))
-    relevant = cells[(cells["condition"] == CLEAN) | (within & cells["verdict"].eq(Verdict.INVALID))].to_dict("records")
-    if strongest is not None and strongest["digest"] not in {cell["digest"] for cell in relevant}:
-        relevant.append(dict(strongest))
-    doubted = cells[(cells["norm"] == norm) & (cells["eps"] == eps) & cells["verdict"].eq(Verdict.SUSPECT)].to_dict("records")
-    weaker = [cell for cell in doubted if strongest is not None and cell["digest"] != strongest["digest"]]
-    lost = cells[(cells["norm"] == norm) & (cells["eps"] == eps) & cells["status"].isin(LOST)]
-    reasons = [f"{cell['attack']} has no result and is missing from the worst case" for cell in lost.to_dict("records")]
-    counted = relevant if _supersedes(strongest) else [*relevant, *weaker]
-    severity = max([_severity(cell) for cell in counted] + [SEVERITY[Verdict.SUSPECT]] * bool(reasons), default=0)
-    reasons += [
-        f"{condition_label(cell)}: {cell['verdict_reasons']}"
-        for cell in [*relevant, *weaker]
-        if not is_missing(cell["verdict_reasons"])
-    ]
-    verdict = next((verdict for verdict, place in SEVERITY.items() if place == severity), None)
-    return verdict, [reason for reason in reasons if not reason.endswith(": ")]
-
-
-def _supersedes(strongest: Mapping[Hashable, Any] | None) -> bool:
-    """Returns whether the strongest attack supersedes the checks of weaker ones: it takes several gradient steps, or is audited.
-
-    Where an attack without gradients, or with a single one, finds more adversarial images than those that take steps, gradients
-    may be masked. Then the worst case is only an upper bound.
-
-    Source: Athalye et al. 2018, https://arxiv.org/abs/1802.00420, section 3.1.
-    """
-    if strongest is None or _is_audited(strongest):
-        return True
-    return not is_missing(strongest["steps"]) and strongest["backwards"] > 0

@@ -9,7 +9,7 @@ import pandas as pd
 from harness.conditions import ATTACK
 from harness.metrics import Flags, share, wilson_interval
 from harness.records import AUDIT_COLUMNS, CUMULATIVE
-from harness.reports.names import MODEL_COLUMNS, WORST_CASE
+from harness.reports.names import MODEL_COLUMNS, WORST_CASE, with_column_types
 
 SWEEP_COLUMNS = (
     *MODEL_COLUMNS,
@@ -57,7 +57,7 @@ def sweep_table(cells: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
     for _, group in attacked.groupby([*MODEL_COLUMNS, "norm"], dropna=False, sort=False):
         untargeted = group.loc[~group["targeted"].astype(bool), "eps"]
         rows += [_worst_case(group, float(eps), flags) for eps in sorted(untargeted.unique())]
-    return pd.DataFrame(rows, columns=list(SWEEP_COLUMNS))
+    return with_column_types(pd.DataFrame(rows, columns=list(SWEEP_COLUMNS)))
 
 
 def members_of_worst_case(attacked: pd.DataFrame, eps: float) -> pd.DataFrame:

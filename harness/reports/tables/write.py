@@ -1,6 +1,5 @@
 """Writes the tables of a results folder from the record of a run."""
 
-from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,27 @@ from harness.reports.tables.poisons import poison_tables, poisons_table
 from harness.reports.tables.scores import SCORES, ScoredCell, before_after_row, cell_row, per_class_rows, scored_cells
 from harness.reports.tables.stages import stages_table
 from harness.reports.tables.sweep import sweep_table
+from harness.reports.tables.training import history_table, training_table
+from harness.reports.tables.transfer import transfer_table
 from harness.storage.store import write_json
 
 CONDITION_COLUMNS = ("target_class", "condition", "attack", "norm", "eps", "corruption", "severity", "protocol")
 IDENTITY = ("digest", *MODEL_COLUMNS, *CONDITION_COLUMNS)
 """First columns of every table with one or more rows a cell."""
+SAMPLE_COLUMNS = (
+    *(*IDENTITY, "example_id", "content_hash", "label", "clean_prediction", "prediction", "clean_correct", "correct"),
+    *("eligible", "fooled", "smallest_eps", "distance"),
+)
+"""Columns of samples.parquet, in order."""
+PER_CLASS_COLUMNS = (
+    *(*IDENTITY, "class", "support", "precision", "recall", "f1", "roc_auc", "robust_accuracy", "attack_success_rate"),
+)
+BEFORE_AFTER_COLUMNS = (
+    *(*IDENTITY, "n_examples"),
+    *(f"{score}_{when}" for score in SCORES for when in ("before", "after", "difference")),
+)
+EXPECTATION_COLUMNS = ("text", "holds", "found")
+CURVE_COLUMNS = ("class", "false_positive_rate", "true_positive_rate", "threshold")
 OWNED = {"confusion": (".csv",), "roc": (".csv",)}
 
 
@@ -44,12 +59,12 @@ def write_tables(record: RunRecord, folder: Path) -> None:
     with_numbers = [cell for _, cell in found if cell is not None]
     samples, tables = tables_of_cells(record, found)
     tables |= {
-        "history": history_table(record.histories),
-        "expectations": pd.DataFrame([vars(row) for row in record.expectations], columns=["text", "holds", "found"]),
+        "history": history_table(record),
+        "expectations": pd.DataFrame([vars(row) for row in record.expectations], columns=list(EXPECTATION_COLUMNS)),
     }
     optional = {
-        "training": training_table(record.trainings),
-        "transfer": pd.DataFrame([vars(row) for row in record.transfers]),
+        "training": training_table(record),
+        "transfer": transfer_table(record),
         "stages": stages_table(found),
         **poison_tables(record, found),
     }
@@ -84,13 +99,13 @@ def tables_of_cells(
     """
     cells, with_numbers = _table_of(found), [cell for _, cell in found if cell is not None]
     samples = samples_table(record, with_numbers)
-    sweep = sweep_table(cells, samples)
+    sweep, per_class = sweep_table(cells, samples), per_class_table(with_numbers, record.class_names)
     return samples, {
         "cells": cells,
-        "per_class": per_class_table(with_numbers, record.class_names),
+        "per_class": per_class,
         "sweep": sweep,
         "before_after": before_after_table(with_numbers),
-        "leaderboard": leaderboard(cells, sweep),
+        "leaderboard": leaderboard(cells, sweep, per_class=per_class, samples=samples, provenance=_provenance(record)),
     }
 
 
@@ -199,8 +214,7 @@ def _outcomes(cell: ScoredCell) -> dict[str, NDArray[np.generic]]:
 def per_class_table(cells: list[ScoredCell], class_names: tuple[str, ...]) -> pd.DataFrame:
     """Returns one row for each cell and class."""
     rows = [{**_identity(cell), **row} for cell in cells for row in per_class_rows(cell, class_names)]
-    scores = ("class", "support", "precision", "recall", "f1", "roc_auc", "robust_accuracy", "attack_success_rate")
-    return with_column_types(pd.DataFrame(rows, columns=[*IDENTITY, *scores]))
+    return with_column_types(pd.DataFrame(rows, columns=list(PER_CLASS_COLUMNS)))
 
 
 def before_after_table(cells: list[ScoredCell]) -> pd.DataFrame:
@@ -210,20 +224,7 @@ def before_after_table(cells: list[ScoredCell]) -> pd.DataFrame:
         for cell in cells
         if cell.result.cell.kind.has_before
     ]
-    scores = [f"{score}_{when}" for score in SCORES for when in ("before", "after", "difference")]
-    return with_column_types(pd.DataFrame(rows, columns=[*IDENTITY, "n_examples", *scores]))
-
-
-def history_table(histories: Mapping[str, tuple[Mapping[str, float], ...]]) -> pd.DataFrame:
-    """Returns one row for each model and epoch, with every column that any model recorded."""
-    rows = [{"model": model, **epoch} for model, epochs in histories.items() for epoch in epochs]
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["model", "epoch"])
-
-
-def training_table(trainings: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """Returns one row a model: the epoch kept and how it was chosen, overfitting and collapse, warnings in words."""
-    rows = [{"model": model, **found, "warnings": "; ".join(found["warnings"])} for model, found in trainings.items()]
-    return with_column_types(pd.DataFrame(rows))
+    return with_column_types(pd.DataFrame(rows, columns=list(BEFORE_AFTER_COLUMNS)))
 
 
 def confusion_table(cell: ScoredCell, class_names: tuple[str, ...]) -> pd.DataFrame:

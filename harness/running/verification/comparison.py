@@ -85,7 +85,7 @@ def compare(file: str, written: pd.DataFrame, derived: pd.DataFrame, form: Form,
                 found.differences.append(Difference(file, _label(form, row), column, texts[place], wanted[place]))
         found.compared[file] = found.compared.get(file, 0) + len(pairs)
     if extra := [str(column) for column in written.columns if column not in derived.columns]:
-        found.unchecked.append(f"{file}: columns {', '.join(extra)}: this version does not derive them")
+        found.unchecked.append(f"{file}: columns {', '.join(extra)}: nothing here says what they should be")
     return found
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.records import AUDIT_COLUMNS, Cell
-from harness.reports.load import LATER, LATER_OF_SWEEP
+from harness.reports.load import LATER, LATER_OF_LEADERBOARD, LATER_OF_SWEEP
 from harness.reports.names import MODEL_COLUMNS, cell_name, eps_text, model_label
 from harness.running.verification.comparison import Form, Row
 
@@ -47,7 +47,7 @@ FORMS: Mapping[str, Form] = {
     "before_after": Form(("digest",), _of_cell),
     "sweep": Form((*MODEL_COLUMNS, "attack", "target_class", "norm", "eps"), _of_sweep, LATER_OF_SWEEP),
     "best_known": Form((*MODEL_COLUMNS, "norm", "eps"), _of_budget),
-    "leaderboard": Form(MODEL_COLUMNS, _of_model, AUDIT_COLUMNS),
+    "leaderboard": Form(MODEL_COLUMNS, _of_model, (*LATER_OF_LEADERBOARD, *AUDIT_COLUMNS)),
     "confusion": Form(("true_class",), lambda row: f"class {row['true_class']}"),
     "roc": Form((), lambda row: f"a point of class {row['class']}"),
 }

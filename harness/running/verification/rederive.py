@@ -19,7 +19,7 @@ from harness.steps.transfer import Transfer
 from harness.storage.provenance import git_state, package_versions, processor_name
 from harness.storage.store import Store
 
-ROUNDING = ("numpy", "pandas")
+ROUNDING = ("numpy", "pandas", "scipy")
 """Packages on which the last digit of a number may depend."""
 
 

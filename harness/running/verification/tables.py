@@ -1,6 +1,6 @@
 """Compares every table of a results folder that follows from its cells with what the witnesses give."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -9,7 +9,8 @@ from harness.records import AUDIT_COLUMNS, FINISHED, RunRecord
 from harness.reports.load import Results
 from harness.reports.names import unique_cell_names
 from harness.reports.tables.best_known import best_known_table
-from harness.reports.tables.leaderboard import leaderboard
+from harness.reports.tables.leaderboard import leaderboard_of
+from harness.reports.tables.ranking import DIFFERENCE
 from harness.reports.tables.scores import ScoredCell, scored_cells
 from harness.reports.tables.write import confusion_table, roc_table, tables_of_cells
 from harness.running.verification.best_known import TABLE, current_images
@@ -27,10 +28,8 @@ NUMBERS = frozenset({*ONLY_EXAMPLES, "n_examples", "accuracy", "accuracy_low", "
     f"{score}_macro" for score in ("precision", "recall", "f1")
 }
 """Columns of cells.csv that need a witness."""
-NAMES_OF_EXAMPLES = frozenset({"data_digest"})
-"""Columns of leaderboard.csv that follow from the examples' content, which the store has not."""
-PAIRED = NAMES_OF_EXAMPLES | {"rank_range", "rank_note", "difference_to_next_low", "difference_to_next_high"}
-"""Columns of leaderboard.csv that follow from examples, and from no other table."""
+BOARD_OF_EXAMPLES = ("rank_range", "rank_note", "data_digest", *DIFFERENCE[1:])
+"""Columns of leaderboard.csv that need all examples."""
 BEFORE = ("_before", "_difference")
 
 
@@ -66,14 +65,16 @@ class TableCheck:
         }
         if lacking:
             tables.pop("sweep")
-            tables["leaderboard"] = _leaderboard_of(self.results)
+            tables["leaderboard"] = leaderboard_of(self.results).drop(columns=list(BOARD_OF_EXAMPLES))
+        elif not self.results.has_samples:  # which has the contents of the examples
+            tables["leaderboard"] = tables["leaderboard"].drop(columns="data_digest")
         elif self.results.has_samples and (self.results.folder / TABLE).is_file():
             tables["best_known"] = best_known_table(tables["cells"], samples, current_images(self.results))
-        unpaired = PAIRED if lacking else frozenset() if self.results.has_samples else NAMES_OF_EXAMPLES
+        if self.results.has_old_leaderboard:  # its ranks went by another rule
+            tables["leaderboard"] = tables["leaderboard"].drop(columns="rank")
+            found.unchecked.append("leaderboard.csv: column rank: an older version ranked by another rule")
         for name, table in tables.items():
-            found.add(self._of_table(name, table, source, unpaired))
-        if columns := sorted(unpaired.intersection(map(str, tables["leaderboard"]))):
-            found.unchecked.append(f"leaderboard.csv: {', '.join(columns)}: they need the examples")
+            found.add(self._of_table(name, table, source))
         with_numbers = [cell for _, cell in scored if cell is not None]
         for subfolder in ("confusion", "roc"):
             found.add(self._of_folder(subfolder, with_numbers, source))
@@ -81,14 +82,14 @@ class TableCheck:
         found.add(self._unchecked(source, lacking))
         return found
 
-    def _of_table(self, name: str, table: pd.DataFrame, source: Mapping[str, Source], unpaired: Collection[str]) -> Findings:
+    def _of_table(self, name: str, table: pd.DataFrame, source: Mapping[str, Source]) -> Findings:
         path = self.results.folder / f"{name}.csv"
         if not path.is_file():
             return Findings(unchecked=[f"{name}.csv: the folder has none"])
         written = read_text_table(path)
         if name != "cells" and "digest" in table and "digest" in written:  # no witness has these rows
             written = written[[source.get(digest) != "nothing" for digest in written["digest"]]].reset_index(drop=True)
-        ignore = Unknown(source, judged=self.judged, unpaired=unpaired)
+        ignore = Unknown(source, judged=self.judged)
         return compare(path.name, written, as_text(table), FORMS[name], ignore=ignore.entry, tolerance=self.tolerance)
 
     def _of_folder(self, subfolder: str, cells: Sequence[ScoredCell], source: Mapping[str, Source]) -> Findings:
@@ -135,18 +136,15 @@ class Unknown:
     Args:
         source: Digest of a cell -> its witness.
         judged: Whether attack checks are derived.
-        unpaired: Columns that need more of the examples than there is.
     """
 
-    def __init__(self, source: Mapping[str, Source], *, judged: bool, unpaired: Collection[str]) -> None:
+    def __init__(self, source: Mapping[str, Source], *, judged: bool) -> None:
         """See the class."""
-        self.source, self.judged, self.unpaired = source, judged, unpaired
+        self.source, self.judged = source, judged
 
     def entry(self, row: Row, column: str, written: str) -> bool:
         """Returns whether the witnesses say nothing of an entry."""
         source = self.source.get(row.get("digest", ""), "store")
-        if column in self.unpaired:
-            return True
         if column == "status":
             return row[column] in FINISHED and written in FINISHED  # computed or found: the run's own
         if column in ("verdict", "verdict_reasons"):
@@ -159,11 +157,6 @@ class Unknown:
         if source == "nothing":  # a row without numbers needs no witness that it has none
             return base in NUMBERS and row.get("status") in FINISHED
         return base in {"store": frozenset(), "samples": ONLY_STORED, "confusion": ONLY_EXAMPLES}[source]
-
-
-def _leaderboard_of(results: Results) -> pd.DataFrame:
-    """Returns the leaderboard that follows from the other tables as they lie in the folder."""
-    return leaderboard(results.cells, results.sweep)
 
 
 def _nothing(_: Row, __: str, ___: str) -> bool:

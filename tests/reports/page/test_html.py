@@ -1,4 +1,5 @@
 import re
+import shutil
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -7,8 +8,8 @@ import pandas as pd
 import pytest
 
 from harness.records import Status
-from harness.reports.load import Results
-from harness.reports.page.html import render
+from harness.reports.load import Results, load_results
+from harness.reports.page.html import render, write_report
 from tests.reports.conftest import Write
 from tests.reports.planted import clean_result, corruption_result, grid, lost_result
 
@@ -121,3 +122,12 @@ def test_matrices_of_many_classes_are_left_to_the_files(written: Write, monkeypa
     monkeypatch.setattr("harness.reports.page.html.MOST_CLASSES", 2)
     assert 'class="confusion"' not in render(results)
     assert "too many classes for a page" in render(results)
+
+
+def test_a_copy_without_examples_and_roc_curves_is_drawn(published: Path, tmp_path: Path) -> None:
+    shutil.copytree(published, copy := tmp_path / "copy")
+    shutil.rmtree(copy / "roc")
+    (copy / "samples.parquet").unlink()
+    page = write_report(load_results(copy)).read_text()
+    assert Page(page).open == []
+    assert 'id="chart-roc' not in page

@@ -8,7 +8,8 @@ import pytest
 from harness.errors import HarnessError
 from harness.records import CellResult, Status, Verdict
 from harness.reports.load import Results
-from harness.reports.tables.leaderboard import leaderboard, merge, reference_budget
+from harness.reports.tables.leaderboard import leaderboard_of, merge
+from harness.reports.tables.reference import reference_budget
 from tests.reports.conftest import Write
 from tests.reports.planted import BUDGETS, attack_results, clean_result, corruption_result, grid, lost_result, trigger_result
 
@@ -34,7 +35,7 @@ def test_models_are_ranked_by_the_worst_case_at_the_middle_budget(results: Resul
 
 
 def test_the_file_says_what_the_function_says(results: Results) -> None:
-    found = leaderboard(results.cells, results.sweep).to_csv(index=False)
+    found = leaderboard_of(results).to_csv(index=False)
     assert found == (results.folder / "leaderboard.csv").read_text()
 
 

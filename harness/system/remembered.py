@@ -1,0 +1,70 @@
+"""Values of pure functions that a file keeps, so that a run that computes nothing need not import the library behind them."""
+
+import contextlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+ValueT = TypeVar("ValueT", float, list[float])
+P = ParamSpec("P")
+_known: dict[str, Any] = {}
+"""Name and arguments of a call -> its value. A pure function has the same in every run with the same library."""
+
+
+def remembered(function: Callable[P, ValueT]) -> Callable[P, ValueT]:
+    """Makes a function of numbers compute each value once in a process, and not at all where a file has it.
+
+    Args:
+        function: Takes numbers by position, and returns a float or a list of floats.
+    """
+
+    @wraps(function)
+    def known(*arguments: P.args, **named: P.kwargs) -> ValueT:
+        call = f"{function.__name__}({', '.join(map(repr, arguments))})"
+        if call not in _known:
+            _known[call] = function(*arguments, **named)
+        value: ValueT = _known[call]
+        return value
+
+    return known
+
+
+@contextmanager
+def remembering(path: Path, library: str) -> Iterator[None]:
+    """Takes the values that a file has, and writes those that were computed beside them when the block ends.
+
+    A file that is damaged, or of another version of the library, is written anew; one that cannot be written is left out.
+
+    Args:
+        path: The file.
+        library: The package that computes the values.
+    """
+    version = importlib.metadata.version(library)
+    found = _read(path, library, version)
+    _known.update(found)
+    yield
+    if new := {call: value for call, value in _known.items() if call not in found}:
+        text = json.dumps({library: version, "values": dict(sorted({**found, **new}.items()))}, indent=0)
+        with contextlib.suppress(OSError):
+            part = path.with_name(f"{path.name}.{os.getpid()}")
+            part.write_text(text, encoding="utf-8")
+            part.replace(path)
+
+
+def _read(path: Path, library: str, version: str) -> dict[str, Any]:
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        values = kept["values"] if kept[library] == version else {}
+        return {str(call): value for call, value in values.items() if _is_value(value)}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return {}
+
+
+def _is_value(value: object) -> bool:
+    numbers = value if isinstance(value, list) else [value]
+    return all(isinstance(number, float) for number in numbers)
