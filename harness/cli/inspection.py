@@ -8,7 +8,6 @@ from typing import Any
 from harness.errors import HarnessError, StoreError
 from harness.images import ImageData
 from harness.planning.plan import Plan, plan_of
-from harness.running.kept import FOLDER, kept_files
 from harness.running.workspace import DEFAULT_RESULTS, STORE_FOLDER
 from harness.storage.store import Store
 from harness.suites.suite import Suite
@@ -43,11 +42,12 @@ def step_rows(plan: Plan, store: Store) -> list[tuple[str, ...]]:
 
 
 def kept_rows(plan: Plan, data: ImageData) -> list[tuple[str, ...]]:
-    """Returns one row a cell whose attacked images are kept: its file, the number of images, the largest size in MB."""
+    """Returns one row a cell whose attacked images are kept: model, attack, eps, number of images, largest size in MB."""
     examples = plan.examples.of(data)
     return [
-        (f"{FOLDER}/{name}.h5", str(len(examples)), f"{step.most_bytes(examples) / 1e6:.1f}")
-        for name, step, _ in kept_files(plan)
+        (step.model_name, step.sweep.label, str(eps), str(len(examples)), f"{step.most_bytes(examples) / 1e6:.1f}")
+        for step in plan.kept
+        for eps in step.budgets
     ]
 
 

@@ -108,7 +108,7 @@ def plan(
         return
     console.show_table("Cells", ["model", "condition", "attack", "norm", "eps", "step", "note"], plan_rows(planned))
     if planned.kept:
-        console.show_table("Kept images", ["file", "images", "MB at most"], kept_rows(planned, data))
+        console.show_table("Kept images", ["model", "attack", "eps", "images", "MB at most"], kept_rows(planned, data))
     console.show_table("Steps", ["kind", "title", "digest", "state"], step_rows(planned, open_store(store)))
 
 

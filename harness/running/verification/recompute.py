@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +25,7 @@ from harness.system.messages import counted
 from harness.system.seeds import seed_of
 
 if TYPE_CHECKING:
+    from harness.images import ImageSplit
     from harness.planning.plan import PlannedCell
     from harness.reports.load import Results
     from harness.steps.base import Step
@@ -118,6 +119,7 @@ def _compare_step(
         )
         if (numbers := scored(result, names)) is not None:
             pairs.append((result, numbers))
+    found.differences += _names_that_differ(results, step.judged(anew.context), [result for result, _ in pairs])
     differing = {result.digest: _examples_that_differ(results, numbers) for result, numbers in pairs}
     written = read_text_table(results.folder / "cells.csv")
     written = written[written["digest"].isin([result.digest for result, _ in pairs])].reset_index(drop=True)
@@ -140,6 +142,17 @@ def _compare_step(
             f"{step.title}: measured elsewhere ({', '.join(other)} differ), so that small differences count as none"
         )
     return found
+
+
+def _names_that_differ(results: Results, examples: ImageSplit, cells: Iterable[CellResult]) -> Iterator[Difference]:
+    """Yields the cells whose examples in samples.parquet are not those of the data, by name and content."""
+    for cell in cells if results.has_samples else ():
+        own = results.samples_of(cell.digest)
+        for column, wanted in (("example_id", examples.ids), ("content_hash", examples.hashes)):
+            if own[column].astype(str).tolist() != list(wanted):
+                yield Difference(
+                    "samples.parquet", cell_label(cell.cell), column, "other examples", "those of the data, in their order"
+                )
 
 
 def _machine_of(results: Results, step: Judgement, workbench: Workbench) -> Mapping[str, Any]:

@@ -65,15 +65,15 @@ def test_keep_changes_no_digest_and_no_number(place: Path) -> None:
 def test_kept_files_are_those_of_the_plan_and_no_larger(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("plan", str(place / "keeping.yaml"), "--set", KEEP, "--store", str(place / ".store")) == 0
     lines = capsys.readouterr().out.splitlines()
-    rows = [line.split("\t") for line in lines[lines.index("file\timages\tMB at most") + 1 :] if line.startswith("attacked/")]
-    assert [row[:2] for row in rows] == [[f"attacked/{NAME}", "40"]]
+    rows = [line.split("\t") for line in lines[lines.index("model\tattack\teps\timages\tMB at most") + 1 :][:1]]
+    assert [row[:4] for row in rows] == [["one", "pgd", "16/255", "40"]]
     written = {path.name for path in (place / "kept" / "attacked").iterdir()}
     assert written == {str(Path(NAME).with_suffix(ending)) for ending in (".h5", ".json", ".png")}
     size = (place / "kept" / "attacked" / NAME).stat().st_size
     step = planned(suite(place, KEEP)).kept[0]
     examples = planned(suite(place, KEEP)).examples.of(suite(place).dataset.load())
     assert 40 * 16 * 16 * 3 < size <= step.most_bytes(examples)
-    assert float(rows[0][2]) == round(step.most_bytes(examples) / 1e6, 1)
+    assert float(rows[0][4]) == round(step.most_bytes(examples) / 1e6, 1)
     assert any(line.startswith("attacked\tkeep images of pgd on one") and line.endswith("finished") for line in lines)
 
 

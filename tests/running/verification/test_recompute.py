@@ -110,6 +110,17 @@ def test_option_beside_a_suite_is_bad_input(finished: Path, capsys: pytest.Captu
         assert f"{option[0]}: expected a folder of results beside it, got a suite" in capsys.readouterr().err
 
 
+def test_examples_that_are_not_those_of_the_data_are_named(copied: Copied, capsys: pytest.CaptureFixture[str]) -> None:
+    results = copied()
+    samples = pd.read_parquet(results / "samples.parquet")
+    samples["content_hash"] = samples["content_hash"].astype(str)
+    place = samples.index[(samples["model"] == "first") & (samples["condition"] == "clean")][4]
+    samples.loc[place, "content_hash"] = "0" * 64
+    samples.to_parquet(results / "samples.parquet", index=False)
+    assert call("verify", str(results), "--recompute", "1", "--device", "cpu") == 1
+    assert "samples.parquet: first__clean: content_hash: written other examples" in capsys.readouterr().out
+
+
 def test_lie_has_rows_of_a_store_that_agree(finished: Path, copied: Copied) -> None:
     results = copied()
     lie(results, finished, spared=3, kind="attack second with pgd")

@@ -192,7 +192,11 @@ def test_store_alone_verifies_a_folder_without_examples(copied: Copied) -> None:
     found = checked(results)
     assert found.conclusive
     assert not found.differences
-    assert found.unchecked == ["roc/: the folder has none", "samples.parquet: the folder has none"]
+    assert found.unchecked == [
+        "leaderboard.csv: columns data_digest: nothing here says what they should be",
+        "roc/: the folder has none",
+        "samples.parquet: the folder has none",
+    ]
 
 
 def test_damaged_and_lost_outcomes_are_said(copied: Copied) -> None:
