@@ -111,8 +111,9 @@ def board_table(board: pd.DataFrame, *, file: str = "leaderboard.csv") -> PageTa
     for row in board.to_dict("records"):
         entries = {
             "Model": _named(row),
-            "Clean accuracy": rate(row["clean_accuracy"], row["clean_accuracy_low"], row["clean_accuracy_high"], bar=True),
             at_budget: rate(row["robust_accuracy"], row["robust_accuracy_low"], row["robust_accuracy_high"], bar=True),
+            "Attack check": verdict(row),
+            "Clean accuracy": rate(row["clean_accuracy"], row["clean_accuracy_low"], row["clean_accuracy_high"], bar=True),
             "Mean over budgets": rate(row["mean_robust_accuracy"]),
             "Ranks possible": text(row["rank_range"]),
             "Ahead of the next": _ahead(row),
@@ -122,7 +123,6 @@ def board_table(board: pd.DataFrame, *, file: str = "leaderboard.csv") -> PageTa
             **({"Contest": number(row["contest"]), "Attacks not met": text(row["attacks_not_met"])} if several else {}),
             "Passes an example": _passes(row),
             "Attack seconds": number(row["attack_seconds"], "{:,.1f}"),
-            "Attack check": verdict(row),
         }
         rows.append(entries)
     columns = tuple(rows[0]) if rows else ("Model",)
