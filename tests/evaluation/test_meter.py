@@ -178,6 +178,13 @@ class Counting:
         self.differentiated += asked / active * differentiated
 
 
+ENDS_EARLY = {
+    "cw": 0.3,  # the library's ends where its loss no longer falls
+    "hop_skip_jump": 0.02,  # where none of 100 images of noise is adversarial it has no start
+}
+"""Attacks that make less than almost all passes on a network that resists, with the least share."""
+
+
 @pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
 @pytest.mark.parametrize("name", ATTACKS.names())
 def test_attack_makes_the_passes_that_it_announces_on_a_network_that_resists(
@@ -192,6 +199,6 @@ def test_attack_makes_the_passes_that_it_announces_on_a_network_that_resists(
     run_attack(attack, inputs, threat_model=threat_model, seed=0)
     most = attack.passes(CLASSES)
     assert isinstance(most, Passes)
-    least = 0.3 if name == "cw" else 0.85  # the library's CW ends early where its loss no longer falls
+    least = ENDS_EARLY.get(name, 0.85)
     assert least * most.forwards <= round(counting.forwards, 6) <= most.forwards
     assert least * most.differentiated <= round(counting.differentiated, 6) <= most.differentiated
