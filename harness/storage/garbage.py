@@ -1,6 +1,7 @@
 """What of a store no results folder refers to."""
 
 from collections.abc import Iterable, Iterator, Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def garbage(store: Store, named: Iterable[str]) -> list[Garbage]:
 
     Args:
         store: The store.
-        named: Digests of the steps that results folders or plans name.
+        named: Digests of the steps that results folders, runs at work or plans name.
     """
     entries, kept = {entry.digest: entry for entry in _entries(store)}, set(named)
     _add_inputs(kept, entries)
@@ -140,4 +141,8 @@ def _folders(parent: Path) -> list[Path]:
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    size = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # a process that works on the step removed it in between
+            size += path.stat().st_size if path.is_file() else 0
+    return size
