@@ -85,7 +85,7 @@ def test_damaged_record_keeps_its_place_only_if_it_is_named(store: Store) -> Non
     assert digest_of("kept") in {it.digest for it in garbage(store, [])}
 
 
-@pytest.mark.parametrize("text", ["{", '{"steps": 3}'])
+@pytest.mark.parametrize("text", ["{", '{"steps": 3}', "[" * 100_000])
 def test_damaged_results_folder_is_an_error_and_not_an_empty_one(tmp_path: Path, text: str) -> None:
     (tmp_path / "provenance.json").write_text(text)
     with pytest.raises(StoreError, match=r"provenance\.json"):
