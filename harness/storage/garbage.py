@@ -1,5 +1,6 @@
 """What of a store no results folder refers to."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from harness.storage.store import DAMAGED, META, PARTIAL, Store, read_json, remo
 
 DERIVED = ("export", "bundle")
 """Kinds of steps that no results folder names: `harness crosscheck` makes them of a model that one names."""
+
+DIGEST = re.compile("[0-9a-f]{64}")
+"""What the folder of an entry is called."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +98,13 @@ def named_by(folders: Iterable[Path]) -> set[str]:
 
 
 def _entries(store: Store) -> Iterator[_Stored]:
-    """Yields the whole entries of a store; damaged ones count as made of nothing."""
+    """Yields the whole entries of a store; damaged ones count as made of nothing.
+
+    A folder whose name is no digest is another program's, and no entry.
+    """
     for path in sorted(store.root.glob(f"*/*/{META}")):
         kind, digest = path.parent.parent.name, path.parent.name
-        if kind.startswith("."):
+        if kind.startswith(".") or not DIGEST.fullmatch(digest):
             continue
         try:
             meta: Mapping[str, Any] = read_json(path)

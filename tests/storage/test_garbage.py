@@ -92,6 +92,12 @@ def test_damaged_results_folder_is_an_error_and_not_an_empty_one(tmp_path: Path,
         named_by([tmp_path])
 
 
+def test_folders_of_other_programs_are_no_entries(store: Store) -> None:
+    (foreign := store.root / "project" / "data").mkdir(parents=True)
+    (foreign / "meta.json").write_text("{}")
+    assert foreign not in {it.path for it in garbage(store, [])}
+
+
 def test_verb_shows_first_and_removes_on_request(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     results = store.root.parent / "run"
     results.mkdir()
