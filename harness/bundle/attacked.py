@@ -14,6 +14,7 @@ Layout of an HDF5 file, schema version 1; a .npz file has the same names, the at
 One of content_hash, example_id and index is needed; more than one must agree. Nothing in a file is a pickle.
 """
 
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -168,7 +169,7 @@ def _opened(path: Path) -> Iterator[Any]:
                 yield file
     except DataError:
         raise
-    except (*DAMAGE, BadZipFile, EOFError) as error:
+    except (*DAMAGE, BadZipFile, EOFError, zlib.error) as error:
         said = " ".join(str(error).split())[:200]
         raise DataError(
             f"{path}: expected an HDF5 or .npz file of attacked images, got {type(error).__name__}: {said}"

@@ -22,9 +22,13 @@ def gc(
     store: StoreOption = None,
     delete: Annotated[bool, typer.Option("--delete", help="Remove them; without it they are only shown.")] = False,
 ) -> None:
-    """Show what of a store no results folder or suite refers to, and how large it is; --delete removes it."""
+    """Show what of a store no results folder or suite refers to, and how large it is; --delete removes it.
+
+    Steps of runs stay that still work, or were killed, for a folder beside the store or a named one.
+    """
     from harness.cli.inspection import open_store
     from harness.reports.load import is_results_folder
+    from harness.running.watching import RUN_FILE, steps_of_runs
     from harness.storage.garbage import garbage, named_by, remove
 
     opened = open_store(store)
@@ -34,7 +38,8 @@ def gc(
     folders = results or [folder for folder in beside if is_results_folder(folder)]
     if not folders and not suites:
         raise HarnessError(f"{opened.root.parent}: expected results folders, found none; name them, or suites whose steps stay")
-    found = garbage(opened, named_by(folders) | _planned(suites or []))
+    at_work = steps_of_runs({*folders, *(path.parent for path in opened.root.parent.glob(f"*/{RUN_FILE}"))})
+    found = garbage(opened, named_by(folders) | at_work | _planned(suites or []))
     rows = [(printable(it.what), it.digest[:SHORT], f"{it.size / MEGABYTE:.1f}", it.created[:10]) for it in found]
     if rows:
         console.show_table("", ["what", "digest", "MB", "made"], rows)

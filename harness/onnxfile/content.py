@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import ModelError, first_line
 from harness.storage.store import sha256_of_file
+from harness.system.messages import shown
 
 if TYPE_CHECKING:
     import onnx
@@ -66,13 +67,15 @@ def external_files(path: Path) -> tuple[str, ...]:
     """Returns the names of the files beside an ONNX file that hold its tensors, sorted.
 
     Raises:
-        ModelError: if it is damaged, or one of them is missing.
+        ModelError: if it is damaged, or one of them is missing or outside its folder, where ONNX Runtime does not look either.
     """
     found: set[str] = set()
     for tensor in _tensors(structure(path)):
         if tensor.data_location == EXTERNAL:
             found |= {entry.value for entry in tensor.external_data if entry.key == LOCATION}
     for location in sorted(found):
+        if Path(location).is_absolute() or ".." in Path(location).parts:
+            raise ModelError(f"{path}: expected its external data beside it, got them in {shown(location)}")
         if not (path.parent / location).is_file():
             raise ModelError(f"{path}: expected its external data in {location!r} beside it, found none")
     return tuple(sorted(found))

@@ -23,7 +23,7 @@ from harness.reports.comparison.numbers import (
     sweeps,
     worst_cases,
 )
-from harness.reports.comparison.side import Key, Side
+from harness.reports.comparison.side import Key, Row, Side
 from harness.reports.load import Results, load_results, reading_tables
 from harness.reports.names import is_missing
 
@@ -123,15 +123,15 @@ def _compared(a: Side, b: Side, models: Mapping[str, str]) -> Comparison:
     )
 
 
-def _lacking(a: Side, b: Side, rows: list[Joined]) -> set[tuple[Key, float]]:
-    """Returns the models and budgets at which one of the runs has an attack with numbers that is not compared."""
+def _lacking(a: Side, b: Side, rows: list[Joined]) -> list[tuple[Key, Row]]:
+    """Returns the rows of either run of an attack with numbers that is not compared."""
     joined = {it.key for it in rows}
-    return {
-        (key[:4], float(row["eps"]))
+    return [
+        (key, row)
         for side in (a, b)
         for key, row in side.rows.items()
         if key not in joined and row["condition"] == "attack" and not is_missing(row["accuracy"]) and not is_missing(row["eps"])
-    }
+    ]
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -71,15 +71,40 @@ def state_of(folder: Path) -> RunState | None:
     Raises:
         HarnessError: if the folder or its record is damaged.
     """
-    path = folder / RUN_FILE
-    if not path.is_file():
-        return None
+    with _expecting_a_run(folder):
+        return None if (record := _record(folder)) is None else _state(record)
+
+
+def steps_of_runs(folders: Iterable[Path]) -> set[str]:
+    """Returns the digests of the steps of runs that work for results folders, or were killed there and may be gone on with.
+
+    Raises:
+        HarnessError: if a record is damaged.
+    """
+    found: set[str] = set()
+    for folder in folders:
+        with _expecting_a_run(folder):
+            found |= {str(step["digest"]) for step in (_record(folder) or {"steps": ()})["steps"]}
+    return found
+
+
+def _record(folder: Path) -> Mapping[str, Any] | None:
+    """Returns what the run of a results folder says of itself; None where none does, or it ended in between."""
     try:
-        return _state(read_json(path))
-    except FileNotFoundError:  # it ended in between
-        return None
-    except (StoreError, KeyError, TypeError, ValueError) as error:
-        raise HarnessError(f"{path}: expected the record of a run, found something else ({error})") from error
+        return read_json(folder / RUN_FILE)
+    except StoreError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
+
+
+@contextmanager
+def _expecting_a_run(folder: Path) -> Iterator[None]:
+    """Turns what a damaged record leads to into one line that names it."""
+    try:
+        yield
+    except (StoreError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise HarnessError(f"{folder / RUN_FILE}: expected the record of a run, found something else ({error})") from error
 
 
 def _state(record: Mapping[str, Any]) -> RunState:

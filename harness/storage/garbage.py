@@ -1,6 +1,8 @@
 """What of a store no results folder refers to."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,9 @@ from harness.storage.store import DAMAGED, META, PARTIAL, Store, read_json, remo
 
 DERIVED = ("export", "bundle")
 """Kinds of steps that no results folder names: `harness crosscheck` makes them of a model that one names."""
+
+DIGEST = re.compile("[0-9a-f]{64}")
+"""What the folder of an entry is called."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ def garbage(store: Store, named: Iterable[str]) -> list[Garbage]:
 
     Args:
         store: The store.
-        named: Digests of the steps that results folders or plans name.
+        named: Digests of the steps that results folders, runs at work or plans name.
     """
     entries, kept = {entry.digest: entry for entry in _entries(store)}, set(named)
     _add_inputs(kept, entries)
@@ -93,10 +98,13 @@ def named_by(folders: Iterable[Path]) -> set[str]:
 
 
 def _entries(store: Store) -> Iterator[_Stored]:
-    """Yields the whole entries of a store; damaged ones count as made of nothing."""
+    """Yields the whole entries of a store; damaged ones count as made of nothing.
+
+    A folder whose name is no digest is another program's, and no entry.
+    """
     for path in sorted(store.root.glob(f"*/*/{META}")):
         kind, digest = path.parent.parent.name, path.parent.name
-        if kind.startswith("."):
+        if kind.startswith(".") or not DIGEST.fullmatch(digest):
             continue
         try:
             meta: Mapping[str, Any] = read_json(path)
@@ -140,4 +148,8 @@ def _folders(parent: Path) -> list[Path]:
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    size = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # a process that works on the step removed it in between
+            size += path.stat().st_size if path.is_file() else 0
+    return size

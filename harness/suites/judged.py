@@ -63,12 +63,13 @@ def judged_suite(
         models = {twin: _entry(against, arch, classes), name: {**model, "twin": twin}}
     network = weights if against is None else against
     needs_architecture = arch is not None and not is_torchscript(str(network)) and not is_onnx(network.name)
+    side = _resolution_in(weights) if resolution is None else resolution
     folder = {"name": "image_folder", "root": str(data.resolve()), "held_out": True}
     return {
         "schema_version": 1,
         "name": f"judge-{name}",
         "title": f"{weights.name}, judged as it is",
-        "dataset": {**folder, "resolution": resolution or _resolution_in(weights), **_resize_in(weights)},
+        "dataset": {**folder, "resolution": side, **_resize_in(weights)},
         **({"architecture": architecture_fields(str(arch))} if needs_architecture else {}),
         "models": models,
         "threat_model": {"norm": "Linf", "eps": budgets},

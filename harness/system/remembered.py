@@ -12,6 +12,8 @@ from typing import Any, ParamSpec, TypeVar
 
 ValueT = TypeVar("ValueT", float, list[float])
 P = ParamSpec("P")
+VERSION = 1
+"""Of the values in files: raised whenever a function that is remembered gives others, as a correction of it would."""
 _known: dict[str, Any] = {}
 """Name and arguments of a call -> its value. A pure function has the same in every run with the same library."""
 
@@ -38,7 +40,8 @@ def remembered(function: Callable[P, ValueT]) -> Callable[P, ValueT]:
 def remembering(path: Path, library: str) -> Iterator[None]:
     """Takes the values that a file has, and writes those that were computed beside them when the block ends.
 
-    A file that is damaged, or of another version of the library, is written anew; one that cannot be written is left out.
+    A file that is damaged, or of another version of the library or of the functions, is written anew; one that cannot be written
+    is left out.
 
     Args:
         path: The file.
@@ -49,7 +52,7 @@ def remembering(path: Path, library: str) -> Iterator[None]:
     _known.update(found)
     yield
     if new := {call: value for call, value in _known.items() if call not in found}:
-        text = json.dumps({library: version, "values": dict(sorted({**found, **new}.items()))}, indent=0)
+        text = json.dumps({"version": VERSION, library: version, "values": dict(sorted({**found, **new}.items()))}, indent=0)
         with contextlib.suppress(OSError):
             part = path.with_name(f"{path.name}.{os.getpid()}")
             part.write_text(text, encoding="utf-8")
@@ -59,9 +62,9 @@ def remembering(path: Path, library: str) -> Iterator[None]:
 def _read(path: Path, library: str, version: str) -> dict[str, Any]:
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        values = kept["values"] if kept[library] == version else {}
+        values = kept["values"] if (kept["version"], kept[library]) == (VERSION, version) else {}
         return {str(call): value for call, value in values.items() if _is_value(value)}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return {}
 
 

@@ -73,6 +73,7 @@ def test_file_without_gradient_is_attacked_by_logits_and_by_labels(
             "secret.onnx: expected operators that ONNX Runtime knows, got the custom operator com.example.Secret",
         ),
         ("net.onnx", ("--resolution", "32"), "expected images of 16 x 16 pixels, got 32 x 32; `dataset.resolution: 16`"),
+        ("net.onnx", ("--resolution", "0"), "dataset.resolution: expected a number >= 8, got 0"),
         ("net.onnx", ("--against", "other.pth", *ARCH, "--set", "architecture.std=[1, 1, 1]"), "got another one in other"),
         ("net.onnx", ("--against", "net.pth"), "net.pth: holds tensors alone: expected --arch NAME beside it"),
         ("net.onnx", ("--against", "net.pth", "--arch", "test_resnet"), "test_resnet: the weights in"),

@@ -101,6 +101,21 @@ def test_images_of_another_size_and_files_that_hold_no_network_are_one_line(file
         built(tmp_path / "none.onnx")
 
 
+@pytest.mark.parametrize("place", ["../weights", "folder/../../weights", "/weights"])
+def test_external_data_outside_of_the_folder_are_not_read(files: Files, tmp_path: Path, place: str) -> None:
+    (folder := tmp_path / "model").mkdir()
+    path = save_onnx(folder / "net.onnx", files.network, external=True)
+    location = str(tmp_path) + place if place.startswith("/") else place
+    (folder / "net.onnx.data").rename(tmp_path / "weights")
+    model = structure(path)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            entry.value = location if entry.key == "location" else entry.value
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=r"net\.onnx: expected its external data beside it, got them in '.*weights'"):
+        content_sha256(path)
+
+
 def test_hash_covers_external_data(files: Files, tmp_path: Path) -> None:
     path = save_onnx(tmp_path / "net.onnx", files.network, external=True)
     before, data = content_sha256(path), tmp_path / "net.onnx.data"

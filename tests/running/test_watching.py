@@ -125,3 +125,21 @@ def test_record_of_a_damaged_outcome_has_no_numbers(tmp_path: Path, store: Store
     assert state is not None
     assert state.numbers == ()
     assert json.loads((tmp_path / "run" / RUN_FILE).read_text())["cached"] == 0
+
+
+def test_run_that_ends_between_two_looks_at_its_record_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    announce(tmp_path, Store(tmp_path / ".store"))
+    text = Path.read_text
+
+    def ended(path: Path, *arguments: str) -> str:
+        path.unlink()
+        return text(path, *arguments)
+
+    monkeypatch.setattr(Path, "read_text", ended)
+    assert state_of(tmp_path) is None
+
+
+def test_process_number_beyond_all_is_one_line(tmp_path: Path) -> None:
+    announce(tmp_path, Store(tmp_path / ".store"), process=10**30)
+    with pytest.raises(HarnessError, match="expected the record of a run"):
+        state_of(tmp_path)

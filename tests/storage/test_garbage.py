@@ -85,11 +85,17 @@ def test_damaged_record_keeps_its_place_only_if_it_is_named(store: Store) -> Non
     assert digest_of("kept") in {it.digest for it in garbage(store, [])}
 
 
-@pytest.mark.parametrize("text", ["{", '{"steps": 3}'])
+@pytest.mark.parametrize("text", ["{", '{"steps": 3}', "[" * 100_000])
 def test_damaged_results_folder_is_an_error_and_not_an_empty_one(tmp_path: Path, text: str) -> None:
     (tmp_path / "provenance.json").write_text(text)
     with pytest.raises(StoreError, match=r"provenance\.json"):
         named_by([tmp_path])
+
+
+def test_folders_of_other_programs_are_no_entries(store: Store) -> None:
+    (foreign := store.root / "project" / "data").mkdir(parents=True)
+    (foreign / "meta.json").write_text("{}")
+    assert foreign not in {it.path for it in garbage(store, [])}
 
 
 def test_verb_shows_first_and_removes_on_request(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,4 +118,28 @@ def test_verb_shows_first_and_removes_on_request(store: Store, capsys: pytest.Ca
 def test_without_results_folders_nothing_is_taken_for_garbage(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert called("gc", "--store", str(store.root), "--delete") == 2
     assert "expected results folders" in capsys.readouterr().err
+    assert store.get("train", digest_of("gone")) is not None
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_steps_of_a_run_that_has_not_written_its_tables_stay(store: Store, *, named: bool) -> None:
+    finished, first = store.root.parent / "finished", store.root.parent / "first"
+    for folder in (finished, first):
+        folder.mkdir()
+    (finished / "cells.csv").write_text("")
+    (finished / "provenance.json").write_text(json.dumps({"steps": {digest_of("kept attack"): "attack"}}))
+    (first / ".run.json").write_text(json.dumps({"steps": [{"kind": "attack", "digest": digest_of("gone attack")}]}))
+    assert called("gc", *([str(finished)] if named else []), "--store", str(store.root), "--delete") == 0
+    assert store.get("attack", digest_of("gone attack")) is not None, "another terminal runs the suite that made it"
+    assert store.get("train", digest_of("gone")) is not None
+
+
+def test_damaged_record_of_a_run_removes_nothing(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    results = store.root.parent / "run"
+    results.mkdir()
+    (results / "cells.csv").write_text("")
+    (results / "provenance.json").write_text(json.dumps({"steps": {digest_of("kept attack"): "attack"}}))
+    (results / ".run.json").write_text('{"steps": [3]}')
+    assert called("gc", "--store", str(store.root), "--delete") == 2
+    assert ".run.json: expected the record of a run" in capsys.readouterr().err
     assert store.get("train", digest_of("gone")) is not None

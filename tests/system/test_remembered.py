@@ -42,16 +42,22 @@ def test_a_value_is_read_from_the_file_in_the_next_process(tmp_path: Path, monke
     assert [it.name for it in tmp_path.iterdir()] == ["values.json"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"scipy": "0.1", "values": {"halves(1, 3)": [9.0, 9.0]}}'])
+WRONG = {"halves(1, 3)": [9.0, 9.0]}
+OTHERS = ({"version": 1, "scipy": "0.1"}, {"version": 0, "scipy": version("scipy")}, {"scipy": version("scipy")})
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", "[" * 100_000, *(json.dumps({**other, "values": WRONG}) for other in OTHERS)], ids=range(8)
+)
 def test_a_file_that_is_damaged_or_of_another_version_is_written_anew(tmp_path: Path, text: str) -> None:
     (path := tmp_path / "values.json").write_text(text)
     with remembering(path, "scipy"):
         assert halves(1, 3) == [0.5, 1.5]
-    assert json.loads(path.read_text()) == {"scipy": version("scipy"), "values": {"halves(1, 3)": [0.5, 1.5]}}
+    assert json.loads(path.read_text()) == {"version": 1, "scipy": version("scipy"), "values": {"halves(1, 3)": [0.5, 1.5]}}
 
 
 def test_entries_that_are_no_numbers_are_left_out(tmp_path: Path) -> None:
-    kept = {"scipy": version("scipy"), "values": {"halves(1, 3)": "much", "halves(1, 4)": [1, None]}}
+    kept = {"version": 1, "scipy": version("scipy"), "values": {"halves(1, 3)": "much", "halves(1, 4)": [1, None]}}
     (path := tmp_path / "values.json").write_text(json.dumps(kept))
     with remembering(path, "scipy"):
         assert (halves(1, 3), halves(1, 4)) == ([0.5, 1.5], [0.5, 2.0])

@@ -8,8 +8,9 @@ from itertools import groupby
 import numpy as np
 
 from harness.metrics import Flags, Interval
+from harness.records import CUMULATIVE
 from harness.reports.comparison.joining import Joined
-from harness.reports.comparison.side import Key, Side
+from harness.reports.comparison.side import Key, Row, Side
 from harness.reports.names import WORST_CASE, eps_text, is_targeted
 from harness.reports.paired import SIGNIFICANCE, bootstrap_mean, holm, mcnemar, pair_counts, trapezoid_share
 
@@ -167,21 +168,32 @@ def sweeps(found: Iterable[Joined]) -> Iterator[list[Joined]]:
         yield [it for it in rows if len(it.samples_a) == len(rows[0].samples_a)]
 
 
-def worst_cases(rows: Sequence[Joined], lacking: set[tuple[Key, float]]) -> Iterator[tuple[float, Pair]]:
+def worst_cases(rows: Sequence[Joined], lacking: Sequence[tuple[Key, Row]]) -> Iterator[tuple[float, Pair]]:
     """Yields each budget with the worst case over several attacks on one model; none without an untargeted attack at it.
+
+    Under the protocols nested and bisect it is taken over attacks at smaller budgets too, as in sweep.csv.
 
     Args:
         rows: The attacked rows of one model in one norm.
-        lacking: Models and budgets at which an attack cannot be compared: the worst case of the rest would be that of no run.
+        lacking: Rows of attacks that cannot be compared: the worst case of the rest would be that of no run.
     """
     for eps in sorted({float(it.row_a["eps"]) for it in rows}):
-        members = [it for it in rows if float(it.row_a["eps"]) == eps]
+        here = [it for it in rows if float(it.row_a["eps"]) == eps]
+        members = [it for it in rows if _counts(it.row_a, eps)]
         several = len({it.row_a["attack"] for it in members}) > 1
-        if not several or (members[0].key[:4], eps) in lacking or all(is_targeted(it.row_a) for it in members):
+        lacks = any(
+            key[:4] == here[0].key[:4] and row["norm"] == here[0].row_a["norm"] and _counts(row, eps) for key, row in lacking
+        )
+        if not several or lacks or all(is_targeted(it.row_a) for it in here):
             continue
-        first, label = members[0], f"{WORST_CASE} {eps_text(eps)} {members[0].row_a['norm']}"
+        first, label = here[0], f"{WORST_CASE} {eps_text(eps)} {here[0].row_a['norm']}"
         one, other = (np.logical_and.reduce([getattr(it, name) for it in members]) for name in ("right_a", "right_b"))
         yield eps, Pair(first.model, label, one, other, first.only_a, first.only_b, first.changed)
+
+
+def _counts(row: Row, eps: float) -> bool:
+    """Returns whether an attack counts in the worst case at a budget, see `harness.reports.tables.sweep`."""
+    return float(row["eps"]) == eps or (float(row["eps"]) < eps and row["protocol"] in CUMULATIVE)
 
 
 def areas(rows: Sequence[Joined], worst: Sequence[tuple[float, Pair]]) -> Iterator[ComparedArea]:

@@ -53,15 +53,22 @@ class Side:
 
     @cached_property
     def rows(self) -> dict[Key, Row]:
-        """The rows of cells.csv by model and condition; the models under the names of the other run."""
+        """The rows of cells.csv by model and condition; the models under the names of the other run.
+
+        Where a model is renamed to the label that another one has here, the latter has no counterpart.
+        """
         cells = self.results.cells.assign(eps=self.results.cells["eps"].astype(float).round(9))
-        cells["model"] = cells["model"].map(lambda label: self._renamed.get(label, label))
+        cells["model"] = cells["model"].map(self._name_in_other)
         trained = ["model", "poison", "poison_rate"]
         cells["repetition"] = cells.groupby(trained, dropna=False)["seed"].rank("dense").astype(int)
         found: dict[Key, Row] = {}
         for row, label in zip(cells.to_dict("records"), self.results.cells["model"], strict=True):
             found.setdefault(_parts(row, (*MODEL_KEY, *CONDITION_KEY)), {**row, "model": label})
         return found
+
+    def _name_in_other(self, label: str) -> str:
+        taken = label not in self._renamed and label in self._renamed.values()
+        return f"{label} (only here)" if taken else self._renamed.get(label, label)
 
     @cached_property
     def _budgets(self) -> dict[Key, list[float]]:

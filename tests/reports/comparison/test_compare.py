@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,16 @@ def test_renamed_models_and_another_order_of_the_examples_are_joined(written: Wr
     assert {(it.change, it.prediction_a == it.class_name) for it in found.images} == {("lost", True)}
     with pytest.raises(HarnessError, match=r"found none \(4 x only in A; 4 x only in B\)"):
         compare(one, two)
+
+
+def test_a_model_renamed_to_the_label_of_another_one_is_the_one_that_is_compared(written: Write, tmp_path: Path) -> None:
+    written([*model("new", 2, 10), *model("old", 2, 24)], "one", suite=suite())
+    written(model("new", 2, 20), "two", suite=suite())
+    found = compare(tmp_path / "one", tmp_path / "two", models={"old": "new"})
+    assert {it.model for it in found.conditions} == {"old -> new"}
+    row = of(found, "pgd 4/255 Linf")
+    assert (row.lost, row.gained) == (4, 0)
+    assert {(it.model, it.reason) for it in found.apart} == {("new", "only in A")}
 
 
 @pytest.mark.parametrize("models", [{"nowhere": "new"}, {"old": "nowhere"}])
@@ -285,6 +296,19 @@ def test_there_is_no_worst_case_where_an_attack_is_not_compared(written: Write, 
     written(model("a", 2, 24, ("pgd",)), "two", suite=suite())
     found = compare(tmp_path / "one", tmp_path / "two")
     assert not [it for it in found.conditions if it.condition.startswith("worst_case")]
+
+
+def test_the_worst_case_has_the_successes_at_smaller_budgets_that_sweep_csv_has(written: Write, tmp_path: Path) -> None:
+    for name, robust in (("one", 24), ("two", 20)):
+        weaker = [it for it in model("a", 2, robust + 12, ("fgsm",)) if it.cell.condition == "attack"]
+        stronger = [it for it in model("a", 2, robust, ("pgd",)) if it.cell.eps is None or it.cell.eps < Fraction("3/255")]
+        written([*stronger, *weaker], name, suite=suite())
+    found = compare(tmp_path / "one", tmp_path / "two")
+    row = of(found, "worst_case 4/255 Linf")
+    for folder, accuracy in (("one", row.accuracy_a), ("two", row.accuracy_b)):
+        board = load_results(tmp_path / folder).sweep
+        worst = board[(board["attack"] == "worst_case") & np.isclose(board["eps"], 4 / 255)]
+        assert accuracy == pytest.approx(worst["robust_accuracy"].item())
 
 
 def test_classes_and_images_that_changed_are_named(written: Write, tmp_path: Path) -> None:

@@ -205,7 +205,11 @@ def test_no_file_a_pickle_and_damage_are_one_line(
     np.savez(tmp_path / "pickled.npz", **(arrays | {"x": np.array([{"a": 1}] * 40, dtype=object)}))
     (tmp_path / "text.h5").write_text("no images")
     (tmp_path / "text.npz").write_text("no images")
-    for name in ("pickled.npz", "text.h5", "text.npz", "absent.h5", "absent.npz"):
+    np.savez_compressed(tmp_path / "bits.npz", **arrays)
+    whole = bytearray((tmp_path / "bits.npz").read_bytes())
+    whole[60:200] = bytes(255 - byte for byte in whole[60:200])
+    (tmp_path / "bits.npz").write_bytes(whole)
+    for name in ("bits.npz", "pickled.npz", "text.h5", "text.npz", "absent.h5", "absent.npz"):
         assert call("verify", str(finished / "results" / "audited_run"), "--images", str(tmp_path / name)) == 2
         lines = capsys.readouterr().err.strip().splitlines()
         assert len(lines) == 1

@@ -81,6 +81,27 @@ def test_elsewhere_one_example_may_end_otherwise_and_three_of_forty_may_not(
     assert ("1 of 40 examples end otherwise" in said) == (code == 0)
 
 
+@pytest.mark.parametrize(("written", "code"), [(0.05, 2), (0.5, 1), ("", 1)])
+def test_elsewhere_a_share_without_examples_may_differ_by_few_examples_only(
+    copied: Copied, written: float | str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = copied()
+    (results / "samples.parquet").unlink()
+    provenance = read_json(results / "provenance.json")
+    write_json(results / "provenance.json", {**provenance, "threads": 64})
+    for folder in (results.parent / ".store" / "attack").iterdir():
+        (folder / META).unlink()
+    cells = pd.read_csv(results / "cells.csv", dtype=str, keep_default_na=False)
+    place = cells.index[(cells["model"] == "second") & (cells["attack"] == "pgd") & (cells["poison"] == "")][-1]
+    known = float(cells.loc[place, "robust_accuracy"])
+    cells.loc[place, "robust_accuracy"] = written if isinstance(written, str) else str(known + written)
+    cells.to_csv(results / "cells.csv", index=False)
+    assert call("verify", str(results), "--recompute", "1", "--device", "cpu") == code
+    said = capsys.readouterr().out
+    assert "measured elsewhere (threads differ)" in said
+    assert ("computed anew: second__pgd__eps-16-255: robust_accuracy: written" in said) == (code == 1)
+
+
 def test_model_that_is_not_in_the_store_is_bad_input_and_nothing_is_trained(
     copied: Copied, capsys: pytest.CaptureFixture[str]
 ) -> None:
