@@ -66,7 +66,9 @@ class TableCheck:
         if lacking:
             tables.pop("sweep")
             tables["leaderboard"] = leaderboard_of(self.results).drop(columns=list(BOARD_OF_EXAMPLES))
-        elif self.results.has_samples and (self.results.folder / TABLE).is_file():
+        elif not self.results.has_samples:  # which has the contents of the examples
+            tables["leaderboard"] = tables["leaderboard"].drop(columns="data_digest")
+        elif (self.results.folder / TABLE).is_file():
             tables["best_known"] = best_known_table(tables["cells"], samples, current_images(self.results))
         if self.results.has_old_leaderboard:  # its ranks went by another rule
             tables["leaderboard"] = tables["leaderboard"].drop(columns="rank")
@@ -87,7 +89,7 @@ class TableCheck:
         written = read_text_table(path)
         if name != "cells" and "digest" in table and "digest" in written:  # no witness has these rows
             written = written[[source.get(digest) != "nothing" for digest in written["digest"]]].reset_index(drop=True)
-        ignore = Unknown(source, judged=self.judged, hashed=self.results.has_samples)
+        ignore = Unknown(source, judged=self.judged)
         return compare(path.name, written, as_text(table), FORMS[name], ignore=ignore.entry, tolerance=self.tolerance)
 
     def _of_folder(self, subfolder: str, cells: Sequence[ScoredCell], source: Mapping[str, Source]) -> Findings:
@@ -134,12 +136,11 @@ class Unknown:
     Args:
         source: Digest of a cell -> its witness.
         judged: Whether attack checks are derived.
-        hashed: Whether the contents of the examples are known, which samples.parquet has.
     """
 
-    def __init__(self, source: Mapping[str, Source], *, judged: bool, hashed: bool) -> None:
+    def __init__(self, source: Mapping[str, Source], *, judged: bool) -> None:
         """See the class."""
-        self.source, self.judged, self.hashed = source, judged, hashed
+        self.source, self.judged = source, judged
 
     def entry(self, row: Row, column: str, written: str) -> bool:
         """Returns whether the witnesses say nothing of an entry."""
@@ -148,8 +149,6 @@ class Unknown:
             return row[column] in FINISHED and written in FINISHED  # computed or found: the run's own
         if column in ("verdict", "verdict_reasons"):
             return not self.judged
-        if column == "data_digest":
-            return not self.hashed
         base = column
         for ending in ("_before", "_after", "_difference"):
             base = base.removesuffix(ending)
