@@ -39,7 +39,7 @@ def verify(
 ) -> None:
     """Check finished work; exit 0 if all is as it should be, 1 if anything differs, 2 if it cannot be verified.
 
-    RESULTS: derive every number of its tables anew, from the store and samples.parquet, and name each entry that differs.
+    RESULTS: derive every number that follows from its cells, from store and samples.parquet, and name each entry that differs.
 
     --recompute measures some cells again with the stored models: the same to the last digit on the same machine.
 

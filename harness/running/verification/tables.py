@@ -1,6 +1,6 @@
 """Compares every table of a results folder that follows from its cells with what the witnesses give."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -30,6 +30,8 @@ NUMBERS = frozenset({*ONLY_EXAMPLES, "n_examples", "accuracy", "accuracy_low", "
 """Columns of cells.csv that need a witness."""
 BOARD_OF_EXAMPLES = ("rank_range", "rank_note", "data_digest", *DIFFERENCE[1:])
 """Columns of leaderboard.csv that need all examples."""
+MATRIX_FOLDERS = ("confusion", "roc")
+"""Folders with a table for each cell."""
 BEFORE = ("_before", "_difference")
 
 
@@ -76,11 +78,19 @@ class TableCheck:
         for name, table in tables.items():
             found.add(self._of_table(name, table, source))
         with_numbers = [cell for _, cell in scored if cell is not None]
-        for subfolder in ("confusion", "roc"):
+        for subfolder in MATRIX_FOLDERS:
             found.add(self._of_folder(subfolder, with_numbers, source))
         found.add(compare_samples(self.results, samples[~samples["digest"].isin(lacking)], spared=lacking))
         found.add(self._unchecked(source, lacking))
+        found.unchecked += self._beside({*tables, "sweep"})
         return found
+
+    def _beside(self, tables: Collection[str]) -> list[str]:
+        """Returns in a line which files and folders of the results hold what does not follow from the cells."""
+        compared = {f"{name}.csv" for name in tables} | {"samples.parquet", *MATRIX_FOLDERS}
+        names = sorted(path.name + "/" * path.is_dir() for path in self.results.folder.iterdir() if path.name not in compared)
+        left = [name for name in names if not name.startswith(".")]
+        return [f"{', '.join(left)}: they do not follow from the cells alone"] if left else []
 
     def _of_table(self, name: str, table: pd.DataFrame, source: Mapping[str, Source]) -> Findings:
         path = self.results.folder / f"{name}.csv"
