@@ -99,12 +99,11 @@ def _beyond_tables(results: "Results", store: Path | None, extras: Extras, found
     if store is None:
         given = "--images" if extras.share is None else "--recompute"
         raise HarnessError(f"{given}: expected a store with the models, found none; --store names one")
-    is_as_measured = not found.differences
     progress = console.progress_display()
     workbench = open_workbench(suite_of(results), store=store, device=extras.device, progress=progress)
     if extras.share is not None:
         found.add(recompute(results, extras.share, workbench, seed=extras.seed))
-    if extras.images is not None and is_as_measured:
+    if extras.images is not None and not found.differences:
         found.add(verify_images(results, extras.images, workbench))
     elif extras.images is not None:
         found.notes.append("the images were not judged: what was measured is not what the tables say")

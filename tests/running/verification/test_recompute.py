@@ -61,8 +61,9 @@ def test_stored_falsehood_is_found_by_computing_anew_only(
     results = copied()
     lie(results, finished, spared=3, kind="attack second with pgd")
     assert call("verify", str(results)) == 0
-    assert call("verify", str(results), "--recompute", "1", "--device", "cpu") == 1
+    assert call("verify", str(results), "--recompute", "1", "--images", "any.h5", "--device", "cpu") == 1
     said = capsys.readouterr().out
+    assert "the images were not judged: what was measured is not what the tables say" in said
     assert "cells.csv, computed anew: second__pgd__eps-16-255: robust_accuracy: written " in said
     assert "samples.parquet, computed anew: second__pgd__eps-16-255: examples: written 3 of 40 others" in said
 
