@@ -81,7 +81,7 @@ class HopSkipJump(Attack):
             )
 
     def _find_start(self, decisions: Decisions, others: Tensor, *, generator: torch.Generator) -> None:
-        """Shows images of other classes, nearest first, then noise, until one is adversarial."""
+        """Shows the nearest image of another class; where there is none, noise until one is adversarial."""
         x = decisions.x
         if len(others):
             distance = decisions.threat_model.distance(others, x.expand(len(others), -1, -1, -1))
