@@ -26,6 +26,12 @@ QUANTISED = frozenset(
         "QLinearMatMul",
         "ConvInteger",
         "MatMulInteger",
+        # ONNX Runtime's own, which its optimiser and its quantisation write.
+        "DynamicQuantizeMatMul",
+        "MatMulIntegerToFloat",
+        "MatMulNBits",
+        "QAttention",
+        "QGemm",
     }
 )
 """Operators of files that compute with whole numbers."""

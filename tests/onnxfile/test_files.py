@@ -158,3 +158,9 @@ def test_model_is_pickled_without_its_session_and_copies_share_it(files: Files) 
     wanted = model(files.x[:2])
     again = pickle.loads(pickle.dumps(model))  # noqa: S301 - our own bytes
     assert torch.equal(again(files.x[:2]), wanted)
+
+
+@pytest.mark.parametrize("operator", ["QGemm", "MatMulNBits", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "QLinearAdd"])
+def test_operators_of_onnx_runtime_on_whole_numbers_make_a_file_of_whole_numbers(operator: str) -> None:
+    node = onnx.helper.make_node(operator, ["x"], ["y"], domain="com.microsoft")
+    assert precision_of(onnx.helper.make_model(onnx.helper.make_graph([node], "net", [], []))) == "int8"
