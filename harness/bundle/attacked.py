@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipInfo
 
 import h5py
 import numpy as np
@@ -38,6 +38,8 @@ NAMES = ("content_hash", "example_id", "index")
 NUMBERS = ("label", "prediction")
 """Optional data sets of class indices."""
 NPZ = ".npz"
+NPZ_FREE, NPZ_RATIO = 256 * 2**20, 32
+"""Bytes that the arrays of a .npz file may take whatever its size, and those for each byte of it."""
 LONGEST_NAME = 1_000
 """Bytes of an example's name."""
 
@@ -157,12 +159,22 @@ def _whole(found: Any, name: str, n: int, path: Path) -> NDArray[np.int64]:
     return np.asarray(found[:], dtype=np.int64)
 
 
+def _check_size(members: list[ZipInfo], path: Path) -> None:
+    """Refuses a .npz file whose arrays, which are read whole, are out of all proportion to the file."""
+    size, most = sum(member.file_size for member in members), NPZ_FREE + NPZ_RATIO * path.stat().st_size
+    if size > most:
+        raise DataError(
+            f"{path}: expected arrays of {most:,} bytes at most for a file of its size, got {size:,}; HDF5 is read in parts"
+        )
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """Yields an open file of either kind, and turns what damage leads to into a DataError of one line."""
     try:
         if path.suffix.lower() == NPZ:
             with np.load(path, allow_pickle=False) as arrays:
+                _check_size(arrays.zip.infolist(), path)
                 yield arrays
         else:
             with h5py.File(path, "r") as file:

@@ -16,7 +16,7 @@ SHORT = 12
 
 def gc(
     results: Annotated[
-        list[Path] | None, typer.Argument(metavar="[RESULTS]...", help="Results folders, by default those beside the store.")
+        list[Path] | None, typer.Argument(metavar="[RESULTS]...", help="Results folders, by default all that runs wrote.")
     ] = None,
     suites: Annotated[list[str] | None, typer.Option("--suite", help="A suite whose steps stay too; may be repeated.")] = None,
     store: StoreOption = None,
@@ -24,7 +24,7 @@ def gc(
 ) -> None:
     """Show what of a store no results folder or suite refers to, and how large it is; --delete removes it.
 
-    Steps of runs stay that still work, or were killed, for a folder beside the store or a named one.
+    Steps of runs stay that still work, or were killed.
     """
     from harness.cli.inspection import open_store
     from harness.reports.load import is_results_folder
@@ -34,11 +34,12 @@ def gc(
     opened = open_store(store)
     if not opened.root.is_dir():
         raise StoreError(f"{opened.root}: expected a store, found no such folder")
-    beside = sorted(path.parent for path in opened.root.parent.glob("*/provenance.json"))
-    folders = results or [folder for folder in beside if is_results_folder(folder)]
+    near = {path.parent.absolute() for name in ("provenance.json", RUN_FILE) for path in opened.root.parent.glob(f"*/{name}")}
+    known = sorted(near | set(opened.noted_results()))
+    folders = results or [folder for folder in known if is_results_folder(folder)]
     if not folders and not suites:
         raise HarnessError(f"{opened.root.parent}: expected results folders, found none; name them, or suites whose steps stay")
-    at_work = steps_of_runs({*folders, *(path.parent for path in opened.root.parent.glob(f"*/{RUN_FILE}"))})
+    at_work = steps_of_runs({*folders, *(folder for folder in known if (folder / RUN_FILE).is_file())})
     found = garbage(opened, named_by(folders) | at_work | _planned(suites or []))
     rows = [(printable(it.what), it.digest[:SHORT], f"{it.size / MEGABYTE:.1f}", it.created[:10]) for it in found]
     if rows:

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,6 +57,8 @@ def announced(folder: Path, plan: Plan, context: Context) -> Iterator[None]:
     steps = [{"kind": step.KIND, "digest": step.digest, "title": step.title} for step in plan.steps]
     cached = sum(context.entry(step) is not None for step in plan.steps)
     path = folder / RUN_FILE
+    with suppress(StoreError):  # a run that computes nothing may read a store that it cannot write
+        context.store.note_results(folder)
     record = {"process": os.getpid(), "host": platform.node(), "started": datetime.now(UTC).isoformat()}
     write_json(path, {**record, "store": str(context.store.root.absolute()), "cached": cached, "steps": steps})
     try:

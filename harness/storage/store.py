@@ -26,6 +26,8 @@ PARTIAL = ".partial"
 LOCKS = ".claims"
 """Folder of the locks; stores of earlier versions have the same."""
 DAMAGED = ".damaged"
+RESULTS = ".results"
+"""Folder of notes of the results folders."""
 LOCK_DIGITS = 12
 """Digits of a digest that name its lock and its temporary directories."""
 TEMPORARY = f".{'?' * LOCK_DIGITS}.????????"
@@ -143,6 +145,24 @@ class Store:
             self.root.mkdir(parents=True, exist_ok=True)
             with TemporaryDirectory(dir=self.root, prefix=".writable-"):
                 pass
+
+    def note_results(self, folder: Path) -> None:
+        """Notes a results folder whose tables name steps of this store, so that `harness gc` finds it wherever it lies."""
+        place = str(folder.absolute())
+        note = self.root / RESULTS / hashlib.sha256(place.encode()).hexdigest()[:LOCK_DIGITS]
+        if not note.is_file():
+            with _disk_errors(self.root):
+                note.parent.mkdir(parents=True, exist_ok=True)
+                write_json(note, {"folder": place})
+
+    def noted_results(self) -> list[Path]:
+        """Returns the results folders that were noted; some may be gone.
+
+        Raises:
+            StoreError: if a note is damaged.
+        """
+        notes = sorted(path for path in (self.root / RESULTS).glob("*") if not path.name.startswith("."))
+        return [Path(str(read_json(note).get("folder", ""))) for note in notes]
 
     def partial(self, digest: str) -> Path:
         """Returns the folder where an unfinished step may keep its checkpoints; it survives a killed process."""

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ ValueT = TypeVar("ValueT", float, list[float])
 P = ParamSpec("P")
 VERSION = 1
 """Of the values in files: raised whenever a function that is remembered gives others, as a correction of it would."""
+ENDS = 2
+"""Numbers of a list: the ends of an interval."""
 _known: dict[str, Any] = {}
 """Name and arguments of a call -> its value. A pure function has the same in every run with the same library."""
 
@@ -22,7 +25,7 @@ def remembered(function: Callable[P, ValueT]) -> Callable[P, ValueT]:
     """Makes a function of numbers compute each value once in a process, and not at all where a file has it.
 
     Args:
-        function: Takes numbers by position, and returns a float or a list of floats.
+        function: Takes numbers by position, and returns a float, or the two ends of an interval as a list.
     """
 
     @wraps(function)
@@ -69,5 +72,6 @@ def _read(path: Path, library: str, version: str) -> dict[str, Any]:
 
 
 def _is_value(value: object) -> bool:
-    numbers = value if isinstance(value, list) else [value]
-    return all(isinstance(number, float) for number in numbers)
+    """Returns whether a value is a number or the two ends of an interval, as functions that are remembered give."""
+    numbers = value if isinstance(value, list) and len(value) == ENDS else [value]
+    return all(isinstance(number, float) and math.isfinite(number) for number in numbers)

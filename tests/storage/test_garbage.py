@@ -143,3 +143,18 @@ def test_damaged_record_of_a_run_removes_nothing(store: Store, capsys: pytest.Ca
     assert called("gc", "--store", str(store.root), "--delete") == 2
     assert ".run.json: expected the record of a run" in capsys.readouterr().err
     assert store.get("train", digest_of("gone")) is not None
+
+
+def test_results_folder_elsewhere_keeps_its_steps(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    elsewhere = tmp_path / "far" / "away"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "cells.csv").write_text("")
+    (elsewhere / "provenance.json").write_text(json.dumps({"steps": {digest_of("kept attack"): "attack"}}))
+    store.note_results(elsewhere)
+    store.note_results(tmp_path / "gone since")
+    assert set(store.noted_results()) == {elsewhere, tmp_path / "gone since"}
+    assert called("gc", "--store", str(store.root)) == 0
+    assert "nothing refers to in 1 results folders" in capsys.readouterr().out
+    assert called("gc", "--store", str(store.root), "--delete") == 0
+    assert store.get("attack", digest_of("kept attack")) is not None
+    assert store.get("train", digest_of("gone")) is None

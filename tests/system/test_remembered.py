@@ -66,3 +66,13 @@ def test_entries_that_are_no_numbers_are_left_out(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_costs_nothing(tmp_path: Path) -> None:
     with remembering(tmp_path / "nowhere" / "values.json", "scipy"):
         assert halves(1, 3) == [0.5, 1.5]
+
+
+@pytest.mark.parametrize("value", ["[0.1]", "[0.1, 0.2, 0.3]", "[0.1, NaN]", '"x"', "null", "[[0.1, 0.2]]"])
+def test_a_value_of_another_form_in_the_file_is_computed_anew(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "values.json"
+    text = f'{{"version": {module.VERSION}, "scipy": "{version("scipy")}", "values": {{"halves(1, 2)": {value}}}}}'
+    path.write_text(text)
+    with remembering(path, "scipy"):
+        assert halves(1, 2) == [0.5, 1.0]
+    assert CALLS == [(1, 2)]
