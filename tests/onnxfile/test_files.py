@@ -112,7 +112,7 @@ def test_external_data_outside_of_the_folder_are_not_read(files: Files, tmp_path
         for entry in tensor.external_data:
             entry.value = location if entry.key == "location" else entry.value
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(ModelError, match=r"net\.onnx: expected its external data beside it, got them in '.*weights'"):
+    with pytest.raises(ModelError, match=r"net\.onnx: expected its external data beside it, got them in '"):  # a long path is cut
         content_sha256(path)
 
 
