@@ -1,7 +1,7 @@
 """A run whose steps have ended: the plan, the store, and what became of each step."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.errors import StoreError
 from harness.executors.base import STOPPED_BEFORE, StepReport
@@ -9,6 +9,19 @@ from harness.planning.plan import Plan, PlannedCell
 from harness.records import FINISHED, CellResult, Outcome, Status
 from harness.steps.base import Context, Step
 from harness.steps.judgement import Judgement
+
+
+def result_of(cell: PlannedCell, outcome: Outcome, status: Status) -> CellResult:
+    """Returns a planned cell with its numbers, from the outcome of its step."""
+    return CellResult(
+        cell.cell,
+        cell.digest,
+        status,
+        labels=outcome.labels,
+        clean_logits=outcome.clean_logits,
+        condition=outcome.conditions[cell.position],
+        smallest_eps=outcome.smallest_eps,
+    )
 
 
 @dataclass(frozen=True)
@@ -43,17 +56,8 @@ class FinishedRun:
             own = cell.step.judged(self.context) if cell.cell.kind.own_examples else None
         except StoreError as damage:  # of the poison, which a stored outcome does not need
             return CellResult(cell.cell, cell.digest, Status.FAILED, str(damage))
-        return CellResult(
-            cell.cell,
-            cell.digest,
-            report.status,
-            labels=outcome.labels,
-            clean_logits=outcome.clean_logits,
-            condition=outcome.conditions[cell.position],
-            smallest_eps=outcome.smallest_eps,
-            example_ids=None if own is None else tuple(own.ids),
-            example_hashes=None if own is None else tuple(own.hashes),
-        )
+        result = result_of(cell, outcome, report.status)
+        return result if own is None else replace(result, example_ids=tuple(own.ids), example_hashes=tuple(own.hashes))
 
     def _outcome(self, step: Judgement) -> Outcome:
         if step.digest not in self._outcomes:

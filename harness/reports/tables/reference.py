@@ -10,8 +10,10 @@ import pandas as pd
 from harness.errors import HarnessError
 from harness.reports.names import WORST_CASE, eps_text
 from harness.system.messages import shown
+from harness.threat.ball import Norm
 
-NORMS = ("Linf", "L2", "L1")
+NORMS = tuple(norm.value for norm in Norm)
+"""In the order of preference where a suite has several."""
 
 
 def reference(sweep: pd.DataFrame, suite: Mapping[str, Any], eps: float | None = None) -> tuple[str | None, float | None]:

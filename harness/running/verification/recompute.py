@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from harness.errors import HarnessError
-from harness.records import FINISHED, CellResult, Status
+from harness.records import FINISHED, Status
 from harness.reports.tables.scores import ScoredCell, cell_row, scored
 from harness.reports.tables.write import cells_of_rows
+from harness.running.finished import result_of
 from harness.running.verification.comparison import Row, as_text, compare, read_text_table
 from harness.running.verification.findings import Difference, Findings
 from harness.running.verification.forms import FORMS, cell_label
@@ -28,6 +29,7 @@ from harness.system.seeds import seed_of
 if TYPE_CHECKING:
     from harness.images import ImageSplit
     from harness.planning.plan import PlannedCell
+    from harness.records import CellResult
     from harness.reports.load import Results
     from harness.steps.base import Step
     from harness.steps.judgement import Judgement
@@ -113,15 +115,7 @@ def _compare_step(
     other = [name for name in MACHINE if not _is_same(made.get(name), here.get(name))]
     found, pairs = Findings(), []
     for cell in cells:
-        result = CellResult(
-            cell.cell,
-            cell.digest,
-            Status.DONE,
-            labels=outcome.labels,
-            clean_logits=outcome.clean_logits,
-            condition=outcome.conditions[cell.position],
-            smallest_eps=outcome.smallest_eps,
-        )
+        result = result_of(cell, outcome, Status.DONE)
         if (numbers := scored(result, names)) is not None:
             pairs.append((result, numbers))
     found.differences += _names_that_differ(results, step.judged(anew.context), [result for result, _ in pairs])
