@@ -195,7 +195,9 @@ def _worst_classes(results: Results, rows: pd.DataFrame, board: Mapping[Any, Any
         classes = results.per_class[results.per_class["digest"].isin(cells["digest"].tolist())]
         classes = classes[(classes["support"] > 0) & classes[metric].notna()]
         if len(classes):
-            row = min(classes.to_dict("records"), key=lambda it: float(it[metric]))
+            row = min(
+                classes.to_dict("records"), key=lambda it: (float(it[metric]), -int(it["support"]))
+            )  # as in leaderboard.csv
             found.append(WorstClass(str(row["class"]), condition, metric, float(row[metric]), int(row["support"])))
     return found
 
