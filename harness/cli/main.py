@@ -22,6 +22,7 @@ from harness.cli.outcome import show_run
 from harness.cli.verify import verify
 from harness.cli.watch import watch
 from harness.errors import DataError, ModelError, SuiteError, naming
+from harness.system.memory import leave_garbage, without_garbage_collection
 from harness.system.messages import printable
 
 JUDGED = "suite.yaml"
@@ -127,8 +128,9 @@ def run(
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Steps computed at once, each in a process of its own.")] = 1,
 ) -> None:
     """Train what is missing, attack, score, and write tables, curves and the report. Stops and resumes."""
-    from harness.running.runner import run as run_suite
-    from harness.suites.files import load_suite
+    with without_garbage_collection():  # what these modules and their libraries define stays
+        from harness.running.runner import run as run_suite
+        from harness.suites.files import load_suite
 
     shared = () if devices is None else (f"devices={devices}",)
     loaded = load_suite(suite, (*(overrides or ()), *shared))
@@ -283,6 +285,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     code = exit_code(lambda: app(["--debug", *[word for word in given if word != "--debug"]] if debug else given), debug=debug)
+    if arguments is None:
+        leave_garbage()
     sys.exit(code)
 
 

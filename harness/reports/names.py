@@ -3,7 +3,8 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pandas as pd
@@ -60,7 +61,19 @@ def rate_text(rate: Any) -> str:
 
 def with_column_types(table: pd.DataFrame) -> pd.DataFrame:
     """Returns a table whose whole numbers stay whole, and truth values true or false, where some are missing."""
-    return table.astype({name: "boolean" if name in TRUTH_VALUES else "Int64" for name in TYPED if name in table})
+    return table.assign(
+        **{name: table[name].astype("boolean" if name in TRUTH_VALUES else "Int64") for name in TYPED if name in table}
+    )
+
+
+@contextmanager
+def texts_as_objects() -> Iterator[None]:
+    """Keeps the texts of the tables that the block makes as Python's own.
+
+    A report reads small tables row by row, and by condition: that takes a fifth longer where each text is one of Arrow's.
+    """
+    with pd.option_context("mode.string_storage", "python"):
+        yield
 
 
 def eps_text(eps: float) -> str:

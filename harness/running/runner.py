@@ -21,7 +21,7 @@ from harness.records import FINISHED, CellResult, RunRecord, Status
 from harness.reports.decision.files import write_decision
 from harness.reports.files import check_writable
 from harness.reports.load import check_own_results, is_results_folder, load_results
-from harness.reports.names import model_label
+from harness.reports.names import model_label, texts_as_objects
 from harness.reports.page.html import write_report
 from harness.reports.tables.write import asserted_tables, write_tables
 from harness.running.expectations import judge_expectations
@@ -40,6 +40,7 @@ from harness.storage.store import Store
 from harness.suites.base import BaseSuite, Variant
 from harness.suites.suite import Suite, suite_json, with_models
 from harness.system.children import refuse_unguarded
+from harness.system.memory import quick_garbage_collection
 from harness.system.modes import usual_torch
 from harness.system.progress import Progress, Silent
 from harness.system.remembered import remembering
@@ -125,7 +126,7 @@ def run(
     reports, interrupted = _execute(plan, context, chosen, jobs=jobs, folder=folder)
     reports |= unreadable(plan.steps, context, reports)
     finished, seconds = FinishedRun(plan, context, reports), time.perf_counter() - started
-    with remembering(folder / STATISTICS, "scipy"):
+    with remembering(folder / STATISTICS, "scipy"), quick_garbage_collection(), texts_as_objects():
         record = collect(finished, seconds=seconds)
         written = _is_worth_writing(record, folder)
         met = _write(record, finished, folder, with_page=not interrupted) if written else True

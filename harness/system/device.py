@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 from harness.system.lazy import torch
+from harness.system.remembered import remembered
 
 DRIVERS = ("nvidia*", "nvhost*", "nvmap", "kfd", "dxg")
 """Patterns in /dev of what the drivers of GPUs make: NVIDIA's for cards and boards, AMD's, and Windows' for Linux inside it."""
 THREADS = "_ZN2at15get_num_threadsEv"
 """`at::get_num_threads` in PyTorch's library."""
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Environment variables that set how many threads PyTorch begins with."""
 
 
 class DeviceField:
@@ -43,13 +48,31 @@ def may_have_gpu() -> bool:
 
 
 def torch_threads() -> int:
-    """Returns the threads that PyTorch computes with, from its C++ library: to import it takes ten times as long."""
+    """Returns the threads that PyTorch computes with, without its import where that is possible."""
     if "torch" in sys.modules:
         return torch.get_num_threads()
+    return int(_initial_threads(version("torch"), _usable_cores(), *map(os.environ.get, THREAD_VARIABLES)))
+
+
+@remembered
+def _initial_threads(release: str, cores: int, *variables: str | None) -> float:
+    """Returns the threads that PyTorch begins with, from its C++ library: to import PyTorch takes ten times as long.
+
+    All that the number follows from is an argument, so that a run need not even load the library to say it again.
+
+    Args:
+        release: PyTorch's version.
+        cores: Cores that the process may use.
+        *variables: The values of THREAD_VARIABLES.
+    """
     package = find_spec("torch")
     folders = [] if package is None else package.submodule_search_locations or ()
     libraries = [path for folder in folders for path in (Path(folder) / "lib").glob("libtorch_cpu.so")]
     try:
-        return int(getattr(ctypes.CDLL(str(libraries[0])), THREADS)())
+        return float(getattr(ctypes.CDLL(str(libraries[0])), THREADS)())
     except (IndexError, OSError, AttributeError):  # another system, or another layout of PyTorch
-        return torch.get_num_threads()
+        return float(torch.get_num_threads())
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

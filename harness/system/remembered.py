@@ -25,7 +25,7 @@ def remembered(function: Callable[P, ValueT]) -> Callable[P, ValueT]:
     """Makes a function of numbers compute each value once in a process, and not at all where a file has it.
 
     Args:
-        function: Takes numbers by position, and returns a float, or the two ends of an interval as a list.
+        function: Takes numbers and texts by position, and returns a float, or the two ends of an interval as a list.
     """
 
     @wraps(function)

@@ -5,11 +5,13 @@ import pickle
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from harness.storage.provenance import INITIAL_FLAGS
+from harness.system import device, remembered
 from harness.system.device import DeviceField
 
 FIELD = DeviceField()
@@ -51,3 +53,24 @@ def test_flags_without_pytorch_are_those_that_it_begins_with(override: str | Non
         name: value for name, value in true.items() if name != "created"
     }
     assert INITIAL_FLAGS.keys() <= true.keys()
+
+
+def test_threads_are_asked_of_the_library_once_for_the_same_machine_and_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def library(name: str) -> SimpleNamespace:
+        asked.append(name)
+        return SimpleNamespace(**{device.THREADS: lambda: 3})
+
+    monkeypatch.setattr(device.ctypes, "CDLL", library)
+    monkeypatch.setattr(device.sys, "modules", {name: module for name, module in sys.modules.items() if name != "torch"})
+    monkeypatch.setattr(remembered, "_known", {})
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert (device.torch_threads(), device.torch_threads(), len(asked)) == (3, 3, 1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    device.torch_threads()
+    assert len(asked) == 2
+
+
+def test_threads_are_those_of_pytorch_where_it_is_imported() -> None:
+    assert device.torch_threads() == torch.get_num_threads()

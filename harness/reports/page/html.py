@@ -16,7 +16,7 @@ from harness.reports.figures.svg import Drawing, drawing_of
 from harness.reports.files import write_text
 from harness.reports.load import Results, load_results, reading_tables
 from harness.reports.models import ModelView, model_views
-from harness.reports.names import WORST_CASE
+from harness.reports.names import WORST_CASE, texts_as_objects
 from harness.reports.page import gallery
 from harness.reports.page import poisons as poison_page
 from harness.reports.page import tables as page_tables
@@ -71,6 +71,7 @@ class ModelSection:
     """Sentences: which epoch is kept, and the warnings of the training."""
 
 
+@texts_as_objects()
 def write_report(results: Results, *, against: Results | None = None) -> Path:
     """Draws the figures of a results folder and writes its report.html, from its tables alone; returns the path of the page.
 
