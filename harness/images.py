@@ -96,6 +96,11 @@ def read_detailed(split: ImageSplit, index: int, side: int) -> Tensor:
     return split.read_detailed(index, side) if isinstance(split, DetailedSplit) else split[index][0]
 
 
+def reads_files(split: ImageSplit) -> bool:
+    """Returns whether a split only decodes files when it is read, so that several threads may read it at once."""
+    return bool(getattr(split, "reads_files", False))
+
+
 class View:
     """Some examples of a split, in a given order, without copying an image.
 
@@ -108,6 +113,7 @@ class View:
         """See the class."""
         self.split = split
         self.indices = indices
+        self.reads_files = reads_files(split)
         self.labels: NDArray[np.int64] = split.labels[indices]
         self.ids: Sequence[str] = [split.ids[index] for index in indices]
         self.hashes: Sequence[str] = [split.hashes[index] for index in indices]

@@ -58,6 +58,7 @@ class FileSplit:
     ) -> None:
         """See the class."""
         self.root = root
+        self.reads_files = True
         self._files = ids
         self.ids: Sequence[str] = [decodable(file) for file in ids]
         self.labels: NDArray[np.int64] = labels

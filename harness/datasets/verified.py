@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from harness.datasets.pixels import check_images, checked_labels, fingerprint, size_of, unit_range
 from harness.datasets.splits import Drawn
 from harness.errors import DataError, only_harness_errors
-from harness.images import ImageData, ImageSplit, read_detailed
+from harness.images import ImageData, ImageSplit, read_detailed, reads_files
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,6 +89,7 @@ class VerifiedSplit:
             if (sizes := (len(self.ids), len(self.hashes))) != (count, count):
                 raise DataError(f"{name}: expected {count} ids and hashes for {count} images, got {sizes[0]} and {sizes[1]}")
         self._split, self._name = split, name
+        self.reads_files = reads_files(split)
         self.from_training = isinstance(split, Drawn)
         self._first = FirstReads(count)
 

@@ -1,7 +1,9 @@
 """Batches of a split, and the network that takes them: how large, and how they reach the device."""
 
 import copy
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from harness.errors import DataError, HarnessError
-from harness.images import ImageSplit
+from harness.images import ImageSplit, reads_files
 from harness.models.safeguards import safeguarded
 from harness.system.modes import evaluating
 
@@ -19,6 +21,8 @@ CPU_BATCH = 32
 STAGE_BATCH_LIMIT = 256
 STAGE_BATCH_BYTES = 256 * 2**20
 """Memory that autograd may keep for one batch of an ensemble's stage on a CPU."""
+READERS = min(4, os.cpu_count() or 1)
+"""Threads that decode files while the network computes."""
 PROBES = 2
 """Images on which the faster form of a network is compared with the network itself, and the network tried beforehand."""
 GPU_BATCH_LIMIT = 1024
@@ -60,9 +64,24 @@ class SplitBatch:
 
 
 def batches(split: ImageSplit, batch_size: int, device: torch.device | str) -> Iterator[SplitBatch]:
-    """Yields a split in its order; every image is decoded once, and one batch is in memory at a time."""
-    for start in range(0, len(split), batch_size):
-        yield load(split, range(start, min(start + batch_size, len(split))), device)
+    """Yields a split in its order; every image is decoded once.
+
+    One batch is in memory at a time. Of files the next batch is decoded in threads meanwhile, so two are.
+    """
+    parts = [range(start, min(start + batch_size, len(split))) for start in range(0, len(split), batch_size)]
+    if not reads_files(split):
+        for part in parts:
+            yield load(split, part, device)
+        return
+    pool = ThreadPoolExecutor(READERS)
+    try:
+        coming = [pool.submit(split.__getitem__, index) for index in parts[0]] if parts else []
+        for number, part in enumerate(parts):
+            images = [reading.result()[0] for reading in coming]
+            coming = [pool.submit(split.__getitem__, index) for index in parts[number + 1]] if number + 1 < len(parts) else []
+            yield _batch_of(split, part, images, device)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def load(split: ImageSplit, indices: range | list[int], device: torch.device | str) -> SplitBatch:
@@ -71,11 +90,14 @@ def load(split: ImageSplit, indices: range | list[int], device: torch.device | s
     Raises:
         DataError: if their images differ in size.
     """
-    images = [split[index][0].detach() for index in indices]
+    return _batch_of(split, indices, [split[index][0] for index in indices], device)
+
+
+def _batch_of(split: ImageSplit, indices: range | list[int], images: list[Tensor], device: torch.device | str) -> SplitBatch:
     if len(sizes := {image.shape for image in images}) > 1:
         found = " and ".join(sorted(" x ".join(map(str, size)) for size in sizes))
         raise DataError(f"data: expected images of one size, got {found}; resize them")
-    x = torch.stack(images).float()
+    x = torch.stack([image.detach() for image in images]).float()
     y = torch.from_numpy(np.asarray(split.labels)[list(indices)].astype(np.int64))
     return SplitBatch(torch.tensor(list(indices)), x.to(device), y.to(device))
 

@@ -1,9 +1,25 @@
+import threading
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
+from harness.datasets.image_folder import FileSplit
 from harness.datasets.tensors import TensorSplit
-from harness.evaluation.batches import CPU_BATCH, STAGE_BATCH_LIMIT, SplitBatch, forward_and_backward, stage_batch_size
+from harness.datasets.verified import VerifiedSplit
+from harness.errors import DataError
+from harness.evaluation.batches import (
+    CPU_BATCH,
+    STAGE_BATCH_LIMIT,
+    SplitBatch,
+    batches,
+    forward_and_backward,
+    stage_batch_size,
+)
+from harness.images import View, reads_files
 
 
 class Deaf(nn.Module):
@@ -66,3 +82,37 @@ def test_small_networks_get_large_batches_for_the_stages_of_an_ensemble(network:
         network(split[0][0][None])
     network.eval().requires_grad_(False)
     assert {stage_batch_size(network, split) for _ in range(3)} == {expected}
+
+
+def photographs(folder: Path, count: int) -> FileSplit:
+    generator = np.random.default_rng(0)
+    for number in range(count):
+        Image.fromarray(generator.integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    ids, hashes = [f"{number}.png" for number in range(count)], ["0" * 64] * count
+    return FileSplit(folder, ids=ids, labels=np.arange(count), hashes=hashes, resolution=8, resize="squash")
+
+
+def test_files_are_decoded_in_threads_and_come_as_they_do_one_by_one(tmp_path: Path) -> None:
+    split, seen = photographs(tmp_path, 7), set()
+    verified = VerifiedSplit(View(split, np.array([5, 3, 1, 0, 2, 4, 6])))
+    assert reads_files(verified)
+    for batch, expected in zip(batches(verified, 3, "cpu"), ([5, 3, 1], [0, 2, 4], [6]), strict=True):
+        assert batch.y.tolist() == expected
+        assert torch.equal(batch.x, torch.stack([split[index][0] for index in expected]))
+        seen |= {thread.name for thread in threading.enumerate() if thread is not threading.current_thread()}
+    assert any(name.startswith("ThreadPool") for name in seen)
+
+
+def test_damaged_file_is_one_error_and_threads_end_with_their_reader(tmp_path: Path) -> None:
+    split, before = photographs(tmp_path, 9), threading.active_count()
+    (tmp_path / "7.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"7\.png"):
+        list(batches(split, 2, "cpu"))
+    reading = batches(split, 2, "cpu")
+    next(reading)
+    reading.close()
+    assert threading.active_count() == before
+
+
+def test_images_in_memory_are_read_without_threads() -> None:
+    assert not reads_files(View(TensorSplit(torch.rand(3, 3, 4, 4), torch.arange(3)), np.arange(3)))
