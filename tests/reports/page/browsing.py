@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from PIL import Image
 
 from harness.reports.files import write_text
 from harness.reports.load import load_results
 from harness.reports.names import texts_as_objects
+from harness.reports.page.examples import ACROSS, COLUMNS, FOLDER, SHEET, TABLE
 from harness.reports.page.html import REPORT, render
 from harness.reports.tables.write import write_tables
 from tests.bench.report import record_of as large_record
-from tests.reports.planted import attack_results, clean_result, digest_of, grid, record_of
+from tests.reports.planted import CLASSES, LABELS, N, attack_results, clean_result, digest_of, grid, record_of
 
 REFERENCES = Path(__file__).parents[3] / "results" / "reference"
 MARKUP = '<img src=x onerror="alert(1)">'
@@ -83,9 +85,18 @@ def of_reference(name: str, folder: Path) -> Path:
 
 
 def planted(folder: Path) -> Path:
-    """Returns the page of the planted run."""
+    """Returns the page of the planted run, with thumbnails."""
     write_tables(record_of(grid()), folder)
+    add_thumbnails(folder)
     return written(folder)
+
+
+def add_thumbnails(folder: Path) -> None:
+    """Adds thumbnails of the planted run's examples, of one colour."""
+    (folder / FOLDER).mkdir()
+    Image.new("RGB", (16 * ACROSS, 16 * (N // ACROSS)), "teal").save(folder / SHEET)
+    rows = [(place, f"image-{place}.png", digest_of(place), CLASSES[label]) for place, label in enumerate(LABELS)]
+    pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(folder / TABLE, index=False)
 
 
 def with_hostile_names(folder: Path) -> Path:

@@ -164,6 +164,33 @@ def test_a_link_to_a_row_that_is_filtered_out_shows_it(open_page: Open) -> None:
     assert 0 <= page.locator(f"#{anchor}").bounding_box()["y"] < 900
 
 
+def test_examples_are_chosen_by_class_model_and_budget(page: Any) -> None:
+    def shown(**asked: str) -> list[str]:
+        for name, value in asked.items():
+            page.get_by_label(name.replace("_", " "), exact=True).select_option(label=value)
+        found = page.eval_on_selector_all("#examples li", "all => all.filter((it) => !it.hidden).map((it) => it.innerText)")
+        assert page.inner_text("#examples output") == f"{len(found)} of 40 examples"
+        return found
+
+    assert len(shown()) == 40
+    assert len(shown(Model="pgd")) == 40
+    assert len(shown(Fooled_at="when clean")) == 8
+    assert len(shown(Fooled_at="Linf eps 2/255 at most")) == 8 + 5, "examples 8 and 9 by fgsm, 10 to 12 by pgd"
+    assert len(shown(Fooled_at="at none of these")) == 40 - 26
+    (first, *others) = shown(Class="beet")
+    assert len(others) == 4, "27, 30, 33, 36 and 39 of 26 to 39"
+    assert first.split("\n") == ["beet", "pgd: beet, not fooled"]
+    assert len(shown(Model="all", Fooled_at="any or none")) == 14
+
+
+def test_examples_are_reached_by_keys_and_said_in_words(page: Any) -> None:
+    page.focus("#examples .samples")
+    assert page.evaluate("document.activeElement.ariaLabel") == "Examples"
+    assert page.get_by_role("img", name="image-0.png, of class beet").is_visible()
+    box = page.locator("#examples .thumb").first.bounding_box()
+    assert (box["width"], box["height"]) == (64, 64)
+
+
 def test_a_large_page_loads_and_sorts_at_once(open_page: Open) -> None:
     page = open_page("large")
     assert busy_ms(page, page.reload) < LOAD_MS

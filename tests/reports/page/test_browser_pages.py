@@ -101,6 +101,18 @@ def test_pages_are_small(report: Any, name: str, most: int) -> None:
     assert report(name).stat().st_size < most * 2**20
 
 
+def test_sections_stand_in_the_order_of_a_reader(open_page: Open) -> None:
+    order = ["leaderboard", "robustness", "classes", "gallery", "examples", "runtimes", "poisons", "models", "cells"]
+    for name in ("planted", "quickstart", "poisoning"):
+        page = open_page(name)
+        sections = page.eval_on_selector_all("main > section", "sections => sections.map((section) => section.id)")
+        found = [it for it in sections if it in order]
+        assert found == [it for it in order if it in found]
+        links = page.eval_on_selector_all("nav a", "links => links.map((link) => link.hash.slice(1))")
+        assert [it for it in links if it in sections] == [it for it in sections if it in links]
+        assert page.locator("#decision").bounding_box()["y"] < page.locator("main").bounding_box()["y"]
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_every_link_of_the_page_leads_to_a_part_of_it(open_page: Open, name: str) -> None:
     page = open_page(name)
@@ -109,7 +121,9 @@ def test_every_link_of_the_page_leads_to_a_part_of_it(open_page: Open, name: str
 
 
 def test_a_page_is_whole_without_scripts(open_page: Open) -> None:
-    page = open_page("quickstart", java_script_enabled=False)
+    page = open_page("planted", java_script_enabled=False)
+    assert page.locator("#examples li").last.is_visible()
+    assert page.locator("#examples .choices").is_hidden()
     assert page.locator("#table-leaderboard tbody tr").first.is_visible()
     page.locator("#provenance summary").click()
     assert page.locator("#provenance table").is_visible()

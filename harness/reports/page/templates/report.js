@@ -170,6 +170,32 @@ for (const tools of document.querySelectorAll(".tools")) {
   updates.set(table, update);
 }
 
+/* Examples: chosen by class, model, and the budget at which a model is fooled. */
+
+function isFooled(found, asked) {
+  if (asked === "" || asked === "never" || asked === "0") return asked === "" || found === asked;
+  return found !== "" && found !== "never" && Number(found) <= Number(asked);
+}
+
+function chooseExamples(choices) {
+  const [ofClass, model, fooled] = [...choices.querySelectorAll("select")].map((select) => select.value);
+  const examples = [...choices.nextElementSibling.querySelectorAll("li")];
+  for (const example of examples) {
+    const lines = [...example.querySelectorAll("small")], asked = model === "" ? lines : [lines[model]];
+    const right = ofClass === "" || example.dataset.class === ofClass;
+    example.hidden = !right || !asked.some((line) => isFooled(line.dataset.fooled, fooled));
+    for (const line of lines) line.hidden = !asked.includes(line);
+  }
+  const shown = examples.filter((example) => !example.hidden).length;
+  choices.querySelector("output").textContent = `${shown} of ${examples.length} examples`;
+}
+
+for (const choices of document.querySelectorAll(".choices")) {
+  choices.hidden = false;
+  choices.addEventListener("change", () => chooseExamples(choices));
+  chooseExamples(choices);
+}
+
 /* Links to rows and sections open the folds around them, and show the row where it is left out. */
 
 function unhide(row) {
