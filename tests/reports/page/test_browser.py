@@ -172,6 +172,7 @@ def test_examples_are_chosen_by_class_model_and_budget(page: Any) -> None:
         assert page.inner_text("#examples output") == f"{len(found)} of 40 examples"
         return found
 
+    page.locator("#examples .samples").scroll_into_view_if_needed()
     assert len(shown()) == 40
     assert len(shown(Model="pgd")) == 40
     assert len(shown(Fooled_at="when clean")) == 8
