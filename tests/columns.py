@@ -11,6 +11,7 @@ from harness.records import CELL_COLUMNS
 from harness.reports.columns import TABLES, meaning
 from harness.reports.decision.requirements import COLUMNS as REQUIREMENT_COLUMNS
 from harness.reports.names import MODEL_COLUMNS
+from harness.reports.page.examples import COLUMNS as EXAMPLE_COLUMNS
 from harness.reports.tables.best_known import BEST_KNOWN_COLUMNS, IMAGE_COLUMNS
 from harness.reports.tables.leaderboard import LEADERBOARD_COLUMNS
 from harness.reports.tables.poisons import DETECTOR_COLUMNS, POISON_COLUMNS, ROC_COLUMNS
@@ -48,6 +49,7 @@ WRITTEN: dict[str, Sequence[str]] = {
     "expectations.csv": EXPECTATION_COLUMNS,
     "confusion/<cell>.csv": ("true_class",),
     "roc/<cell>.csv": CURVE_COLUMNS,
+    "examples/sheet.csv": EXAMPLE_COLUMNS,
 }
 """File -> the columns that the code writes."""
 HEAD = """\

@@ -24,6 +24,7 @@ TABLES = {
     "expectations.csv": "One row for each expectation of the suite.",
     "confusion/<cell>.csv": "Counts: one row a true class, and beside `true_class` one column a predicted class, by its name.",
     "roc/<cell>.csv": "The points of the one-vs-rest ROC curves, class by class.",
+    "examples/sheet.csv": "One row for each thumbnail in `examples/sheet.jpg`, which has 20 squares of one size in a row.",
 }
 """File -> what a row is."""
 
@@ -195,6 +196,8 @@ COLUMNS = {
     "transfer_accuracy": "Share of examples that are correct when clean and on attacked images of another network.",
     "clipped_share": "Share of the pixel values that an INT8 file clips, as they lie beyond the range it was calibrated for.",
     "transfer_success_rate": "Attack success rate on these.",
+    # examples/sheet.csv
+    "place": "Place of the thumbnail, from the left and the top, from 0.",
     # requirements.csv and expectations.csv
     "text": "The requirement or expectation in words.",
     "outcome": "MET, NOT MET or NOT SHOWN.",

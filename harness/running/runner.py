@@ -28,6 +28,7 @@ from harness.running.expectations import judge_expectations
 from harness.running.finished import FinishedRun
 from harness.running.kept import write_kept
 from harness.running.poisons import detection_results, poisoned_sets, write_poisons
+from harness.running.thumbnails import write_thumbnails
 from harness.running.transfers import transfers_of
 from harness.running.watching import announced
 from harness.running.workspace import DEFAULT_RESULTS, STORE_FOLDER, device_or_name
@@ -143,6 +144,7 @@ def _write(record: RunRecord, finished: FinishedRun, folder: Path, *, with_page:
     write_tables(record, folder)
     write_poisons(finished, folder)
     write_kept(finished, folder)
+    write_thumbnails(finished, folder)
     results = load_results(folder)
     met = write_decision(results).all_met
     if with_page:

@@ -23,9 +23,11 @@ from harness.reports.page import tables as page_tables
 from harness.reports.page.comparison import comparison_section
 from harness.reports.page.decision import decision_line, requirements_table
 from harness.reports.page.environment import environment
+from harness.reports.page.examples import browser_of
 from harness.reports.page.headline import cost, facts, summary, training_sentences
 from harness.reports.page.runtimes import agreement, runtime_tables
 from harness.reports.page.tables import PageTable
+from harness.reports.page.worst_classes import worst_classes_table
 from harness.reports.tables.leaderboard import leaderboard_of
 from harness.reports.tables.ranking import board_notes
 from harness.reports.tables.write import write_csv
@@ -136,7 +138,9 @@ def _context(results: Results) -> Mapping[str, Any]:
         "before_after": page_tables.before_after_tables(results),
         "models": sections,
         "open_models": len(sections) <= MOST_OPEN,
+        "worst_classes": worst_classes_table(results),
         "gallery": list(gallery.pictures(results)),
+        "examples": browser_of(results),
         "corruptions": [_figure(results, chart) for chart in corruption_charts(results)],
         "poisons": poison_page.poisons_table(results),
         "poison_success": [_figure(results, chart) for chart in success_charts(results)],

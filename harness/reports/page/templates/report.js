@@ -89,13 +89,14 @@ function compare(a, b) {
   return a.localeCompare(b, undefined, {numeric: true});
 }
 
-function sortBy(table, heads, column) {
+function sortBy(table, heads, column, update) {
   const turn = heads[column].getAttribute("aria-sort") === "descending" ? 1 : -1;
   heads.forEach((other) => other.removeAttribute("aria-sort"));
   heads[column].setAttribute("aria-sort", turn > 0 ? "ascending" : "descending");
   const rows = [...table.tBodies[0].rows].map((row) => [order(row.cells[column]), row]);
   rows.sort(([a], [b]) => turn * compare(a, b));
   table.tBodies[0].append(...rows.map(([, row]) => row));
+  update();
 }
 
 /* A word with a digit matches where a number starts: "8/255" is not found in "48/255". */
@@ -107,9 +108,38 @@ function found(text, word) {
   return false;
 }
 
-function filterBy(rows, asked) {
-  const words = asked.toLowerCase().split(/\s+/).filter(Boolean);
-  for (const [row, text] of rows) row.hidden = !words.every((word) => found(text, word));
+/* Of a long table only the first rows that match are shown at first: thousands would take seconds to lay out. */
+const FEW = 200;
+
+function moreButton(table, update) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "more";
+  button.addEventListener("click", () => update({all: true}));
+  table.parentElement.after(button);
+  return button;
+}
+
+/* Returns a function that shows the rows that match what is asked for: all of them, or the first few. */
+function rowsOf(table) {
+  const state = {asked: "", all: false}, texts = new Map();
+  const textOf = (row) => texts.get(row) ?? texts.set(row, rowText(row)).get(row);
+  const update = (change = {}) => {
+    Object.assign(state, change);
+    const words = state.asked.toLowerCase().split(/\s+/).filter(Boolean);
+    let matching = 0;
+    for (const row of table.tBodies[0].rows) {
+      const matches = words.every((word) => found(textOf(row), word));
+      matching += matches;
+      row.hidden = !matches || (matching > FEW && !state.all);
+    }
+    if (!more) return;
+    more.textContent = `Show all ${matching.toLocaleString("en")} rows`;
+    more.hidden = state.all || matching <= FEW;
+  };
+  const more = table.tBodies[0].rows.length > FEW ? moreButton(table, update) : null;
+  if (more) update();
+  return update;
 }
 
 function rowText(row) {
@@ -129,34 +159,67 @@ function chooseColumns(table, heads, box) {
   });
 }
 
+const updates = new Map();
+
 for (const tools of document.querySelectorAll(".tools")) {
-  const table = document.getElementById(tools.dataset.table), heads = [...table.tHead.rows[0].cells];
-  heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => sortBy(table, heads, column)));
-  let rows = null;
-  tools.querySelector("input[type=search]").addEventListener("input", (event) => {
-    rows ??= [...table.tBodies[0].rows].map((row) => [row, rowText(row)]);
-    filterBy(rows, event.target.value);
-  });
+  const table = document.getElementById(tools.dataset.table), heads = [...table.tHead.rows[0].cells], update = rowsOf(table);
+  heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => sortBy(table, heads, column, update)));
+  tools.querySelector("input[type=search]").addEventListener("input", (event) => update({asked: event.target.value}));
   const columns = tools.querySelector(".columns");
   columns.addEventListener("toggle", () => chooseColumns(table, heads, columns.querySelector("div")), {once: true});
+  updates.set(table, update);
 }
 
-/* Links to rows and sections open the folds around them; so does printing, for as long as it takes. */
+/* Examples: chosen by class, model, and the budget at which a model is fooled. */
+
+function isFooled(found, asked) {
+  if (asked === "" || asked === "never" || asked === "0") return asked === "" || found === asked;
+  return found !== "" && found !== "never" && Number(found) <= Number(asked);
+}
+
+function chooseExamples(choices) {
+  const [ofClass, model, fooled] = [...choices.querySelectorAll("select")].map((select) => select.value);
+  const examples = [...choices.nextElementSibling.querySelectorAll("li")];
+  for (const example of examples) {
+    const lines = [...example.querySelectorAll("small")], asked = model === "" ? lines : [lines[model]];
+    const right = ofClass === "" || example.dataset.class === ofClass;
+    example.hidden = !right || !asked.some((line) => isFooled(line.dataset.fooled, fooled));
+    for (const line of lines) line.hidden = !asked.includes(line);
+  }
+  const shown = examples.filter((example) => !example.hidden).length;
+  choices.querySelector("output").textContent = `${shown} of ${examples.length} examples`;
+}
+
+for (const choices of document.querySelectorAll(".choices")) {
+  choices.hidden = false;
+  choices.addEventListener("change", () => chooseExamples(choices));
+  chooseExamples(choices);
+}
+
+/* Links to rows and sections open the folds around them, and show the row where it is left out. */
+
+function unhide(row) {
+  const table = row.closest("table");
+  document.querySelector(`[data-table="${CSS.escape(table.id)}"] input[type=search]`).value = "";
+  updates.get(table)({asked: "", all: true});
+}
 
 function reveal() {
   const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (!target) return;
-  let fold = target.closest("details");
-  if (!fold) return;
-  for (; fold; fold = fold.parentElement.closest("details")) fold.open = true;
+  if (target.hidden && target.matches("tr")) unhide(target);
+  for (let fold = target.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
   target.scrollIntoView();
 }
 
 addEventListener("hashchange", reveal);
 reveal();
 
+/* Printing shows all rows; it opens all folds, for as long as it takes. */
+
 let folded = [];
 addEventListener("beforeprint", () => {
+  for (const update of updates.values()) update({all: true});
   folded = [...document.querySelectorAll("details:not([open]):not(.columns)")];
   for (const fold of folded) fold.open = true;
 });
