@@ -6,9 +6,8 @@ from pathlib import Path
 from tests.rehearsal.checks import broken_entries, differences
 from tests.rehearsal.kills import Place, quiet
 
-SIZES = (0, 2_000, 20_000, 60_000)
-"""Bytes above which no file can be written: none at all, locks and notes, small outcomes, all but the weights."""
-MOST_LINES = 2
+SIZES = (1_500, 2_000, 20_000, 60_000)
+"""Bytes above which no file can be written: the note of the run, small outcomes, larger ones, the figures and the report."""
 
 
 def full_disk(folder: Path) -> list[str]:
@@ -17,7 +16,7 @@ def full_disk(folder: Path) -> list[str]:
     place, faults = Place(folder / "full", 1), []
     for size in SIZES:
         place.log.write_bytes(b"")
-        code = place.run(file_size=max(size, 1)).end()
+        code = place.run(file_size=size).end()
         faults += _other_than_refused(f"files up to {size} bytes", code, place.log)
         faults += [f"files up to {size} bytes: {line}" for line in broken_entries(place.store)]
     codes = [place.run().end(), place.run().end()]
