@@ -26,7 +26,7 @@ from harness.reports.tables.write import (
     PER_CLASS_COLUMNS,
     SAMPLE_COLUMNS,
 )
-from harness.training.history import COLUMNS, ROBUST_COLUMNS
+from harness.training.history import COLUMNS, REDUCED, ROBUST_COLUMNS
 
 WRITTEN: dict[str, Sequence[str]] = {
     "cells.csv": CELL_COLUMNS,
@@ -39,7 +39,7 @@ WRITTEN: dict[str, Sequence[str]] = {
     "best_known_images.csv": IMAGE_COLUMNS,
     "stages.csv": STAGE_COLUMNS,
     "transfer.csv": TRANSFER_COLUMNS,
-    "history.csv": (*MODEL_COLUMNS, *COLUMNS, *ROBUST_COLUMNS),
+    "history.csv": (*MODEL_COLUMNS, *COLUMNS, *ROBUST_COLUMNS, REDUCED),
     "training.csv": TRAINING_COLUMNS,
     "poisons.csv": POISON_COLUMNS,
     "detectors.csv": DETECTOR_COLUMNS,

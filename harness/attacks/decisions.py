@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.attacks.watcher import Watcher
+from harness.system.out_of_memory import give_back, is_out_of_memory
 from harness.threat import ThreatModel
 
 
@@ -23,14 +24,17 @@ class Decisions(nn.Module):
         label: Its class.
         threat_model: The norm in which the nearest adversarial is kept.
         queries: Images that may be shown.
+        most: Largest number of images of a pass, lowered where memory is short.
     """
 
-    def __init__(self, model: nn.Module, batch: Tensor, row: int, *, label: int, threat_model: ThreatModel, queries: int) -> None:
+    def __init__(
+        self, model: nn.Module, batch: Tensor, row: int, *, label: int, threat_model: ThreatModel, queries: int, most: int
+    ) -> None:
         """See the class."""
         super().__init__()
         self._asked = (model,)  # in a tuple, so that it is no submodule
         self.x, self.row, self.label = batch[row : row + 1], row, label
-        self.threat_model, self.left = threat_model, queries
+        self.threat_model, self.left, self.most = threat_model, queries, most
         self.nearest, self.distance = self.x[0], float("inf")
         self.eval()
 
@@ -50,15 +54,29 @@ class Decisions(nn.Module):
         if not len(images):
             raise Spent
         self.left -= len(images)
-        (model,) = self._asked
-        if isinstance(model, Watcher):
-            model.go_on_with(torch.full((len(images),), self.row, device=self.x.device))
-        logits = cast(Tensor, model(images))
+        logits = self._logits(images)
         classes = logits.argmax(dim=1)
         self._keep(images, classes)
         if not self.left:
             raise Spent
         return nn.functional.one_hot(classes, logits.shape[1]).to(images.dtype)
+
+    def _logits(self, images: Tensor) -> Tensor:
+        """Returns logits (n, K) of images (n, C, H, W), as many as the attack likes; from parts where memory is short."""
+        return torch.cat([self._part(part) for part in images.split(self.most)])
+
+    def _part(self, images: Tensor) -> Tensor:
+        (model,) = self._asked
+        if isinstance(model, Watcher):
+            model.go_on_with(torch.full((len(images),), self.row, device=self.x.device))
+        try:
+            return cast(Tensor, model(images))
+        except Exception as error:  # memory may be short in any library
+            if len(images) == 1 or not is_out_of_memory(error):
+                raise
+        give_back()
+        self.most = len(images) // 2
+        return self._logits(images)
 
     def _keep(self, images: Tensor, classes: Tensor) -> None:
         """Keeps the nearest of the images (n, C, H, W) that has another class."""

@@ -54,12 +54,12 @@ class HopSkipJump(Attack):
         with torch.no_grad():
             logits = model(x)
         classes, predicted = logits.shape[1], logits.argmax(dim=1)
-        found = x.clone()
+        found, most = x.clone(), CHUNK
         for row, label in enumerate(y.tolist()):
-            decisions = Decisions(model, x, row, label=label, threat_model=threat_model, queries=self.queries)
+            decisions = Decisions(model, x, row, label=label, threat_model=threat_model, queries=self.queries, most=most)
             with suppress(Spent):
                 self._search(decisions, x[predicted != label], classes=classes, generator=generator)
-            found[row] = decisions.nearest
+            found[row], most = decisions.nearest, decisions.most
         return found
 
     def _search(self, decisions: Decisions, others: Tensor, *, classes: int, generator: torch.Generator) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.cli import console
 from harness.errors import HarnessError
+from harness.system.full_disk import GOES_ON, says_disk_is_full
 from harness.system.messages import message_text
 
 BAD_INPUT = 2
@@ -34,14 +35,20 @@ def exit_code(call: Callable[[], Any], *, debug: bool) -> int:
     except Exception as error:  # the last boundary: a defect of the harness or of a plug-in
         if debug:
             traceback.print_exc()
-        if isinstance(error, OSError) and error.errno in USERS_TO_SOLVE:
-            said = f"harness: {error.filename}: expected a usable path, found {error.strerror}"
-            console.stderr.print(message_text(said), markup=False)
-            return BAD_INPUT
-        said = f"harness: unexpected {type(error).__name__}: {error}; --debug shows where"
-        console.stderr.print(message_text(said), markup=False)
-        return UNEXPECTED
+        return _told(error)
     except KeyboardInterrupt:
         console.stderr.print(STOPPED)
         return INTERRUPTED
     return 0
+
+
+def _told(error: Exception) -> int:
+    """Says in one line what is wrong, and returns the exit code: the system's to solve, or a defect."""
+    if says_disk_is_full(str(error)):
+        said, code = f"{str(error).splitlines()[0]}; {GOES_ON}", BAD_INPUT
+    elif isinstance(error, OSError) and error.errno in USERS_TO_SOLVE:
+        said, code = f"{error.filename}: expected a usable path, found {error.strerror}", BAD_INPUT
+    else:
+        said, code = f"unexpected {type(error).__name__}: {error}; --debug shows where", UNEXPECTED
+    console.stderr.print(message_text(f"harness: {said}"), markup=False)
+    return code

@@ -22,6 +22,7 @@ from harness.images import ImageSplit
 from harness.metrics import logit_differences
 from harness.models.agreement import of_largest
 from harness.records.evidence import FARTHEST, NetworkEvidence
+from harness.system.out_of_memory import is_out_of_memory
 from harness.system.seeds import seed_of
 
 Logits = NDArray[np.float64]
@@ -119,9 +120,9 @@ class _Trial:
         try:
             with torch.no_grad():
                 logits = cast(Tensor, self.model(x.clone()))
-        except (torch.OutOfMemoryError, MemoryError):
-            raise
         except Exception as error:  # a network may fail on a size in any way
+            if is_out_of_memory(error):
+                raise
             logger.debug("a batch of %d images was not compared: %s", len(x), error)
             return None
         return logits.double().cpu().numpy() if logits.shape == (len(x), *logits.shape[1:2]) else None

@@ -25,6 +25,8 @@ READERS = min(4, os.cpu_count() or 1)
 """Threads that decode files while the network computes."""
 PROBES = 2
 """Images on which the faster form of a network is compared with the network itself, and the network tried beforehand."""
+MEASURED = 8
+"""Images whose memory is measured on a GPU."""
 GPU_BATCH_LIMIT = 1024
 GPU_MEMORY_SHARE = 0.6
 """Share of the free memory that one batch may fill; the rest is for the attack's own tensors."""
@@ -127,10 +129,13 @@ def batch_size_for(model: nn.Module, split: ImageSplit, device: torch.device | s
         return wanted
     if torch.device(device).type != "cuda" or not len(split):
         return CPU_BATCH
-    x = load(split, [0], device).x.repeat(8, 1, 1, 1).requires_grad_()
+    x = load(split, [0], device).x.repeat(MEASURED, 1, 1, 1).requires_grad_()
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
-    forward_and_backward(model, x)
+    try:
+        forward_and_backward(model, x)
+    except torch.OutOfMemoryError:
+        return MEASURED // 2
     each = max(1, (torch.cuda.max_memory_allocated(device) - before) // len(x))
     fitting = int(torch.cuda.mem_get_info(device)[0] * GPU_MEMORY_SHARE) // each
     return int(2 ** np.floor(np.log2(np.clip(fitting, 1, GPU_BATCH_LIMIT))))

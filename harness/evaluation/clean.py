@@ -2,6 +2,7 @@
 
 import logging
 import time
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from harness.records import ConditionResult, Outcome
 from harness.records.evidence import Evidence, NetworkEvidence
 from harness.system.memory import reused_memory
 from harness.system.modes import evaluating
+from harness.system.out_of_memory import with_smaller_batches
 from harness.system.precision import full_float32
 from harness.system.progress import Progress, Silent
 
@@ -51,12 +53,23 @@ def evaluate_clean(
     Returns:
         An outcome with one condition without a budget.
 
+    Where memory is short it is done again with batches of half the size; the evidence has the size that was used.
+
     Raises:
-        HarnessError: if the split is empty, or the network writes into some batches and not into others.
+        HarnessError: if the split is empty, the network writes into some batches and not into others, or memory is short with
+            one image.
     """
     device, model, size = prepare(model, split, device, batch_size)
+    judge = partial(_judge, model, split, device=device, probes=probes, progress=progress or Silent(), title=title)
+    return with_smaller_batches(judge, size, what=title, most=len(split))
+
+
+def _judge(
+    model: nn.Module, split: ImageSplit, size: int, *, device: torch.device, probes: int, progress: Progress, title: str
+) -> Outcome:
+    """Returns the outcome of a network that is prepared, from batches of up to `size` images; else as `evaluate_clean`."""
     started, logits = time.perf_counter(), []
-    with evaluating(model), torch.no_grad(), (progress or Silent()).task(title, len(split), unit="images") as advance:
+    with evaluating(model), torch.no_grad(), progress.task(title, len(split), unit="images") as advance:
         for batch in batches(split, size, device):
             unwritten = batch.x._version
             logits.append(model(batch.x).float().cpu().numpy())

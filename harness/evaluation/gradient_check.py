@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from harness.models.copying import deep_copy
 from harness.models.reference import reference_parts
 from harness.records.evidence import NetworkEvidence
+from harness.system.out_of_memory import is_out_of_memory
 from harness.system.seeds import generator_of, global_seed
 
 logger = logging.getLogger(__name__)
@@ -112,9 +113,9 @@ def check_gradients(model: nn.Module, x: Tensor, y: Tensor, *, seed: int = 0) ->
         for attempt in (_as_stand_in,) if reference_parts(model) else (_in_float64, _in_float32):
             try:
                 found = attempt(model, x, y, seed=seed)
-            except (torch.OutOfMemoryError, MemoryError):
-                raise
             except Exception as error:  # a network may fail in a number format, or in its backward pass, in any way
+                if is_out_of_memory(error):
+                    raise
                 logger.debug("gradients not compared %s: %s", attempt.__name__.strip("_").replace("_", " "), error)
                 continue
             if found is not None:

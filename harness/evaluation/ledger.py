@@ -22,7 +22,8 @@ from harness.threat import ThreatModel
 Keep = Callable[[Fraction, NDArray[np.int64], Tensor], None]
 """Called with a budget, positions in the split (n,) and their final images (n, C, H, W), once an example and budget.
 
-Where an audit, or the recheck of `bisect`, attacks an example again afterwards, it is called again: the last image counts."""
+Where an audit, the recheck of `bisect`, or a sweep that is begun again with smaller batches, attacks an example again, it is
+called again: the last image counts."""
 
 
 class Account:

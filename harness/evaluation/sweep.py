@@ -1,6 +1,8 @@
 """Evaluates a network on a split under one attack over rising budgets."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ from harness.records import Outcome
 from harness.records.evidence import Evidence
 from harness.system.memory import reused_memory
 from harness.system.modes import evaluating, frozen_parameters, guarded
+from harness.system.out_of_memory import with_smaller_batches
 from harness.system.precision import full_float32
 from harness.system.progress import Progress, Silent
 
@@ -58,42 +61,69 @@ def sweep(
         batch_size: Images of a forward pass; chosen by the device if not given.
         device: Where to run.
         clean_logits: Logits (N, K) on the unperturbed images, if known.
-        keep: Receives the final images of every example and budget.
+        keep: Receives the final images of every example and budget; again where all is done again, and the last ones count.
         probes: Examples without success that are attacked again with twice the steps, more where that is a success on one of
             them; none without `best_of_iterates`.
         progress: Where to show progress, by default nowhere.
         title: What it is called there, by default as the attack.
 
+    Where memory is short all is done again with batches of half the size; the evidence has the size that was used.
+
     Raises:
-        HarnessError: if the settings do not fit each other, see `SweepSettings.check`, or the split is empty.
+        HarnessError: if the settings do not fit each other, see `SweepSettings.check`, the split is empty, or memory is short
+            with one image.
     """
     settings.check()
     device, model, size = prepare(model, split, device, batch_size)
-    attack, best = settings.attack, settings.best_of_iterates
-    count = len(settings.threat_models)
-    unit = "images" if count == 1 else "images x budgets"
-    task = (progress or Silent()).task(title or attack.name, len(split) * count, unit=unit)
-    with evaluating(model), frozen_parameters(model), task as advance:
-        if batch_size is None and device.type == "cpu" and attack.STAGED and best:
+    title = title or settings.attack.name
+    if batch_size is None and device.type == "cpu" and settings.attack.STAGED and settings.best_of_iterates:
+        with evaluating(model), frozen_parameters(model):
             size = stage_batch_size(model, split)
-        probe = load(split, range(min(PROBES, len(split))), device).x
+    known = _Known(model, split, settings, device, clean_logits, keep, probes, progress or Silent(), title)
+    return with_smaller_batches(partial(_swept, known), size, what=title, most=len(split))
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """What a sweep is called with, whatever its batch size; see `sweep`."""
+
+    model: nn.Module
+    """On the device, behind a safeguard if it needs one."""
+    split: ImageSplit
+    settings: SweepSettings
+    device: torch.device
+    clean_logits: NDArray[np.float32] | None
+    keep: Keep | None
+    probes: int
+    progress: Progress
+    title: str
+
+
+def _swept(known: _Known, size: int) -> Outcome:
+    """Returns the outcome of a sweep in batches of up to `size` images."""
+    model, split, settings, progress = known.model, known.split, known.settings, known.progress
+    count = len(settings.threat_models)
+    task = progress.task(known.title, len(split) * count, unit="images" if count == 1 else "images x budgets")
+    with evaluating(model), frozen_parameters(model), task as advance:
+        probe = load(split, range(min(PROBES, len(split))), known.device).x
         form, reference, attacked = _forms_of(model, probe, settings, largest=min(size, len(split)))
         with guarded(reference, attacked) as held:
+            labels = np.asarray(split.labels, dtype=np.int64)
             run = SweepRun(
                 settings=settings,
                 model=reference,
                 form=attacked,
                 stands_in=bool(reference_parts(model)),
                 held=held,
-                ledger=_ledger_of(settings, np.asarray(split.labels, dtype=np.int64), device=device, keep=keep),
+                ledger=_ledger_of(settings, labels, device=known.device, keep=known.keep),
                 batch_size=size,
-                clean_logits=clean_logits,
+                clean_logits=known.clean_logits,
                 meter=Meter(advance),
             )
-            _attack(run, split, progress or Silent())
-            if best and can_double(attack):
-                _double_steps(run, split, min(probes, size))
-            audit(run, split, progress or Silent())
+            _attack(run, split, progress)
+            if settings.best_of_iterates and can_double(settings.attack):
+                _double_steps(run, split, min(known.probes, size))
+            audit(run, split, progress)
     return run.ledger.outcome(_known(form, settings) + Evidence(batch_size=size))
 
 

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from harness.errors import StoreError
 from harness.executors.base import Interrupted, StepReport
 from harness.records import FINISHED, Status
 from harness.steps.base import Step
+from harness.system.full_disk import GOES_ON, says_disk_is_full
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ def schedule(steps: Iterable[Step], place: Place, *, stored: Callable[[Step], St
 
     Raises:
         Interrupted: on Ctrl-C or SIGTERM; it carries the reports so far.
+        StoreError: if the disk is full: no other step could be kept either.
     """
     planned = {step.digest: step for step in steps}
     reports: dict[str, StepReport] = {}
@@ -79,7 +82,8 @@ class _Computing:
         while waiting or self.begun - self.reports.keys():
             waiting = [step for step in waiting if not self._is_dealt_with(step)]
             if self.begun - self.reports.keys():
-                self.reports.update(self.place.finished())
+                self.reports.update(ended := self.place.finished())
+                _expect_room(ended)
 
     def _is_dealt_with(self, step: Step) -> bool:
         """Begins a step that can begin, or reports one that lost an input; returns whether it did either."""
@@ -96,3 +100,9 @@ class _Computing:
         logger.info("step %d of %d: %s", len(self.begun), self.total, step.title)
         self.place.begin(step)
         return True
+
+
+def _expect_room(ended: Mapping[str, StepReport]) -> None:
+    for report in ended.values():
+        if report.status is Status.FAILED and says_disk_is_full(report.reason):
+            raise StoreError(f"{report.reason}; {GOES_ON}")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from harness.models.network import Network
 from harness.models.padding import filled_up, halvings
+from harness.system.out_of_memory import is_out_of_memory
 from harness.system.seeds import global_seed
 
 logger = logging.getLogger(__name__)
@@ -85,9 +86,9 @@ class Padded:
             with _every_call_compiled():
                 self._try_backward(filled)
                 return self.network(filled)[: len(x)]
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # see `compiled`; a fault of the images or the network raises its error again here
+            if is_out_of_memory(error):
+                raise
             logits = self.plain(x)
             log_off(error)
             self.works = False

@@ -19,6 +19,7 @@ from harness.models.layout import AS_GIVEN, Inference, NumberFormat, quick_layou
 from harness.models.reference import differentiated
 from harness.system.memory import laid_out_as
 from harness.system.modes import evaluating, set_eval
+from harness.system.out_of_memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -119,9 +120,9 @@ def inference_form(
             form = _build(source, probe, attempt)
             with torch.no_grad():
                 logits = form(probe)
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # copying a caller's network, or a pass of it in another layout, may raise any error
+            if is_out_of_memory(error):
+                raise
             logger.warning("inference form %s not possible: %s", attempt, error)
             continue
         if form.agrees(logits, wanted, what="given up"):

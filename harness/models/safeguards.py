@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from harness.errors import ModelError, first_line, only_harness_errors
 from harness.system.modes import frozen_parameters
+from harness.system.out_of_memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -106,8 +107,8 @@ def _obstacle_to_gradients(network: nn.Module, probe: Tensor) -> str | None:
             if not logits.requires_grad:
                 return "its logits require none"
             torch.autograd.grad(logits.float().sum(), x)
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:  # layers without a backward pass raise errors of many types, and so does an undefined gradient
+        if is_out_of_memory(error):
+            raise
         return first_line(error)
     return None

@@ -6,8 +6,10 @@ import copy
 import hashlib
 import inspect
 import pickle
+import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -18,9 +20,22 @@ from harness.errors import ModelError, first_line
 from harness.models.base import Architecture
 from harness.models.fingerprint import state_sha256
 from harness.system.lazy import torch
+from harness.system.messages import shown
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+CODE = "/code/"
+"""Folder of the code in an archive; PyTorch looks names up without regard to case."""
+MOST_CODE = 32 * 2**20
+HARMLESS = "aten|prim|quantized|_quantized|prepacked|mkldnn|onednn|torchvision"
+"""Namespaces of operators that compute with tensors."""
+FORBIDDEN = re.compile(
+    r"\b(?:save|from_file)\b"  # of PyTorch, which also tensors and texts have as methods; as words, as names can be bound
+    rf"|(?<![\w.])ops\b(?!\s*\.\s*(?:{HARMLESS})\b)(?:\s*\.\s*\w+)*"  # of extensions: torchvision's `image.write_file`
+    r"|\btorch\s*\.\s*classes\b(?!\s*\.\s*(?:quantized|rnn|sparse|xnnpack|mkldnn)\b)(?:\s*\.\s*\w+)*"
+)
+"""What code must not name: operators that take a path, and operators and classes that are not known to be harmless."""
 
 
 def is_torchscript(path: str) -> bool:
@@ -45,7 +60,7 @@ class _AsGiven(Architecture):
 
 
 class TorchScript(_AsGiven):
-    """The network in a TorchScript file; its code can do nothing but compute with tensors."""
+    """The network in a TorchScript file, which is a program: one that names an operator that reads or writes files is refused."""
 
     name: Literal["torchscript"] = "torchscript"
     arch: str = "torchscript"
@@ -57,12 +72,42 @@ class TorchScript(_AsGiven):
     def backbone(self, num_classes: int) -> nn.Module:
         """See `Architecture.backbone`."""
         path = Path(str(self.weights)).expanduser()
+        _check_code(path)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated, and files of it are in use
                 return torch.jit.load(str(path), map_location="cpu").eval()
         except (RuntimeError, ValueError, OSError) as error:
             raise ModelError(f"weights: expected a complete TorchScript file at {path}, found {first_line(error)}") from error
+
+
+def _check_code(path: Path) -> None:
+    """Refuses a program that names what it does not need to compute with tensors, before any of it runs.
+
+    Loading alone runs a module's `__setstate__`. PyTorch has operators that write files (`torch.save`, `torch.from_file`), and so
+    have its extensions.
+
+    Raises:
+        ModelError: if it does, or its code is larger than that of any network.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [member for member in archive.infolist() if _is_code(member.filename)]
+            if sum(member.file_size for member in members) > MOST_CODE:
+                raise ModelError(f"weights: {path}: expected at most {MOST_CODE:,} bytes of code, found more")
+            texts = [archive.read(member).decode("utf-8", "replace") for member in members]
+    except (OSError, zipfile.BadZipFile, RuntimeError, ValueError, NotImplementedError, EOFError, zlib.error) as error:
+        raise ModelError(f"weights: expected a complete TorchScript file at {path}, found {first_line(error)}") from error
+    for text in texts:
+        said = "a network that computes with tensors, found one whose code"
+        if found := FORBIDDEN.search(text):
+            raise ModelError(f"weights: {path}: expected {said} names {shown(found[0])}")
+        if "getattr" in text and "\\" in text:
+            raise ModelError(f"weights: {path}: expected {said} has names in escapes")
+
+
+def _is_code(name: str) -> bool:
+    return name.lower().endswith(".py") and CODE in f"/{name.lower()}"
 
 
 class InMemory(_AsGiven):

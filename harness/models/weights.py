@@ -3,6 +3,7 @@
 import logging
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from harness.errors import ModelError, first_line
 from harness.models.classifier import Classifier
 from harness.models.h5 import read_h5
 from harness.models.state import replacing, state_of
+from harness.system.messages import shown
 
 NAMED_CODE = re.compile(r"(?:Unsupported (?:global: GLOBAL|class)|GLOBAL) ([\w.]+)")
 """How PyTorch's unpickler names what a pickle wants to import."""
@@ -68,6 +70,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_pth(path: Path) -> dict[str, Tensor]:
+    _check_uncompressed(path)
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -83,7 +86,29 @@ def _read_pth(path: Path) -> dict[str, Tensor]:
             logger.info("%s: its weights are those under %r", path, key)
     if not isinstance(found, Mapping) or not found or not all(isinstance(tensor, Tensor) for tensor in found.values()):
         raise ModelError(f"{path}: expected a state dict of named tensors, found {type(found).__name__}")
+    for name, tensor in found.items():
+        _check_values(tensor, name, path)
     return dict(found)
+
+
+def _check_uncompressed(path: Path) -> None:
+    """Refuses an archive that unpacks to more than it holds; `torch.save` compresses nothing, but `torch.load` reads it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):  # an older form, or damage, which `torch.load` names
+        return
+    if unpacked > (size := path.stat().st_size):
+        raise ModelError(f"{path}: expected what torch.save writes, uncompressed, found {unpacked:,} bytes in a file of {size:,}")
+
+
+def _check_values(tensor: Tensor, name: object, path: Path) -> None:
+    """Refuses a tensor that declares more values than the file has for it: it would take any amount of memory once copied."""
+    if tensor.layout is not torch.strided or tensor.device.type != "cpu":
+        raise ModelError(f"{path}: {shown(name)}: expected a dense tensor, found {tensor.layout} on {tensor.device}")
+    declared, held = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
+    if declared > held:
+        raise ModelError(f"{path}: {shown(name)}: expected a tensor of the {held:,} bytes that are stored, found {declared:,}")
 
 
 def _read_h5(path: Path) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.errors import ModelError, first_line
 from harness.onnxfile.parity import LARGEST, difference
 from harness.system.lazy import torch
+from harness.system.out_of_memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,6 +119,8 @@ def gradient_of(
     except ModelError as error:
         return Gradient("none", obstacle=str(error))
     except Exception as error:  # a converted graph may fail on a batch in any way
+        if is_out_of_memory(error):
+            raise
         return Gradient("none", obstacle=f"its graph in PyTorch fails ({first_line(error)})")
 
 

@@ -153,6 +153,7 @@ COLUMNS = {
     "predicted_classes": "Classes that are predicted for any validation image.",
     "attack_share": "Share of the time that the attack in the training took.",
     "catastrophic_overfitting": "Whether PGD succeeds where the training's attack fails; in training.csv the first such epoch.",
+    "reduced_micro_batch": "Images of a part of a batch, where memory was too short for the recipe's.",
     "stopped_early": "Whether training ended before the recipe's last epoch.",
     "chosen_by": "The measure by which the epoch was chosen.",
     "robust_overfitting": "Robust accuracy of the best epoch less that of the last one.",

@@ -69,6 +69,7 @@ class Results:
         """One row for each example and cell."""
         path = self.folder / "samples.parquet"
         try:
+            _check_rows(path)
             return pd.read_parquet(path)
         except Exception as error:  # pyarrow has classes of its own for each kind of damage
             raise HarnessError(f"{path}: expected a parquet file of a run, found {first_line(error)}") from error
@@ -199,6 +200,15 @@ class Results:
             return with_column_types(table)
         except (ValueError, TypeError) as error:
             raise HarnessError(f"{path}: expected whole numbers where a run writes them, found {first_line(error)}") from error
+
+
+def _check_rows(path: Path) -> None:
+    """Refuses a parquet file that declares more rows than it has bytes: equal values in a row take no room, however many."""
+    from pyarrow import parquet  # here, as few of those who open results read examples
+
+    rows = parquet.read_metadata(path).num_rows
+    if rows > (size := path.stat().st_size):
+        raise ValueError(f"{rows:,} rows in {size:,} bytes")
 
 
 def _check_numbers(table: pd.DataFrame, names: Iterable[str], path: Path) -> None:

@@ -19,6 +19,7 @@ from harness.spec import parse_spec
 from harness.steps.base import Context, ModelStep, Step
 from harness.steps.poison import Poisoning
 from harness.storage.store import read_json, write_json
+from harness.system.out_of_memory import with_smaller_batches
 from harness.system.seeds import seed_of
 
 if TYPE_CHECKING:
@@ -84,14 +85,18 @@ class Detect(Step):
     def _detect(self, network: Classifier, split: ImageSplit, context: Context) -> Detection:
         from harness.evaluation.batches import batch_size_for
 
-        return self.detector.detect(
-            network,
-            split,
-            reference=context.data.splits["validation"],
-            device=context.device,
-            batch_size=batch_size_for(network, split, context.device, context.batch_size),
-            seed=seed_of(self.seed, "detect"),
-        )
+        def detect(size: int) -> Detection:
+            return self.detector.detect(
+                network,
+                split,
+                reference=context.data.splits["validation"],
+                device=context.device,
+                batch_size=size,
+                seed=seed_of(self.seed, "detect"),
+            )
+
+        size = batch_size_for(network, split, context.device, context.batch_size)
+        return with_smaller_batches(detect, size, what=self.title, most=len(split))
 
     def _judged(self, context: Context) -> list[tuple[ImageSplit, NDArray[np.bool_]]]:
         """Returns the splits to judge, each with the truth about its examples."""

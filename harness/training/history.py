@@ -26,6 +26,8 @@ ROBUST_COLUMNS = (
     "validation_robust_loss",
     "catastrophic_overfitting",
 )
+REDUCED = "reduced_micro_batch"
+"""Column of epochs that were computed in smaller parts of batches than the recipe says, as memory was short: images of a part."""
 
 LAST = "last_epoch"
 """Value of `chosen_by` where no split is held out to choose an epoch."""
@@ -104,7 +106,22 @@ def summarise(
         "seconds": sum(row["seconds"] for row in history),
         "attack_share": sum(row["attack_share"] * row["seconds"] for row in history) / sum(row["seconds"] for row in history),
     }
-    return {**summary, "warnings": _warnings(summary, best_epoch, int(peak["epoch"]))}
+    return {**summary, "warnings": [*_reductions(history), *_warnings(summary, best_epoch, int(peak["epoch"]))]}
+
+
+def reduced_to(history: Sequence[Row]) -> int | None:
+    """Returns how many images a part of a batch had in the last epoch, where memory was too short for the recipe's."""
+    return int(history[-1][REDUCED]) if history and REDUCED in history[-1] else None
+
+
+def _reductions(history: Sequence[Row]) -> list[str]:
+    """Returns a warning for each size that parts of batches were reduced to, with the first epoch that was computed in them."""
+    first = {int(row[REDUCED]): int(row["epoch"]) for row in reversed(history) if REDUCED in row}
+    return [
+        f"memory was short: from epoch {epoch} on each update was computed in parts of {size} images, over which alone batch norm"
+        " takes its statistics; the updates are as many and over as many images as the recipe says"
+        for size, epoch in sorted(first.items(), key=lambda it: it[1])
+    ]
 
 
 def _warnings(summary: Mapping[str, Any], best_epoch: int, peak_epoch: int) -> list[str]:

@@ -33,11 +33,15 @@ class Learner:
         total: Number of updates of the whole training.
         processes: The processes that share each batch.
         example: Images (N, 3, H, W) of the shape that it will see.
+        micro_batch: Largest number of images in memory at a time.
     """
 
-    def __init__(self, model: Classifier, recipe: Recipe, total: int, *, processes: Processes, example: Tensor) -> None:
+    def __init__(
+        self, model: Classifier, recipe: Recipe, total: int, *, processes: Processes, example: Tensor, micro_batch: int
+    ) -> None:
         """See the class."""
         self.model, self.recipe, self.total, self.processes = model, recipe, total, processes
+        self.micro_batch = micro_batch
         self.optimiser = make_optimiser(recipe.optimiser, model)
         self.average = None if recipe.ema is None else Average(model, recipe.ema)
         self.steps = 0
@@ -172,8 +176,7 @@ class Learner:
             self.average.update(self.model)
 
     def _parts(self, x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
-        size = self.recipe.micro_batch or len(y)
-        return list(zip(x.split(size), y.split(size), strict=True))
+        return list(zip(x.split(self.micro_batch), y.split(self.micro_batch), strict=True))
 
     def _precise(self, network: Network) -> Network:
         """Returns a network that computes in the recipe's precision and gives float32 logits."""

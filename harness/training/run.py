@@ -18,7 +18,7 @@ from harness.models.state import state_of
 from harness.system.progress import Advance
 from harness.system.seeds import generator_of, global_seed, seed_of
 from harness.training.checkpoint import Snapshot
-from harness.training.history import Row, catastrophic_overfitting, validated
+from harness.training.history import REDUCED, Row, catastrophic_overfitting, validated
 from harness.training.learner import Learner, below
 from harness.training.processes import Processes
 from harness.training.recipes.adversarial import AdversarialRecipe
@@ -30,6 +30,13 @@ CLEAN_EVERY = 8
 """Every so many batches the accuracy on clean training images is measured, which costs a forward pass."""
 
 
+def images_at_once(recipe: Recipe, data: ImageData) -> int:
+    """Returns the most images of an update that a recipe has in memory at a time."""
+    learned = ("train", "validation") if recipe.validation == "learned" else ("train",)
+    count = sum(len(data.splits[name]) for name in learned)
+    return min(recipe.micro_batch or recipe.batch_size, recipe.batch_size, count)
+
+
 class Run:
     """A training run between two epochs.
 
@@ -37,9 +44,17 @@ class Run:
     """
 
     def __init__(
-        self, model: Classifier, data: ImageData, recipe: Recipe, *, seed: int, workers: int, processes: Processes
+        self,
+        model: Classifier,
+        data: ImageData,
+        recipe: Recipe,
+        *,
+        seed: int,
+        workers: int,
+        processes: Processes,
+        reduced_to: int | None = None,
     ) -> None:
-        """See the class."""
+        """See the class; `reduced_to` takes the place of `Recipe.micro_batch` where memory is short."""
         self.recipe, self.seed, self.processes = recipe, seed, processes
         self.history: list[Row] = []
         self.best_epoch = 0
@@ -48,7 +63,8 @@ class Run:
         train_split, validation_split = data.splits["train"], data.splits["validation"]
         if recipe.validation == "learned":
             train_split = Joined(train_split, validation_split)
-        size = min(recipe.micro_batch or recipe.batch_size, recipe.batch_size, len(train_split))
+        self.reduced_to = reduced_to
+        size = reduced_to or images_at_once(recipe, data)
         batches = training_batches(
             train_split,
             augment=recipe.augment,
@@ -63,7 +79,7 @@ class Run:
         self._validation = processes.share(batches, in_step=False)
         total = recipe.epochs * len(self._training)
         example = self._here(train_split[0][0].expand(size, -1, -1, -1))
-        self.learner = Learner(model, recipe, total, processes=processes, example=example)
+        self.learner = Learner(model, recipe, total, processes=processes, example=example, micro_batch=size)
 
     @property
     def finished(self) -> bool:
@@ -85,6 +101,7 @@ class Run:
             **({} if validation is None else validation.columns()),
             "seconds": (seconds := time.perf_counter() - started),
             "attack_share": totals.attack_seconds / seconds,
+            **({} if self.reduced_to is None else {REDUCED: float(self.reduced_to)}),
         }
         if isinstance(self.recipe, AdversarialRecipe):
             row["eps"] = float(self.recipe.threat_model_at(number).eps)

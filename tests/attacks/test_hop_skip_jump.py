@@ -64,7 +64,7 @@ def test_network_that_rounds_its_images_is_broken_nearly_as_often(few: AttackInp
 
 def test_queries_end_the_search_and_the_nearest_adversarial_stays(few: AttackInput) -> None:
     threat_model = ThreatModel(eps=EPS)
-    decisions = Decisions(few.model, few.x, 0, label=int(few.y[0]), threat_model=threat_model, queries=7)
+    decisions = Decisions(few.model, few.x, 0, label=int(few.y[0]), threat_model=threat_model, queries=7, most=32)
     others = few.x[few.y != few.y[0]][:3]
     decisions(others)
     assert decisions.found

@@ -127,7 +127,7 @@ def _ours(recipe: PGDTraining, x: Tensor, stack: ExitStack) -> Update:
     network = _network(x.device).to(memory_format=layout)
     stack.enter_context(without_copying_activations(network))
     example = x.contiguous(memory_format=layout)
-    learner = Learner(network, recipe, total=10**6, processes=OneProcess(x.device), example=example)
+    learner = Learner(network, recipe, total=10**6, processes=OneProcess(x.device), example=example, micro_batch=len(x))
     generator = torch.Generator(x.device).manual_seed(0)
 
     def update(x: Tensor, y: Tensor) -> float:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from harness.errors import StoreError
 from harness.executors.base import Interrupted, StepReport
 from harness.executors.schedule import schedule
 from harness.records import Status
@@ -136,3 +137,22 @@ def test_step_that_is_named_twice_runs_once() -> None:
 
 def test_no_steps_need_no_place() -> None:
     assert schedule([], Double(room=0), stored=nothing) == {}
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "store: the store cannot be written: No space left on device",
+        "SafetensorError: Error while serializing: I/O error: File too large (os error 27)",
+        "OSError: Can't synchronously write data (file write failed: errno = 122, error message = 'Disk quota exceeded')",
+    ],
+)
+def test_a_full_disk_ends_the_run_at_once(reason: str) -> None:
+    class Full(Double):
+        def finished(self) -> dict[str, StepReport]:
+            return {digest: StepReport(Status.FAILED, reason) for digest in super().finished()}
+
+    place = Full()
+    with pytest.raises(StoreError, match="goes on once there is room"):
+        schedule([Numbered(0), Numbered(1)], place, stored=nothing)
+    assert len(place.begun) == 1

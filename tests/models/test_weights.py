@@ -1,5 +1,6 @@
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -237,3 +238,36 @@ def test_failed_write_leaves_the_old_file(classifier: Classifier, tmp_path: Path
         save_safetensors(classifier, tmp_path / "model.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
     assert read_weights(tmp_path / "model.safetensors").keys() == {"old"}
+
+
+def test_pth_that_unpacks_to_more_than_it_holds_is_refused(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(1_000_000)}, tmp_path / "plain.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as plain,
+        zipfile.ZipFile(tmp_path / "packed.pth", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    assert read_weights(tmp_path / "plain.pth")
+    with pytest.raises(ModelError, match=r"uncompressed, found 4,\d{3},\d{3} bytes in a file of"):
+        read_weights(tmp_path / "packed.pth")
+
+
+@pytest.mark.parametrize(
+    ("tensor", "found"),
+    [
+        (torch.zeros(1).expand(2**40), "of the 4 bytes that are stored"),
+        (torch.sparse_coo_tensor(torch.zeros(2, 1, dtype=torch.long), torch.ones(1), (2**20, 2**20)), "torch.sparse_coo"),
+        (torch.empty(2**40, device="meta"), "on meta"),
+    ],
+)
+def test_tensor_that_declares_more_than_is_stored_is_refused(tensor: torch.Tensor, found: str, tmp_path: Path) -> None:
+    torch.save({"weight": tensor}, tmp_path / "model.pth")
+    with pytest.raises(ModelError, match=f"'weight': expected a .*{found}"):
+        read_weights(tmp_path / "model.pth")
+
+
+def test_tensors_that_share_their_values_are_read(tmp_path: Path) -> None:
+    weight = torch.rand(4, 3)
+    torch.save({"weight": weight, "tied": weight, "transposed": weight.T}, tmp_path / "model.pth")
+    assert torch.equal(read_weights(tmp_path / "model.pth")["tied"], weight)

@@ -114,3 +114,11 @@ def test_samples_of_a_cell_are_its_rows_in_their_order(results: Results) -> None
         whole = results.samples[results.samples["digest"] == digest]
         pd.testing.assert_frame_equal(results.samples_of(str(digest)), whole)
     assert results.samples_of("none of that name").empty
+
+
+def test_parquet_file_of_more_rows_than_bytes_is_refused(written: Write) -> None:
+    results = written([clean_result("pgd")])
+    path = results.folder / "samples.parquet"
+    pd.DataFrame({"digest": ["0"]}).loc[[0] * 1_000_000].to_parquet(path, index=False)
+    with pytest.raises(HarnessError, match=r"expected a parquet file of a run, found ValueError: 1,000,000 rows in"):
+        _ = results.samples

@@ -1,0 +1,51 @@
+"""Networks that take more memory than there is for batches above a size."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+CPU_SAYS = (
+    "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory:"
+    " you tried to allocate 8388608 bytes. Error code 12 (Cannot allocate memory)"
+)
+
+
+def _numpy_error() -> BaseException:
+    try:
+        np.empty(2**62, dtype=np.uint8)
+    except MemoryError as error:
+        return error
+    raise AssertionError("expected a machine with less memory")
+
+
+ERRORS: dict[str, Callable[[], BaseException]] = {
+    "cpu": lambda: RuntimeError(CPU_SAYS),
+    "gpu": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    "python": MemoryError,
+    "numpy": _numpy_error,
+    "cudnn": lambda: RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+}
+"""What libraries raise where memory is short."""
+
+
+class Hungry(nn.Module):
+    """A network whose memory suffices for `most` images.
+
+    Args:
+        network: Computes the logits.
+        most: Images of the largest batch that fits.
+        error: A name of `ERRORS`.
+        spared: Passes before memory gets short.
+    """
+
+    def __init__(self, network: nn.Module, most: int, *, error: str = "cpu", spared: int = 0) -> None:
+        super().__init__()
+        self.network, self.most, self.error, self.spared = network, most, error, spared
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.spared -= 1
+        if self.spared < 0 and len(x) > self.most:
+            raise ERRORS[self.error]()
+        return self.network(x)
