@@ -5,8 +5,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from threading import Lock
+from typing import Protocol
 
 from harness.system.progress import Advance, Progress
 
@@ -51,11 +51,19 @@ class Logged:
 Message = Opened | Advanced | Closed | Logged
 
 
+class Outlet(Protocol):
+    """What messages leave through, such as a `multiprocessing.connection.Connection`."""
+
+    def send(self, message: object, /) -> None:
+        """Sends a message."""
+        ...
+
+
 @dataclass
 class Reporter:
     """The sending end: a progress display, and a handler for the log."""
 
-    connection: Connection
+    connection: Outlet
     _lock: Lock = field(default_factory=Lock)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
