@@ -16,7 +16,7 @@ from harness.executors.schedule import schedule
 from harness.records import FINISHED, Status
 from harness.steps.base import Context, Step
 from harness.steps.train import Train
-from harness.system.children import TERMINATION, refuse_unguarded
+from harness.system.children import refuse_unguarded
 from harness.system.lazy import ray
 from harness.system.progress_relay import Screen
 
@@ -26,6 +26,8 @@ MAX_RETRIES = 3
 """Times that a step begins again after its worker or node was lost."""
 NEWS_INTERVAL = 0.2
 """Seconds between two looks at the workers' messages."""
+PATIENCE = 1.0
+"""Seconds that tasks have to clean up when the run is stopped; to end Ray takes two more."""
 VISIBLE_WITHIN = 60.0
 """Seconds after which a network file system shows what another machine wrote: NFS keeps what it knows of a folder no longer
 (acdirmax of nfs(5))."""
@@ -104,6 +106,8 @@ class _Task:
     screen: Screen
     losses: int = 0
     """How often its worker or node was lost."""
+    heard: int = -1
+    """The number of the last message of this attempt."""
     future: Any = None
     """Ray's reference to its report."""
 
@@ -154,7 +158,7 @@ class _Cluster:
             with suppress(ray.exceptions.RayError):
                 for future in futures:
                     ray.cancel(future, force=False)
-                _, left = ray.wait(futures, num_returns=len(futures), timeout=TERMINATION)
+                _, left = ray.wait(futures, num_returns=len(futures), timeout=PATIENCE)
                 for future in left:
                     ray.cancel(future, force=True)
         for task in self.tasks.values():
@@ -166,10 +170,11 @@ class _Cluster:
         task.future = self.session.submit(task.step, sender=task.sender, cpus=task.share.cpus, gpus=task.share.gpus)
 
     def _show(self) -> None:
-        """Shows what the present attempts say."""
+        """Shows what the present attempts say; with a node some of it may be lost, and come twice."""
         tasks = {task.sender: task for task in self.tasks.values()}
-        for sender, messages in self.session.messages():
-            for message in messages if sender in tasks else ():
+        for sender, number, message in self.session.messages():
+            if sender in tasks and number > tasks[sender].heard:
+                tasks[sender].heard = number
                 tasks[sender].screen.show(message, prefix=f"{tasks[sender].step.title}: ")
 
     def _report_of(self, task: _Task) -> StepReport | None:
@@ -191,7 +196,7 @@ class _Cluster:
 
     def _begins_again(self, task: _Task, lost: str) -> bool:
         """Gives a lost task to Ray again, unless that was done too often; returns whether it did."""
-        task.losses += 1
+        task.losses, task.heard = task.losses + 1, -1
         if task.losses > MAX_RETRIES:
             return False
         logger.warning("%s: %s; begins again, retry %d of %d", task.step.title, lost, task.losses, MAX_RETRIES)

@@ -1,5 +1,6 @@
 """The connection to Ray for one run: a cluster of its own on this machine, or the one that RAY_ADDRESS names."""
 
+import importlib
 import logging
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,30 +17,35 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.executors.cluster_worker import Home, Mailbox, compute_there
+from harness.executors.cluster_worker import Home, Letter, Mailbox, compute_there
 from harness.executors.local import reason_of
 from harness.executors.worker import Settings
 from harness.steps.base import Context, Step
-from harness.storage.locks import locked_if_free
+from harness.storage.locks import locked, locked_if_free
 from harness.storage.store import Store
 from harness.system.device import torch_threads
 from harness.system.lazy import ray
 from harness.system.progress import Silent
-from harness.system.progress_relay import Message
+
+logger = logging.getLogger(__name__)
 
 ADDRESS = "RAY_ADDRESS"
 OWN = "local"
 """Ray's address of a cluster that it starts and ends itself."""
 SOCKETS = "/tmp"  # noqa: S108 - mkdtemp makes the folder in it
 """Where Ray's own cluster keeps its sockets, whose paths may have 107 bytes: Ray itself takes 80 of them."""
+FOLDER, LOCK = "harness-ray-", "lock"
+"""Begins the name of that folder; the file in it that is locked as long as the run."""
 SIGN = "run-"
 """Begins the name of the lock that a run holds in the store, by which workers know that store."""
 FORWARDED = ("HARNESS_CACHE", "HF_HOME", "HF_HUB_CACHE", "TORCH_HOME")
 """Environment variables that workers take over: where files lie that this process has fetched."""
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
 """What a suite needs is fetched before its first step, by this process."""
-MESSAGES_WITHIN = 10.0
-"""Seconds that the mailbox, which Ray starts again where it was lost, may take to answer."""
+MESSAGES_WITHIN = 1.0
+"""Seconds to wait for the mailbox: Ray starts it again where it was lost, and steps go on meanwhile."""
+ABANDONED = 3600.0
+"""Seconds after which a folder of sockets without a process belongs to a killed run."""
 LOG_LEVEL = logging.ERROR
 """Of Ray itself, which else warns of its own defaults."""
 
@@ -57,6 +64,8 @@ class Session:
     _started: bool = False
     _stack: ExitStack = field(default_factory=ExitStack)
     _mailbox: Any = None
+    _collected: Any = None
+    """Ray's reference to messages that the mailbox has been asked for."""
     _settings: Any = None
     """Ray's reference to the pickled settings, which it sends to each node once."""
     _home: Home | None = None
@@ -99,10 +108,14 @@ class Session:
         sent = _pickled(step, step.title)
         return task.remote(self._home, self._settings, sent, threads=cpus, mailbox=self._mailbox, sender=sender)
 
-    def messages(self) -> list[tuple[str, list[Message]]]:
-        """Returns what the workers have said since the last call, each with its sender."""
+    def messages(self) -> list[Letter]:
+        """Returns what the workers have said since the last call."""
+        self._collected = self._collected or self._mailbox.collect.remote()
+        if not ray.wait([self._collected], timeout=MESSAGES_WITHIN)[0]:
+            return []
+        collected, self._collected = self._collected, None
         with suppress(ray.exceptions.RayError):  # progress is lost, and no step
-            return ray.get(self._mailbox.collect.remote(), timeout=MESSAGES_WITHIN)
+            return ray.get(collected)
         return []
 
     def end(self) -> None:
@@ -138,10 +151,10 @@ def _connected(jobs: int) -> Iterator[None]:
         own: dict[str, Any] = {}
         if address == OWN:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            folder = tempfile.mkdtemp(prefix="harness-", dir=SOCKETS)
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            folder = stack.enter_context(_sockets())
             own = {"num_cpus": jobs * max(1, torch_threads() // jobs), "include_dashboard": False, "_temp_dir": folder}
         stack.callback(ray.shutdown)
+        stack.enter_context(_quiet())
         with _own_sigterm():
             try:
                 ray.init(address=address, logging_level=LOG_LEVEL, **own)
@@ -149,6 +162,49 @@ def _connected(jobs: int) -> Iterator[None]:
                 where = "" if address == OWN else f" at {ADDRESS}={address}"
                 raise HarnessError(f"executor: expected Ray to start or answer{where}, got {reason_of(error)}") from error
         yield
+
+
+@contextmanager
+def _sockets() -> Iterator[str]:
+    """Makes a folder for the files of Ray's own cluster, removed at the end; removes those of killed runs first."""
+    for left in Path(SOCKETS).glob(f"{FOLDER}*"):
+        with suppress(OSError):  # another user's
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                with locked_if_free(left / LOCK) as free:
+                    if free:
+                        shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER, dir=SOCKETS))
+    try:
+        with locked(folder / LOCK, "Ray"):
+            yield str(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Turns what Ray's own processes print on standard output into debug messages inside the block.
+
+    For each lost worker Ray prints a page among the tables, whatever it is told about logs; of that the place says one line.
+    What the steps print stays. The function is no part of Ray's interface: where it is not there, all is printed.
+    """
+    module = importlib.import_module("ray._private.worker")
+    printed = getattr(module, "print_worker_logs", None)
+
+    def print_of_steps(data: Mapping[str, Any], *others: Any, **named: Any) -> None:
+        if data.get("pid") == "raylet":
+            logger.debug("%s", "\n".join(map(str, data.get("lines", ()))))
+        elif printed is not None:
+            printed(data, *others, **named)
+
+    if printed is None:
+        yield
+        return
+    vars(module)["print_worker_logs"] = print_of_steps
+    try:
+        yield
+    finally:
+        vars(module)["print_worker_logs"] = printed
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """A Ray worker's part: it computes one step, and posts its progress and log to the process that runs the suite."""
 
+import itertools
 import os
 import pickle
 import platform
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from harness.errors import HarnessError
 from harness.executors.base import StepReport
@@ -56,19 +57,28 @@ class Home:
             )
 
 
+class Letter(NamedTuple):
+    """A message of a worker."""
+
+    sender: str
+    number: int
+    """Its place among those of its sender; Ray may deliver one twice."""
+    message: Message
+
+
 class Mailbox:
     """Messages of all workers, kept until the process that runs the suite collects them; a Ray actor."""
 
     def __init__(self) -> None:
         """Begins empty."""
-        self._kept: list[tuple[str, list[Message]]] = []
+        self._kept: list[Letter] = []
 
-    def tell(self, sender: str, messages: list[Message]) -> None:
+    def tell(self, letters: list[Letter]) -> None:
         """Keeps messages."""
-        self._kept.append((sender, messages))
+        self._kept += letters
 
-    def collect(self) -> list[tuple[str, list[Message]]]:
-        """Returns the messages since the last call, each with its sender."""
+    def collect(self) -> list[Letter]:
+        """Returns the messages since the last call."""
         kept, self._kept = self._kept, []
         return kept
 
@@ -79,7 +89,8 @@ class Post:
 
     mailbox: Any
     sender: str
-    _kept: list[object] = field(default_factory=list)
+    _kept: list[Letter] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _over: threading.Event = field(default_factory=threading.Event)
 
@@ -87,7 +98,7 @@ class Post:
         """Takes a message; none after the end, when the log of this process still comes here."""
         with self._lock:
             if not self._over.is_set():
-                self._kept.append(message)
+                self._kept.append(Letter(self.sender, next(self._numbers), cast(Message, message)))
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -110,7 +121,7 @@ class Post:
         """Posts what there is; returns Ray's references to the calls."""
         with self._lock:
             kept, self._kept = self._kept, []
-        return [self.mailbox.tell.remote(self.sender, kept)] if kept else []
+        return [self.mailbox.tell.remote(kept)] if kept else []
 
 
 def compute_there(home: Home, settings: bytes, step: bytes, *, threads: int, mailbox: Any, sender: str) -> StepReport:

@@ -1,12 +1,14 @@
 """What the Ray executor does with steps, with a double in Ray's place; see test_ray.py for Ray itself."""
 
 import logging
+import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +18,8 @@ from harness.datasets.digits import Digits
 from harness.errors import HarnessError
 from harness.executors.base import Interrupted, StepReport
 from harness.executors.cluster import MAX_RETRIES, Share, _Cluster, execute_on_ray, share_of
-from harness.executors.cluster_session import _signed
-from harness.executors.cluster_worker import Home, Post
+from harness.executors.cluster_session import ABANDONED, FOLDER, _connected, _quiet, _signed, _sockets
+from harness.executors.cluster_worker import Home, Letter, Post
 from harness.executors.local import computed
 from harness.executors.schedule import schedule
 from harness.models.factory import Factory
@@ -25,7 +27,7 @@ from harness.records import Status
 from harness.steps.base import Context, DataIdentity, Step
 from harness.steps.train import Train
 from harness.storage.store import Store
-from harness.system.progress_relay import Logged, Message
+from harness.system.progress_relay import Closed, Logged
 from harness.training.recipes.standard import Standard
 from tests.executors.steps import Failing, Numbered, context_in, value_of
 
@@ -70,7 +72,7 @@ class FakeSession:
     errors: list[Exception] = field(default_factory=list)
     resources: dict[str, float] = field(default_factory=lambda: {"CPU": 4.0})
     submitted: list[tuple[str, int, float]] = field(default_factory=list)
-    told: list[tuple[str, list[Message]]] = field(default_factory=list)
+    told: list[Letter] = field(default_factory=list)
     ended: bool = False
 
     def start(self) -> None: ...
@@ -80,7 +82,8 @@ class FakeSession:
 
     def submit(self, step: Step, *, sender: str, cpus: int, gpus: float) -> Callable[[], StepReport]:
         self.submitted.append((step.title, cpus, gpus))
-        self.told.append((sender, [Logged(logging.INFO, "harness.tests", f"hello of {sender[-2:]}")]))
+        hello = Letter(sender, 0, Logged(logging.INFO, "harness.tests", f"hello of {sender[-2:]}"))
+        self.told += [hello, Letter(sender, 1, Closed(7, whole=True)), hello]  # one whose beginning was lost, one that came twice
         error = self.errors.pop(0) if self.errors else None
 
         def result() -> StepReport:
@@ -90,7 +93,7 @@ class FakeSession:
 
         return result
 
-    def messages(self) -> list[tuple[str, list[Message]]]:
+    def messages(self) -> list[Letter]:
         told, self.told = self.told, []
         return told
 
@@ -270,8 +273,8 @@ class Box:
     """A mailbox in this process, called as an actor is."""
 
     def __init__(self) -> None:
-        self.got: list[object] = []
-        self.tell = SimpleNamespace(remote=lambda sender, messages: self.got.extend(messages))
+        self.got: list[Letter] = []
+        self.tell = SimpleNamespace(remote=self.got.extend)
 
 
 def test_messages_arrive_in_their_order_and_none_after_the_end(fake: FakeRay) -> None:
@@ -282,12 +285,10 @@ def test_messages_arrive_in_their_order_and_none_after_the_end(fake: FakeRay) ->
         for number in range(100):
             post.send(number)
     post.send("late")
-    assert box.got == list(range(100))
+    assert [(letter.number, letter.message) for letter in box.got] == [(number, number) for number in range(100)]
 
 
 def test_handler_of_sigterm_stays_that_of_the_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from harness.executors.cluster_session import _connected
-
     before = signal.getsignal(signal.SIGTERM)
     calls: list[str] = []
 
@@ -297,6 +298,7 @@ def test_handler_of_sigterm_stays_that_of_the_program(monkeypatch: pytest.Monkey
 
     ray = SimpleNamespace(init=init, is_initialized=lambda: False, shutdown=lambda: calls.append("shutdown"))
     monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray._private.worker", ModuleType("worker"))
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     with _connected(2):
         assert signal.getsignal(signal.SIGTERM) == before
@@ -304,14 +306,41 @@ def test_handler_of_sigterm_stays_that_of_the_program(monkeypatch: pytest.Monkey
 
 
 def test_cluster_that_does_not_answer_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.executors.cluster_session import _connected
-
     def init(**_: object) -> None:
         raise ConnectionError("nobody there\nmore lines")
 
     ray = SimpleNamespace(init=init, is_initialized=lambda: False, shutdown=lambda: None)
     monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray._private.worker", ModuleType("worker"))
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     said = "executor: expected Ray to start or answer at RAY_ADDRESS=10.0.0.1:6379, got ConnectionError: nobody there"
     with pytest.raises(HarnessError, match=f"^{said}$"), _connected(2):
         pass
+
+
+def test_pages_of_ray_itself_are_debug_messages_and_steps_still_print(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    printed: list[str] = []
+    module = ModuleType("worker")
+    vars(module)["print_worker_logs"] = own = lambda data, sink, *, ignore_prefix: printed.extend(data["lines"])
+    monkeypatch.setitem(sys.modules, "ray._private.worker", module)
+    with caplog.at_level(logging.DEBUG, logger="harness"), _quiet():
+        show = vars(module)["print_worker_logs"]
+        show({"pid": "raylet", "lines": ["a page"]}, None, ignore_prefix=False)
+        show({"pid": 7, "lines": ["a step"]}, None, ignore_prefix=False)
+    assert (printed, caplog.messages) == (["a step"], ["a page"])
+    assert vars(module)["print_worker_logs"] is own
+
+
+def test_folders_of_killed_runs_are_removed_and_those_at_work_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.executors.cluster_session.SOCKETS", str(tmp_path))
+    left, other = tmp_path / f"{FOLDER}left", tmp_path / "other"
+    left.mkdir()
+    other.mkdir()
+    with _sockets() as first:
+        for folder in (left, Path(first), other):
+            os.utime(folder, (time.time() - 2 * ABANDONED,) * 2)
+        with _sockets() as second:
+            assert {path.name for path in tmp_path.iterdir()} == {"other", Path(first).name, Path(second).name}
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
