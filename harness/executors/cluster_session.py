@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 ADDRESS = "RAY_ADDRESS"
 OWN = "local"
 """Ray's address of a cluster that it starts and ends itself."""
+OWN_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+"""Ray's settings of that cluster: it sends no statistics, and its workers have the priority of this process, not 15."""
 SOCKETS = "/tmp"  # noqa: S108 - mkdtemp makes the folder in it
 """Where Ray's own cluster keeps its sockets, whose paths may have 107 bytes: Ray itself takes 80 of them."""
 FOLDER, LOCK = "harness-ray-", "lock"
@@ -150,11 +152,12 @@ def _connected(jobs: int) -> Iterator[None]:
     with ExitStack() as stack:
         own: dict[str, Any] = {}
         if address == OWN:
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            for name, value in OWN_SETTINGS.items():
+                os.environ.setdefault(name, value)
             folder = stack.enter_context(_sockets())
             own = {"num_cpus": jobs * max(1, torch_threads() // jobs), "include_dashboard": False, "_temp_dir": folder}
-        stack.callback(ray.shutdown)
         stack.enter_context(_quiet())
+        stack.callback(ray.shutdown)
         with _own_sigterm():
             try:
                 ray.init(address=address, logging_level=LOG_LEVEL, **own)
