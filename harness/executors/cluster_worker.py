@@ -18,7 +18,7 @@ from harness.executors.base import StepReport
 from harness.executors.local import computed, reason_of
 from harness.executors.worker import Settings
 from harness.system.lazy import ray, torch
-from harness.system.memory import quick_garbage_collection
+from harness.system.memory import quick_garbage_collection, reused_memory
 from harness.system.progress_relay import Message, Reporter
 
 POST_INTERVAL = 0.2
@@ -148,7 +148,7 @@ def compute_there(home: Home, settings: bytes, step: bytes, *, threads: int, mai
     torch.set_num_threads(threads)
     post = Post(mailbox, sender)
     reporter = Reporter(post)
-    with post.open(), _stopped_by_sigterm(), quick_garbage_collection():
+    with post.open(), _stopped_by_sigterm(), quick_garbage_collection(), reused_memory():
         reporter.take_log(given.level)
         return computed(asked, replace(given.context, progress=reporter))
 
