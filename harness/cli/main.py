@@ -124,7 +124,7 @@ def run(
         int | None, typer.Option("--devices", metavar="N", help="GPUs or CPU processes that share a training; --set devices=N.")
     ] = None,
     workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that load images.")] = 0,
-    executor: Annotated[str, typer.Option("--executor", metavar="NAME", help="local, or an installed one.")] = "local",
+    executor: Annotated[str, typer.Option("--executor", metavar="NAME", help="local, ray, or an installed one.")] = "local",
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Steps computed at once, each in a process of its own.")] = 1,
 ) -> None:
     """Train what is missing, attack, score, and write tables, curves and the report. Stops and resumes."""

@@ -1,15 +1,18 @@
-"""The executor of a name: the one for this machine, or one of another package."""
+"""The executor of a name: the one for this machine, the one for a Ray cluster, or one of another package."""
 
 from collections.abc import Iterable
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Protocol, cast
 
 from harness.errors import HarnessError
 from harness.executors.base import StepReport
+from harness.executors.cluster import execute_on_ray
 from harness.executors.processes import execute_in_processes
 from harness.steps.base import Context, Step
 
 LOCAL = "local"
+RAY = "ray"
 GROUP = "harness.executors"
 """Entry points of other executors."""
 
@@ -30,8 +33,12 @@ def executor_of(name: str) -> Executor:
     """
     if name == LOCAL:
         return execute_in_processes
+    if name == RAY:
+        if find_spec(RAY) is None:
+            raise HarnessError("executor: expected Ray to be installed, found none: pip install 'robustness-harness[ray]'")
+        return execute_on_ray
     found = {point.name: point for point in entry_points(group=GROUP)}
     if name not in found:
-        names = ", ".join(sorted({LOCAL, *found}))
+        names = ", ".join(sorted({LOCAL, RAY, *found}))
         raise HarnessError(f"executor: expected one that is installed ({names}), got {name!r}")
     return cast(Executor, found[name].load())

@@ -7,7 +7,7 @@ from multiprocessing.connection import Connection
 from harness.executors.local import computed
 from harness.steps.base import Context
 from harness.system.lazy import torch
-from harness.system.memory import quick_garbage_collection
+from harness.system.memory import quick_garbage_collection, reused_memory
 from harness.system.progress_relay import Reporter
 
 
@@ -39,7 +39,10 @@ def work(connection: Connection) -> None:
         context = replace(settings.context, progress=reporter)
         with quick_garbage_collection():
             while True:
-                reporter.send(computed(connection.recv(), context))
+                step = connection.recv()
+                with reused_memory():
+                    report = computed(step, context)
+                reporter.send(report)
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         return
 

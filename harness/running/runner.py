@@ -100,7 +100,7 @@ def run(
         store: Folder of the finished steps, by default results/.store.
         device: "auto", "cpu", "cuda" or "cuda:1".
         workers: Processes that load images.
-        executor: What runs the steps: "local", or an installed one.
+        executor: What runs the steps: "local", "ray", or an installed one.
         jobs: Steps that are computed at once; the local executor gives each a process if there are several.
         progress: Where to show progress, by default nowhere.
 

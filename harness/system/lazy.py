@@ -24,6 +24,8 @@ matplotlib: Any = LazyModule("matplotlib")
 figures: Any = LazyModule("matplotlib.figure")
 stats: Any = LazyModule("scipy.stats")
 """scipy's statistics; the library has no types."""
+ray: Any = LazyModule("ray")
+"""Optional, and so without types here."""
 if TYPE_CHECKING:
     import torch as torch  # noqa: PLC0414 - as a name of this module
 else:

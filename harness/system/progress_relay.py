@@ -5,8 +5,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from threading import Lock
+from typing import Protocol
 
 from harness.system.progress import Advance, Progress
 
@@ -51,11 +51,19 @@ class Logged:
 Message = Opened | Advanced | Closed | Logged
 
 
+class Outlet(Protocol):
+    """What messages leave through, such as a `multiprocessing.connection.Connection`."""
+
+    def send(self, message: object, /) -> None:
+        """Sends a message."""
+        ...
+
+
 @dataclass
 class Reporter:
     """The sending end: a progress display, and a handler for the log."""
 
-    connection: Connection
+    connection: Outlet
     _lock: Lock = field(default_factory=Lock)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -98,14 +106,14 @@ class Screen:
     _tasks: dict[int, tuple[AbstractContextManager[Advance], Advance]] = field(default_factory=dict)
 
     def show(self, message: Message, *, prefix: str = "") -> None:
-        """Shows a message of a reporter; the titles of its tasks get a prefix."""
+        """Shows a message of a reporter, with a prefix before the titles of its tasks; none of a task that is not open."""
         match message:
             case Opened(number, title, total, unit):
                 task = self.progress.task(prefix + title, total, unit=unit)
                 self._tasks[number] = (task, task.__enter__())
-            case Advanced(number, amount, note):
+            case Advanced(number, amount, note) if number in self._tasks:
                 self._tasks[number][1](amount, note)
-            case Closed(number, whole):
+            case Closed(number, whole) if number in self._tasks:
                 task, _ = self._tasks.pop(number)
                 task.__exit__(*((None, None, None) if whole else (_Lost, _Lost(), None)))
             case Logged(level, name, text):
