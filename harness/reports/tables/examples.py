@@ -104,7 +104,7 @@ class Examples:
         if self._samples is None:
             return {}
         found = self._samples.groupby("digest", sort=False, observed=True).indices
-        return {str(digest): places for digest, places in found.items()}
+        return {str(digest): np.asarray(places) for digest, places in found.items()}
 
 
 def _sha256(parts: list[str]) -> str:
