@@ -7,7 +7,7 @@ N is the number of examples, K the number of classes; labels and predictions are
 that is not defined, for example an accuracy over no example, is NaN, never 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -101,6 +101,16 @@ def share(flags: Flags) -> float:
     return float(flags.mean()) if flags.size else float("nan")
 
 
+def share_by_class(flags: Flags, labels: Indices, classes: int) -> Floats:
+    """Returns the share of true flags (N,) among the examples of each class, (K,); NaN where a class has none.
+
+    >>> share_by_class(np.array([True, False, True]), np.array([0, 0, 2]), 3)
+    array([0.5, nan, 1. ])
+    """
+    found, support = np.bincount(labels[flags], minlength=classes), np.bincount(labels, minlength=classes)
+    return np.where(support > 0, found / np.maximum(support, 1), np.nan)
+
+
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interval:
     """Returns the score interval of a rate: within [0,1], and of positive width at 0 and 1 too.
 
@@ -132,7 +142,8 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> Interva
 
 @remembered
 def _wilson(successes: int, n: int, confidence: float) -> list[float]:
-    return [float(end) for end in stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")]
+    found = stats.binomtest(successes, n, successes / n)  # at this rate no p-value is searched for, which takes most of the time
+    return [float(end) for end in found.proportion_ci(confidence, method="wilson")]
 
 
 def mcnemar_exact(only_first: int, only_second: int) -> float:
@@ -203,22 +214,45 @@ def roc_curves(logits: Floats, labels: Indices) -> tuple[RocCurve, ...]:
     present = np.unique(labels)
     if len(present) < 2:
         return ()
-    return tuple(_roc_curve(int(index), probabilities[:, index], labels == index) for index in present)
+    scores = np.ascontiguousarray(probabilities[:, present].T)
+    return tuple(_roc_curves(scores, labels == present[:, None], present))
 
 
-def _roc_curve(index: int, scores: Floats, positive: Flags) -> RocCurve:
-    """Counts hits and false alarms at each distinct score, and leaves out the points in the middle of straight lines."""
-    order = np.argsort(-scores, kind="stable")
-    thresholds = scores[order]
-    last_of_equals = np.append(np.flatnonzero(np.diff(thresholds)), len(scores) - 1)
-    hits = positive[order].cumsum()[last_of_equals]
-    alarms = last_of_equals + 1 - hits
+def _roc_curves(scores: Floats, positive: Flags, classes: Indices) -> Iterator[RocCurve]:
+    """Counts hits and false alarms at each distinct score, and leaves out the points in the middle of straight lines.
+
+    All classes are counted at once: a grid has tens of thousands of curves.
+
+    Args:
+        scores: (C, N) of each class and example.
+        positive: (C, N) whether the example is of the class.
+        classes: (C,) class indices.
+    """
+    order = np.argsort(-scores, axis=1)
+    sorted_scores = np.take_along_axis(scores, order, axis=1)
+    last_of_equals = np.ones(scores.shape, bool)
+    last_of_equals[:, :-1] = sorted_scores[:, 1:] != sorted_scores[:, :-1]
+    of_class, place = np.nonzero(last_of_equals)
+    hits = np.take_along_axis(positive, order, axis=1).cumsum(axis=1)[last_of_equals]
+    alarms = place + 1 - hits
     corners = np.ones(len(hits), bool)
     corners[1:-1] = (np.diff(hits, 2) != 0) | (np.diff(alarms, 2) != 0)
-    false_positive_rate = np.append(0, alarms[corners] / alarms[-1])
-    true_positive_rate = np.append(0, hits[corners] / hits[-1])
-    area = float((np.diff(false_positive_rate) * (true_positive_rate[1:] + true_positive_rate[:-1]) / 2).sum())
-    return RocCurve(index, false_positive_rate, true_positive_rate, np.append(np.inf, thresholds[last_of_equals][corners]), area)
+    ends = last_of_equals.sum(axis=1).cumsum()
+    corners[ends - 1] = corners[ends[:-1]] = True
+
+    of_class, positives = of_class[corners], positive.sum(axis=1)
+    slots = np.arange(len(of_class)) + of_class + 1  # each curve begins at the origin
+    false_positive_rate, true_positive_rate = np.zeros((2, len(of_class) + len(classes)))
+    thresholds = np.full(len(false_positive_rate), np.inf)
+    false_positive_rate[slots] = alarms[corners] / (positive.shape[1] - positives)[of_class]
+    true_positive_rate[slots] = hits[corners] / positives[of_class]
+    thresholds[slots] = sorted_scores[last_of_equals][corners]
+    areas = np.diff(false_positive_rate) * (true_positive_rate[1:] + true_positive_rate[:-1]) / 2
+
+    stops = np.bincount(of_class, minlength=len(classes)).cumsum() + np.arange(1, len(classes) + 1)
+    for index, start, stop in zip(classes, [0, *stops[:-1]], stops, strict=True):
+        curve = (values[start:stop] for values in (false_positive_rate, true_positive_rate, thresholds))
+        yield RocCurve(int(index), *curve, float(areas[start : stop - 1].sum()))
 
 
 def roc_auc_macro(curves: Sequence[RocCurve]) -> float:

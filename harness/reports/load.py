@@ -4,6 +4,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
+from itertools import chain
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -91,6 +92,15 @@ class Results:
     def per_class(self) -> pd.DataFrame:
         """One row for each cell and class."""
         return self._table("per_class.csv", ("digest", "class", "recall"))
+
+    @cached_property
+    def _rows_of_classes(self) -> dict[Any, Any]:
+        return self.per_class.groupby("digest", sort=False).indices
+
+    def classes_of(self, digests: Iterable[str]) -> pd.DataFrame:
+        """Returns the rows of per_class.csv of some cells, in its order."""
+        places = [self._rows_of_classes.get(digest, ()) for digest in digests]
+        return self.per_class.take(sorted(chain.from_iterable(places)))
 
     @cached_property
     def sweep(self) -> pd.DataFrame:
@@ -214,7 +224,7 @@ def _check_rows(path: Path) -> None:
 def _check_numbers(table: pd.DataFrame, names: Iterable[str], path: Path) -> None:
     """Refuses text in columns of numbers."""
     for name in names:
-        if pd.api.types.is_string_dtype(column := table[name].dropna()):
+        if table[name].dtype.kind not in "iufb" and pd.api.types.is_string_dtype(column := table[name].dropna()):
             wrong = column[pd.to_numeric(column, errors="coerce").isna()]
             if len(wrong):
                 raise HarnessError(f"{path}: column {cut(name, LONGEST_VALUE)}: expected numbers, found {shown(wrong.iloc[0])}")

@@ -8,7 +8,7 @@ import pandas as pd
 
 from harness.conditions import names_where
 from harness.reports.load import Results, once
-from harness.reports.names import condition_label, model_label, unique_cell_names
+from harness.reports.names import condition_label, is_missing, model_labels, unique_cell_names
 from harness.reports.tables.reference import reference
 
 MOST_ATTACKS = 2
@@ -50,19 +50,21 @@ def model_views(results: Results) -> tuple[ModelView, ...]:
     cells = results.cells
     names = unique_cell_names(cells[cells["accuracy"].notna()].to_dict("records"))
     norm, eps = reference(results.sweep, results.provenance.get("suite") or {})
-    groups = cells.groupby(cells.apply(model_label, axis=1), sort=False)
+    groups = cells.groupby(model_labels(cells), sort=False)
     return tuple(_view(results, str(label), group, names, norm=norm, eps=eps) for label, group in groups)
 
 
 def _view(
     results: Results, label: str, group: pd.DataFrame, names: Mapping[str, str], *, norm: str | None, eps: float | None
 ) -> ModelView:
-    at_budget = group[(group["norm"] == norm) & (group["eps"] == eps)].nsmallest(MOST_ATTACKS, "robust_accuracy")
-    always = group["condition"].isin(names_where(lambda kind: kind.shown_of_model))
-    wanted = always | group["digest"].isin(at_budget["digest"])
-    rows = group[wanted & group["accuracy"].notna()].to_dict("records")
+    with_numbers = [row for row in group.to_dict("records") if not is_missing(row["accuracy"])]
+    at_budget = [row for row in with_numbers if row["norm"] == norm and row["eps"] == eps]
+    ordered = sorted(at_budget, key=lambda row: (is_missing(row["robust_accuracy"]), row["robust_accuracy"]))
+    strongest = [row["digest"] for row in ordered[:MOST_ATTACKS]]
+    always = names_where(lambda kind: kind.shown_of_model)
+    rows = [row for row in with_numbers if row["condition"] in always or row["digest"] in strongest]
     shown = {str(row["digest"]): condition_label(row) for row in rows}
-    classes = results.per_class[results.per_class["digest"].isin(list(shown))]
+    classes = results.classes_of(shown)
     return ModelView(
         label=label,
         cells=group,

@@ -102,6 +102,14 @@ def model_label(row: Mapping[Any, Any]) -> str:
     return f"{row['model']}, {row['poison']}{rate}{_seed(row, ', seed ')}"
 
 
+def model_labels(table: pd.DataFrame) -> list[str]:
+    """Returns the name of the model of each row among poisoned and clean ones."""
+    named = [name for name in ("model", "poison", "poison_rate", "seed") if name in table]
+    keys = list(zip(*(table[name].tolist() for name in named), strict=True))
+    labels = {key: model_label(dict(zip(named, key, strict=True))) for key in dict.fromkeys(keys)}
+    return [labels[key] for key in keys]
+
+
 def rows_of_model(table: pd.DataFrame, label: str) -> pd.DataFrame:
     """Returns the rows of a model by its name among poisoned and clean ones.
 
@@ -109,7 +117,7 @@ def rows_of_model(table: pd.DataFrame, label: str) -> pd.DataFrame:
     """
     if "poison" not in table or table.empty:
         return table[table["model"] == label]
-    return table[table.apply(model_label, axis=1) == label]
+    return table[[own == label for own in model_labels(table)]]
 
 
 def condition_label(row: Mapping[Any, Any]) -> str:

@@ -22,6 +22,8 @@ transforms: Any = LazyModule("torchvision.transforms.v2")
 """torchvision's transforms; the library has no types."""
 matplotlib: Any = LazyModule("matplotlib")
 figures: Any = LazyModule("matplotlib.figure")
+agg: Any = LazyModule("matplotlib.backends.backend_agg")
+"""Draws figures as pixels."""
 stats: Any = LazyModule("scipy.stats")
 """scipy's statistics; the library has no types."""
 ray: Any = LazyModule("ray")

@@ -13,7 +13,7 @@ from harness.records import CellResult, Verdict
 from harness.reports.figures.charts import robustness_charts
 from harness.reports.load import Results, load_results
 from harness.reports.names import WORST_CASE, condition_label
-from harness.reports.tables.scores import cell_row, per_class_rows, scored
+from harness.reports.tables.scores import cell_row, per_class_columns, scored
 from tests.reports.conftest import Write
 from tests.reports.planted import BUDGETS, CLASSES, LABELS, N, attack_results, clean_result, digest_of, logits_of, trigger_result
 
@@ -46,7 +46,7 @@ def test_success_rate_leaves_out_the_target_class_and_robust_accuracy_keeps_it()
     assert row["attack_success_rate"] == pytest.approx(hits / ELIGIBLE.sum())
     assert row["robust_accuracy"] == pytest.approx((N - WRONG - hits) / N)
     assert (row["targeted"], row["target_class"]) == (True, "beet")
-    beet = per_class_rows(cell, CLASSES)[0]
+    beet = {name: values[0] for name, values in per_class_columns(cell).items()}
     assert math.isnan(beet["attack_success_rate"])
     assert beet["robust_accuracy"] == pytest.approx((LABELS[WRONG:] == 0).sum() / (LABELS == 0).sum())
 

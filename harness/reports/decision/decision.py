@@ -1,6 +1,6 @@
 """What may ship: one line a model, with what it rests on and what was not assessed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +11,7 @@ import pandas as pd
 from harness.conditions import ATTACK, CLEAN
 from harness.reports.decision.requirements import Finding, Requirement, judge_requirements
 from harness.reports.load import Results, once
-from harness.reports.names import eps_text, is_missing, model_label
+from harness.reports.names import eps_text, is_missing, model_labels
 from harness.storage.store import sha256_of_file
 
 MODELS_FOLDER = "models"
@@ -108,27 +108,45 @@ def decision_of(results: Results) -> Decision:
     """
     found = judge_requirements(results)
     cells = results.cells
-    labels = cells.apply(model_label, axis=1)
-    models = tuple(_model(results, str(label), rows, found) for label, rows in cells.groupby(labels, sort=False))
+    board: dict[str, Mapping[Any, Any]] = {}
+    for label, row in zip(model_labels(results.leaderboard), results.leaderboard.to_dict("records"), strict=True):
+        board.setdefault(label, row)
+    groups = cells.groupby(model_labels(cells), sort=False)
+    models = tuple(
+        _model(results, str(label), rows.to_dict("records"), found, board=board.get(str(label), {})) for label, rows in groups
+    )
     return Decision(results.suite_name, threat_in_words(cells), models, found)
 
 
-def _model(results: Results, label: str, rows: pd.DataFrame, found: tuple[Requirement, ...]) -> ModelDecision:
-    """Returns the decision of one model; what is required of its poisoned trainings counts for the clean one."""
-    poisoned = bool(rows["poison"].notna().any())
-    own = () if poisoned else tuple(it for it in found if it.model == rows["model"].iloc[0])
-    board = results.leaderboard
-    row: Mapping[Any, Any] = next((it for it in board.to_dict("records") if model_label(it) == label), {})
+def _model(
+    results: Results,
+    label: str,
+    rows: "Sequence[Mapping[Any, Any]]",
+    found: tuple[Requirement, ...],
+    *,
+    board: Mapping[Any, Any],
+) -> ModelDecision:
+    """Returns the decision of one model; what is required of its poisoned trainings counts for the clean one.
+
+    Args:
+        results: The tables of the run.
+        label: The model's name.
+        rows: Its rows of cells.csv.
+        found: The requirements of all models.
+        board: Its row of leaderboard.csv; empty where it has none.
+    """
+    poisoned = any(not is_missing(row["poison"]) for row in rows)
+    own = () if poisoned else tuple(it for it in found if it.model == rows[0]["model"])
     verdict, why = (Verdict.NONE, POISONED) if poisoned else _verdict(own)
     return ModelDecision(
         model=label,
         verdict=verdict,
         why=why,
         poisoned=poisoned,
-        files=_files(results, label, rows.iloc[0].to_dict()),
+        files=_files(results, label, rows[0]),
         strength=tuple(_strengths(rows)),
-        worst_classes=tuple(_worst_classes(results, rows, row)),
-        cost=_cost(row),
+        worst_classes=tuple(_worst_classes(results, rows, board)),
+        cost=_cost(board),
         requirements=own,
     )
 
@@ -162,21 +180,23 @@ def threat_in_words(cells: pd.DataFrame) -> str:
     )
 
 
-def _strengths(rows: pd.DataFrame) -> "list[str]":
+def _strengths(cells: "Sequence[Mapping[Any, Any]]") -> "list[str]":
     """Returns a sentence for each norm and budget: which attacks, and whether one of them is conclusive."""
-    attacked = rows[(rows["condition"] == ATTACK) & rows["robust_accuracy"].notna()]
+    groups: dict[tuple[str, float], list[Mapping[Any, Any]]] = {}
+    for row in cells:
+        if row["condition"] == ATTACK and not is_missing(row["robust_accuracy"]) and not is_missing(row["eps"]):
+            groups.setdefault((str(row["norm"]), float(row["eps"])), []).append(row)
     sentences = []
-    for (norm, _), group in attacked.groupby([attacked["norm"].astype(str), attacked["eps"].astype(float)]):
-        names = ", ".join(group["attack"].unique())
-        budget = eps_text(float(group["eps"].iloc[0]))
-        strong = group[group["conclusive"].fillna(value=False) & group["verdict"].ne("INVALID")]
-        said = _strong(strong) if len(strong) else "no strong attack: an upper bound, a stronger one may leave less"
-        sentences.append(f"{norm} eps {budget}: {names}; {said}")
+    for (norm, eps), rows in sorted(groups.items()):
+        names = ", ".join(dict.fromkeys(row["attack"] for row in rows))
+        strong = [row for row in rows if not is_missing(row["conclusive"]) and row["conclusive"] and row["verdict"] != "INVALID"]
+        said = _strong(strong) if strong else "no strong attack: an upper bound, a stronger one may leave less"
+        sentences.append(f"{norm} eps {eps_text(eps)}: {names}; {said}")
     return sentences
 
 
-def _strong(rows: pd.DataFrame) -> str:
-    row = rows.sort_values("robust_accuracy").iloc[0]
+def _strong(rows: "Sequence[Mapping[Any, Any]]") -> str:
+    row = min(rows, key=lambda it: float(it["robust_accuracy"]))
     if is_missing(row["audit_n"]):
         return f"{row['attack']} is conclusive: AutoAttack standard with the original's budgets"
     left = int(row["audit_n"])
@@ -184,20 +204,18 @@ def _strong(rows: pd.DataFrame) -> str:
     return f"{row['attack']} is conclusive: {audit}"
 
 
-def _worst_classes(results: Results, rows: pd.DataFrame, board: Mapping[Any, Any]) -> "list[WorstClass]":
+def _worst_classes(results: Results, rows: "Sequence[Mapping[Any, Any]]", board: Mapping[Any, Any]) -> "list[WorstClass]":
     """Returns the class of lowest recall on clean images, and of lowest robust accuracy under the strongest attack."""
-    at = rows[(rows["attack"] == board.get("strongest_attack")) & (rows["eps"] == board.get("eps"))]
-    places = [(rows[rows["condition"] == CLEAN], "recall", "clean images")]
+    at = [row for row in rows if row["attack"] == board.get("strongest_attack") and row["eps"] == board.get("eps")]
+    places = [([row for row in rows if row["condition"] == CLEAN], "recall", "clean images")]
     if not is_missing(board.get("eps")):
         places.append((at, "robust_accuracy", f"{board.get('strongest_attack')} at {board['norm']} eps {eps_text(board['eps'])}"))
     found = []
     for cells, metric, condition in places:
-        classes = results.per_class[results.per_class["digest"].isin(cells["digest"].tolist())]
-        classes = classes[(classes["support"] > 0) & classes[metric].notna()]
-        if len(classes):
-            row = min(
-                classes.to_dict("records"), key=lambda it: (float(it[metric]), -int(it["support"]))
-            )  # as in leaderboard.csv
+        classes = results.classes_of([row["digest"] for row in cells])[["class", "support", metric]].to_dict("records")
+        classes = [row for row in classes if row["support"] > 0 and not is_missing(row[metric])]
+        if classes:
+            row = min(classes, key=lambda it: (float(it[metric]), -int(it["support"])))  # as in leaderboard.csv
             found.append(WorstClass(str(row["class"]), condition, metric, float(row[metric]), int(row["support"])))
     return found
 

@@ -10,12 +10,13 @@ from harness.conditions import CLEAN
 from harness.metrics import wilson_interval
 from harness.reports.load import Results, once
 from harness.reports.models import Condition, ModelView
-from harness.reports.names import WORST_CASE, eps_text, is_targeted, model_label, rows_of_model, slug
+from harness.reports.names import WORST_CASE, eps_text, is_targeted, model_label, model_labels, rows_of_model, slug
 from harness.reports.tables.corruptions import common_corruptions
 
 Point = tuple[float, float]
 ROC_GRID = np.linspace(0, 1, 51) ** 2
 """False positive rates at which curves are drawn: dense near 0, where they rise."""
+ROC_PLACES = tuple(ROC_GRID.tolist())
 MINIMUM_TICK_GAP = 0.045
 """Share of the axis below which two tick labels would touch."""
 
@@ -81,8 +82,7 @@ def value_text(chart: Chart, series: Series, place: int) -> str:
 @once
 def palette_of(results: Results) -> dict[str, int]:
     """Returns model label -> place in the palette, in the order of the grid."""
-    labels = dict.fromkeys(model_label(row) for row in results.cells.to_dict("records"))
-    return {label: place for place, label in enumerate(labels)}
+    return {label: place for place, label in enumerate(dict.fromkeys(model_labels(results.cells)))}
 
 
 def attack_title(attack: str) -> str:
@@ -117,14 +117,14 @@ def _robustness_chart(
     rows: pd.DataFrame, norm: str, palette: dict[str, int], clean_intervals: Mapping[str, Point], *, name: str
 ) -> Chart:
     series = []
-    for label, group in rows.groupby(rows.apply(model_label, axis=1), sort=False):
+    for model, group in rows.groupby(model_labels(rows), sort=False):
         ordered = group.sort_values("eps")
         n, clean = int(ordered["n_examples"].iloc[0]), float(ordered["clean_accuracy"].iloc[0])
-        low, high = clean_intervals.get(str(label)) or wilson_interval(round(clean * n), n)
+        low, high = clean_intervals.get(str(model)) or wilson_interval(round(clean * n), n)
         series.append(
             Series(
-                label=str(label),
-                colour=palette[str(label)],
+                label=str(model),
+                colour=palette[str(model)],
                 x=(0.0, *ordered["eps"]),
                 y=(clean, *ordered["robust_accuracy"]),
                 low=(low, *ordered["robust_accuracy_low"]),
@@ -158,7 +158,7 @@ def corruption_charts(results: Results) -> list[Chart]:
     rows = results.cells[(results.cells["condition"] == "corruption") & results.cells["accuracy"].notna()]
     if rows.empty:
         return []
-    palette, rows = palette_of(results), rows.assign(label=rows.apply(model_label, axis=1))
+    palette, rows = palette_of(results), rows.assign(label=model_labels(rows))
     charts = []
     common = common_corruptions(rows)
     grouped = common.groupby(["label", "severity"], sort=False)["accuracy"]
@@ -221,12 +221,16 @@ def roc_chart(results: Results, view: ModelView) -> Chart | None:
 def _roc_series(results: Results, condition: Condition, colour: int) -> Iterator[Series]:
     if not (results.folder / "roc").is_dir():  # left out of a copy for reading
         return
+    points = results.matrix("roc", condition.file)
+    of_class, names = points["class"].factorize()  # faster than groupby, which makes a table of each class
+    places, rates = points["false_positive_rate"].to_numpy(float), points["true_positive_rate"].to_numpy(float)
     curves = []
-    for name, points in results.matrix("roc", condition.file).groupby("class", sort=False):
-        curve = np.interp(ROC_GRID, points["false_positive_rate"], points["true_positive_rate"])
+    for number, name in enumerate(names):
+        own = of_class == number
+        curve = np.interp(ROC_GRID, places[own], rates[own])
         curve[0] = 0.0
         curves.append(curve)
-        yield Series(f"{condition.label}, {name}", colour, tuple(ROC_GRID), tuple(curve), weight="faint")
+        yield Series(f"{condition.label}, {name}", colour, ROC_PLACES, tuple(curve.tolist()), weight="faint")
     if curves:
         label = f"{condition.label}, mean (AUC {condition.auc:.3f})"
-        yield Series(label, colour, tuple(ROC_GRID), tuple(np.mean(curves, axis=0)), weight="plain")
+        yield Series(label, colour, ROC_PLACES, tuple(np.mean(curves, axis=0).tolist()), weight="plain")

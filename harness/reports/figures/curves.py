@@ -1,4 +1,4 @@
-"""The figures in curves/: PNG for slides, SVG for papers; the same run gives the same bytes."""
+"""The figures in curves/: PNG for slides, SVG and PDF for papers."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from harness.errors import first_line
 from harness.metrics import Floats
 from harness.reports.figures.charts import Chart, Series, corruption_charts, history_charts, robustness_charts, roc_chart
 from harness.reports.figures.poison_charts import detector_charts, success_charts
+from harness.reports.figures.saving import DPI, carries, save
 from harness.reports.files import staged
 from harness.reports.load import Results
 from harness.reports.models import model_views
@@ -55,7 +56,7 @@ STYLE: Any = {
     "xtick.color": "#444444",
     "ytick.color": "#444444",
     "legend.frameon": False,
-    "savefig.dpi": 300,
+    "savefig.dpi": DPI,
     "svg.hashsalt": "harness",
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
@@ -69,6 +70,12 @@ CROWD = 6
 """Most entries of a legend inside its chart; a longer one would hide the lines, and is drawn beside it."""
 MOST_LETTERS = 40
 """Letters of a class name or label that a figure shows."""
+CELL, LEAST_CELL = 0.24, 0.14
+"""Width in inches of a cell of a confusion matrix, and the least one, at which the names of classes do not touch yet."""
+ROOMY = 7.2
+"""Width in inches up to which a confusion matrix grows at full width of its cells; beyond it they shrink."""
+PIXELS_OF_CELL = 8
+"""Of the image in SVG and PDF, which is enlarged by who shows it: more than one, as some soften the edges of pixels."""
 FOLDER = "curves"
 OWNED = {FOLDER: (".svg", ".pdf", ".png")}
 """The folder of the figures, and the forms that each is drawn in."""
@@ -92,7 +99,8 @@ class _Planned:
 
 @cache
 def _what_draws() -> str:
-    return f"{version('matplotlib')}\n{Path(__file__).read_text()}"
+    sources = (Path(__file__), Path(__file__).with_name("saving.py"))
+    return "\n".join([version("matplotlib"), *(path.read_text() for path in sources)])
 
 
 class Drawn(NamedTuple):
@@ -117,9 +125,9 @@ def draw_figures(results: Results) -> Drawn:
         (staging / FOLDER).mkdir()
         for figure in planned:
             files = [f"{figure.name}{ending}" for ending in OWNED[FOLDER]]
-            if all(_carries(folder / file, figure.fingerprint) for file in files):
+            if all(carries(folder / file, figure.fingerprint) for file in files):
                 for file in files:
-                    shutil.copy2(folder / file, staging / FOLDER / file)
+                    _keep(folder / file, staging / FOLDER / file)
             elif why := _save(figure, [staging / FOLDER / file for file in files]):
                 notes[figure.name] = f"{FOLDER}/{figure.name} is not drawn: {why}"
                 logger.warning("%s", notes[figure.name])
@@ -127,19 +135,21 @@ def draw_figures(results: Results) -> Drawn:
     return Drawn(sorted(folder / f"{name}{ending}" for name in drawn for ending in OWNED[FOLDER]), list(notes.values()))
 
 
-def _carries(path: Path, fingerprint: str) -> bool:
-    if not path.is_file():
-        return False
-    return fingerprint.encode() in path.read_bytes()  # PNG and SVG begin with it, PDF ends with it
+def _keep(path: Path, staged_path: Path) -> None:
+    """Puts a file among those that are renewed, as it is: by a second name where the disk has such."""
+    try:
+        staged_path.hardlink_to(path)
+    except OSError:
+        shutil.copy2(path, staged_path)
 
 
 def _save(figure: _Planned, paths: Sequence[Path]) -> str:
     """Writes the files of a figure; returns why, and writes none, where that is not possible."""
     try:
         with matplotlib.rc_context(STYLE):
-            canvas = figure.draw()
+            drawn = figure.draw()
             for path in paths:
-                canvas.savefig(path, metadata=_metadata(path.suffix, figure.fingerprint))
+                save(drawn, path, fingerprint=figure.fingerprint)
     except OSError:  # the folder, which the tables need too
         raise
     except Exception as error:  # matplotlib's layout, fonts and back ends raise whatever they meet
@@ -147,13 +157,6 @@ def _save(figure: _Planned, paths: Sequence[Path]) -> str:
             path.unlink(missing_ok=True)
         return first_line(error)
     return ""
-
-
-def _metadata(ending: str, fingerprint: str) -> dict[str, str | None]:
-    """Returns what a file says of itself: its fingerprint, and no hour or program, so that equal figures are equal files."""
-    if ending == ".pdf":
-        return {"Subject": fingerprint, "CreationDate": None, "Creator": None, "Producer": None}
-    return {"Description": fingerprint, **({"Software": None} if ending == ".png" else {"Date": None, "Creator": None})}
 
 
 def _label(text: object) -> str:
@@ -172,7 +175,7 @@ def _figures(results: Results) -> Iterator[_Planned]:
             yield _Planned(roc.name, repr(roc), partial(_line_figure, [roc]))
         if view.conditions:
             counts = {row.label: results.matrix("confusion", row.file).set_index("true_class") for row in view.conditions}
-            shows = "\n".join(f"{label}\n{table.to_csv()}" for label, table in counts.items())
+            shows = "\n".join(f"{it}\n{[*table]}\n{[*table.index]}\n{table.to_numpy().tolist()}" for it, table in counts.items())
             yield _Planned(f"confusion__{slug(view.label)}", shows, partial(_confusion_figure, view.label, counts))
             recall = view.recall
             yield _Planned(f"per_class__{slug(view.label)}", recall.to_csv(), partial(_per_class_figure, view.label, recall))
@@ -202,7 +205,7 @@ def _set_margins(figure: Figure, *, left: float, right: float, bottom: float, to
 def _draw_chart(axes: Axes, chart: Chart) -> None:
     for series in chart.series:
         _draw_series(axes, series)
-    axes.set_title(chart.title)
+    axes.set_title(chart.title, y=None if chart.second_axis else 1.0)  # a place that is given is not searched for
     axes.set_xlabel(chart.x_label)
     axes.set_ylabel(chart.y_label)
     axes.set_xticks([position for position, _ in chart.x_ticks], [text for _, text in chart.x_ticks])
@@ -243,7 +246,7 @@ def _confusion_figure(model: str, counts: Mapping[str, pd.DataFrame]) -> Figure:
     """Draws the shares of predicted classes in each true class, condition by condition."""
     names = [_label(name) for name in next(iter(counts.values())).index]
     label = 0.2 + LETTER * max(map(len, names))
-    side = max(2.4, 0.24 * len(names))
+    side = max(2.4, min(CELL * len(names), max(ROOMY, LEAST_CELL * len(names))))
     figure: Figure = figures.Figure(figsize=(label + 0.35 + (side + 0.2) * len(counts), label + 1.0 + side))
     _set_margins(figure, left=label + 0.25, right=0.1, bottom=label + 0.25, top=0.65)
     figure.suptitle(f"{model}: predicted classes, darker where a larger share of the true class", x=0.01, y=0.98, ha="left")
@@ -257,9 +260,11 @@ def _confusion_figure(model: str, counts: Mapping[str, pd.DataFrame]) -> Figure:
 def _draw_confusion(axes: Axes, table: pd.DataFrame, label: str) -> None:
     counts = table.to_numpy(float)
     shares: Floats = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    first, last = -0.5, len(table) - 0.5
+    enlarged = shares.repeat(PIXELS_OF_CELL, axis=0).repeat(PIXELS_OF_CELL, axis=1)
+    axes.imshow(enlarged, vmin=0, vmax=1, cmap="Blues", interpolation="none", extent=(first, last, last, first))
     axes.grid(visible=False)
-    axes.set_title(label, fontsize=10, fontweight="normal")
+    axes.set_title(label, fontsize=10, fontweight="normal", y=1.0)
     axes.set_xlabel("predicted class")
     axes.set_xticks(range(len(table)), [_label(name) for name in table.columns], rotation=90, fontsize=8)
     axes.set_yticks(range(len(table)), [_label(name) for name in table.index], fontsize=8)
@@ -280,7 +285,7 @@ def _per_class_figure(model: str, table: pd.DataFrame) -> Figure:
     for number, condition in enumerate(table.columns):
         colour, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
         axes.scatter(table[condition], places, s=38, color=colour, marker=marker, label=condition, clip_on=False, zorder=2)
-    axes.set_title(f"{model}: recall of each class")
+    axes.set_title(f"{model}: recall of each class", y=1.0)
     axes.set_yticks(places, names)
     axes.set_ylim(len(table) - 0.4, -0.6)
     axes.set_xlim(0, 1)

@@ -70,16 +70,32 @@ class _Scale:
         self.x0, self.x1 = min(positions), max(positions)
         self.y0, self.y1 = chart.y_range
 
+        self._texts: dict[tuple[float, ...], list[str]] = {}
+
     def x(self, value: float) -> float:
-        share = (value - self.x0) / (self.x1 - self.x0) if self.x1 > self.x0 else 0.5
-        return round(LEFT + 8 + share * (WIDTH - LEFT - RIGHT - 16), 1)
+        return round(self._x(value), 1)
 
     def y(self, value: float) -> float:
+        return round(self._y(value), 1)
+
+    def _x(self, value: float) -> float:
+        share = (value - self.x0) / (self.x1 - self.x0) if self.x1 > self.x0 else 0.5
+        return LEFT + 8 + share * (WIDTH - LEFT - RIGHT - 16)
+
+    def _y(self, value: float) -> float:
         share = (value - self.y0) / ((self.y1 - self.y0) or 1)
-        return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
+        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
 
     def path(self, x: tuple[float, ...], y: tuple[float, ...]) -> str:
-        return "M" + "L".join(f"{self.x(a):g} {self.y(b):g}" for a, b in zip(x, y, strict=True) if math.isfinite(b))
+        if x not in self._texts:  # the curves of a chart, which are many, often have the same places
+            self._texts[x] = [_coordinate(self._x(value)) for value in x]
+        points = zip(self._texts[x], y, strict=True)
+        return "M" + "L".join([f"{text} {_coordinate(self._y(value))}" for text, value in points if math.isfinite(value)])
+
+
+def _coordinate(value: float) -> str:
+    """Returns a coordinate with at most one decimal."""
+    return f"{value:.1f}".removesuffix(".0")
 
 
 def drawing_of(chart: Chart) -> Drawing:

@@ -32,6 +32,7 @@ from harness.reports.tables.leaderboard import leaderboard_of
 from harness.reports.tables.ranking import board_notes
 from harness.reports.tables.write import write_csv
 from harness.suites.models import GIVEN
+from harness.system.memory import quick_garbage_collection
 
 REPORT = "report.html"
 MOST_CLASSES = 40
@@ -73,6 +74,7 @@ class ModelSection:
     """Sentences: which epoch is kept, and the warnings of the training."""
 
 
+@quick_garbage_collection()
 @texts_as_objects()
 def write_report(results: Results, *, against: Results | None = None) -> Path:
     """Draws the figures of a results folder and writes its report.html, from its tables alone; returns the path of the page.

@@ -218,8 +218,9 @@ def numbers_table(chart: Chart) -> PageTable:
 
 def per_class_table(classes: pd.DataFrame, conditions: Sequence[str], *, number_of_model: int) -> PageTable:
     """Returns the examples of each class under the first condition; recall and precision, condition by condition."""
-    by_place = {(row["class"], row["shown"]): row for row in classes.to_dict("records")}
-    support = {row["class"]: row["support"] for row in classes.to_dict("records") if row["shown"] == conditions[0]}
+    entries = classes[["class", "shown", "support", "recall", "precision"]].to_dict("records")
+    by_place = {(row["class"], row["shown"]): row for row in entries}
+    support = {row["class"]: row["support"] for row in entries if row["shown"] == conditions[0]}
     rows = []
     for name, count in support.items():
         found = [by_place[name, condition] for condition in conditions]

@@ -84,25 +84,28 @@ class Examples:
             return None
         if members.empty:
             clean = cells.loc[(cells["condition"] == CLEAN) & cells["accuracy"].notna(), "digest"]
-            flags = [group["correct"].to_numpy(bool) for group in self._groups(clean[:1])]
+            flags = self._of_cells(self._flags("correct"), clean[:1])
         else:
-            flags = [
-                group["clean_correct"].to_numpy(bool) & ~group["fooled"].to_numpy(bool)
-                for group in self._groups(members["digest"])
-            ]
+            flags = self._of_cells(self._flags("clean_correct") & ~self._flags("fooled"), members["digest"])
         if not flags or any(len(it) != len(self._keys) for it in flags):
             return None
         found: Flags = np.logical_and.reduce(flags)[self._order]
         return found
 
-    def _groups(self, digests: Iterable[object]) -> "list[pd.DataFrame]":
-        return [self._by_digest[str(digest)] for digest in digests if str(digest) in self._by_digest]
+    def _flags(self, name: str) -> Flags:
+        return np.zeros(0, bool) if self._samples is None else self._samples[name].to_numpy(bool)
+
+    def _of_cells(self, flags: Flags, digests: Iterable[object]) -> list[Flags]:
+        """Returns the flags of the examples of each cell, from those of all rows."""
+        return [flags[self._places[str(digest)]] for digest in digests if str(digest) in self._places]
 
     @cached_property
-    def _by_digest(self) -> dict[str, pd.DataFrame]:
+    def _places(self) -> "dict[str, np.ndarray[Any, np.dtype[np.intp]]]":
+        """Digest of a cell -> the places of its rows."""
         if self._samples is None:
             return {}
-        return {str(digest): group for digest, group in self._samples.groupby("digest", sort=False, observed=True)}
+        found = self._samples.groupby("digest", sort=False, observed=True).indices
+        return {str(digest): np.asarray(places) for digest, places in found.items()}
 
 
 def _sha256(parts: list[str]) -> str:

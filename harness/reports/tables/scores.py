@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness import metrics
 from harness.errors import HarnessError
@@ -183,18 +184,18 @@ def before_after_row(cell: ScoredCell) -> dict[str, float]:
     return row
 
 
-def per_class_rows(cell: ScoredCell, class_names: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Returns one row a class; `robust_accuracy` and `attack_success_rate` are of the examples of that class."""
-    areas = {curve.class_index: curve.auc for curve in cell.after.curves}
-    rows = []
-    for index, name in enumerate(class_names):
-        report, members = cell.after.report, cell.after.labels == index
-        row = {"class": name, "support": int(report.support[index])}
-        row |= {score: float(getattr(report, score)[index]) for score in ("precision", "recall", "f1")}
-        row |= {"roc_auc": areas.get(index, np.nan), "robust_accuracy": np.nan, "attack_success_rate": np.nan}
-        if cell.result.cell.kind.is_attack:
-            row["robust_accuracy"] = metrics.share(cell.robust[members])
-        if cell.succeeded is not None:
-            row["attack_success_rate"] = metrics.attack_success_rate(cell.eligible[members], cell.succeeded[members])
-        rows.append(row)
-    return rows
+def per_class_columns(cell: ScoredCell) -> dict[str, NDArray[np.generic]]:
+    """Returns the scores of the K classes, by column; `robust_accuracy` and `attack_success_rate` are of the class's examples."""
+    report, labels = cell.after.report, cell.after.labels
+    areas, nothing = np.full(len(report.support), np.nan), np.full(len(report.support), np.nan)
+    areas[[curve.class_index for curve in cell.after.curves]] = [curve.auc for curve in cell.after.curves]
+    succeeded, attacked = cell.succeeded, cell.result.cell.kind.is_attack
+    return {
+        "support": report.support,
+        **{score: getattr(report, score) for score in ("precision", "recall", "f1")},
+        "roc_auc": areas,
+        "robust_accuracy": metrics.share_by_class(cell.robust, labels, len(areas)) if attacked else nothing,
+        "attack_success_rate": nothing
+        if succeeded is None
+        else metrics.share_by_class(succeeded[cell.eligible], labels[cell.eligible], len(areas)),
+    }

@@ -1,6 +1,6 @@
 """The sweep over budgets: robust accuracy of each attack and of the pointwise worst case over attacks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +9,7 @@ import pandas as pd
 from harness.conditions import ATTACK
 from harness.metrics import Flags, share, wilson_interval
 from harness.records import AUDIT_COLUMNS, CUMULATIVE
-from harness.reports.names import MODEL_COLUMNS, WORST_CASE, with_column_types
+from harness.reports.names import MODEL_COLUMNS, WORST_CASE, is_missing, with_column_types
 
 SWEEP_COLUMNS = (
     *MODEL_COLUMNS,
@@ -49,14 +49,14 @@ def sweep_table(cells: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
         samples: The table samples.parquet, which the outcomes of the examples are read from.
     """
     attacked = cells[(cells["condition"] == ATTACK) & cells["robust_accuracy"].notna() & cells["eps"].notna()]
-    flags = {
-        str(digest): _Outcomes(*(group[name].to_numpy(bool) for name in STATE_COLUMNS))
-        for digest, group in samples.groupby("digest", sort=False, observed=True)
-    }
+    states = [samples[name].to_numpy(bool) for name in STATE_COLUMNS]
+    places = samples.groupby("digest", sort=False, observed=True).indices
+    flags = {str(digest): _Outcomes(*(state[rows] for state in states)) for digest, rows in places.items()}
     rows = [_row(cell, flags[str(cell["digest"])]) for cell in attacked.to_dict("records")]
     for _, group in attacked.groupby([*MODEL_COLUMNS, "norm"], dropna=False, sort=False):
         untargeted = group.loc[~group["targeted"].astype(bool), "eps"]
-        rows += [_worst_case(group, float(eps), flags) for eps in sorted(untargeted.unique())]
+        records = group.to_dict("records")
+        rows += [_worst_case(records, float(eps), flags) for eps in sorted(untargeted.unique())]
     return with_column_types(pd.DataFrame(rows, columns=list(SWEEP_COLUMNS)))
 
 
@@ -67,34 +67,39 @@ def members_of_worst_case(attacked: pd.DataFrame, eps: float) -> pd.DataFrame:
         attacked: Rows of cells.csv: one model under attack in one norm.
         eps: The budget.
     """
-    counts = (attacked["eps"] == eps) | ((attacked["eps"] < eps) & attacked["protocol"].isin(CUMULATIVE))
-    return attacked[counts]
+    rows = zip(attacked["eps"], attacked["protocol"], strict=True)
+    return attacked[[_counts(own, protocol, eps) for own, protocol in rows]]
 
 
-def _worst_case(group: pd.DataFrame, eps: float, flags: dict[str, _Outcomes]) -> dict[str, Any]:
+def _counts(own: float, protocol: str, eps: float) -> bool:
+    """Returns whether the successes of a row at its own budget count at a budget."""
+    return own == eps or (own < eps and protocol in CUMULATIVE)
+
+
+def _worst_case(group: Sequence[Mapping[Any, Any]], eps: float, flags: Mapping[str, _Outcomes]) -> dict[str, Any]:
     """Returns the row of the worst case over one model's attacks at one budget."""
-    members = members_of_worst_case(group, eps)
-    outcomes = [flags[str(digest)] for digest in members["digest"]]
+    members = [row for row in group if _counts(row["eps"], row["protocol"], eps)]
+    outcomes = [flags[str(row["digest"])] for row in members]
     clean_correct = np.logical_and.reduce([state.clean_correct for state in outcomes])
     is_adversarial = np.logical_or.reduce([state.is_adversarial for state in outcomes])
-    protocols = members["protocol"].unique()
+    protocols = {row["protocol"] for row in members}
     cell = {
-        **members[~members["targeted"].astype(bool)].iloc[0].to_dict(),
+        **next(row for row in members if not row["targeted"]),
         "attack": WORST_CASE,
         "eps": eps,
-        "protocol": protocols[0] if len(protocols) == 1 else "mixed",
-        "attacks": "+".join(members["attack"].unique()),
+        "protocol": protocols.pop() if len(protocols) == 1 else "mixed",
+        "attacks": "+".join(dict.fromkeys(row["attack"] for row in members)),
     }
     row = _row(cell, _Outcomes(clean_correct, clean_correct, is_adversarial))
-    return row | _audit_of_worst_case(group[group["eps"] == eps], row["robust_accuracy"])
+    return row | _audit_of_worst_case([member for member in group if member["eps"] == eps], row["robust_accuracy"])
 
 
-def _audit_of_worst_case(members: pd.DataFrame, robust_accuracy: float) -> dict[str, Any]:
+def _audit_of_worst_case(members: Sequence[Mapping[Any, Any]], robust_accuracy: float) -> dict[str, Any]:
     """Returns the audit's columns: what the standard may still take from the audited attack it may take from the worst case."""
-    audited = members[members["robust_accuracy_floor"].notna()]
-    if audited.empty:
+    audited = [row for row in members if not is_missing(row["robust_accuracy_floor"])]
+    if not audited:
         return dict.fromkeys(AUDIT_COLUMNS, None)
-    least = min(audited.to_dict("records"), key=lambda row: float(row["robust_accuracy"] - row["robust_accuracy_floor"]))
+    least = min(audited, key=lambda row: float(row["robust_accuracy"] - row["robust_accuracy_floor"]))
     lost = least["robust_accuracy"] - least["robust_accuracy_floor"]
     return {name: least[name] for name in AUDIT_COLUMNS} | {"robust_accuracy_floor": max(0.0, robust_accuracy - lost)}
 

@@ -6,7 +6,7 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.records import CELL_COLUMNS, Status
-from harness.reports.tables.scores import before_after_row, cell_row, per_class_rows, scored
+from harness.reports.tables.scores import before_after_row, cell_row, per_class_columns, scored
 from tests.reports.planted import CLASSES, LABELS, N, attack_results, clean_result, corruption_result, lost_result, trigger_result
 
 
@@ -60,12 +60,11 @@ def test_class_rates_add_up_to_the_rates_of_the_cell() -> None:
     result = attack_results("pgd", "pgd")[1]
     cell = scored(result, CLASSES)
     assert cell is not None
-    rows = per_class_rows(cell, CLASSES)
-    support = [row["support"] for row in rows]
-    assert [row["class"] for row in rows] == list(CLASSES)
+    columns = per_class_columns(cell)
+    support = columns["support"]
     assert sum(support) == N
     for rate, column in (("accuracy", "recall"), ("robust_accuracy", "robust_accuracy")):
-        assert np.average([row[column] for row in rows], weights=support) == pytest.approx(cell_row(result, cell)[rate])
+        assert np.average(columns[column], weights=support) == pytest.approx(cell_row(result, cell)[rate])
 
 
 def test_a_corruption_is_scored_on_its_own_images() -> None:
