@@ -13,7 +13,7 @@ from harness.reports.names import model_label
 from harness.reports.page.tables import PageEntry, PageTable, number, rate, text
 
 MOST_MODELS = 3
-"""Models of the leaderboard, from its top."""
+"""Models of the leaderboard, from its top; poisoned models, which have no rank, only where no model has one."""
 MOST_CLASSES = 3
 """Classes of a model under a condition."""
 MOST_CONFUSIONS = 3
@@ -24,7 +24,9 @@ COLUMNS = ("Model", "Images", "Class", "n", "Recall", "Taken for")
 def worst_classes_table(results: Results) -> PageTable | None:
     """Returns the worst classes of the leading models, clean and under the strongest attack; None where no model has numbers."""
     views = {view.label: view for view in model_views(results) if len(view.classes)}
-    labels = [model_label(row) for row in results.leaderboard.to_dict("records")]
+    board = results.leaderboard
+    ranked = board[board["rank"].notna()]
+    labels = [model_label(row) for row in (board if ranked.empty else ranked).to_dict("records")]
     leading = [views[label] for label in labels if label in views][:MOST_MODELS]
     rows = tuple(row for view in leading for row in _rows(results, view))
     caption, tools = "Worst classes", "table-worst-classes"

@@ -15,6 +15,7 @@ from harness.reports.page.examples import ACROSS, COLUMNS, FOLDER, SHEET, TABLE
 from harness.reports.page.html import REPORT, render
 from harness.reports.tables.write import write_tables
 from tests.bench.report import record_of as large_record
+from tests.reports.page.test_gallery import kept
 from tests.reports.planted import CLASSES, LABELS, N, attack_results, clean_result, digest_of, grid, record_of
 
 REFERENCES = Path(__file__).parents[3] / "results" / "reference"
@@ -85,9 +86,10 @@ def of_reference(name: str, folder: Path) -> Path:
 
 
 def planted(folder: Path) -> Path:
-    """Returns the page of the planted run, with thumbnails."""
+    """Returns the page of the planted run, with thumbnails and a picture of attacked images."""
     write_tables(record_of(grid()), folder)
     add_thumbnails(folder)
+    kept(folder)
     return written(folder)
 
 

@@ -6,6 +6,8 @@ from harness.reports.page.worst_classes import worst_classes_table
 from tests.reports.conftest import Write
 from tests.reports.planted import attack_results, clean_result, grid
 
+POISON = {"poison": "backdoor", "poison_rate": 0.05, "target_class": "beet"}
+
 
 def test_worst_classes_come_first_with_what_they_are_taken_for(written: Write) -> None:
     table = worst_classes_table(written(grid()))
@@ -37,6 +39,16 @@ def test_only_leading_models_are_shown(written: Write) -> None:
     table = worst_classes_table(written(cells))
     assert table is not None
     assert len({row[0].text for row in table.rows}) == 3
+
+
+def test_a_poisoned_model_does_not_lead(written: Write) -> None:
+    poisoned = [it.__class__(**{**vars(it), "cell": it.cell.model_copy(update=POISON)}) for it in _renamed("pgd")]
+    table = worst_classes_table(written([*poisoned, clean_result("baseline"), *attack_results("baseline", "pgd")]))
+    assert table is not None
+    assert {row[0].text for row in table.rows} == {"baseline"}
+    alone = worst_classes_table(written(poisoned, "alone"))
+    assert alone is not None
+    assert {row[0].text for row in alone.rows} == {"pgd, backdoor 5 %"}
 
 
 def _renamed(model: str) -> list:

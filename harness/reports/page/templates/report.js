@@ -109,7 +109,7 @@ function found(text, word) {
 }
 
 /* Of a long table only the first rows that match are shown at first: thousands would take seconds to lay out. */
-const FEW = 200;
+const FEW = 100;
 
 function moreButton(table, update) {
   const button = document.createElement("button");
