@@ -1,12 +1,13 @@
 # Targets that a person, and CI, calls. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-python test-cpp test-slow test-browser cpp sanitize fuzz check format columns bench reference clean
+.PHONY: help install quickstart test test-python test-cpp test-slow test-browser cpp sanitize fuzz fuzz-python rehearsal check format columns bench reference clean
 
 PYTHON ?= python3
 SUITE ?= quickstart
 # Which curves `make reference` keeps, where all of them would be too much.
 CURVES ?= .*
 FUZZ_SECONDS ?= 60
+KILLS ?= 20
 KEPT := '(./[^/]*\.csv|./provenance\.json|./confusion/.*|./curves/($(CURVES))__.*\.svg|./curves/(robust_accuracy|poison_success)__.*\.png|./poisons/.*\.json)'
 VENV := .venv
 HERE := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
@@ -58,6 +59,12 @@ sanitize: $(INSTALLED) ## Test the C++ evaluator under the address and undefined
 fuzz: $(INSTALLED) ## Fuzz the C++ readers of images and bundles, FUZZ_SECONDS each
 	@EXTRA_PACKAGES="clang libclang-rt-dev" cpp_eval/setup.sh $(BIN)/python
 	PYTHON=$(abspath $(BIN)/python) cpp_eval/fuzz/run.sh $(FUZZ_SECONDS)
+
+fuzz-python: $(INSTALLED) ## Fuzz the Python readers of files from elsewhere, FUZZ_SECONDS each
+	$(BIN)/python -W ignore -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+rehearsal: $(INSTALLED) ## Kill runs KILLS times with one job and with two, fill the disk, share a store; nothing may be lost
+	$(BIN)/python -m tests.rehearsal --kills $(KILLS) --jobs 1 2
 
 check: $(INSTALLED) ## Format, lint, types, layers, depth of imports
 	$(BIN)/ruff format --check .

@@ -25,6 +25,7 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
     "gpu": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
     "python": MemoryError,
     "numpy": _numpy_error,
+    "onednn": lambda: RuntimeError("could not create a primitive"),
     "cudnn": lambda: RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
 }
 """What libraries raise where memory is short."""

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from harness.bundle.heaps import expect_finite_heaps
 from harness.bundle.reader import DAMAGE, LARGEST_RATIO
 from harness.bundle.schema import from_stored, to_stored
 from harness.errors import DataError
@@ -177,6 +178,7 @@ def _opened(path: Path) -> Iterator[Any]:
                 _check_size(arrays.zip.infolist(), path)
                 yield arrays
         else:
+            expect_finite_heaps(path)
             with h5py.File(path, "r") as file:
                 yield file
     except DataError:

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.bundle.heaps import expect_finite_heaps
 from harness.bundle.schema import (
     SCHEMA_VERSION,
     BundleCondition,
@@ -237,6 +238,7 @@ def _native(values: NDArray[Any]) -> NDArray[Any]:
 def _opened(path: Path) -> Iterator[h5py.File]:
     """Yields an open file, and turns h5py's errors for a missing, damaged or foreign file into a DataError of one line."""
     try:
+        expect_finite_heaps(path)
         with h5py.File(path, "r") as file:
             yield file
     except DAMAGE as error:

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from harness.bundle.heaps import expect_finite_heaps
 from harness.errors import ModelError
 from harness.models.classifier import Classifier
 from harness.models.state import replacing, state_of
@@ -124,6 +125,7 @@ def read_h5(path: Path) -> SavedClassifier:
         ModelError: if the file is missing, damaged or of another layout.
     """
     try:
+        expect_finite_heaps(path)
         with h5py.File(path, "r") as file:
             return _content(file)
     except DAMAGE as error:

@@ -157,22 +157,15 @@ def _read_bundle(path: Path) -> None:
 
 def _write_attacked(path: Path) -> None:
     rng = np.random.default_rng(0)
-    arrays = {
-        "x": rng.random((4, 3, 8, 8), dtype=np.float32),
-        "index": np.arange(4),
-        "label": np.arange(4),
-        "norm": "Linf",
-        "eps": "8/255",
-    }
+    arrays = {"x": rng.random((4, 3, 8, 8), dtype=np.float32), "index": np.arange(4), "label": np.arange(4)}
+    head = {"schema_version": 1, "model": "pgd", "norm": "Linf", "eps": "8/255"}
     if path.suffix == ".npz":
-        np.savez_compressed(path, **arrays)
+        np.savez(path, **arrays, **head)
         return
     with h5py.File(path, "w") as file:
-        for name, value in arrays.items():
-            if isinstance(value, str):
-                file.attrs[name] = value
-            else:
-                file.create_dataset(name, data=value, compression="gzip" if name == "x" else None)
+        file.attrs.update(head)
+        for name, array in arrays.items():
+            file.create_dataset(name, data=array, compression="gzip" if name == "x" else None)
 
 
 def _images(*formats: str) -> st.SearchStrategy[bytes]:
