@@ -24,13 +24,13 @@ def watch(
 
     if not results.is_dir():
         raise HarnessError(f"{results}: expected a results folder, found none")
-    shown: set[str] = set()
+    shown: set[tuple[str, str]] = set()
     last: RunState | None = None
     while (state := state_of(results)) is not None:
         for title, text in state.numbers:
-            if title not in shown:
+            if (title, text) not in shown:
                 console.stdout.print(printable(f"{title}: {text}"), markup=False)
-                shown.add(title)
+                shown.add((title, text))
         if last is None or (state.finished, state.running) != (last.finished, last.running):
             console.stdout.print(printable(_line(state)), markup=False)
         last = state

@@ -37,8 +37,9 @@ class Scores:
             for precision, runtime in wanted:
                 try:
                     bundle = read_bundle(path)
-                    scores = self._with_clipped(runtime.score(bundle, self.rule), bundle, runtime.file)
+                    scores = list(runtime.score(bundle, self.rule))
                     self.scored.append(Scored(label, runtime.NAME, precision, scores))
+                    scores[:] = self._with_clipped(scores, bundle, runtime.file)
                 except HarnessError as error:
                     self.failures.append(f"{label}, {runtime.NAME}, {precision}: {error}")
                 advance(1, f"{runtime.NAME}, {precision}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.records import SCHEMA_VERSION
-from harness.reports.comparison.joining import Apart, Joined, joined_rows
+from harness.reports.comparison.joining import Apart, Joined, joined_rows, named_condition
 from harness.reports.comparison.numbers import (
     ChangedClass,
     ChangedImage,
@@ -26,6 +26,8 @@ from harness.reports.comparison.numbers import (
 from harness.reports.comparison.side import Key, Row, Side
 from harness.reports.load import Results, load_results, reading_tables
 from harness.reports.names import is_missing
+
+OTHER_EXAMPLES = "not in the worst case: other examples in common than under the attacks beside it"
 
 
 @dataclass(frozen=True)
@@ -101,15 +103,16 @@ def _compared(a: Side, b: Side, models: Mapping[str, str]) -> Comparison:
             raise HarnessError(f"--models: {b.folder}: expected one of {', '.join(known)}, got {label!r}")
     found = list(joined_rows(a, b))
     rows = [it for it in found if isinstance(it, Joined)]
-    apart = tuple(it for it in found if isinstance(it, Apart))
+    apart = [it for it in found if isinstance(it, Apart)]
     if not rows:
         reasons = Counter(it.reason for it in apart)
         why = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
         raise HarnessError(f"{b.folder}: expected a model and condition of {a.folder} on the same examples, found none ({why})")
     pairs, found_areas = [pair_of(it) for it in rows], []
     lacking = _lacking(a, b, rows)
-    for sweep in sweeps(rows):
-        worst = list(worst_cases(sweep, lacking))
+    for sweep, others in sweeps(rows):
+        worst = list(worst_cases(sweep, [*lacking, *((it.key, it.row_a) for it in others)]))
+        apart += [Apart(it.model, named_condition(it.row_a), OTHER_EXAMPLES) for it in others]
         pairs += [pair for _, pair in worst]
         found_areas += list(areas(sweep, worst))
     return Comparison(
@@ -119,7 +122,7 @@ def _compared(a: Side, b: Side, models: Mapping[str, str]) -> Comparison:
         areas=tuple(found_areas),
         classes=tuple(it for row in rows for it in changed_classes(row, a)),
         images=tuple(it for row in rows for it in changed_images(row, a, b)),
-        apart=apart,
+        apart=tuple(apart),
     )
 
 

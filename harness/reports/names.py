@@ -18,6 +18,9 @@ WORST_CASE = "worst_case"
 POISONED = "POISONED"
 """The badge of a model that was trained on poisoned data."""
 
+OF_DATA_SET = "data-set-"
+"""How a `data_digest` begins that is over a data set, as the examples drawn from it are not stored."""
+
 MODEL_COLUMNS = ("dataset", "model", "arch", "recipe", "poison", "poison_rate", "seed")
 """Columns that identify a trained model."""
 

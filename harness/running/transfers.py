@@ -3,14 +3,10 @@
 from collections.abc import Sequence
 from fractions import Fraction
 
-import numpy as np
-from numpy.typing import NDArray
-
 from harness.conditions import ATTACK, CLEAN
 from harness.evaluation.sanity import Transferred
-from harness.metrics import attack_success_rate
-from harness.planning.plan import PlannedTransfer
 from harness.records import CellResult, TransferRow
+from harness.reports.tables.transfer import transfer_row
 from harness.running.finished import FinishedRun
 
 
@@ -29,7 +25,9 @@ def transfers_of(run: FinishedRun, results: Sequence[CellResult]) -> tuple[tuple
             if clean is None or clean.clean_logits is None or clean.labels is None:
                 continue
             correct = clean.clean_logits.argmax(axis=1) == clean.labels
-            rows.append(_row(transfer, target, correct, wrong))
+            rows.append(
+                transfer_row(transfer.source, target, transfer.attack, transfer.threat_model, correct=correct, wrong=wrong)
+            )
             own = _cell_of(target, transfer.attack, transfer.threat_model.eps, results)
             if own is not None and target != transfer.source:
                 evidence.append(Transferred(own.cell, transfer.source, correct & wrong))
@@ -41,17 +39,3 @@ def _cell_of(model: str, attack: str, eps: Fraction | None, results: Sequence[Ce
     wanted = (CLEAN if eps is None else ATTACK, model, None, attack, eps)
     cells = ((it, it.cell) for it in results)
     return next((it for it, cell in cells if (cell.condition, cell.model, cell.poison, cell.attack, cell.eps) == wanted), None)
-
-
-def _row(transfer: PlannedTransfer, target: str, correct: NDArray[np.bool_], wrong: NDArray[np.bool_]) -> TransferRow:
-    return TransferRow(
-        source=transfer.source,
-        target=target,
-        attack=transfer.attack,
-        norm=transfer.threat_model.norm.value,
-        eps=float(transfer.threat_model.eps),
-        accuracy=float(1 - wrong.mean()),
-        attack_success_rate=attack_success_rate(correct, correct & wrong),
-        n_examples=len(wrong),
-        eligible=int(correct.sum()),
-    )

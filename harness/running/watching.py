@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from harness.reports.names import eps_text, rate_text
 from harness.steps.base import Context
 from harness.steps.judgement import OUTCOME
 from harness.storage.outcomes import load_outcome
-from harness.storage.store import Entry, Store, read_json, write_json
+from harness.storage.store import Store, read_json, write_json
 
 RUN_FILE = ".run.json"
 """The file of a results folder that is there as long as a run works for it."""
@@ -120,7 +121,7 @@ def _state(record: Mapping[str, Any]) -> RunState:
         cached=int(record["cached"]),
         running=tuple(title for title, entry, digest in found if entry is None and _is_claimed(store, digest)),
         seconds=(datetime.now(UTC) - datetime.fromisoformat(record["started"])).total_seconds(),
-        numbers=tuple((title, text) for title, entry in done if (text := _accuracies(entry))),
+        numbers=tuple((title, text) for title, entry in done if (text := _accuracies(entry.path))),
     )
 
 
@@ -144,9 +145,16 @@ def _is_alive(holder: Mapping[str, Any]) -> bool:
     return True
 
 
-def _accuracies(entry: Entry) -> str:
-    """Returns the accuracies of a judged step, by budget where it has budgets; empty for other steps and damaged ones."""
-    path = entry.path / OUTCOME
+@cache
+def _accuracies(folder: Path) -> str:
+    """Returns the accuracies of a judged step, by budget where it has budgets; empty for other steps and damaged ones.
+
+    An entry of the store never changes, so who watches reads each once.
+
+    Args:
+        folder: That of the step's entry.
+    """
+    path = folder / OUTCOME
     if not path.is_file():
         return ""
     try:

@@ -61,6 +61,8 @@ def judged_suite(
         other = _label_of(against)
         twin = other if other != name else f"{other}-twin"
         models = {twin: _entry(against, arch, classes), name: {**model, "twin": twin}}
+    elif arch is not None and is_onnx(weights.name):
+        raise ModelError(f"--arch: {weights} has its own graph; an architecture is that of a network --against it")
     network = weights if against is None else against
     needs_architecture = arch is not None and not is_torchscript(str(network)) and not is_onnx(network.name)
     side = _resolution_in(weights) if resolution is None else resolution

@@ -200,6 +200,18 @@ def test_runtime_that_fails_costs_its_own_rows_only(deployed: Deployed, tmp_path
     assert "PyTorch" in set(pd.read_csv(found.path)["runtime"])
 
 
+def test_clipped_share_that_fails_costs_no_scores(deployed: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise HarnessError("operators before the network do not run")
+
+    monkeypatch.setattr("harness.deployment.scoring.clipped_shares", failing)
+    found = crosscheck(deployed.suite(*NARROW), out=tmp_path, store=deployed.store, device="cpu")
+    assert found.failures == ("other, ONNX Runtime (Python), float32: operators before the network do not run",)
+    rows = found.table[found.table["runtime"] == "ONNX Runtime (Python)"]
+    assert rows["accuracy"].count() == len(rows) > 0
+    assert rows["clipped_share"].isna().all()
+
+
 def test_file_is_scored_on_a_bundle_alone(
     deployed: Deployed, file: Path, foreign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

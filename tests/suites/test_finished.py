@@ -101,6 +101,9 @@ def test_finished_models_alone_are_judged_on_all_images_of_a_folder(tmp_path: Pa
 def test_file_of_tensors_alone_asks_for_its_architecture(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="expected --arch NAME beside it"):
         judged_suite(save_state(tmp_path / "net.pth"), tmp_path)
+    (tmp_path / "net.onnx").touch()
+    with pytest.raises(ModelError, match=r"--arch: .*net\.onnx has its own graph"):
+        judged_suite(tmp_path / "net.onnx", tmp_path, arch="resnet18", resolution=8)
 
 
 @pytest.mark.parametrize(

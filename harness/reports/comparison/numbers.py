@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from itertools import groupby
+from itertools import compress, groupby
 
 import numpy as np
 
@@ -159,13 +159,14 @@ def _outcome(difference: float, p_value: float) -> Outcome:
     return Outcome.LOSS if difference < 0 else Outcome.GAIN
 
 
-def sweeps(found: Iterable[Joined]) -> Iterator[list[Joined]]:
-    """Yields the attacked rows of each model and norm that have the same examples as the first of them."""
+def sweeps(found: Iterable[Joined]) -> Iterator[tuple[list[Joined], list[Joined]]]:
+    """Yields the attacked rows of each model and norm that have as many examples as the first of them, and the others."""
     attacked = [it for it in found if it.row_a["condition"] == "attack"]
     place = lambda it: (*map(str, it.key[:4]), str(it.row_a["norm"]))  # noqa: E731 - the key of a sort
     for _, group in groupby(sorted(attacked, key=place), key=place):
         rows = list(group)
-        yield [it for it in rows if len(it.samples_a) == len(rows[0].samples_a)]
+        same = [len(it.samples_a) == len(rows[0].samples_a) for it in rows]
+        yield list(compress(rows, same)), [it for it, is_same in zip(rows, same, strict=True) if not is_same]
 
 
 def worst_cases(rows: Sequence[Joined], lacking: Sequence[tuple[Key, Row]]) -> Iterator[tuple[float, Pair]]:

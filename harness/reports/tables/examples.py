@@ -11,6 +11,7 @@ import pandas as pd
 
 from harness.conditions import ATTACK, CLEAN, names_where
 from harness.metrics import Flags
+from harness.reports.names import OF_DATA_SET
 from harness.reports.tables.keys import example_keys
 from harness.reports.tables.sweep import members_of_worst_case
 
@@ -63,14 +64,14 @@ class Examples:
         """Says which examples they are: a hash over the content and the label of each.
 
         Where the examples are not stored, it is one over the content of the whole data set, the number of the examples and how
-        they were drawn; None where that is not recorded either.
+        they were drawn, and begins with `OF_DATA_SET`; None where that is not recorded either.
         """
         if self._keys is not None:
             return _sha256(sorted(self._keys))
         known, suite = self._provenance.get("content_hash"), self._provenance.get("suite") or {}
         evaluation = suite.get("evaluation") or {}
         drawn = (evaluation.get("split"), evaluation.get("limit"), suite.get("seed"), self._provenance.get("n_examples"))
-        return None if known is None else _sha256([str(known), *map(str, drawn)])
+        return None if known is None else OF_DATA_SET + _sha256([str(known), *map(str, drawn)])
 
     def right(self, cells: pd.DataFrame, members: pd.DataFrame) -> Flags | None:
         """Returns on which examples (N,) a model is right, in the order of their keys; None where that is not known.

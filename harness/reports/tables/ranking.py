@@ -9,9 +9,11 @@ import pandas as pd
 from harness.metrics import Flags
 from harness.records import Verdict
 from harness.reports.decision.intervals import paired_interval
-from harness.reports.names import POISONED, eps_text, is_missing, model_label, with_column_types
+from harness.reports.names import OF_DATA_SET, POISONED, eps_text, is_missing, model_label, with_column_types
 from harness.reports.paired import pair_counts, rank_ranges
 
+OTHER_EXAMPLES, UNKNOWN_EXAMPLES = "other examples", "examples unknown, as a run has no samples.parquet"
+"""Why models are kept apart whose examples are not shown to be the same."""
 CONTEST = ("data_digest", "norm", "eps", "attack_settings", "schema_version")
 """Columns that must be equal for models to be ranked against each other; the settings include the protocol."""
 FIRST = ("rank", "rank_range", "contest", "badge")
@@ -171,7 +173,7 @@ def _differences(row: Mapping[Any, Any], other: Mapping[Any, Any]) -> dict[str, 
     """Returns, for each part of a contest in which two rows differ, how."""
     found = {name: "" for name in CONTEST if not _same(row[name], other[name])}
     said = {
-        "data_digest": "other examples",
+        "data_digest": OTHER_EXAMPLES if _has_examples(row) == _has_examples(other) else UNKNOWN_EXAMPLES,
         "norm": f"norm {_shown(row['norm'])} for {_shown(other['norm'])}",
         "eps": f"budget {_budget(row['eps'])} for {_budget(other['eps'])}",
         "schema_version": f"schema {_shown(row['schema_version'])} for {_shown(other['schema_version'])}",
@@ -179,6 +181,11 @@ def _differences(row: Mapping[Any, Any], other: Mapping[Any, Any]) -> dict[str, 
     if "attack_settings" in found:
         said["attack_settings"] = "other attacks" if "data_digest" in found else _of_attacks(row, other)
     return {name: said[name] for name in found}
+
+
+def _has_examples(row: Mapping[Any, Any]) -> bool:
+    """Returns whether a row was made beside samples.parquet, which has the contents of its examples."""
+    return not is_missing(row["data_digest"]) and not str(row["data_digest"]).startswith(OF_DATA_SET)
 
 
 def _of_attacks(row: Mapping[Any, Any], other: Mapping[Any, Any]) -> str:

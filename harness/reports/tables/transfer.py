@@ -1,13 +1,18 @@
 """The table transfer.csv: the accuracy of every model on the adversarial images of the others."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from harness.metrics import wilson_interval
+from harness.metrics import Flags, attack_success_rate, wilson_interval
 from harness.records import RunRecord, TransferRow
 from harness.reports.names import MODEL_COLUMNS, with_column_types
 from harness.reports.tables.training import models_by_label
+
+if TYPE_CHECKING:
+    from harness.threat import ThreatModel
 
 TRANSFER_COLUMNS = (
     *MODEL_COLUMNS,
@@ -30,3 +35,29 @@ def _intervals(row: TransferRow) -> dict[str, Any]:
         low, high = wilson_interval(round(getattr(row, name) * n), n) if n else (None, None)
         found |= {f"{name}_low": low, f"{name}_high": high}
     return found
+
+
+def transfer_row(
+    source: str, target: str, attack: str, threat_model: ThreatModel, *, correct: Flags, wrong: Flags
+) -> TransferRow:
+    """Returns a row of transfer.csv.
+
+    Args:
+        source: Label of the model that the images were made on.
+        target: Label of the model that is scored on them.
+        attack: The attack's label.
+        threat_model: Its norm and budget.
+        correct: (N,) whether the target classifies the clean example correctly.
+        wrong: (N,) whether it misclassifies the image that was made of it.
+    """
+    return TransferRow(
+        source=source,
+        target=target,
+        attack=attack,
+        norm=threat_model.norm.value,
+        eps=float(threat_model.eps),
+        accuracy=float(1 - wrong.mean()),
+        attack_success_rate=attack_success_rate(correct, correct & wrong),
+        n_examples=len(wrong),
+        eligible=int(correct.sum()),
+    )

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.errors import HarnessError
-from harness.records import CELL_COLUMNS, SCHEMA_VERSION, CellResult, RunRecord
+from harness.records import CELL_COLUMNS, SCHEMA_VERSION, CellResult, Expectation, RunRecord
 from harness.reports.files import staged, write_text
 from harness.reports.names import MODEL_COLUMNS, TEXT_COLUMNS, TYPED, cell_fields, unique_cell_names, with_column_types
 from harness.reports.tables.leaderboard import leaderboard
@@ -62,7 +62,7 @@ def write_tables(record: RunRecord, folder: Path) -> None:
     samples, tables = tables_of_cells(record, found)
     tables |= {
         "history": history_table(record),
-        "expectations": pd.DataFrame([vars(row) for row in record.expectations], columns=list(EXPECTATION_COLUMNS)),
+        "expectations": expectations_table(record.expectations),
     }
     optional = {
         "training": training_table(record),
@@ -139,6 +139,11 @@ def cells_of_rows(rows: list[dict[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=list(CELL_COLUMNS))
     floats = [name for name in CELL_COLUMNS if name not in (*TEXT_COLUMNS, *TYPED)]
     return with_column_types(table.astype(dict.fromkeys(floats, float)))
+
+
+def expectations_table(judged: Iterable[Expectation]) -> pd.DataFrame:
+    """Returns the table expectations.csv."""
+    return pd.DataFrame([vars(row) for row in judged], columns=list(EXPECTATION_COLUMNS))
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:

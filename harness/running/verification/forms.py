@@ -31,6 +31,14 @@ def _of_budget(row: Row) -> str:
     return f"{_of_model(row)}, {row['norm']} {eps_text(float(row['eps']))}"
 
 
+def _of_transfer(row: Row) -> str:
+    return f"{row['attack']} {row['norm']} {eps_text(float(row['eps']))} from {row['source']} on {row['target']}"
+
+
+def _of_stage(row: Row) -> str:
+    return f"{_of_sweep(row)}, {row['stage']}"
+
+
 def _of_model(row: Row) -> str:
     fields: dict[str, Any] = {name: row.get(name) or None for name in MODEL_COLUMNS}
     return model_label({**fields, "poison_rate": _number(row, "poison_rate"), "seed": int(_number(row, "seed") or 0)})
@@ -48,6 +56,10 @@ FORMS: Mapping[str, Form] = {
     "sweep": Form((*MODEL_COLUMNS, "attack", "target_class", "norm", "eps"), _of_sweep, LATER_OF_SWEEP),
     "best_known": Form((*MODEL_COLUMNS, "norm", "eps"), _of_budget),
     "leaderboard": Form(MODEL_COLUMNS, _of_model, (*LATER_OF_LEADERBOARD, *AUDIT_COLUMNS)),
+    "transfer": Form(("source", "target", "attack", "norm", "eps"), _of_transfer, MODEL_COLUMNS),
+    "stages": Form(("digest", "stage"), _of_stage),
+    "expectations": Form(("text",), lambda row: row["text"]),
+    "requirements": Form(("model", "text"), lambda row: f"{row['model']}, {row['text']}"),
     "confusion": Form(("true_class",), lambda row: f"class {row['true_class']}"),
     "roc": Form((), lambda row: f"a point of class {row['class']}"),
 }

@@ -12,6 +12,7 @@ from harness.reports.load import Results
 from harness.reports.names import eps_text, is_missing
 from harness.reports.tables.write import IDENTITY
 from harness.spec import parse_eps, parse_spec
+from harness.suites.entries import ExpectationEntry
 from harness.suites.suite import Suite
 
 KEYS = ("model", "poison", "poison_rate", "seed", "condition", "attack", "norm", "eps", "corruption", "severity")
@@ -46,11 +47,16 @@ class Identities:
 
     def __init__(self, results: Results) -> None:
         """See the class."""
-        self.grid, self.obstacle = _grid(results)
+        self.suite, self.grid, self.obstacle = _suite(results)
         self.rows = results.cells.to_dict("records")
         own = {str(row["digest"]) for row in self.rows}
         self.of_samples = _of_samples(results)
         self._unclaimed = {key_of(fields): digest for digest, fields in self.of_samples.items() if digest not in own}
+
+    @property
+    def expectations(self) -> tuple[ExpectationEntry, ...] | None:
+        """The suite's expectations; None where it cannot be read."""
+        return None if self.suite is None else tuple(self.suite.expectations)
 
     def digest(self, row: Fields) -> str:
         """Returns the digest of a row: that of the examples of the same model and condition, where the row's own has none."""
@@ -92,12 +98,13 @@ def _plain(value: Any) -> object:
     return value if isinstance(value, str) else float(value)
 
 
-def _grid(results: Results) -> tuple[dict[Key, Cell], str]:
-    """Returns the cells of the suite by key, and why there are none."""
+def _suite(results: Results) -> tuple[Suite | None, dict[Key, Cell], str]:
+    """Returns the suite and its cells by key, or why there is none."""
     try:
-        return {key_of(cell_keys(row.cell)): row.cell for row in cells_of(suite_of(results))}, ""
+        suite = suite_of(results)
+        return suite, {key_of(cell_keys(row.cell)): row.cell for row in cells_of(suite)}, ""
     except HarnessError as error:
-        return {}, str(error).splitlines()[0]
+        return None, {}, str(error).splitlines()[0]
 
 
 def _of_samples(results: Results) -> dict[str, dict[str, Any]]:

@@ -9,6 +9,7 @@ from harness.evaluation.sanity import judge
 from harness.records import FINISHED, RunRecord
 from harness.reports.load import Results
 from harness.running.verification.comparison import OTHER_MACHINE
+from harness.running.verification.conclusions import verify_conclusions
 from harness.running.verification.findings import Difference, Findings
 from harness.running.verification.forms import cell_label
 from harness.running.verification.identities import Identities
@@ -48,7 +49,10 @@ def verify_tables(results: Results, store: Store | None) -> Findings:
         found.notes.append(f"made by the commit {commit[:12]}, not by this one: rules such as the ranking may have changed since")
     if tolerance:
         found.notes.append(f"made on another machine or with other libraries: numbers may differ by {tolerance:g} of their size")
-    found.add(TableCheck(results, record, known, judged=judged, tolerance=tolerance).findings())
+    tables = TableCheck(results, record, known, judged=judged, tolerance=tolerance)
+    found.add(tables.findings())
+    with tables.witnessed() as derived:
+        found.add(verify_conclusions(results, derived, identities.expectations, tolerance=tolerance))
     return found
 
 
@@ -86,7 +90,8 @@ def _record(results: Results, known: Sequence[Witnessed], stored: StoredSteps | 
     """Returns the record of the run as the witnesses have it, and whether its attack checks are derived, not taken over."""
     cells = [it.result for it in known]
     whole = all(it.source == "store" for it in known if it.result.status in FINISHED)
-    judged = stored is not None and whole and not any(title.startswith(f"{Transfer.KIND} ") for title in stored.missing)
+    transferred = stored is not None and not any(title.startswith(f"{Transfer.KIND} ") for title in stored.missing)
+    judged = whole and transferred
     if stored is not None and judged:
         plain = [replace(cell, verdict=None, verdict_reasons=()) for cell in cells]
         derived = judge(plain, transfers=stored.transfers(plain))
@@ -94,7 +99,8 @@ def _record(results: Results, known: Sequence[Witnessed], stored: StoredSteps | 
     names = tuple(map(str, results.provenance.get("class_names", ())))
     ids, hashes = next(((cell.example_ids, cell.example_hashes) for cell in cells if cell.cell.condition == CLEAN), (None, None))
     suite, provenance = results.provenance["suite"], results.provenance
-    record = RunRecord(suite, tuple(cells), names, ids or (), hashes or (), histories={}, provenance=provenance)
+    rows = stored.transfer_rows(cells) if stored is not None and transferred else ()
+    record = RunRecord(suite, tuple(cells), names, ids or (), hashes or (), histories={}, transfers=rows, provenance=provenance)
     return record, judged
 
 

@@ -5,17 +5,19 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from harness.conditions import ATTACK, CLEAN, CONDITIONS
 from harness.evaluation.sanity import Transferred
 from harness.planning.plan import cell_digest, fields_in_digest
-from harness.records import Cell, CellResult, Outcome
-from harness.spec import parse_eps
+from harness.records import Cell, CellResult, Outcome, TransferRow
+from harness.reports.tables.transfer import transfer_row
 from harness.steps.judgement import OUTCOME
 from harness.steps.transfer import WRONG, Transfer
 from harness.storage.outcomes import load_outcome
 from harness.storage.store import Entry, Store
+from harness.threat import ThreatModel
 
 
 class Found(NamedTuple):
@@ -25,6 +27,19 @@ class Found(NamedTuple):
     outcome: Outcome
     position: int
     """Of the cell's condition."""
+
+
+class _Scored(NamedTuple):
+    """A model on the adversarial images that were made on another one, or on itself."""
+
+    source: str
+    target: str
+    attack: str
+    threat_model: ThreatModel
+    correct: NDArray[np.bool_]
+    """(N,) whether the target classifies the clean examples correctly."""
+    wrong: NDArray[np.bool_]
+    """(N,) whether it misclassifies the images that were made of them."""
 
 
 @dataclass
@@ -81,24 +96,37 @@ class StoredSteps:
 
     def transfers(self, results: list[CellResult]) -> tuple[Transferred, ...]:
         """Returns which examples the adversarials of each other model fool, for the cells under the same attack and budget."""
-        return tuple(found for entry in self.of_kind(Transfer.KIND) for found in self._transferred(entry, results))
+        found = []
+        for it in self._transferred(results):
+            own = _cell_of(it.target, ATTACK, it.attack, it.threat_model.eps, results)
+            if own is not None and it.target != it.source:
+                found.append(Transferred(own.cell, it.source, np.asarray(it.correct & it.wrong)))
+        return tuple(found)
 
-    def _transferred(self, entry: Entry, results: list[CellResult]) -> Iterator[Transferred]:
-        suite, title = self.provenance["suite"], self.titles[entry.digest]
+    def transfer_rows(self, results: list[CellResult]) -> tuple[TransferRow, ...]:
+        """Returns the rows of transfer.csv."""
+        return tuple(
+            transfer_row(it.source, it.target, it.attack, it.threat_model, correct=it.correct, wrong=it.wrong)
+            for it in self._transferred(results)
+        )
+
+    def _transferred(self, results: list[CellResult]) -> Iterator[_Scored]:
+        """Yields each stored transfer with each model that was scored on it."""
+        suite = self.provenance["suite"]
         pairs = [(attack, source) for attack in suite["attacks"] for source in suite["models"]]
-        attack, source = next(it for it in pairs if title == f"transfer {it[0]} from {it[1]}")
-        spec = entry.meta["spec"]
-        eps = parse_eps(spec["identity"]["threat_models"][0]["eps"])
-        wrong = load_file(entry.path / WRONG)
-        for target, model in self.provenance["models"].items():
-            digest = model.get("training", model.get("given"))
-            roles = [role for role, step in spec["inputs"].items() if role.startswith("target-") and step == digest]
-            clean = _cell_of(target, CLEAN, "none", None, results)
-            own = _cell_of(target, ATTACK, attack, eps, results)
-            if roles and target != source and clean is not None and own is not None and clean.clean_logits is not None:
-                correct = clean.clean_logits.argmax(axis=1) == clean.labels
-                flags = wrong[roles[0].removeprefix("target-")].astype(bool)
-                yield Transferred(own.cell, source, np.asarray(correct & flags))
+        for entry in self.of_kind(Transfer.KIND):
+            title, spec = self.titles[entry.digest], entry.meta["spec"]
+            attack, source = next(it for it in pairs if title == f"transfer {it[0]} from {it[1]}")
+            threat_model = ThreatModel.model_validate(spec["identity"]["threat_models"][0])
+            wrong = load_file(entry.path / WRONG)
+            for target, model in self.provenance["models"].items():
+                digest = model.get("training", model.get("given"))
+                roles = [role for role, step in spec["inputs"].items() if role.startswith("target-") and step == digest]
+                clean = _cell_of(target, CLEAN, "none", None, results)
+                if roles and clean is not None and clean.clean_logits is not None:
+                    correct = np.asarray(clean.clean_logits.argmax(axis=1) == clean.labels)
+                    flags = wrong[roles[0].removeprefix("target-")].astype(bool)
+                    yield _Scored(source, target, attack, threat_model, correct, flags)
 
 
 def _cell_of(model: str, condition: str, attack: str, eps: Any, results: list[CellResult]) -> CellResult | None:

@@ -1,18 +1,24 @@
 """Compares every table of a results folder that follows from its cells with what the witnesses give."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from harness.records import AUDIT_COLUMNS, FINISHED, RunRecord
-from harness.reports.load import Results
+from harness.records import AUDIT_COLUMNS, FINISHED, CellResult, RunRecord
+from harness.reports.load import Results, load_results
 from harness.reports.names import unique_cell_names
 from harness.reports.tables.best_known import best_known_table
 from harness.reports.tables.leaderboard import leaderboard_of
 from harness.reports.tables.ranking import DIFFERENCE
 from harness.reports.tables.scores import ScoredCell, scored_cells
-from harness.reports.tables.write import confusion_table, roc_table, tables_of_cells
+from harness.reports.tables.stages import stages_table
+from harness.reports.tables.transfer import transfer_table
+from harness.reports.tables.write import confusion_table, roc_table, tables_of_cells, write_csv
 from harness.running.verification.best_known import TABLE, current_images
 from harness.running.verification.comparison import Row, as_text, compare, read_text_table
 from harness.running.verification.examples import compare_samples
@@ -30,6 +36,9 @@ NUMBERS = frozenset({*ONLY_EXAMPLES, "n_examples", "accuracy", "accuracy_low", "
 """Columns of cells.csv that need a witness."""
 BOARD_OF_EXAMPLES = ("rank_range", "rank_note", "data_digest", *DIFFERENCE[1:])
 """Columns of leaderboard.csv that need all examples."""
+SAMPLES = "samples.parquet"
+CONCLUSIONS = ("expectations.csv", "requirements.csv", "decision.json", "decision.md", "junit.xml")
+"""What a run concludes from its tables, see `conclusions`."""
 MATRIX_FOLDERS = ("confusion", "roc")
 """Folders with a table for each cell."""
 BEFORE = ("_before", "_difference")
@@ -60,11 +69,8 @@ class TableCheck:
             HarnessError: if a table cannot be read, or arrays of a witness do not fit each other.
         """
         found, source = Findings(), {it.result.digest: it.source for it in self.known}
-        scored = scored_cells(self.record)
-        samples, tables = tables_of_cells(self.record, scored)
-        lacking = {
-            it.result.digest for it in self.known if it.result.status in FINISHED and it.source in ("confusion", "nothing")
-        }
+        scored, samples, tables = self._scored, self._derived[0], dict(self._derived[1])
+        lacking = self._lacking
         if lacking:
             tables.pop("sweep")
             tables["leaderboard"] = leaderboard_of(self.results).drop(columns=list(BOARD_OF_EXAMPLES))
@@ -75,6 +81,7 @@ class TableCheck:
         if self.results.has_old_leaderboard:  # its ranks went by another rule
             tables["leaderboard"] = tables["leaderboard"].drop(columns="rank")
             found.unchecked.append("leaderboard.csv: column rank: an older version ranked by another rule")
+        tables |= self._of_stored(scored, source)
         for name, table in tables.items():
             found.add(self._of_table(name, table, source))
         with_numbers = [cell for _, cell in scored if cell is not None]
@@ -85,9 +92,48 @@ class TableCheck:
         found.unchecked += self._beside({*tables, "sweep"})
         return found
 
+    @cached_property
+    def _scored(self) -> list[tuple[CellResult, ScoredCell | None]]:
+        return scored_cells(self.record)
+
+    @cached_property
+    def _derived(self) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+        return tables_of_cells(self.record, self._scored)
+
+    @cached_property
+    def _lacking(self) -> set[str]:
+        """Digests of the cells with numbers that neither the store nor the examples witness."""
+        return {it.result.digest for it in self.known if it.result.status in FINISHED and it.source in ("confusion", "nothing")}
+
+    @contextmanager
+    def witnessed(self) -> Iterator[Results]:
+        """Gives the results folder with the tables of the witnesses inside the block; as it is where they do not give all."""
+        if self._lacking:
+            yield self.results
+            return
+        samples, tables = self._derived
+        with TemporaryDirectory() as place:
+            folder = Path(place)
+            for path in self.results.folder.iterdir():
+                (folder / path.name).symlink_to(path.resolve())
+            for name, table in tables.items():
+                (folder / f"{name}.csv").unlink(missing_ok=True)
+                write_csv(table, folder / f"{name}.csv")
+            (folder / SAMPLES).unlink(missing_ok=True)
+            samples.to_parquet(folder / SAMPLES, index=False)
+            yield load_results(folder)
+
+    def _of_stored(
+        self, scored: Sequence[tuple[CellResult, ScoredCell | None]], source: Mapping[str, Source]
+    ) -> dict[str, pd.DataFrame]:
+        """Returns the tables that only stored outcomes tell, those without rows left out."""
+        whole = all(kind == "store" for kind in source.values())
+        tables = {"transfer": transfer_table(self.record), "stages": stages_table(scored if whole else ())}
+        return {name: table for name, table in tables.items() if len(table)}
+
     def _beside(self, tables: Collection[str]) -> list[str]:
         """Returns in a line which files and folders of the results hold what does not follow from the cells."""
-        compared = {f"{name}.csv" for name in tables} | {"samples.parquet", *MATRIX_FOLDERS}
+        compared = {f"{name}.csv" for name in tables} | {SAMPLES, *MATRIX_FOLDERS, *CONCLUSIONS}
         names = sorted(path.name + "/" * path.is_dir() for path in self.results.folder.iterdir() if path.name not in compared)
         left = [name for name in names if not name.startswith(".")]
         return [f"{', '.join(left)}: they do not follow from the cells alone"] if left else []

@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 from harness.cli.main import main
 from harness.errors import HarnessError
 from harness.records import CellResult, Status
-from harness.reports.compare import Comparison, compare, comparison_json
+from harness.reports.compare import OTHER_EXAMPLES, Comparison, compare, comparison_json
 from harness.reports.comparison.numbers import ComparedCondition, Outcome
 from harness.reports.comparison.tables import comparison_tables
 from harness.reports.load import load_results
@@ -296,6 +296,20 @@ def test_there_is_no_worst_case_where_an_attack_is_not_compared(written: Write, 
     written(model("a", 2, 24, ("pgd",)), "two", suite=suite())
     found = compare(tmp_path / "one", tmp_path / "two")
     assert not [it for it in found.conditions if it.condition.startswith("worst_case")]
+
+
+def test_an_attack_with_other_examples_in_common_is_named_and_in_no_worst_case(written: Write, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        written(model("a", 2, 24, ("fgsm", "pgd")), name, suite=suite())
+    samples, cells = load_results(tmp_path / "two").samples, load_results(tmp_path / "two").cells
+    (digest,) = cells.loc[(cells["attack"] == "pgd") & np.isclose(cells["eps"].astype(float), 4 / 255), "digest"]
+    lost = samples.index[samples["digest"] == digest][:5]
+    samples.drop(index=lost).to_parquet(tmp_path / "two" / "samples.parquet", index=False)
+    found = compare(tmp_path / "one", tmp_path / "two")
+    assert of(found, "pgd 4/255 Linf").n == N - 5
+    assert [it.condition for it in found.conditions if it.condition.startswith("worst_case")] == ["worst_case 2/255 Linf"]
+    (apart,) = found.apart
+    assert (apart.condition, apart.reason) == ("pgd 4/255 Linf", OTHER_EXAMPLES)
 
 
 def test_the_worst_case_has_the_successes_at_smaller_budgets_that_sweep_csv_has(written: Write, tmp_path: Path) -> None:

@@ -148,6 +148,14 @@ def test_what_differs_is_kept_apart_and_named(written: Write, tmp_path: Path, ch
     assert why in sentence
 
 
+def test_examples_that_are_not_stored_are_said_to_be_unknown(written: Write, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        written(model(name, 2, 24), name, suite=suite())
+    (tmp_path / "two" / "samples.parquet").unlink()
+    board = merge([tmp_path / "one", tmp_path / "two"])
+    assert kept_apart(board) == ["contest 2 (s: two) is apart from contest 1: examples unknown, as a run has no samples.parquet"]
+
+
 def test_another_norm_or_protocol_is_kept_apart(written: Write, tmp_path: Path) -> None:
     written(model("a", 2, 24), "one", suite=suite())
     for name, update in (("l2", {"norm": "L2"}), ("other", {"protocol": "independent"})):

@@ -31,6 +31,11 @@ corruptions:
   gaussian_noise: {name: gaussian_noise, severities: [2, 4]}
 transfer: [{attack: pgd, eps: 16/255}]
 evaluation: {limit: 40}
+expectations:
+  - {model: second, metric: clean_accuracy, at_least: 0.1}
+requirements:
+  - {model: second, metric: clean_accuracy, at_least: 0.1}
+  - {model: first, metric: robust_accuracy, attack: pgd, eps: 4/255, at_least: 0.05}
 """
 )
 Copied = Callable[..., Path]

@@ -9,6 +9,7 @@ import pytest
 
 from harness.cli.main import main
 from harness.records import Outcome
+from harness.reports.decision.files import write_decision
 from harness.reports.load import load_results
 from harness.running.verification.findings import Findings
 from harness.running.verification.rederive import verify_tables
@@ -16,7 +17,8 @@ from harness.running.verification.tables import ONLY_STORED
 from harness.storage.store import Store
 from tests.running.verification.conftest import Copied, forged
 
-EDITED = ("cells", "sweep", "leaderboard", "per_class", "before_after")
+EDITED = ("cells", "sweep", "leaderboard", "per_class", "before_after", "transfer")
+CONCLUDED = ("expectations.csv", "requirements.csv", "decision.json", "decision.md", "junit.xml")
 
 
 def call(*arguments: str) -> int:
@@ -58,13 +60,11 @@ def test_untouched_results_are_verified_whole(finished: Path, capsys: pytest.Cap
     said = capsys.readouterr().out
     assert "0 differences" in said
     (line,) = (line for line in said.splitlines() if line.startswith("not checked: "))
-    assert {"transfer.csv", "training.csv", "decision.json", "provenance.json", "poisons/"} <= set(
-        line[13:].split(": ")[0].split(", ")
-    )
-    assert not {f"{name}.csv" for name in EDITED} & set(line.replace(":", ",").split(", "))
+    assert {"training.csv", "history.csv", "provenance.json", "poisons/"} <= set(line[13:].split(": ")[0].split(", "))
+    assert not {*CONCLUDED, *(f"{name}.csv" for name in EDITED)} & set(line.replace(":", ",").split(", "))
     counts = dict(part.rsplit(" ", 1) for part in said.split("compared: ")[1].split(";")[0].split(", "))
-    assert min(map(int, counts.values())) > 20
-    assert {f"{name}.csv" for name in EDITED} | {"confusion/", "roc/", "samples.parquet"} == set(counts)
+    assert min(int(count) for name, count in counts.items() if name not in CONCLUDED) > 20
+    assert {f"{name}.csv" for name in EDITED} | {"confusion/", "roc/", "samples.parquet", *CONCLUDED} == set(counts)
 
 
 @pytest.mark.parametrize("name", EDITED)
@@ -90,6 +90,48 @@ def test_one_edited_digit_ends_with_1_and_names_the_row(copied: Copied, name: st
     row = {"cells": "second__fgsm__eps-4-255", "sweep": "second, fgsm Linf 4/255", "leaderboard": table.loc[place, "model"]}[name]
     assert f"{name}.csv: {row}: robust_accuracy: written 0.123, expected {old}\n" in said
     assert "1 difference\n" in said
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "row"),
+    [
+        ("decision.json", '"verdict": "SHIP"', '"verdict": "DO NOT SHIP"', "models.0.verdict"),
+        ("decision.json", '"all_met": true', '"all_met": false', "all_met"),
+        ("decision.json", '"low": 0.', '"low": 0.9', "models.0.requirements.0.low"),
+        ("decision.md", ": SHIP", ": DO NOT SHIP", "line 11"),
+        ("requirements.csv", ",MET,", ",NOT MET,", "second, clean_accuracy of second on clean images is at least 0.1"),
+        ("junit.xml", 'failures="0"', 'failures="1"', "line 2"),
+        ("expectations.csv", ",True,", ",False,", "clean_accuracy of second on clean images is at least 0.1"),
+    ],
+)
+def test_an_edited_conclusion_is_named_where_it_stands(copied: Copied, file: str, old: str, new: str, row: str) -> None:
+    results = copied()
+    text = (results / file).read_text()
+    assert old in text
+    (results / file).write_text(text.replace(old, new, 1))
+    (found,) = checked(results).differences
+    assert (found.file, found.row) == (file, row)
+
+
+def test_conclusions_follow_from_what_the_witnesses_say_and_not_from_edited_tables(copied: Copied) -> None:
+    results = copied()
+    table = text_of(results / "cells.csv")
+    clean = (table["model"] == "second") & (table["condition"] == "clean")
+    table.loc[clean, ["accuracy", "accuracy_low", "clean_accuracy"]] = "0.01"
+    table.to_csv(results / "cells.csv", index=False)
+    assert {it.file for it in checked(results).differences} == {"cells.csv"}
+
+
+def test_the_hash_of_an_exported_file_is_taken_as_written_where_the_file_is_not_here(copied: Copied) -> None:
+    results = copied()
+    (results / "models").mkdir()
+    (results / "models" / "second.onnx").write_bytes(b"weights")
+    write_decision(load_results(results))
+    assert not checked(results).differences
+    shutil.rmtree(results / "models")
+    found = checked(results)
+    assert not found.differences
+    assert "decision.json: models/second.onnx: the file is not here, so its hash is taken as written" in found.unchecked
 
 
 def test_texts_that_change_what_a_number_means_are_named(copied: Copied) -> None:
@@ -196,7 +238,7 @@ def test_store_alone_verifies_a_folder_without_examples(copied: Copied) -> None:
     found = checked(results)
     assert found.conclusive
     assert not found.differences
-    assert "transfer.csv" in found.unchecked[-1]
+    assert "training.csv" in found.unchecked[-1]
     assert found.unchecked[:-1] == [
         "leaderboard.csv: columns data_digest: nothing here says what they should be",
         "roc/: the folder has none",
