@@ -251,8 +251,8 @@ def _roc_curves(scores: Floats, positive: Flags, classes: Indices) -> Iterator[R
 
     stops = np.bincount(of_class, minlength=len(classes)).cumsum() + np.arange(1, len(classes) + 1)
     for index, start, stop in zip(classes, [0, *stops[:-1]], stops, strict=True):
-        curve = (values[start:stop] for values in (false_positive_rate, true_positive_rate, thresholds))
-        yield RocCurve(int(index), *curve, float(areas[start : stop - 1].sum()))
+        own, area = slice(start, stop), float(areas[start : stop - 1].sum())
+        yield RocCurve(int(index), false_positive_rate[own], true_positive_rate[own], thresholds[own], area)
 
 
 def roc_auc_macro(curves: Sequence[RocCurve]) -> float:

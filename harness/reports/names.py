@@ -102,12 +102,12 @@ def model_label(row: Mapping[Any, Any]) -> str:
     return f"{row['model']}, {row['poison']}{rate}{_seed(row, ', seed ')}"
 
 
-def model_labels(table: pd.DataFrame) -> list[str]:
-    """Returns the name of the model of each row among poisoned and clean ones."""
+def model_labels(table: pd.DataFrame) -> "pd.Series[str]":
+    """Returns the name of the model of each row among poisoned and clean ones; each name is made once."""
     named = [name for name in ("model", "poison", "poison_rate", "seed") if name in table]
     keys = list(zip(*(table[name].tolist() for name in named), strict=True))
     labels = {key: model_label(dict(zip(named, key, strict=True))) for key in dict.fromkeys(keys)}
-    return [labels[key] for key in keys]
+    return pd.Series([labels[key] for key in keys], table.index, dtype=object)
 
 
 def rows_of_model(table: pd.DataFrame, label: str) -> pd.DataFrame:
@@ -117,7 +117,7 @@ def rows_of_model(table: pd.DataFrame, label: str) -> pd.DataFrame:
     """
     if "poison" not in table or table.empty:
         return table[table["model"] == label]
-    return table[[own == label for own in model_labels(table)]]
+    return table[model_labels(table) == label]
 
 
 def condition_label(row: Mapping[Any, Any]) -> str:

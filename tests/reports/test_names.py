@@ -1,3 +1,4 @@
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +10,9 @@ from harness.reports.names import (
     condition_label,
     eps_text,
     model_label,
+    model_labels,
     rate_text,
+    rows_of_model,
     slug,
     unique_cell_names,
 )
@@ -88,3 +91,10 @@ def test_a_slug_is_safe_in_a_file_name(text: str) -> None:
     assert found
     assert all(letter.isascii() and (letter.isalnum() or letter in "._-") for letter in found)
     assert not found.startswith(".")
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_models_of_a_table_are_named_row_by_row(rows: int) -> None:
+    table = pd.DataFrame({"model": ["pgd"] * rows, "poison": None, "poison_rate": None, "accuracy": 0.5})
+    assert [*table.groupby(model_labels(table)).groups] == ["pgd"]
+    assert len(rows_of_model(table, "pgd")) == rows

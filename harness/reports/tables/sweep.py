@@ -49,7 +49,7 @@ def sweep_table(cells: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
         samples: The table samples.parquet, which the outcomes of the examples are read from.
     """
     attacked = cells[(cells["condition"] == ATTACK) & cells["robust_accuracy"].notna() & cells["eps"].notna()]
-    states = [samples[name].to_numpy(bool) for name in STATE_COLUMNS]
+    states = [samples[name].to_numpy(bool) for name in STATE_COLUMNS] if len(samples) else []
     places = samples.groupby("digest", sort=False, observed=True).indices
     flags = {str(digest): _Outcomes(*(state[rows] for state in states)) for digest, rows in places.items()}
     rows = [_row(cell, flags[str(cell["digest"])]) for cell in attacked.to_dict("records")]
