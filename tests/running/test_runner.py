@@ -69,7 +69,9 @@ def test_run_fills_every_cell_and_writes_every_table(first: RunSummary) -> None:
     assert first.ok
     assert statuses(first) == {Status.DONE}
     assert len(load_results(first.folder).cells) == 2 * (1 + 2 * 2)
-    assert (first.folder / "report.html").is_file()
+    page = (first.folder / "report.html").read_text()
+    assert '<section id="examples">' in page
+    assert len(pd.read_csv(first.folder / "examples" / "sheet.csv")) == len(first.record.example_ids)
 
 
 def test_second_run_recomputes_nothing_and_gives_the_same_numbers(folder: Path, first: RunSummary) -> None:

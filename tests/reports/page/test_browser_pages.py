@@ -65,7 +65,9 @@ def test_print_is_landscape_and_cuts_nothing(open_page: Open, name: str) -> None
     page = open_page(name, width=PAPER["width"], height=PAPER["height"])
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.locator("details:not([open]):not(.columns)").count() == 0
+    assert page.locator(".paper:visible").count() == 0
     page.emulate_media(media="print")
+    assert page.locator(".paper:visible").count() == (name == "planted")
     assert page.evaluate(CUT) == []
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator("details:not([open]):not(.columns)").count() > 0, "what was folded is folded again"
