@@ -19,7 +19,7 @@ from harness.evaluation.settings import SweepSettings
 from harness.images import ImageSplit
 from harness.models.agreement import with_finite_logits
 from harness.models.inference import InferenceForm, inference_form
-from harness.models.padding import in_few_sizes
+from harness.models.padding import in_few_sizes, in_one_size
 from harness.models.reference import reference_parts
 from harness.records import Outcome
 from harness.records.evidence import Evidence
@@ -77,7 +77,7 @@ def sweep(
         if batch_size is None and device.type == "cpu" and attack.STAGED and best:
             size = stage_batch_size(model, split)
         probe = load(split, range(min(PROBES, len(split))), device).x
-        form, reference, attacked = _forms_of(model, probe, settings, largest=min(size, len(split)))
+        form, reference, attacked = _forms_of(model, probe, settings, size=size, count=len(split))
         with guarded(reference, attacked) as held:
             run = SweepRun(
                 settings=settings,
@@ -89,6 +89,7 @@ def sweep(
                 batch_size=size,
                 clean_logits=clean_logits,
                 meter=Meter(advance),
+                hashes=split.hashes if settings.by_example else None,
             )
             _attack(run, split, progress or Silent())
             if best and can_double(attack):
@@ -97,14 +98,21 @@ def sweep(
     return run.ledger.outcome(_known(form, settings) + Evidence(batch_size=size))
 
 
-def _forms_of(
-    model: nn.Module, probe: Tensor, settings: SweepSettings, *, largest: int
-) -> tuple[nn.Module, nn.Module, nn.Module]:
-    """Returns the inference form that is asked for, the reference model as it is passed, and that form as attacks get it."""
-    best = settings.best_of_iterates
+def _forms_of(model: nn.Module, probe: Tensor, settings: SweepSettings, *, size: int, count: int) -> tuple[nn.Module, ...]:
+    """Returns the inference form that is asked for, the reference model as it is passed, and that form as attacks get it.
+
+    Args:
+        model: The network.
+        probe: A few images (n, C, H, W).
+        settings: The attack, and how it is run.
+        size: Images of a full batch.
+        count: Examples in all.
+    """
+    best, largest = settings.best_of_iterates, size if settings.by_example else min(size, count)
     form = inference_form(model, probe, settings.form, largest=largest)
-    reference = in_few_sizes(model, probe, largest) if best else model  # a library alone gets batches as it cuts them
-    attacked = reference if form is model else in_few_sizes(form, probe, largest)
+    sized = in_one_size if settings.by_example else in_few_sizes
+    reference = sized(model, probe, largest) if best else model  # a library alone gets batches as it cuts them
+    attacked = reference if form is model else sized(form, probe, largest)
     return form, reference, with_finite_logits(attacked, model, probe) if best else attacked
 
 
