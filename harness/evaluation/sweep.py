@@ -1,6 +1,7 @@
 """Evaluates a network on a split under one attack over rising budgets."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -48,6 +49,7 @@ def sweep(
     probes: int = 8,
     progress: Progress | None = None,
     title: str | None = None,
+    whole: ImageSplit | None = None,
 ) -> Outcome:
     """Attacks a network at rising budgets, in full float32; the protocol is described in docs/architecture.md.
 
@@ -63,20 +65,96 @@ def sweep(
             them; none without `best_of_iterates`.
         progress: Where to show progress, by default nowhere.
         title: What it is called there, by default as the attack.
+        whole: The split that the examples are a part of: the network's forms are tried on its first images.
 
     Raises:
         HarnessError: if the settings do not fit each other, see `SweepSettings.check`, or the split is empty.
     """
+    begun = _begun(
+        *(model, split, settings),
+        batch_size=batch_size,
+        device=device,
+        clean_logits=clean_logits,
+        keep=keep,
+        progress=progress,
+        title=title,
+        whole=whole or split,
+    )
+    with begun as (run, known):
+        _attack(run, split, progress or Silent())
+        _double_steps(run, split, probes)
+        audit(run, split, progress or Silent())
+    return run.ledger.outcome(known)
+
+
+@reused_memory()
+@full_float32()
+def completed(
+    model: nn.Module,
+    split: ImageSplit,
+    settings: SweepSettings,
+    found: Outcome,
+    *,
+    batch_size: int | None = None,
+    device: torch.device | str = "cpu",
+    probes: int = 8,
+    progress: Progress | None = None,
+    title: str | None = None,
+) -> Outcome:
+    """Returns what `sweep` does, from the merged outcomes of the parts of a split, which were attacked without probes.
+
+    Args:
+        model: See `sweep`, as for the others.
+        split: The whole split.
+        settings: How its parts were attacked: by example.
+        found: What was found on them, see `harness.evaluation.parts`.
+        batch_size: That of the parts.
+        device: Where to run.
+        probes: See `sweep`.
+        progress: See `sweep`.
+        title: See `sweep`.
+    """
+    begun = _begun(
+        *(model, split, settings),
+        batch_size=batch_size,
+        device=device,
+        clean_logits=found.clean_logits,
+        keep=None,
+        progress=progress,
+        title=title,
+        whole=split,
+    )
+    with begun as (run, known):
+        run.ledger.take_over(found)
+        run.meter.settle(len(split) * len(settings.threat_models))
+        _double_steps(run, split, probes)
+    return run.ledger.outcome(known)
+
+
+@contextmanager
+def _begun(
+    model: nn.Module,
+    split: ImageSplit,
+    settings: SweepSettings,
+    *,
+    batch_size: int | None,
+    device: torch.device | str,
+    clean_logits: NDArray[np.float32] | None,
+    keep: Keep | None,
+    progress: Progress | None,
+    title: str | None,
+    whole: ImageSplit,
+) -> Iterator[tuple[SweepRun, Evidence]]:
+    """Prepares a network for a sweep, and puts it back on leaving; yields the sweep, and what is known of it at every budget."""
     settings.check()
-    device, model, size = prepare(model, split, device, batch_size)
-    attack, best = settings.attack, settings.best_of_iterates
-    count = len(settings.threat_models)
+    device, model, size = prepare(model, whole, device, batch_size)
+    attack, count = settings.attack, len(settings.threat_models)
     unit = "images" if count == 1 else "images x budgets"
     task = (progress or Silent()).task(title or attack.name, len(split) * count, unit=unit)
     with evaluating(model), frozen_parameters(model), task as advance:
-        if batch_size is None and device.type == "cpu" and attack.STAGED and best:
+        if batch_size is None and device.type == "cpu" and attack.STAGED and settings.best_of_iterates:
             size = stage_batch_size(model, split)
-        probe = load(split, range(min(PROBES, len(split))), device).x
+        probe = load(whole, range(min(PROBES, len(whole))), device).x
         form, reference, attacked = _forms_of(model, probe, settings, size=size, count=len(split))
         with guarded(reference, attacked) as held:
             run = SweepRun(
@@ -91,11 +169,7 @@ def sweep(
                 meter=Meter(advance),
                 hashes=split.hashes if settings.by_example else None,
             )
-            _attack(run, split, progress or Silent())
-            if best and can_double(attack):
-                _double_steps(run, split, min(probes, size))
-            audit(run, split, progress or Silent())
-    return run.ledger.outcome(_known(form, settings) + Evidence(batch_size=size))
+            yield run, _known(form, settings) + Evidence(batch_size=size)
 
 
 def _forms_of(model: nn.Module, probe: Tensor, settings: SweepSettings, *, size: int, count: int) -> tuple[nn.Module, ...]:
@@ -146,10 +220,13 @@ def _protocol_of(settings: SweepSettings) -> Callable[[SweepRun, Iterable[SplitB
 
 
 def _double_steps(run: SweepRun, split: ImageSplit, probes: int) -> None:
-    """Runs `probe_steps` at the largest budget that leaves a fair share of the examples active.
+    """Runs `probe_steps` at the largest budget that leaves a fair share of the examples active, where more steps mean anything.
 
     Where that succeeds on any of the first few, more are tried: few say whether there is doubt, but not how much.
     """
+    probes = min(probes, run.batch_size)
+    if not (run.settings.best_of_iterates and can_double(run.settings.attack)):
+        return
     active = [run.ledger.active(level) for level in range(len(run.settings.threat_models))]
     level = max((level for level, rows in enumerate(active) if len(rows) >= FAIR_SHARE * len(split)), default=None)
     if level is None or not probes:

@@ -104,6 +104,7 @@ class Sweep(Judgement):
             "seed": self.settings.seed,
             **({} if self.target_class is None else {"target_class": self.target_class}),
             **({"inference": form} if (form := self._form()) else {}),
+            **({"by_example": True} if self.settings.by_example else {}),
         }
 
     def _form(self) -> Mapping[str, Any]:
