@@ -14,9 +14,8 @@ from harness.evaluation.settings import SweepSettings
 from harness.records import CUMULATIVE, Cell, Protocol
 from harness.steps.base import Examples
 from harness.steps.conditions import Corrupted, FromFolder, Targeted, Trigger
-from harness.steps.evaluate import Evaluate, Sweep
+from harness.steps.evaluate import Evaluate, Sweep, in_parts
 from harness.steps.judgement import Judgement
-from harness.steps.parts import in_parts
 from harness.steps.poison import TrainedModel
 from harness.suites.models import GIVEN
 from harness.threat import ThreatModel

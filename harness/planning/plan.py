@@ -17,11 +17,10 @@ from harness.records import Cell
 from harness.spec import digest_fields, digest_of
 from harness.steps.base import DataIdentity, Examples, Step, in_order
 from harness.steps.detect import Detect
-from harness.steps.evaluate import Evaluate, Sweep
+from harness.steps.evaluate import Evaluate, MergedSweep, Sweep
 from harness.steps.given import Given
 from harness.steps.judgement import Judgement
 from harness.steps.kept import KeptImages
-from harness.steps.parts import MergedSweep
 from harness.steps.poison import Poisoning, TrainedModel
 from harness.steps.train import Train
 from harness.steps.transfer import Transfer

@@ -14,10 +14,9 @@ from harness.images import ImageData
 from harness.planning.plan import Plan
 from harness.steps.base import Step
 from harness.steps.conditions import Corrupted, FromFolder, Targeted, Trigger
-from harness.steps.evaluate import Evaluate, Sweep
+from harness.steps.evaluate import Evaluate, MergedSweep, PartOfSweep, Sweep
 from harness.steps.given import Given
 from harness.steps.kept import KeptImages
-from harness.steps.parts import MergedSweep, PartOfSweep
 from harness.steps.poison import TrainedModel
 from harness.steps.train import Train
 from harness.steps.transfer import Transfer

@@ -37,9 +37,11 @@ _RUNNING = _Running()
 
 
 class DrawsByExample(TorchFunctionMode):
-    """Makes the draws of an attack by example while it is entered, and the mean of a loss over a batch a sum.
+    """Makes the draws of an attack by example while it is entered, and two sorts of sums independent of the batch too.
 
-    A mean would divide each example's gradient by the number of examples beside it, which changes its last digits.
+    The mean of a loss over a batch becomes a sum: it would divide each example's gradient by the number of examples beside it,
+    which changes its last digits. And sums over the pixels of a single image are taken as those of several: with several threads
+    PyTorch adds up a single one in another order.
 
     Args:
         keys: The seed of each example of the batch (N,).
@@ -70,6 +72,8 @@ class DrawsByExample(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if func is cross_entropy and kwargs.get("reduction", "mean") == "mean":
             kwargs["reduction"] = "sum"
+        if func in _SUMS and _sums_up_one(*args, **kwargs):
+            return func(torch.cat([args[0], args[0]]), *args[1:], **kwargs)[:1]
         drawn = _DRAWS[func](self, *args, **kwargs) if func in _DRAWS else None
         return func(*args, **kwargs) if drawn is None else drawn
 
@@ -153,6 +157,15 @@ def usual_draws() -> Iterator[None]:
         mode.__enter__()
 
 
+def _sums_up_one(*args: Any, dim: int | Sequence[int] | None = None, **_: Any) -> bool:
+    """Returns whether a sum is one over the numbers of the only row of a tensor."""
+    tensor, dim = args[0] if args else None, args[1] if len(args) > 1 else dim
+    if not isinstance(tensor, Tensor) or tensor.dim() < 2 or len(tensor) != 1 or isinstance(dim, bool):
+        return False
+    dims = (dim,) if isinstance(dim, int) else tuple(dim or ())
+    return bool(dims) and all(isinstance(it, int) and it % tensor.dim() for it in dims)
+
+
 def _size_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, ...]:
     """Returns the shape that a factory is asked for: numbers, or one sequence of them."""
     size = kwargs.get("size", args)
@@ -202,6 +215,8 @@ def _refused_randint(mode: DrawsByExample, *args: Any, **kwargs: Any) -> None:
     size = kwargs.get("size") or next((it for it in args if not isinstance(it, int)), ())
     mode.refuse(tuple(size), "randint")
 
+
+_SUMS = frozenset({torch.sum, Tensor.sum, torch.mean, Tensor.mean})
 
 _DRAWS: dict[Any, Callable[..., Tensor | None]] = {
     torch.rand: _rand,

@@ -3,13 +3,22 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from harness.cli.inspection import step_rows
+from harness.executors.local import execute
 from harness.planning.plan import plan_of
+from harness.records import Status
+from harness.reports.load import load_results
 from harness.running.runner import RunSummary, run
-from harness.steps.evaluate import Sweep
-from harness.steps.parts import MergedSweep, PartOfSweep
+from harness.running.verification.recompute import recompute
+from harness.running.workspace import Workbench, open_workbench
+from harness.steps.base import Step
+from harness.steps.evaluate import MergedSweep, PartOfSweep, Sweep
+from harness.steps.judgement import OUTCOME
+from harness.storage.outcomes import load_outcome
 from harness.storage.store import Store
 from harness.suites.files import load_suite
 from harness.suites.suite import Suite
@@ -103,39 +112,70 @@ def _is_merged(step: object) -> bool:
     return isinstance(step, Sweep) and not isinstance(step, PartOfSweep)
 
 
-def test_a_lost_part_is_computed_anew_alone(folder: Path, whole: RunSummary) -> None:
-    suite, store = tiny(folder, 16), Store(folder / "store-16-1")
-    if not store.root.exists():
-        _run(folder, 16)
-    plan = plan_of(suite, suite.dataset.load())
-    merged = next(step for step in plan.steps if isinstance(step, MergedSweep) and step.label == "pgd")
+@pytest.fixture
+def computed(folder: Path, whole: RunSummary, tmp_path: Path) -> Workbench:
+    """The plan in parts of 16, with a store of its own that has all of them."""
+    root = tmp_path / "store"
+    shutil.copytree(folder / "store", root)
+    suite = tiny(folder, 16)
+    bench = open_workbench(suite, store=root)
+    assert not bench.finish(*_of_pgd(bench))
+    return bench
+
+
+def _of_pgd(bench: Workbench) -> list[MergedSweep]:
+    return [step for step in bench.plan.steps if isinstance(step, MergedSweep) and step.label == "pgd"]
+
+
+def _entry(bench: Workbench, step: Step) -> Path:
+    return bench.context.store.root / step.KIND / step.digest
+
+
+def _expect_same(bench: Workbench, step: MergedSweep, folder: Path) -> None:
+    """Compares an outcome with that of one part, but for seconds and memory."""
+    found, wanted = (
+        load_outcome(place / OUTCOME) for place in (_entry(bench, step), folder / "store-100-1/attack" / step.digest)
+    )
+    assert np.array_equal(found.smallest_eps, wanted.smallest_eps)
+    for mine, theirs in zip(found.conditions, wanted.conditions, strict=True):
+        assert np.array_equal(mine.logits, theirs.logits)
+        assert np.array_equal(mine.distance, theirs.distance)
+        assert mine.evidence == theirs.evidence
+
+
+def test_a_lost_part_is_computed_anew_alone(folder: Path, computed: Workbench) -> None:
+    (merged,) = _of_pgd(computed)
     lost, kept = merged.parts
-    when = (store.root / kept.KIND / kept.digest / "meta.json").stat().st_mtime_ns
+    when = _entry(computed, kept).joinpath("meta.json").stat().st_mtime_ns
     for step in (merged, lost):
-        shutil.rmtree(store.root / step.KIND / step.digest)
-    again = run(suite, out=folder / "again", store=store.root, device="cpu")
-    assert again.ok
-    assert (store.root / kept.KIND / kept.digest / "meta.json").stat().st_mtime_ns == when
-    assert store.get(lost.KIND, lost.digest) is not None
-    cells = [pd.read_csv(it.folder / "cells.csv").drop(columns=OF_THE_RUN) for it in (whole, again)]
-    pd.testing.assert_frame_equal(*cells, check_exact=True)
+        shutil.rmtree(_entry(computed, step))
+    assert not computed.finish(merged)
+    assert _entry(computed, kept).joinpath("meta.json").stat().st_mtime_ns == when
+    assert computed.context.entry(lost) is not None
+    _expect_same(computed, merged, folder)
 
 
 def test_parts_of_a_stored_outcome_are_not_computed(folder: Path, whole: RunSummary) -> None:
     suite, store = tiny(folder, 5), Store(folder / "store-100-1")
     plan = plan_of(suite, suite.dataset.load())
-    assert any(isinstance(step, PartOfSweep) for step in plan.steps)
-    assert not any(isinstance(step, PartOfSweep) for step in plan.for_store(store).steps)
-    assert run(suite, out=folder / "other-cut", store=store.root, device="cpu").ok
-    assert all(store.get(step.KIND, step.digest) is None for step in plan.steps if isinstance(step, PartOfSweep))
+    parts = [step for step in plan.steps if isinstance(step, PartOfSweep)]
+    assert parts
+    assert set(plan.steps) - set(plan.for_store(store).steps) == set(parts)
+    assert all(state == "finished" for *_, state in step_rows(plan, store))
 
 
-def test_a_damaged_outcome_whose_parts_are_gone_is_computed_anew(folder: Path, whole: RunSummary) -> None:
-    suite, store = tiny(folder, 5), Store(folder / "damaged")
-    shutil.copytree(folder / "store-100-1", store.root)
-    merged = next(step for step in plan_of(suite, suite.dataset.load()).steps if isinstance(step, MergedSweep))
-    (store.root / merged.KIND / merged.digest / "outcome.safetensors").write_bytes(b"")
-    again = run(suite, out=folder / "mended", store=store.root, device="cpu")
-    assert again.ok
-    cells = [pd.read_csv(it.folder / "cells.csv").drop(columns=OF_THE_RUN) for it in (whole, again)]
-    pd.testing.assert_frame_equal(*cells, check_exact=True)
+def test_a_damaged_outcome_whose_parts_are_gone_is_computed_anew(folder: Path, computed: Workbench) -> None:
+    (merged,) = _of_pgd(computed)
+    for part in merged.parts:
+        shutil.rmtree(_entry(computed, part))
+    (_entry(computed, merged) / OUTCOME).write_bytes(b"")
+    steps = [step for step in computed.plan.for_store(computed.context.store).steps if step.digest == merged.digest]
+    assert {report.status for report in execute(steps, computed.context).values()} == {Status.DONE}
+    _expect_same(computed, merged, folder)
+
+
+def test_published_cells_of_a_sweep_in_parts_are_computed_anew_in_one(folder: Path, whole: RunSummary) -> None:
+    bench = open_workbench(tiny(folder, 5), store=folder / "store-100-1")
+    found = recompute(load_results(whole.folder), 0.3, bench, seed=1)
+    assert not found.differences
+    assert found.compared["examples computed anew"] > 0

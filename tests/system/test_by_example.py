@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -83,3 +83,29 @@ def test_the_mean_of_a_loss_over_a_batch_is_a_sum() -> None:
     with _mode("ab"):
         found = torch.nn.CrossEntropyLoss()(logits, y)
     assert found == torch.nn.functional.cross_entropy(logits, y, reduction="sum")
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_the_sum_of_a_single_image_is_that_among_others_with_several_threads() -> None:
+    x = torch.randn(3, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    for summed in (
+        lambda it: it.sum(dim=(1, 2, 3), keepdim=True),
+        lambda it: torch.mean(it, (1, 2, 3)),
+        lambda it: it.flatten(1).sum(1),
+    ):
+        with _mode("abc"):
+            assert torch.equal(summed(x[1:2]), summed(x)[1:2])
+
+
+def test_sums_over_a_batch_of_one_stay_as_they_are() -> None:
+    x = torch.ones(1, 3)
+    with _mode("a"):
+        assert (x.sum(), x.sum(dim=0).tolist(), x.mean(0).tolist(), x.sum(dim=-1).tolist()) == (3, [1] * 3, [1] * 3, [3])
