@@ -38,7 +38,7 @@ def _generate(attack: Any, x: Tensor, y: Tensor) -> Tensor:
 
 @ATTACKS.register
 class ARTPGD(Stepwise):
-    """PGD as ART implements it.
+    """PGD as ART implements it; as ART draws for a batch with NumPy, it is not run by example.
 
     Source: Madry et al. 2018, https://arxiv.org/abs/1706.06083, section 2.1.
     """
@@ -79,7 +79,8 @@ class ARTPGD(Stepwise):
 class ARTAutoPGD(Stepwise):
     """APGD as ART implements it; it starts with a step of twice the budget and halves it by itself.
 
-    Its L1 form is left out: it misses adversarials of a linear net (see `harness.evaluation.attack_test`).
+    Its L1 form is left out: it misses adversarials of a linear net (see `harness.evaluation.attack_test`). As ART draws for a
+    batch with NumPy, it is not run by example.
 
     Source: Croce and Hein 2020, https://arxiv.org/abs/2003.01690, algorithm 1.
     """

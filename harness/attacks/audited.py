@@ -21,7 +21,8 @@ class Audited(Ensemble):
     """PMA, then MALT, then an audit by AutoAttack standard with the original's budgets.
 
     A sweep runs the audit at every budget, see `harness.evaluation.audit`: all stages of the standard attack a random sample of
-    the examples without success. A stage that succeeds on any is run on all of them, and the audit is repeated.
+    the examples without success. A stage that succeeds on any is run on all of them, and the audit is repeated. As the sample is
+    drawn from all examples, it is not run by example.
 
     Source: Xie et al. 2024, https://arxiv.org/abs/2411.15210 (PMA); Melamed et al. 2024, https://arxiv.org/abs/2407.02240 (MALT);
         Croce and Hein 2020, https://arxiv.org/abs/2003.01690 (AutoAttack standard).

@@ -51,6 +51,10 @@ class Attack(Plugin, ABC):
     """The norms in which its arithmetic takes images of any memory format: it then works in the network's own one, so that
     no pass copies the batch to another format and back."""
 
+    BY_EXAMPLE: ClassVar[frozenset[Norm]] = frozenset()
+    """The norms in which what it makes of an example depends on no other one of the batch, once random draws are keyed by the
+    example and passes have one size; see `harness.system.by_example`. Of an attack without any, its docstring says why."""
+
     restarts: int = Field(default=1, ge=1, le=1000)
     """How often the attack is run, each time from another random state, on the examples without success."""
 
@@ -69,6 +73,10 @@ class Attack(Plugin, ABC):
         if threat_model.targeted and not self.TARGETED:
             return f"{self.name} has no targeted mode"
         return None
+
+    def keeps_examples_apart(self, norm: Norm) -> bool:
+        """Returns whether it may be run by example in a norm, see `BY_EXAMPLE`."""
+        return norm in self.BY_EXAMPLE
 
     def supports_classes(self, classes: int) -> str | None:
         """Returns None if the attack can run on a model of so many classes, else the reason why not."""

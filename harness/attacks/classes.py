@@ -12,13 +12,15 @@ if TYPE_CHECKING:
 
 
 def count_classes(model: nn.Module, x: Tensor, *, attack: str, least: int = 2) -> int:
-    """Returns the number of classes K, by one forward pass of one image.
+    """Returns the number of classes K, by one forward pass of one image; of each where passes are counted by example.
 
     Raises:
         HarnessError: if it is less than the attack's loss needs.
     """
+    from harness.system.by_example import is_by_example
+
     with torch.no_grad():
-        classes = int(model(x[:1]).shape[1])
+        classes = int(model(x if is_by_example() else x[:1]).shape[1])
     if classes < least:
         raise HarnessError(f"attacks.{attack}: expected a model with at least {least} classes, got {classes}")
     return classes

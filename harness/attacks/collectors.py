@@ -140,6 +140,13 @@ class FirstAdversarial(Collector):
         """See `Watcher.active_count`."""
         return len(self.x) - self.successes
 
+    def _measure(self, gradient: Tensor, rows: Tensor) -> None:
+        """Measures gradients; by example not those at an adversarial, as the pass that finds the last one of a batch has none."""
+        if self.by_example and self.success[rows].any():
+            active = ~self.success[rows]
+            gradient, rows = gradient[active], rows[active]
+        super()._measure(gradient, rows)
+
     def _to_pass(self, x: Tensor, rows: Tensor, certain: Tensor) -> Tensor | None:
         """Returns the indices of the rows that need the network, or None where all do."""
         if self._are_active(rows):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from harness.attacks.summary import evidence_of
 from harness.attacks.watcher import Watcher
 from harness.errors import HarnessError
 from harness.records.evidence import Evidence
+from harness.system.by_example import DrawsByExample, keys_of
 from harness.system.modes import ModuleLists, guarded, preserved_buffers
 from harness.system.seeds import global_seed, seed_of
 from harness.threat import TOLERANCE, Ball, ThreatModel, largest_change
@@ -81,9 +82,9 @@ def search_ball(
                 rest = inputs if len(rows) == len(inputs.x) else inputs.at(rows)
                 layout = inputs.memory_format if threat_model.norm in attack.ANY_LAYOUT else torch.preserve_format
                 watched = _watch(attack, rest, threat_model, layout=layout, best_of_iterates=best_of_iterates)
-                watched.listener = inputs.listener
+                watched.listener, watched.by_example = inputs.listener, inputs.hashes is not None
                 with _untouched(attack, networks):
-                    returned = _perturb(attack, watched, threat_model, seed=restart_seed(seed, restart))
+                    returned = _perturb(attack, watched, threat_model, seed=restart_seed(seed, restart), hashes=rest.hashes)
                 state.take(rows, watched, returned, model=inputs.model)
     distance, evidence = threat_model.distance(state.x_adv, inputs.x), state.evidence + state.faults.evidence
     return AttackResult(state.x_adv, state.known_logits(), state.is_adversarial, distance, evidence, state.faults)
@@ -111,9 +112,9 @@ def find_nearest(attack: Attack, inputs: AttackInput, *, threat_model: ThreatMod
             watched = NearestAdversarial(
                 inputs.form or inputs.model, inputs.x, criterion, threat_model=threat_model, reference=inputs.model
             )
-            watched.listener = inputs.listener
+            watched.listener, watched.by_example = inputs.listener, inputs.hashes is not None
             with _untouched(attack, networks):
-                returned = _perturb(attack, watched, threat_model, seed=restart_seed(seed, restart))
+                returned = _perturb(attack, watched, threat_model, seed=restart_seed(seed, restart), hashes=inputs.hashes)
             last = inputs.x if returned is None else returned
             with torch.no_grad():
                 watched.forwards += len(last)
@@ -161,7 +162,7 @@ class _State:
         self.is_adversarial[rows[kept]] = True
         rest = (~kept).nonzero().flatten()
         silent, violation = torch.zeros_like(kept), self.x.new_zeros(0)
-        if returned is not None and isinstance(watched, FirstAdversarial):
+        if returned is not None and isinstance(watched, FirstAdversarial) and not watched.by_example:
             silent = self._lost(rows, watched, returned, model=model)
         if returned is not None and len(rest):
             last = returned[rest]
@@ -229,12 +230,14 @@ def _note(faults: GradientFaults, rows: Tensor, watched: Watcher) -> None:
     faults.note(rows, asked=watched.gradients > 0, zero=watched.blind, nonfinite=watched.nonfinite_gradients)
 
 
-def _perturb(attack: Attack, watched: Watcher, threat_model: ThreatModel, *, seed: int) -> Tensor | None:
+def _perturb(
+    attack: Attack, watched: Watcher, threat_model: ThreatModel, *, seed: int, hashes: tuple[str, ...] | None
+) -> Tensor | None:
     """Returns what the attack returned, or None where it ended because there is an adversarial of every example."""
     x, y = watched.x.clone(), watched.criterion.y.clone()
     generator = torch.Generator(device=x.device).manual_seed(seed)
     try:
-        with global_seed(seed), torch.enable_grad():
+        with global_seed(seed), _draws(watched, seed, hashes), torch.enable_grad():
             x_adv = attack.perturb(watched, x, y, threat_model=threat_model, generator=generator)
     except AllAdversarial:
         return None
@@ -242,6 +245,14 @@ def _perturb(attack: Attack, watched: Watcher, threat_model: ThreatModel, *, see
         got = f"{x_adv.dtype} {tuple(x_adv.shape)} on {x_adv.device}" if isinstance(x_adv, Tensor) else type(x_adv).__name__
         raise HarnessError(f"attacks.{attack.name}: expected {x.dtype} {tuple(x.shape)} on {x.device} from perturb, got {got}")
     return x_adv.detach()
+
+
+def _draws(watched: Watcher, seed: int, hashes: tuple[str, ...] | None) -> AbstractContextManager[Any]:
+    """Returns what makes the draws of an attack on one batch by example, where hashes (N,) of its images are given."""
+    if hashes is None:
+        return nullcontext()
+    rows = lambda: watched.origins.order  # noqa: E731 - as the watcher knows them at the time of the draw
+    return DrawsByExample(keys_of(seed, hashes), watched.x, rows=rows, announce=watched.go_on_with)
 
 
 def _check_support(attack: Attack, threat_model: ThreatModel) -> None:

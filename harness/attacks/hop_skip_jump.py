@@ -26,7 +26,7 @@ CHUNK = 32
 class HopSkipJump(Attack):
     """Walks along the boundary of a class towards the image, by labels alone: no gradient and no logit is used.
 
-    It starts at the nearest image of its batch that has another class, else at noise.
+    It starts at the nearest image of its batch that has another class, else at noise; so it is not run by example.
 
     Source: Chen, Jordan and Wainwright 2020, https://arxiv.org/abs/1904.02144, algorithm 2; as ART implements it.
     """

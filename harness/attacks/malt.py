@@ -28,6 +28,7 @@ class MALT(Attack):
     """
 
     NORMS: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF, Norm.L2})
+    BY_EXAMPLE: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF, Norm.L2})
     MARGIN: ClassVar[bool] = True
     RETURNS_LAST: ClassVar[bool] = True
 

@@ -24,6 +24,7 @@ class PMA(Attack):
     """
 
     NORMS: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF, Norm.L2})
+    BY_EXAMPLE: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF, Norm.L2})
     TARGETED: ClassVar[bool] = True
     RETURNS_LAST: ClassVar[bool] = True
 

@@ -22,6 +22,7 @@ class RandomNoise(Attack):
     """
 
     NORMS: ClassVar[frozenset[Norm]] = frozenset(Norm)
+    BY_EXAMPLE: ClassVar[frozenset[Norm]] = frozenset(Norm)
     ACCESS: ClassVar[Access] = "none"
     RETURNS_LAST: ClassVar[bool] = True
 

@@ -77,6 +77,8 @@ class AttackInput:
     """What `guarded` gives out for both, where the caller guards them for all batches of a sweep."""
     listener: Listener | None = None
     """Who is told of each forward pass of an attack; nobody by default."""
+    hashes: tuple[str, ...] | None = None
+    """Content hashes (N,) of the images where every random choice is keyed by the example, see `harness.system.by_example`."""
 
     def __post_init__(self) -> None:
         """Checks the examples."""
@@ -88,6 +90,8 @@ class AttackInput:
                 raise HarnessError(f"attack: expected images in [0,1], got values from {low:.4g} to {high:.4g}")
         if self.y.shape != self.x.shape[:1] or self.y.dtype != torch.int64:
             raise HarnessError(f"attack: expected int64 labels ({len(self.x)},), got {self.y.dtype} {tuple(self.y.shape)}")
+        if self.hashes is not None and len(self.hashes) != len(self.x):
+            raise HarnessError(f"attack: expected {len(self.x)} content hashes, got {len(self.hashes)}")
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -95,5 +99,9 @@ class AttackInput:
         return getattr(self.form, "memory_format", torch.preserve_format)
 
     def at(self, rows: Tensor) -> "AttackInput":
-        """Returns the same network with the examples `rows` (n,) only."""
-        return replace(self, x=self.x[rows], y=self.y[rows])
+        """Returns the same network with the examples `rows` (n,) only, a mask or positions."""
+        hashes = self.hashes
+        if hashes is not None:
+            places = rows.nonzero().flatten() if rows.dtype == torch.bool else rows
+            hashes = tuple(hashes[place] for place in places.tolist())
+        return replace(self, x=self.x[rows], y=self.y[rows], hashes=hashes)

@@ -21,7 +21,7 @@ FEWEST_CLASSES = 4
 class Strong(Ensemble):
     """APGD-CE, APGD-T, FAB-T and Square, cheapest first, each on the examples that the ones before did not make adversarial.
 
-    With its default budgets it is AutoAttack standard.
+    With its default budgets it is AutoAttack standard. Its stages are not all run by example, so it is not either.
 
     Source: Croce and Hein 2020, https://arxiv.org/abs/2003.01690, section 6.
     """

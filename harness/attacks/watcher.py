@@ -28,6 +28,8 @@ class Watcher(nn.Module):
 
     listener: Listener | None = None
     """Who is told of each forward pass."""
+    by_example: bool = False
+    """Whether nothing that is found or counted of an example may depend on the others, see `harness.system.by_example`."""
 
     def __init__(self, model: nn.Module, x: Tensor, criterion: Criterion, *, threat_model: Ball) -> None:
         """See the class."""

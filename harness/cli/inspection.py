@@ -37,7 +37,7 @@ def step_rows(plan: Plan, store: Store) -> list[tuple[str, ...]]:
     """Returns one row a step: kind, title, short digest, whether it is finished."""
     return [
         (step.KIND, step.title, step.digest[:SHORT], "missing" if store.get(step.KIND, step.digest) is None else "finished")
-        for step in plan.steps
+        for step in plan.for_store(store).steps
     ]
 
 

@@ -77,6 +77,15 @@ class Ledger:
         self.clean_logits: NDArray[np.float32] | None = None
         self.smallest = np.full(len(labels), np.inf, dtype=np.float32)
 
+    def take_over(self, found: Outcome) -> None:
+        """Notes what was found on the same examples before."""
+        self.clean_logits, self.smallest = found.clean_logits, found.smallest_eps
+        for account, condition in zip(self.accounts, found.conditions, strict=True):
+            account.logits, account.distance = condition.logits, condition.distance
+            account.is_adversarial, account.violation = condition.is_adversarial, condition.max_violation
+            account.seconds, account.peak_memory_mb = condition.seconds, condition.peak_memory_mb
+            account.evidence = condition.evidence
+
     def clean(self, batch: SplitBatch, logits: Tensor) -> None:
         """Notes the logits (n, K) of unperturbed images."""
         if self.clean_logits is None:
@@ -159,7 +168,7 @@ class Ledger:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         account.seconds += time.perf_counter() - started
-        account.peak_memory_mb = peak_memory_mb(self.device)
+        account.peak_memory_mb = max(account.peak_memory_mb, peak_memory_mb(self.device))
 
     def outcome(self, known: Evidence) -> Outcome:
         """Returns all that was found; `known` is what holds at every budget."""

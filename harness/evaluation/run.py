@@ -25,6 +25,8 @@ from harness.system.seeds import seed_of
 from harness.threat import ThreatModel
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.attacks.base import Attack
 
 
@@ -51,6 +53,8 @@ class SweepRun:
     """Logits (N, K) on the unperturbed images where they are known."""
     meter: Meter
     """Is told of the examples x budgets that got their result, and listens to the attacks."""
+    hashes: Sequence[str] | None = None
+    """Content hashes (N,) of the examples, where random choices are keyed by them."""
 
     def eligible(self, batch: SplitBatch) -> Tensor:
         """Predicts on clean images and returns (n,) which are correct, and not of the wanted class already."""
@@ -78,7 +82,8 @@ class SweepRun:
         differentiates = (attack or self.settings.attack).ACCESS not in WITHOUT_GRADIENTS
         form = self.model if self.stands_in and not differentiates else self.form
         classes = batch.y if self.settings.target_class is None else torch.full_like(batch.y, self.settings.target_class)
-        return AttackInput(self.model, batch.x, classes, form, self.held, self.meter)
+        hashes = None if self.hashes is None else tuple(self.hashes[index] for index in batch.indices.tolist())
+        return AttackInput(self.model, batch.x, classes, form, self.held, self.meter, hashes)
 
     def attack(self, level: int, number: int, batch: SplitBatch) -> AttackResult:
         """Attacks the batch of that number at one budget."""
@@ -163,7 +168,9 @@ class SweepRun:
         return judged
 
     def batch_seed(self, threat_model: ThreatModel, number: int) -> int:
-        """Returns the seed of the attack on the batch of that number at one budget."""
+        """Returns the seed of the attack on the batch of that number at one budget; by example all batches have the same."""
+        if self.settings.by_example:
+            return seed_of(self.settings.seed, self.settings.attack.name, threat_model.norm, threat_model.eps, "by example")
         return batch_seed(self.settings.seed, self.settings.attack, threat_model, number)
 
     def leave_out(self, batch: SplitBatch) -> None:

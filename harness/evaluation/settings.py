@@ -30,6 +30,9 @@ class SweepSettings:
     """The form of the network that the attack differentiates; see `form`."""
     target_class: int | None = None
     """Index of the wanted class, required where the threat models are targeted; its own examples are not attacked."""
+    by_example: bool = False
+    """Whether what becomes of an example depends on no other one: every random choice is keyed by its content hash, and all
+    passes have the size of a full batch. Only of attacks that keep examples apart, see `Attack.keeps_examples_apart`."""
 
     @property
     def form(self) -> Inference:
@@ -43,6 +46,11 @@ class SweepSettings:
         """
         return self.attack.sample_of_audit(self.threat_models[level].eps) if self.best_of_iterates else 0
 
+    def can_be_by_example(self) -> bool:
+        """Returns whether attack and protocol keep the examples apart; bisect learns from those before."""
+        apart = self.attack.keeps_examples_apart(self.threat_models[0].norm)
+        return apart and self.best_of_iterates and self.protocol != "bisect"
+
     def check(self) -> None:
         """Does nothing if the settings fit each other.
 
@@ -53,6 +61,8 @@ class SweepSettings:
         if self.protocol == "bisect" and not self.best_of_iterates:
             raise HarnessError("protocol: expected nested or independent where best_of_iterates is false, got bisect")
         threats = self.threat_models
+        if self.by_example and not self.can_be_by_example():
+            raise HarnessError(f"by_example: expected an attack and a protocol that keep examples apart, got {self.attack.name}")
         if len({(threat.norm, threat.targeted) for threat in threats}) != 1:
             raise HarnessError("threat_models: expected one or more budgets of the same norm, all targeted or none")
         budgets = [threat.eps for threat in threats]

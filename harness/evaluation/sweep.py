@@ -1,6 +1,9 @@
 """Evaluates a network on a split under one attack over rising budgets."""
 
-from collections.abc import Callable, Iterable
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,7 +24,7 @@ from harness.evaluation.settings import SweepSettings
 from harness.images import ImageSplit
 from harness.models.agreement import with_finite_logits
 from harness.models.inference import InferenceForm, inference_form
-from harness.models.padding import in_few_sizes
+from harness.models.padding import in_few_sizes, in_one_size
 from harness.models.reference import reference_parts
 from harness.records import Outcome
 from harness.records.evidence import Evidence
@@ -51,6 +54,7 @@ def sweep(
     probes: int = 8,
     progress: Progress | None = None,
     title: str | None = None,
+    whole: ImageSplit | None = None,
 ) -> Outcome:
     """Attacks a network at rising budgets, in full float32; the protocol is described in docs/architecture.md.
 
@@ -66,6 +70,7 @@ def sweep(
             them; none without `best_of_iterates`.
         progress: Where to show progress, by default nowhere.
         title: What it is called there, by default as the attack.
+        whole: The split that the examples are a part of: the network's forms are tried on its first images.
 
     Where memory is short all is done again with batches of half the size; the evidence has the size that was used.
 
@@ -73,14 +78,73 @@ def sweep(
         HarnessError: if the settings do not fit each other, see `SweepSettings.check`, the split is empty, or memory is short
             with one image.
     """
-    settings.check()
-    device, model, size = prepare(model, split, device, batch_size)
-    title = title or settings.attack.name
-    if batch_size is None and device.type == "cpu" and settings.attack.STAGED and settings.best_of_iterates:
-        with evaluating(model), frozen_parameters(model):
-            size = stage_batch_size(model, split)
-    known = _Known(model, split, settings, device, clean_logits, keep, probes, progress or Silent(), title)
-    return with_smaller_batches(partial(_swept, known), size, what=title, most=len(split))
+    known, size = _known_of(
+        *(model, split, whole or split, settings),
+        batch_size=batch_size,
+        device=device,
+        clean_logits=clean_logits,
+        keep=keep,
+        progress=progress,
+        title=title,
+    )
+    return with_smaller_batches(partial(_swept, known, probes), size, what=known.title, most=len(split))
+
+
+def _swept(known: _Known, probes: int, size: int) -> Outcome:
+    """Returns the outcome of a sweep in batches of up to `size` images."""
+    with _begun(known, size) as (run, evidence):
+        _attack(run, known.split, known.progress)
+        _double_steps(run, known.split, probes)
+        audit(run, known.split, known.progress)
+    return run.ledger.outcome(evidence)
+
+
+@reused_memory()
+@full_float32()
+def completed(
+    model: nn.Module,
+    split: ImageSplit,
+    settings: SweepSettings,
+    found: Outcome,
+    *,
+    batch_size: int | None = None,
+    device: torch.device | str = "cpu",
+    probes: int = 8,
+    progress: Progress | None = None,
+    title: str | None = None,
+) -> Outcome:
+    """Returns what `sweep` does, from the merged outcomes of the parts of a split, which were attacked without probes.
+
+    Args:
+        model: See `sweep`, as for the others.
+        split: The whole split.
+        settings: How its parts were attacked: by example.
+        found: What was found on them, see `harness.evaluation.parts`.
+        batch_size: That of the parts.
+        device: Where to run.
+        probes: See `sweep`.
+        progress: See `sweep`.
+        title: See `sweep`.
+    """
+    known, size = _known_of(
+        *(model, split, split, settings),
+        batch_size=batch_size,
+        device=device,
+        clean_logits=found.clean_logits,
+        keep=None,
+        progress=progress,
+        title=title,
+    )
+    return with_smaller_batches(partial(_completed, known, found, probes), size, what=known.title, most=len(split))
+
+
+def _completed(known: _Known, found: Outcome, probes: int, size: int) -> Outcome:
+    """Returns what was found with the outcome of the probes, in batches of up to `size` images."""
+    with _begun(known, size) as (run, evidence):
+        run.ledger.take_over(found)
+        run.meter.settle(len(known.split) * len(known.settings.threat_models))
+        _double_steps(run, known.split, probes)
+    return run.ledger.outcome(evidence)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,23 +154,47 @@ class _Known:
     model: nn.Module
     """On the device, behind a safeguard if it needs one."""
     split: ImageSplit
+    whole: ImageSplit
     settings: SweepSettings
     device: torch.device
     clean_logits: NDArray[np.float32] | None
     keep: Keep | None
-    probes: int
     progress: Progress
     title: str
 
 
-def _swept(known: _Known, size: int) -> Outcome:
-    """Returns the outcome of a sweep in batches of up to `size` images."""
-    model, split, settings, progress = known.model, known.split, known.settings, known.progress
+def _known_of(
+    model: nn.Module,
+    split: ImageSplit,
+    whole: ImageSplit,
+    settings: SweepSettings,
+    *,
+    batch_size: int | None,
+    device: torch.device | str,
+    clean_logits: NDArray[np.float32] | None,
+    keep: Keep | None,
+    progress: Progress | None,
+    title: str | None,
+) -> tuple[_Known, int]:
+    """Returns what a sweep is called with, the network on the device, and the size of its batches."""
+    settings.check()
+    device, model, size = prepare(model, whole, device, batch_size)
+    if batch_size is None and device.type == "cpu" and settings.attack.STAGED and settings.best_of_iterates:
+        with evaluating(model), frozen_parameters(model):
+            size = stage_batch_size(model, split)
+    title = title or settings.attack.name
+    return _Known(model, split, whole, settings, device, clean_logits, keep, progress or Silent(), title), size
+
+
+@contextmanager
+def _begun(known: _Known, size: int) -> Iterator[tuple[SweepRun, Evidence]]:
+    """Prepares a network for a sweep, and puts it back on leaving; yields the sweep, and what is known of it at every budget."""
+    model, split, settings = known.model, known.split, known.settings
     count = len(settings.threat_models)
-    task = progress.task(known.title, len(split) * count, unit="images" if count == 1 else "images x budgets")
+    task = known.progress.task(known.title, len(split) * count, unit="images" if count == 1 else "images x budgets")
     with evaluating(model), frozen_parameters(model), task as advance:
-        probe = load(split, range(min(PROBES, len(split))), known.device).x
-        form, reference, attacked = _forms_of(model, probe, settings, largest=min(size, len(split)))
+        probe = load(known.whole, range(min(PROBES, len(known.whole))), known.device).x
+        form, reference, attacked = _forms_of(model, probe, settings, size=size, count=len(split))
         with guarded(reference, attacked) as held:
             labels = np.asarray(split.labels, dtype=np.int64)
             run = SweepRun(
@@ -119,22 +207,26 @@ def _swept(known: _Known, size: int) -> Outcome:
                 batch_size=size,
                 clean_logits=known.clean_logits,
                 meter=Meter(advance),
+                hashes=split.hashes if settings.by_example else None,
             )
-            _attack(run, split, progress)
-            if settings.best_of_iterates and can_double(settings.attack):
-                _double_steps(run, split, min(known.probes, size))
-            audit(run, split, progress)
-    return run.ledger.outcome(_known(form, settings) + Evidence(batch_size=size))
+            yield run, _evidence_of(form, settings) + Evidence(batch_size=size)
 
 
-def _forms_of(
-    model: nn.Module, probe: Tensor, settings: SweepSettings, *, largest: int
-) -> tuple[nn.Module, nn.Module, nn.Module]:
-    """Returns the inference form that is asked for, the reference model as it is passed, and that form as attacks get it."""
-    best = settings.best_of_iterates
+def _forms_of(model: nn.Module, probe: Tensor, settings: SweepSettings, *, size: int, count: int) -> tuple[nn.Module, ...]:
+    """Returns the inference form that is asked for, the reference model as it is passed, and that form as attacks get it.
+
+    Args:
+        model: The network.
+        probe: A few images (n, C, H, W).
+        settings: The attack, and how it is run.
+        size: Images of a full batch.
+        count: Examples in all.
+    """
+    best, largest = settings.best_of_iterates, size if settings.by_example else min(size, count)
     form = inference_form(model, probe, settings.form, largest=largest)
-    reference = in_few_sizes(model, probe, largest) if best else model  # a library alone gets batches as it cuts them
-    attacked = reference if form is model else in_few_sizes(form, probe, largest)
+    sized = in_one_size if settings.by_example else in_few_sizes
+    reference = sized(model, probe, largest) if best else model  # a library alone gets batches as it cuts them
+    attacked = reference if form is model else sized(form, probe, largest)
     return form, reference, with_finite_logits(attacked, model, probe) if best else attacked
 
 
@@ -142,7 +234,7 @@ def _ledger_of(settings: SweepSettings, labels: NDArray[np.int64], *, device: to
     return Ledger(labels, settings.attack, settings.threat_models, target_class=settings.target_class, device=device, keep=keep)
 
 
-def _known(form: nn.Module, settings: SweepSettings) -> Evidence:
+def _evidence_of(form: nn.Module, settings: SweepSettings) -> Evidence:
     """Returns what is the same at every budget: the class aimed at, and whether the network has the form asked for."""
     asked = settings.form
     compiled = isinstance(form, InferenceForm) and form.is_compiled
@@ -168,10 +260,13 @@ def _protocol_of(settings: SweepSettings) -> Callable[[SweepRun, Iterable[SplitB
 
 
 def _double_steps(run: SweepRun, split: ImageSplit, probes: int) -> None:
-    """Runs `probe_steps` at the largest budget that leaves a fair share of the examples active.
+    """Runs `probe_steps` at the largest budget that leaves a fair share of the examples active, where more steps mean anything.
 
     Where that succeeds on any of the first few, more are tried: few say whether there is doubt, but not how much.
     """
+    probes = min(probes, run.batch_size)
+    if not (run.settings.best_of_iterates and can_double(run.settings.attack)):
+        return
     active = [run.ledger.active(level) for level in range(len(run.settings.threat_models))]
     level = max((level for level, rows in enumerate(active) if len(rows) >= FAIR_SHARE * len(split)), default=None)
     if level is None or not probes:

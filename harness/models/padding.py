@@ -1,4 +1,4 @@
-"""Batches of few sizes: a compiler, and cuDNN on GPUs, prepares a network again for each batch size."""
+"""Batches of few sizes, or of one: compilers, and cuDNN on GPUs, prepare a network for each size; other sizes round otherwise."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.models.agreement import relative_difference
+from harness.system.by_example import usual_draws
 
 TOLERANCE = 1e-3
 """Largest difference of logits, relative to the largest one, that counts as rounding: other batch sizes use other kernels."""
@@ -66,6 +67,36 @@ class FewSizes(nn.Module):
         return cast(Tensor, self.network(filled_up(x, self.sizes) if len(x) else x))[: len(x)]
 
 
+class OneSize(nn.Module):
+    """A network in eval mode that gets batches of one size and layout, whatever an attack passes.
+
+    On a CPU the logits and gradients of an image are then equal bit for bit, whatever images lie beside it and wherever in the
+    batch it is; between batches of two sizes the last digits differ, as other kernels compute them.
+
+    Args:
+        network: Images (N, C, H, W) to logits (N, K).
+        size: Images of a pass; None where the network mixes the images of a batch, so that copies would change it.
+    """
+
+    def __init__(self, network: nn.Module, size: int | None) -> None:
+        """See the class."""
+        super().__init__()
+        self.network, self.size, self.training = network, size, False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns logits (n, K) for images (n, C, H, W)."""
+        with usual_draws():
+            if self.size is None or not len(x):
+                return cast(Tensor, self.network(x))
+            parts = [self._full(part, self.size) for part in x.split(self.size)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _full(self, x: Tensor, size: int) -> Tensor:
+        """Passes at most `size` images in memory of their own, so that they begin where the allocator lets all batches begin."""
+        entry = x.contiguous() if x.storage_offset() == 0 else x.clone(memory_format=torch.contiguous_format)
+        return cast(Tensor, self.network(filled_up(entry, (size,))))[: len(x)]
+
+
 @torch.no_grad()
 def keeps_images_apart(network: nn.Module, probe: Tensor) -> bool:
     """Returns whether other images in the batch change nothing about the logits of images (n, C, H, W), up to rounding.
@@ -90,6 +121,11 @@ def in_few_sizes(network: nn.Module, probe: Tensor, largest: int) -> nn.Module:
     if probe.device.type != "cuda" or not keeps_images_apart(network, probe):
         return network
     return FewSizes(network, halvings(largest) if _is_channels_last(network) else eighths(largest))
+
+
+def in_one_size(network: nn.Module, probe: Tensor, size: int) -> OneSize:
+    """Returns `OneSize` of a network, of that many images unless it mixes the images of a batch; `probe` as of `in_few_sizes`."""
+    return OneSize(network, size if keeps_images_apart(network, probe) else None)
 
 
 def _is_channels_last(network: nn.Module) -> bool:

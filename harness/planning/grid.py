@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from harness.evaluation.settings import SweepSettings
 from harness.records import CUMULATIVE, Cell, Protocol
 from harness.steps.base import Examples
 from harness.steps.conditions import Corrupted, FromFolder, Targeted, Trigger
-from harness.steps.evaluate import Evaluate, Sweep
+from harness.steps.evaluate import Evaluate, Sweep, in_parts
 from harness.steps.judgement import Judgement
 from harness.steps.poison import TrainedModel
 from harness.suites.models import GIVEN
@@ -34,6 +34,8 @@ class GridInputs:
     """Label -> images of a user's folder."""
     control: Callable[[Variant], TrainedModel]
     """Returns the training of a model's clean control: the same model on clean data with the same seed."""
+    count: int
+    """Number of the examples that are judged."""
 
 
 StepMaker = Callable[[TrainedModel, GridInputs], Judgement]
@@ -91,7 +93,7 @@ def attack_cell(
 
 
 def sweep_of(suite: BaseSuite, label: str, budgets: tuple[ThreatModel, ...], model: TrainedModel, inputs: GridInputs) -> Sweep:
-    """Returns the step that attacks a model at some budgets of the attack of a label."""
+    """Returns the step that attacks a model at some budgets of the attack of a label, in parts where the suite wants that."""
     entry = suite.attacks[label]
     settings = SweepSettings(
         entry.plugin,
@@ -101,7 +103,12 @@ def sweep_of(suite: BaseSuite, label: str, budgets: tuple[ThreatModel, ...], mod
         seed=suite.seed,
         inference=suite.evaluation.inference,
     )
-    return Sweep(model, inputs.examples, label, settings, target_class=entry.target_class)
+    size = suite.evaluation.shard
+    if size is None or not settings.can_be_by_example():
+        return Sweep(model, inputs.examples, label, settings, target_class=entry.target_class)
+    by_example = replace(settings, by_example=True)
+    sweep = Sweep(model, inputs.examples, label, by_example, target_class=entry.target_class)
+    return in_parts(sweep, count=inputs.count, size=size)
 
 
 def _rows_of(suite: BaseSuite, variant: Variant) -> Iterator[GridCell]:

@@ -1,7 +1,9 @@
 """The steps that compute the cells of a grid: each once, after those that it depends on."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,13 +17,14 @@ from harness.records import Cell
 from harness.spec import digest_fields, digest_of
 from harness.steps.base import DataIdentity, Examples, Step, in_order
 from harness.steps.detect import Detect
-from harness.steps.evaluate import Evaluate, Sweep
+from harness.steps.evaluate import Evaluate, MergedSweep, Sweep
 from harness.steps.given import Given
 from harness.steps.judgement import Judgement
 from harness.steps.kept import KeptImages
 from harness.steps.poison import Poisoning, TrainedModel
 from harness.steps.train import Train
 from harness.steps.transfer import Transfer
+from harness.storage.store import Store
 from harness.suites.base import BaseSuite, Variant
 from harness.suites.models import ModelEntry
 from harness.suites.requirement_checks import check_required_classes
@@ -103,13 +106,21 @@ class Plan:
     """The attacks whose images are kept."""
     controls: tuple[PlannedCell, ...] = ()
     """The clean rows of the clean controls of repetitions; no table of cells has them."""
+    needless: frozenset[str] = frozenset()
+    """Digests of steps that are not run, see `for_store`."""
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """Every step once, after those it depends on."""
         of_cells = (cell.step for cell in (*self.cells, *self.controls) if cell.step is not None)
         of_detections = (step for detection in self.detections for step in detection.steps)
-        return in_order([*of_cells, *of_detections, *(transfer.step for transfer in self.transfers), *self.kept])
+        found = in_order([*of_cells, *of_detections, *(transfer.step for transfer in self.transfers), *self.kept])
+        return tuple(step for step in found if step.digest not in self.needless)
+
+    def for_store(self, store: Store) -> Plan:
+        """Returns the plan without the parts of sweeps whose merged outcome is in a store."""
+        merged = [step for step in self.steps if isinstance(step, MergedSweep) and store.get(step.KIND, step.digest) is not None]
+        return replace(self, needless=frozenset(part.digest for step in merged for part in step.parts))
 
 
 def plan_of(suite: BaseSuite, data: ImageData) -> Plan:
@@ -170,7 +181,7 @@ class _Planner:
         self.judged = self.examples.of(data)
         self.training: dict[Variant, Train] = {}
         self.given: dict[Variant, Given] = {}
-        self.inputs = GridInputs(self.examples, folders, control=self._control)
+        self.inputs = GridInputs(self.examples, folders, control=self._control, count=len(self.judged))
 
     @property
     def of_grid(self) -> dict[Variant, TrainedModel]:

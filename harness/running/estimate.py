@@ -14,7 +14,7 @@ from harness.images import ImageData
 from harness.planning.plan import Plan
 from harness.steps.base import Step
 from harness.steps.conditions import Corrupted, FromFolder, Targeted, Trigger
-from harness.steps.evaluate import Evaluate, Sweep
+from harness.steps.evaluate import Evaluate, MergedSweep, PartOfSweep, Sweep
 from harness.steps.given import Given
 from harness.steps.kept import KeptImages
 from harness.steps.poison import TrainedModel
@@ -91,7 +91,7 @@ def estimate(plan: Plan, data: ImageData, store: Store, device: torch.device) ->
     """
     speeds: dict[str, Speed] = {}
     found = []
-    for step in plan.steps:
+    for step in plan.for_store(store).steps:
         if store.get(step.KIND, step.digest) is not None:
             continue
         passes, model = _passes_of(step, plan, data), _model_of(step)
@@ -159,9 +159,9 @@ def _passes_of(step: Step, plan: Plan, data: ImageData) -> Passes | None:
     if isinstance(step, Sweep):
         return _sweep_passes(step, n, classes=classes)
     if isinstance(step, KeptImages):
-        return _sweep_passes(step.sweep, n, classes=classes)
+        return _sweep_passes(step.sweep.undivided, n, classes=classes)
     if isinstance(step, Transfer):
-        return _sweep_passes(step.sweep, n, classes=classes).plus(Passes(2 * n * len(step.targets)))
+        return _sweep_passes(step.sweep.undivided, n, classes=classes).plus(Passes(2 * n * len(step.targets)))
     images = _images_scored(step, n, data)
     return None if images is None else Passes(images)
 
@@ -188,7 +188,13 @@ def _training_passes(step: Train, data: ImageData) -> Passes:
 
 
 def _sweep_passes(sweep: Sweep, n: int, *, classes: int) -> Passes:
-    """Returns the passes of a sweep: at every budget each stage on each example, and the audit on its sample."""
+    """Returns the passes of a sweep: at every budget each stage on each example, and the audit on its sample.
+
+    Those of a sweep in parts are its parts'.
+    """
+    if isinstance(sweep, MergedSweep):
+        return Passes()
+    n = sweep.end - sweep.first if isinstance(sweep, PartOfSweep) else n
     attack, total = sweep.settings.attack, Passes(n)
     budgets = sweep.settings.threat_models
     for threat_model in budgets[:1] if attack.MINIMUM_NORM else budgets:
@@ -226,6 +232,7 @@ def _outcome_bytes(step: Step, plan: Plan, data: ImageData) -> int:
     """Returns the size of an outcome: the logits on the clean images, and under each condition."""
     images = getattr(step, "images", None)
     n = len(images) if isinstance(images, FileSplit) else len(plan.examples.of(data))
+    n = step.end - step.first if isinstance(step, PartOfSweep) else n
     conditions = len(step.settings.threat_models) if isinstance(step, Sweep) else 1
     if isinstance(step, Corrupted):
         conditions = len(step.corruption.severities)

@@ -120,6 +120,7 @@ def run(
         batch_size=suite.evaluation.batch_size,
         progress=progress or Silent(),
     )
+    plan = plan.for_store(context.store)
     folder = out or DEFAULT_RESULTS / suite.name
     check_own_results(folder, suite.name)
     check_writable(folder)

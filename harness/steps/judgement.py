@@ -1,7 +1,9 @@
 """What the steps that judge a model have in common: an outcome, and the examples that it is of."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from harness.images import ImageSplit
 from harness.records import Outcome
@@ -19,6 +21,11 @@ class Judgement(Step):
     @abstractmethod
     def judged(self, context: Context) -> ImageSplit:
         """Returns the examples, in the outcome's order."""
+
+    @property
+    def undivided(self) -> Self:
+        """The same step, with the same digest, in one piece: itself, unless it merges parts."""
+        return self
 
     def outcome(self, context: Context) -> Outcome:
         """Returns the outcome of the finished step."""

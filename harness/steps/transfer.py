@@ -48,7 +48,9 @@ class Transfer(Step):
     @property
     def crafting(self) -> Sweep:
         """The attack on the source as it is run for other models."""
-        settings = replace(self.sweep.settings, protocol="independent", best_of_iterates=False, inference=Inference())
+        settings = replace(
+            self.sweep.settings, protocol="independent", best_of_iterates=False, inference=Inference(), by_example=False
+        )
         return replace(self.sweep, settings=settings)
 
     @property

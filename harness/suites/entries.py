@@ -126,6 +126,10 @@ class Evaluation(Spec):
     """Number format of the attacks' passes, float32 or bfloat16; every success is judged in float32 all the same."""
     batch_size: Annotated[int, Field(ge=1)] | None = None
     """Images of a forward pass; chosen by the device where it is left out. Not part of any digest."""
+    shard: Annotated[int, Field(ge=1)] | None = None
+    """Examples of a part: attacks that keep examples apart are then run by example, and cut into parts that are steps of their
+    own; the merged result is that of one part, however many there are. Others stay whole. Every pass then has the size of a full
+    batch, so a part should hold several; which size changes the last digits. See docs/architecture.md, "A sweep in parts"."""
 
     @property
     def inference(self) -> Inference:

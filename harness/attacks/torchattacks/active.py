@@ -12,4 +12,7 @@ def still_active(model: nn.Module, wanted: Tensor) -> Tensor:
     images are, it goes by the length and content of later batches, see `Origins`.
     """
     active = model.active() if isinstance(model, Watcher) else None
-    return wanted if active is None else wanted & active
+    chosen = wanted if active is None else wanted & active
+    if isinstance(model, Watcher) and model.by_example:  # then whose images come next is told, never guessed
+        model.go_on_with(model.origins.last[0][chosen])
+    return chosen

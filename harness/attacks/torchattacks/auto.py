@@ -12,7 +12,7 @@ from pydantic import Field
 from harness.attacks.base import ATTACKS, Attack
 from harness.attacks.classes import count_classes
 from harness.attacks.passes import Passes
-from harness.attacks.torchattacks.library import draw_seed, run_library, torchattacks
+from harness.attacks.torchattacks.library import draw_seed, run_library
 from harness.records.evidence import Access
 from harness.system.lazy import torch
 from harness.threat import Norm, ThreatModel
@@ -29,6 +29,7 @@ class _AutoPGD(Attack):
 
     VERSION: ClassVar[int] = 3
     NORMS: ClassVar[frozenset[Norm]] = LINF_AND_L2
+    BY_EXAMPLE: ClassVar[frozenset[Norm]] = LINF_AND_L2
 
     steps: int = Field(default=100, ge=1)
     """Number of gradient steps."""
@@ -52,8 +53,9 @@ class APGDCE(_AutoPGD):
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
         from harness.attacks.gradients import followable_cross_entropy
+        from harness.attacks.torchattacks.announced import AnnouncedAPGD
 
-        attack = torchattacks.APGD(
+        attack = AnnouncedAPGD(
             followable_cross_entropy(model, threat_model),
             norm=threat_model.norm.value,
             eps=float(threat_model.eps),
@@ -70,8 +72,11 @@ class APGDCE(_AutoPGD):
 class APGDT(_AutoPGD):
     """APGD on the targeted difference-of-logits ratio, for each of the most likely wrong classes in turn.
 
-    The ratio is taken between four logits: the model must have at least four classes.
+    The ratio is taken between four logits: the model must have at least four classes. In L2 it is not run by example: the
+    library's steps have the size of the first example's for the whole batch.
     """
+
+    BY_EXAMPLE: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF})
 
     LEAST_CLASSES: ClassVar[int] = 4
     MARGIN: ClassVar[bool] = True
@@ -88,9 +93,10 @@ class APGDT(_AutoPGD):
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:
         """See `Attack.perturb`."""
         from harness.attacks.gradients import followable
+        from harness.attacks.torchattacks.announced import AnnouncedAPGDT
 
         classes = count_classes(model, x, attack=self.name, least=self.LEAST_CLASSES)
-        attack = torchattacks.APGDT(
+        attack = AnnouncedAPGDT(
             followable(model, threat_model.norm),
             norm=threat_model.norm.value,
             eps=float(threat_model.eps),
@@ -105,10 +111,15 @@ class APGDT(_AutoPGD):
 
 @ATTACKS.register
 class Square(Attack):
-    """Random search with square patches; uses the logits only, so masked gradients do not help against it."""
+    """Random search with square patches; uses the logits only, so masked gradients do not help against it.
+
+    In L2 the library's search leaves examples out without a word, so that whose images it passes is a guess: it is not run by
+    example.
+    """
 
     VERSION: ClassVar[int] = 2
     NORMS: ClassVar[frozenset[Norm]] = LINF_AND_L2
+    BY_EXAMPLE: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF})
     ACCESS: ClassVar[Access] = "black_box"
     MARGIN: ClassVar[bool] = True
     TARGETED: ClassVar[bool] = True

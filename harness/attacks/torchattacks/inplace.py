@@ -16,15 +16,17 @@ class InPlacePGD(torchattacks.PGD):  # type: ignore[misc]  # the library has no 
     Between two passes of the network the library fills seven fresh tensors of the size of the batch, which a CPU must
     read and write once more each; here it goes a few images at a time, which stay in its cache. An
     example with an adversarial takes no more steps, and no more time: the image that the watcher kept is returned. The loss
-    is the library's mean, of logits with `bounded_margins`.
+    is the library's mean, of logits with `bounded_margins`; the sum where no example's result may depend on the others.
     """
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Returns perturbed images; see `torchattacks.PGD.forward`."""
         wanted = self.get_target_label(images, labels) if self.targeted else labels
-        count, x_adv, rows = len(images), self._start(images), torch.arange(len(images), device=images.device)
+        x_adv, rows = self._start(images), torch.arange(len(images), device=images.device)
+        count = len(images)
+        share = 1 if isinstance(self.model, Watcher) and self.model.by_example else count
         for _ in range(self.steps):
-            self._step(x_adv, self._gradient(x_adv, wanted, count=count), images)
+            self._step(x_adv, self._gradient(x_adv, wanted, count=share), images)
             active = self.model.active() if isinstance(self.model, Watcher) else None
             if active is not None:
                 x_adv, images, wanted, rows = _only(active, x_adv, images, wanted, rows)

@@ -28,11 +28,15 @@ class _MinimumNorm(Attack):
 class FAB(_MinimumNorm):
     """Fast adaptive boundary attack: projects onto the linearised decision boundary and moves back towards the image.
 
+    It is run by example only where this project's own loop does it: in Linf, towards classes, without random restarts. The
+    library's leaves examples out without a word, so that whose images it passes is a guess.
+
     Source: Croce and Hein 2020, https://arxiv.org/abs/1907.02044, algorithm 1.
     """
 
     VERSION: ClassVar[int] = 3
     NORMS: ClassVar[frozenset[Norm]] = frozenset(Norm)
+    BY_EXAMPLE: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF})
     RESTARTS_INSIDE: ClassVar[bool] = True
     MARGIN: ClassVar[bool] = True
 
@@ -47,6 +51,10 @@ class FAB(_MinimumNorm):
     """Overshoot beyond the linearised boundary."""
     beta: float = Field(default=0.9, gt=0, le=1)
     """How far an adversarial is moved back towards the image before the next step."""
+
+    def keeps_examples_apart(self, norm: Norm) -> bool:
+        """See `Attack.keeps_examples_apart`."""
+        return super().keeps_examples_apart(norm) and self.targets > 0 and self.restarts == 1
 
     def passes(self, classes: int) -> Passes:
         """See `Attack.passes`."""
@@ -93,7 +101,8 @@ class CW(_MinimumNorm):
     """Carlini and Wagner's attack: Adam on distance plus weighted margin, in tanh space.
 
     The library has no binary search for the weight c; here c is raised tenfold a search step, which succeeds where a
-    small c does not, while a small c gives nearer adversarials.
+    small c does not, while a small c gives nearer adversarials. It is not run by example: the library ends a search step for the
+    whole batch once the sum of all losses rises.
 
     Source: Carlini and Wagner 2017, https://arxiv.org/abs/1608.04644, section V.
     """
@@ -136,6 +145,8 @@ class CW(_MinimumNorm):
 @ATTACKS.register
 class DeepFool(_MinimumNorm):
     """Repeated steps onto the nearest linearised decision boundary, one image at a time.
+
+    It is not run by example: passes of one size would make each of its steps cost a batch.
 
     Source: Moosavi-Dezfooli et al. 2016, https://arxiv.org/abs/1511.04599, algorithm 2.
     """

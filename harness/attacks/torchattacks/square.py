@@ -8,6 +8,7 @@ import torchattacks
 from torch import Tensor
 
 from harness.attacks.torchattacks.active import still_active
+from harness.system.by_example import go_on_with_copies
 
 SMALLEST = torch.finfo(torch.float32).tiny
 """Margin of an example that is not adversarial, where its logits tie."""
@@ -31,6 +32,7 @@ class TieAwareSquare(torchattacks.Square):  # type: ignore[misc]  # the library 
         if self.norm != "Linf":
             found: tuple[Tensor, Tensor] = super().attack_single_run(x, y)
             return found
+        go_on_with_copies(x)
         with torch.no_grad():
             return self._search_linf(x, y)
 

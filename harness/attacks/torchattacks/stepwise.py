@@ -35,6 +35,7 @@ class FGSM(Attack):
     TARGETED: ClassVar[bool] = True
     RETURNS_LAST: ClassVar[bool] = True
     ANY_LAYOUT: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF})
+    BY_EXAMPLE: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF})
 
     name: Literal["fgsm"] = "fgsm"
 
@@ -65,6 +66,7 @@ class PGD(Stepwise):
     RETURNS_LAST: ClassVar[bool] = True
     NORMS: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF, Norm.L2})
     ANY_LAYOUT: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF})
+    BY_EXAMPLE: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF, Norm.L2})
 
     name: Literal["pgd"] = "pgd"
     random_start: bool = True
@@ -94,6 +96,7 @@ class BIM(Stepwise):
     VERSION: ClassVar[int] = 3
     RETURNS_LAST: ClassVar[bool] = True
     ANY_LAYOUT: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF})
+    BY_EXAMPLE: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF})
 
     name: Literal["bim"] = "bim"
 
@@ -116,6 +119,7 @@ class MIFGSM(Stepwise):
     VERSION: ClassVar[int] = 3
     RETURNS_LAST: ClassVar[bool] = True
     ANY_LAYOUT: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF})
+    BY_EXAMPLE: ClassVar[frozenset[Norm]] = frozenset({Norm.LINF})
 
     name: Literal["mifgsm"] = "mifgsm"
     decay: float = Field(default=1.0, ge=0)

@@ -72,7 +72,9 @@ def recompute(results: Results, share: float, workbench: Workbench, *, seed: int
         raise HarnessError(f"{results.folder}: expected cells that this version plans, found none")
     count = max(1, round(share * len(known)))
     chosen = np.random.default_rng(seed_of(seed, "recompute")).choice(len(known), size=count, replace=False)
-    steps = {cell.step.digest: cell.step for cell in (known[place] for place in sorted(chosen)) if cell.step is not None}
+    steps = {
+        cell.step.digest: cell.step.undivided for cell in (known[place] for place in sorted(chosen)) if cell.step is not None
+    }
     compared = [cell for cell in known if cell.step is not None and cell.step.digest in steps]
     found = Findings(notes=[f"{counted(len(compared), 'cell')} computed anew, {count} of {len(known)} drawn"])
     if lacking := sum(state in FINISHED for state in status.values()) - len(known):

@@ -1,0 +1,42 @@
+"""The outcomes of the parts of a split as that of the whole."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import reduce
+from operator import add
+
+import numpy as np
+
+from harness.records import ConditionResult, Outcome
+
+
+def merged(parts: Sequence[Outcome]) -> Outcome:
+    """Returns the outcome of a split from those of its parts, at least one, which were attacked alike.
+
+    Seconds and passes add up; memory and violations are the largest.
+
+    Args:
+        parts: The outcomes, in the order of the examples.
+    """
+    by_budget = zip(*(part.conditions for part in parts), strict=True)
+    return Outcome(
+        labels=np.concatenate([part.labels for part in parts]),
+        clean_logits=np.concatenate([part.clean_logits for part in parts]),
+        conditions=tuple(map(_merged_condition, by_budget)),
+        smallest_eps=np.concatenate([part.smallest_eps for part in parts]),
+    )
+
+
+def _merged_condition(parts: Sequence[ConditionResult]) -> ConditionResult:
+    return replace(
+        parts[0],
+        logits=np.concatenate([part.logits for part in parts]),
+        is_adversarial=np.concatenate([part.is_adversarial for part in parts]),
+        distance=np.concatenate([part.distance for part in parts]),
+        max_violation=max(part.max_violation for part in parts),
+        forwards=sum(part.forwards for part in parts),
+        backwards=sum(part.backwards for part in parts),
+        seconds=sum(part.seconds for part in parts),
+        peak_memory_mb=max(part.peak_memory_mb for part in parts),
+        evidence=reduce(add, (part.evidence for part in parts)),
+    )
