@@ -92,6 +92,11 @@ class Sweep(Judgement):
         """The model's training."""
         return {"model": self.model}
 
+    @property
+    def undivided(self) -> Sweep:
+        """See `Judgement.undivided`."""
+        return self
+
     def judged(self, context: Context) -> ImageSplit:
         """See `Judgement.judged`."""
         return self.examples.of(context.data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from harness.images import ImageSplit
 from harness.records import Outcome
@@ -23,7 +23,7 @@ class Judgement(Step):
         """Returns the examples, in the outcome's order."""
 
     @property
-    def undivided(self) -> Self:
+    def undivided(self) -> Judgement:
         """The same step, with the same digest, in one piece: itself, unless it merges parts."""
         return self
 
