@@ -111,7 +111,7 @@ def test_threads_are_those_of_the_task_also_in_a_worker_that_had_others(tmp_path
 
     context = context_in(tmp_path)
     some, more = [Threads(number) for number in range(4)], [Threads(number) for number in range(4, 8)]
-    ray.init(num_cpus=2, include_dashboard=False, logging_level=logging.ERROR)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level=logging.ERROR)
     try:
         execute_on_ray(some, context, jobs=2)
         execute_on_ray(more, context, jobs=1)
