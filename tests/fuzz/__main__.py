@@ -21,23 +21,25 @@ AT_ONCE = 500
 """Files between two looks at the clock."""
 
 
-def fuzz(trials: Trials, *, seconds: float, first: int, at_once: int = AT_ONCE) -> None:
+def fuzz(trials: Trials, *, seconds: float, first: int) -> None:
     """Runs trials for so many seconds."""
-    files, until = trials.reader.files(), time.monotonic() + seconds
-    number = first
+    until, number = time.monotonic() + seconds, first
     while time.monotonic() < until:
-
-        @seed(number)
-        @settings(
-            max_examples=at_once, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
-        )
-        @given(files)
-        def batch(content: bytes) -> None:
-            if time.monotonic() < until:
-                trials.run(content)
-
-        batch()
+        run_some(trials, number, AT_ONCE, until=until)
         number += 1
+
+
+def run_some(trials: Trials, number: int, count: int, *, until: float = float("inf")) -> None:
+    """Runs so many trials, of files that follow from a number, as far as there is time."""
+
+    @seed(number)
+    @settings(max_examples=count, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(trials.reader.files())
+    def batch(content: bytes) -> None:
+        if time.monotonic() < until:
+            trials.run(content)
+
+    batch()
 
 
 def main() -> int:
