@@ -12,7 +12,7 @@ def test_verdict_that_is_no_pass_says_why(written: Write) -> None:
     ]
     table = leaderboard_table(written([clean_result("pgd"), *doubted]))
     (row,) = (dict(zip(table.columns, row, strict=True)) for row in table.rows)
-    assert row["verdict"] == "INVALID"
+    assert row["attack check"] == "INVALID"
     assert "the gradient is zero" in row["why"]
 
 
