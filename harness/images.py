@@ -97,7 +97,7 @@ def read_detailed(split: ImageSplit, index: int, side: int) -> Tensor:
 
 
 def reads_files(split: ImageSplit) -> bool:
-    """Returns whether a split only decodes files when it is read, so that several threads may read it at once."""
+    """Returns whether a split decodes files, and changes nothing when it is read, so that several threads may read it at once."""
     return bool(getattr(split, "reads_files", False))
 
 

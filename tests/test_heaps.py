@@ -65,6 +65,20 @@ def test_sound_files_pass(tmp_path: Path) -> None:
     expect_finite_heaps(tmp_path / "many.h5")
 
 
+def test_heaps_within_heaps_are_refused_before_their_objects_are_walked_again_and_again(tmp_path: Path) -> None:
+    path, heap = with_text(tmp_path / "given.h5"), 4096
+    start = path.stat().st_size
+    piece = HEAP + bytes(3) + struct.pack("<Q", 0)
+    content = bytearray(piece * (2 * heap // len(piece)))
+    for place in range(0, len(content), len(piece)):
+        if len(content) - place >= heap:  # each says that it reaches to the end
+            struct.pack_into("<Q", content, place + 8, len(content) - place)
+    path.write_bytes(path.read_bytes() + bytes(content))
+    assert path.stat().st_size > start
+    with pytest.raises(ValueError, match="a heap at byte"):
+        expect_finite_heaps(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"text", b"\x89HDF\r\n\x1a\n", b"\x89HDF\r\n\x1a\n" + bytes(100)])
 def test_what_is_no_hdf5_file_is_one_line(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "given.h5"

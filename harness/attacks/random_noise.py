@@ -39,7 +39,7 @@ class RandomNoise(Attack):
             noise = (torch.rand(x.shape, generator=generator, device=x.device) * 2 - 1) * eps
         else:
             noise = torch.randn(x.shape, generator=generator, device=x.device)
-            order = 2 if threat_model.norm is Norm.L2 else 1
-            length = torch.linalg.vector_norm(noise.flatten(1), ord=order, dim=1)
+            flat = noise.flatten(1)  # of a single row PyTorch's norm in L1 adds up in another order than of several
+            length = torch.linalg.vector_norm(flat, dim=1) if threat_model.norm is Norm.L2 else flat.abs().sum(dim=1)
             noise *= (eps / length).view(-1, 1, 1, 1)
         return (x + noise).clamp(0, 1)

@@ -27,11 +27,11 @@ def expect_finite_heaps(path: Path) -> None:
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         _expect_usual_lengths(content)
-        place = content.find(HEAP)
+        place, left = content.find(HEAP), len(content) // OBJECT_HEADER
         while place >= 0:
             size = _number(content, place + 8) if place + HEAP_HEADER <= len(content) else 0
             if SMALLEST_HEAP <= size <= len(content) - place:  # the library refuses any other
-                _walk(content, place, place + size)
+                left -= _walk(content, place, place + size, most=left)
             place = content.find(HEAP, place + 1)
 
 
@@ -47,14 +47,24 @@ def _expect_usual_lengths(content: mmap.mmap) -> None:
         raise ValueError("an HDF5 file whose addresses or lengths are not of 8 bytes")
 
 
-def _walk(content: mmap.mmap, heap: int, end: int) -> None:
-    place = heap + HEAP_HEADER
+def _walk(content: mmap.mmap, heap: int, end: int, *, most: int) -> int:
+    """Goes through a heap's objects, and returns their number.
+
+    Heaps of a sound file do not overlap, so all of them together have no more objects than fit into it.
+
+    Raises:
+        ValueError: if the heap has no end, or more objects than `most`.
+    """
+    place, count = heap + HEAP_HEADER, 0
     while place + OBJECT_HEADER <= end:
+        if count == most:
+            raise ValueError(f"a heap at byte {heap} within others")
         index, size = struct.unpack_from("<H", content, place)[0], _number(content, place + 8)
         step = OBJECT_HEADER + (size + 7) // 8 * 8 if index else size
         if not OBJECT_HEADER <= step <= end - place:
             raise ValueError(f"a heap at byte {heap} with an object of {size} bytes, where {end - place} are left")
-        place += step
+        place, count = place + step, count + 1
+    return count
 
 
 def _number(content: mmap.mmap, place: int) -> int:

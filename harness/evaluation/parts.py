@@ -1,5 +1,6 @@
 """The outcomes of the parts of a split as that of the whole."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
@@ -8,6 +9,8 @@ from operator import add
 import numpy as np
 
 from harness.records import ConditionResult, Outcome
+
+logger = logging.getLogger(__name__)
 
 
 def merged(parts: Sequence[Outcome]) -> Outcome:
@@ -18,6 +21,13 @@ def merged(parts: Sequence[Outcome]) -> Outcome:
     Args:
         parts: The outcomes, in the order of the examples.
     """
+    sizes = sorted({condition.evidence.batch_size or 0 for part in parts for condition in part.conditions})
+    if len(sizes) > 1:
+        logger.warning(
+            "parts were attacked in batches of %s images, as memory was short, or they are of different runs: the last digits of "
+            "their logits are not those of one part",
+            " and ".join(map(str, sizes)),
+        )
     by_budget = zip(*(part.conditions for part in parts), strict=True)
     return Outcome(
         labels=np.concatenate([part.labels for part in parts]),

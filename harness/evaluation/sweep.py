@@ -87,7 +87,7 @@ def sweep(
         progress=progress,
         title=title,
     )
-    return with_smaller_batches(partial(_swept, known, probes), size, what=known.title, most=len(split))
+    return with_smaller_batches(partial(_swept, known, probes), size, what=known.title, most=known.most)
 
 
 def _swept(known: _Known, probes: int, size: int) -> Outcome:
@@ -120,7 +120,7 @@ def completed(
         split: The whole split.
         settings: How its parts were attacked: by example.
         found: What was found on them, see `harness.evaluation.parts`.
-        batch_size: That of the parts.
+        batch_size: See `sweep`; where memory was short for the parts, theirs is taken.
         device: Where to run.
         probes: See `sweep`.
         progress: See `sweep`.
@@ -128,14 +128,14 @@ def completed(
     """
     known, size = _known_of(
         *(model, split, split, settings),
-        batch_size=batch_size,
+        batch_size=found.conditions[0].evidence.batch_size or batch_size,
         device=device,
         clean_logits=found.clean_logits,
         keep=None,
         progress=progress,
         title=title,
     )
-    return with_smaller_batches(partial(_completed, known, found, probes), size, what=known.title, most=len(split))
+    return with_smaller_batches(partial(_completed, known, found, probes), size, what=known.title, most=known.most)
 
 
 def _completed(known: _Known, found: Outcome, probes: int, size: int) -> Outcome:
@@ -161,6 +161,11 @@ class _Known:
     keep: Keep | None
     progress: Progress
     title: str
+
+    @property
+    def most(self) -> int | None:
+        """The most images that a pass can have: those that there are; by example each pass is filled up to a whole batch."""
+        return None if self.settings.by_example else len(self.split)
 
 
 def _known_of(

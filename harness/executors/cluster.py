@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-from harness.errors import HarnessError, StoreError
+from harness.errors import HarnessError, StoreError, first_line
 from harness.executors.base import StepReport
 from harness.executors.cluster_session import Session
 from harness.executors.local import found, reason_of
@@ -78,7 +78,7 @@ class Share(NamedTuple):
 
 
 def share_of(step: Step, nodes: Iterable[Mapping[str, float]], *, jobs: int, on_gpu: bool) -> Share:
-    """Returns a step's share: the cluster's processors divided by the jobs; on GPUs one of them, or a part where jobs are more.
+    """Returns a step's share: the processors divided by the jobs, as far as that fits into nodes; on GPUs one of them, or a part.
 
     A training that several devices share asks for all of them, in one node.
 
@@ -90,7 +90,10 @@ def share_of(step: Step, nodes: Iterable[Mapping[str, float]], *, jobs: int, on_
     """
     processors, gpus = zip(*((int(node.get("CPU", 0.0)), int(node.get("GPU", 0.0))) for node in nodes), strict=True)
     devices = step.devices if isinstance(step, Train) else 1
-    cpus = min(max(sum(processors) // jobs, 1 if on_gpu else devices), max(1, *processors))
+    least = 1 if on_gpu else devices
+    cpus = min(max(sum(processors) // jobs, least), max(1, *processors))
+    while cpus > least and sum(count // cpus for count in processors) < jobs:  # a task lies in one node
+        cpus -= 1
     if not on_gpu:
         return Share(cpus)
     sharing = -(-jobs // sum(gpus)) if sum(gpus) else 1
@@ -135,7 +138,9 @@ class _Cluster:
     def begin(self, step: Step) -> None:
         """Gives a step to Ray; starts that before the first one."""
         self.session.start()
-        nodes, on_gpu = self.session.nodes(), str(self.context.device_or_name) == "cuda"
+        with _reaching_ray():
+            nodes = self.session.nodes()
+        on_gpu = str(self.context.device_or_name) == "cuda"
         share = share_of(step, nodes, jobs=self.jobs, on_gpu=on_gpu)
         if not any(map(share.fits, nodes)):
             logger.warning("%s: waits for a node with %d CPUs and %g GPUs; the cluster has none now", step.title, *share)
@@ -145,8 +150,9 @@ class _Cluster:
     def finished(self) -> dict[str, StepReport]:
         """Waits a moment for tasks to end, and shows what the workers say; returns the reports of the steps that have ended."""
         futures = [task.future for task in self.tasks.values()]
-        ray.wait(futures, num_returns=1, timeout=NEWS_INTERVAL)
-        ready, _ = ray.wait(futures, num_returns=len(futures), timeout=0)
+        with _reaching_ray():
+            ray.wait(futures, num_returns=1, timeout=NEWS_INTERVAL)
+            ready, _ = ray.wait(futures, num_returns=len(futures), timeout=0)
         self._show()  # what a task that has ended said before
         ended = {task.step.digest: self._report_of(task) for task in list(self.tasks.values()) if task.future in ready}
         return {digest: report for digest, report in ended.items() if report is not None}
@@ -154,17 +160,14 @@ class _Cluster:
     def dismiss(self) -> None:
         """Ends all tasks: they get time to clean up; then what they left half written is removed."""
         futures = [task.future for task in self.tasks.values() if task.future is not None]
-        if futures:
-            with suppress(ray.exceptions.RayError):
-                for future in futures:
-                    ray.cancel(future, force=False)
-                _, left = ray.wait(futures, num_returns=len(futures), timeout=PATIENCE)
-                for future in left:
-                    ray.cancel(future, force=True)
-        for task in self.tasks.values():
-            task.screen.give_up()
-        self.session.end()
-        self.context.store.remove_left_behind()
+        try:
+            if futures:
+                _cancel(futures)
+        finally:
+            for task in self.tasks.values():
+                task.screen.give_up()
+            self.session.end()
+            self.context.store.remove_left_behind()
 
     def _submit(self, task: _Task) -> None:
         task.future = self.session.submit(task.step, sender=task.sender, cpus=task.share.cpus, gpus=task.share.gpus)
@@ -220,6 +223,18 @@ class _Cluster:
         return True
 
 
+def _cancel(futures: list[Any]) -> None:
+    """Stops tasks, at first so that they can clean up; a connection that is lost stops them by itself."""
+    try:
+        for future in futures:
+            ray.cancel(future, force=False)
+        _, left = ray.wait(futures, num_returns=len(futures), timeout=PATIENCE)
+        for future in left:
+            ray.cancel(future, force=True)
+    except Exception as error:  # Ray's own classes, and those of its connection
+        logger.debug("tasks could not be stopped: %s", error)
+
+
 @contextmanager
 def _cluster(context: Context, jobs: int) -> Iterator[_Cluster]:
     cluster = _Cluster(context, jobs, Session(context, jobs))
@@ -227,6 +242,15 @@ def _cluster(context: Context, jobs: int) -> Iterator[_Cluster]:
         yield cluster
     finally:
         cluster.dismiss()
+
+
+@contextmanager
+def _reaching_ray() -> Iterator[None]:
+    """Turns the loss of the cluster itself into one line; what is finished is in the store."""
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        raise HarnessError(f"executor: the connection to Ray is lost; the same command goes on: {first_line(error)}") from error
 
 
 def _words_of_loss(error: Exception) -> str:

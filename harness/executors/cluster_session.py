@@ -129,7 +129,7 @@ class Session:
 def _signed(store: Store) -> Iterator[Home]:
     """Holds a lock in the store inside the block, by which workers know the store; gives what they take over."""
     for left in store.lock_file(SIGN).parent.glob(f"{SIGN}*"):
-        with locked_if_free(left):  # removes the locks of killed runs
+        with suppress(OSError), locked_if_free(left):  # removes the locks of killed runs; another user's may not be opened
             pass
     name = f"{SIGN}{uuid.uuid4().hex}"
     with store.locked(name, "a run on Ray"):

@@ -145,10 +145,10 @@ def _write(record: RunRecord, finished: FinishedRun, folder: Path, *, with_page:
     write_tables(record, folder)
     write_poisons(finished, folder)
     write_kept(finished, folder)
-    write_thumbnails(finished, folder)
     results = load_results(folder)
     met = write_decision(results).all_met
     if with_page:
+        write_thumbnails(finished, folder)
         write_report(results)
     return met
 

@@ -6,6 +6,7 @@ import csv
 import io
 import logging
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +32,8 @@ BLOCK = 8
 """A side is a multiple of JPEG's blocks, so that no block holds pixels of two thumbnails. Source: ITU-T T.81."""
 MOST_BYTES = 2 * 10**6
 """Size of the sheet at most."""
+HEAD = 1024
+"""Bytes of a JPEG in which its comment stands."""
 QUALITIES = (90, 75, 50, 25, 5)
 """Of the JPEG, tried in turn until the sheet is small enough."""
 
@@ -49,11 +52,12 @@ def write_thumbnails(run: FinishedRun, folder: Path) -> None:
     """
     data = run.context.data
     examples = run.plan.examples.of(data)
-    chosen = spread(examples.labels, MOST)
+    chosen = first_of_each_class(examples.labels, MOST)
     table = _text(_rows(examples, chosen, data.class_names))
-    if (folder / SHEET).is_file() and (folder / TABLE).is_file() and (folder / TABLE).read_bytes() == table.encode():
+    source = sha256(run.plan.suite.dataset.model_dump_json().encode()).hexdigest()
+    if _is_there(folder, table, source):
         return
-    sheet = _sheet_if_there(examples, chosen)
+    sheet = _sheet_if_there(examples, chosen, source)
     with staged(folder, owned={FOLDER: (".csv", ".jpg")}) as staging:
         (staging / FOLDER).mkdir()
         if sheet is not None:
@@ -61,16 +65,25 @@ def write_thumbnails(run: FinishedRun, folder: Path) -> None:
             (staging / TABLE).write_bytes(table.encode())
 
 
-def _sheet_if_there(examples: ImageSplit, chosen: Sequence[int]) -> bytes | None:
+def _is_there(folder: Path, table: str, source: str) -> bool:
+    """Returns whether a folder has the thumbnails of these examples, as the data set gives them now: by its size of images."""
+    try:
+        with (folder / SHEET).open("rb") as sheet:
+            return source.encode() in sheet.read(HEAD) and (folder / TABLE).read_bytes() == table.encode()
+    except OSError:
+        return False
+
+
+def _sheet_if_there(examples: ImageSplit, chosen: Sequence[int], source: str) -> bytes | None:
     """Returns the sheet; None without examples, or where their images are gone: a run of stored steps does without."""
     try:
-        return sheet_of(examples, chosen) if chosen else None
+        return sheet_of(examples, chosen, source) if chosen else None
     except HarnessError as error:
         logger.warning("no thumbnails of examples: %s", error)
         return None
 
 
-def spread(labels: NDArray[np.int64], most: int) -> list[int]:
+def first_of_each_class(labels: NDArray[np.int64], most: int) -> list[int]:
     """Returns the places of up to `most` examples: of each class the first, then of each the second, and so on; class by class.
 
     Args:
@@ -84,12 +97,13 @@ def spread(labels: NDArray[np.int64], most: int) -> list[int]:
     return [int(order[place]) for place in sorted(first)]
 
 
-def sheet_of(examples: ImageSplit, chosen: Sequence[int]) -> bytes:
+def sheet_of(examples: ImageSplit, chosen: Sequence[int], source: str = "") -> bytes:
     """Returns a JPEG of the chosen examples, `ACROSS` in a row, of at most `MOST_BYTES`.
 
     Args:
         examples: All examples.
         chosen: Places of those that are shown, at least one.
+        source: The comment of the JPEG, by which it is told from one of other settings of the data set.
     """
     from PIL import Image
 
@@ -98,7 +112,7 @@ def sheet_of(examples: ImageSplit, chosen: Sequence[int]) -> bytes:
     canvas = Image.new("RGB", (side * min(ACROSS, len(images)), side * -(-len(images) // ACROSS)))
     for place, image in enumerate(images):
         canvas.paste(image, (place % ACROSS * side, place // ACROSS * side))
-    return next(found for found in (_jpeg(canvas, quality) for quality in QUALITIES) if len(found) <= MOST_BYTES)
+    return next(found for found in (_jpeg(canvas, quality, source) for quality in QUALITIES) if len(found) <= MOST_BYTES)
 
 
 def _thumbnail(examples: ImageSplit, place: int) -> Image.Image:
@@ -110,9 +124,9 @@ def _thumbnail(examples: ImageSplit, place: int) -> Image.Image:
     return image if image.size == (side, side) else image.resize((side, side), Image.Resampling.LANCZOS)
 
 
-def _jpeg(image: Image.Image, quality: int) -> bytes:
+def _jpeg(image: Image.Image, quality: int, comment: str) -> bytes:
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=quality, subsampling=0)
+    image.save(file, "JPEG", quality=quality, subsampling=0, comment=comment)
     return file.getvalue()
 
 

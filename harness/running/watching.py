@@ -121,7 +121,7 @@ def _state(record: Mapping[str, Any]) -> RunState:
         cached=int(record["cached"]),
         running=tuple(title for title, entry, digest in found if entry is None and _is_claimed(store, digest)),
         seconds=(datetime.now(UTC) - datetime.fromisoformat(record["started"])).total_seconds(),
-        numbers=tuple((title, text) for title, entry in done if (text := _accuracies(entry.path))),
+        numbers=tuple((title, text) for title, entry in done if (text := _known_accuracies(entry.path))),
     )
 
 
@@ -145,14 +145,21 @@ def _is_alive(holder: Mapping[str, Any]) -> bool:
     return True
 
 
-@cache
-def _accuracies(folder: Path) -> str:
-    """Returns the accuracies of a judged step, by budget where it has budgets; empty for other steps and damaged ones.
+def _known_accuracies(folder: Path) -> str:
+    """Returns the accuracies of a judged step; who watches reads each entry once, unless a damaged one was computed anew."""
+    try:
+        return _accuracies(folder, (folder / OUTCOME).stat().st_mtime_ns)
+    except OSError:
+        return ""
 
-    An entry of the store never changes, so who watches reads each once.
+
+@cache
+def _accuracies(folder: Path, written: int) -> str:
+    """Returns the accuracies of a judged step, by budget where it has budgets; empty for other steps and damaged ones.
 
     Args:
         folder: That of the step's entry.
+        written: When its outcome was written.
     """
     path = folder / OUTCOME
     if not path.is_file():

@@ -216,7 +216,7 @@ class MergedSweep(Sweep):
         return self.undivided.spec()
 
     def run(self, context: Context, folder: Path) -> None:
-        """See `Step.run`; a part that is not stored, as the merged outcome was, is attacked here."""
+        """See `Step.run`. Where the merged outcome was damaged parts may be missing; these are attacked here, and not stored."""
         from harness.evaluation.parts import merged
         from harness.evaluation.sweep import completed
 

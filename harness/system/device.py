@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import sys
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -51,17 +52,19 @@ def torch_threads() -> int:
     """Returns the threads that PyTorch computes with, without its import where that is possible."""
     if "torch" in sys.modules:
         return torch.get_num_threads()
-    return int(_initial_threads(version("torch"), _usable_cores(), *map(os.environ.get, THREAD_VARIABLES)))
+    machine = platform.node(), _usable_cores()
+    return int(_initial_threads(version("torch"), *machine, *map(os.environ.get, THREAD_VARIABLES)))
 
 
 @remembered
-def _initial_threads(release: str, cores: int, *variables: str | None) -> float:
+def _initial_threads(release: str, machine: str, cores: int, *variables: str | None) -> float:
     """Returns the threads that PyTorch begins with, from its C++ library: to import PyTorch takes ten times as long.
 
     All that the number follows from is an argument, so that a run need not even load the library to say it again.
 
     Args:
         release: PyTorch's version.
+        machine: Its name, as results may be gone on with on another one.
         cores: Cores that the process may use.
         *variables: The values of THREAD_VARIABLES.
     """

@@ -36,14 +36,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     return any(_says_so(it) for it in _causes(error))
 
 
-def with_smaller_batches(attempt: Callable[[int], T], size: int, *, what: str, most: int) -> T:
+def with_smaller_batches(attempt: Callable[[int], T], size: int, *, what: str, most: int | None = None) -> T:
     """Returns what `attempt` returns for a batch size, which is halved, and all begun again, while memory is short.
 
     Args:
         attempt: Called with the number of images of a batch; keeps nothing of a call that fails.
         size: The first size.
         what: What is computed, for messages.
-        most: The number of images that there are.
+        most: The number of images that there are, where that bounds a batch.
 
     Raises:
         HarnessError: if memory is short with one image too.
@@ -56,7 +56,7 @@ def with_smaller_batches(attempt: Callable[[int], T], size: int, *, what: str, m
                 raise
             said = first_line(error)
         # Here, as the traceback of an error keeps the tensors of all functions that it went through.
-        size = half(min(size, most), what=what, said=said)
+        size = half(size if most is None else min(size, most), what=what, said=said)
 
 
 def half(size: int, *, what: str, said: str, least: int = 1, then: str = "begun again") -> int:

@@ -17,6 +17,7 @@ from harness.errors import HarnessError
 from harness.evaluation.settings import SweepSettings
 from harness.evaluation.sweep import sweep
 from harness.records import Outcome, Protocol
+from harness.system.by_example import DrawsByExample
 from harness.threat import Norm, ThreatModel
 from tests.attacks.nets import attack_of, conv_net, images
 
@@ -124,6 +125,26 @@ def test_the_evidence_of_the_parts_adds_up_to_that_of_the_whole(name: str, norm:
     for number, condition in enumerate(whole.conditions):
         first, second = (part.conditions[number].evidence for part in parts)
         assert first + second == condition.evidence
+
+
+@pytest.mark.parametrize("norm", Norm)
+def test_noise_of_a_large_image_is_the_same_beside_another_and_with_two_threads(norm: Norm) -> None:
+    # PyTorch sums a single large row in parallel, and several rows one in each thread.
+    attack, threat_model = attack_of("random_noise"), ThreatModel(norm=norm, eps="1/8")
+    network, threads = conv_net(), torch.get_num_threads()
+    torch.set_num_threads(2)
+
+    def noisy(x: Tensor, keys: Sequence[int]) -> Tensor:
+        with DrawsByExample(keys, x, rows=lambda: torch.arange(len(x)), announce=lambda _: None):
+            labels, generator = torch.zeros(len(x), dtype=torch.long), torch.Generator()
+            return attack.perturb(network, x, labels, threat_model=threat_model, generator=generator)
+
+    try:
+        for seed in range(6):
+            pair = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(seed))
+            assert torch.equal(noisy(pair, (seed, seed + 1))[1:], noisy(pair[1:], (seed + 1,)))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_another_seed_or_another_image_gives_another_start(few: TensorSplit) -> None:

@@ -200,6 +200,7 @@ def training(devices: int) -> Train:
         (1, [{"CPU": 8.0}], 16, False, Share(1)),
         (1, [{"CPU": 16.0}, {"CPU": 16.0}], 1, False, Share(16)),  # a task lies in one node
         (1, [{"CPU": 2.0}, {"CPU": 1.0}], 3, False, Share(1)),
+        (1, [{"CPU": 8.0}, {"CPU": 8.0}], 3, False, Share(4)),  # of 5 each node would hold one
         (4, [{"CPU": 8.0}], 4, False, Share(4)),  # processes of one training, each with a thread
         (16, [{"CPU": 8.0}], 4, False, Share(8)),
         (1, [{"CPU": 64.0, "GPU": 8.0}], 8, True, Share(8, 1.0)),

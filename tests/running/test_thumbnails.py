@@ -15,7 +15,7 @@ from PIL import Image
 from harness.errors import DataError
 from harness.images import View
 from harness.reports.page.examples import ACROSS, COLUMNS, SHEET, TABLE
-from harness.running.thumbnails import MOST_BYTES, SIDE, sheet_of, spread, write_thumbnails
+from harness.running.thumbnails import MOST_BYTES, SIDE, first_of_each_class, sheet_of, write_thumbnails
 
 
 class Split:
@@ -49,15 +49,16 @@ class Noise(Split):
 def run_of(split: Split) -> Any:
     examples = SimpleNamespace(of=lambda data: View(split, np.arange(len(split))))
     data = SimpleNamespace(class_names=("beet", "carrot", "null"))
-    return SimpleNamespace(plan=SimpleNamespace(examples=examples), context=SimpleNamespace(data=data))
+    suite = SimpleNamespace(dataset=SimpleNamespace(model_dump_json=lambda: f'{{"resolution": {split.side}}}'))
+    return SimpleNamespace(plan=SimpleNamespace(examples=examples, suite=suite), context=SimpleNamespace(data=data))
 
 
 def test_thumbnails_are_spread_evenly_over_classes() -> None:
     labels = np.array([2, 0, 0, 0, 0, 0, 1, 2, 1, 0])
-    assert spread(labels, 5) == [1, 2, 6, 8, 0], "the first and second of each class, then no third"
-    assert spread(labels, 2) == [1, 6]
-    assert sorted(spread(labels, 300)) == list(range(10))
-    counts = np.bincount(np.arange(600)[spread(np.arange(600) % 7, 300)] % 7)
+    assert first_of_each_class(labels, 5) == [1, 2, 6, 8, 0], "the first and second of each class, then no third"
+    assert first_of_each_class(labels, 2) == [1, 6]
+    assert sorted(first_of_each_class(labels, 300)) == list(range(10))
+    counts = np.bincount(np.arange(600)[first_of_each_class(np.arange(600) % 7, 300)] % 7)
     assert counts.sum() == 300
     assert counts.max() - counts.min() <= 1
 
@@ -100,6 +101,10 @@ def test_no_image_is_read_where_the_thumbnails_are_there(tmp_path: Path) -> None
     changed.hashes[1] = "f" * 64
     write_thumbnails(run_of(changed), tmp_path)
     assert changed.read == 3
+    larger = Split([0, 1, 2], side=24)  # the same files at another resolution
+    larger.hashes = changed.hashes
+    write_thumbnails(run_of(larger), tmp_path)
+    assert larger.read == 3
 
 
 def test_a_run_whose_images_are_gone_does_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -81,7 +81,7 @@ class TableCheck:
         if self.results.has_old_leaderboard:  # its ranks went by another rule
             tables["leaderboard"] = tables["leaderboard"].drop(columns="rank")
             found.unchecked.append("leaderboard.csv: column rank: an older version ranked by another rule")
-        tables |= self._of_stored(scored, source)
+        tables |= self._of_stored(scored)
         for name, table in tables.items():
             found.add(self._of_table(name, table, source))
         with_numbers = [cell for _, cell in scored if cell is not None]
@@ -123,11 +123,9 @@ class TableCheck:
             samples.to_parquet(folder / SAMPLES, index=False)
             yield load_results(folder)
 
-    def _of_stored(
-        self, scored: Sequence[tuple[CellResult, ScoredCell | None]], source: Mapping[str, Source]
-    ) -> dict[str, pd.DataFrame]:
+    def _of_stored(self, scored: Sequence[tuple[CellResult, ScoredCell | None]]) -> dict[str, pd.DataFrame]:
         """Returns the tables that only stored outcomes tell, those without rows left out."""
-        whole = all(kind == "store" for kind in source.values())
+        whole = all(it.source == "store" for it in self.known if it.result.status in FINISHED)
         tables = {"transfer": transfer_table(self.record), "stages": stages_table(scored if whole else ())}
         return {name: table for name, table in tables.items() if len(table)}
 
