@@ -95,7 +95,7 @@ def claiming(path: Path) -> None:
     ("damage", "message"),
     [
         (lambda path: None, "b.h5: expected a readable bundle, got FileNotFoundError"),
-        (lambda path: path.write_text("no bundle"), "b.h5: expected a readable bundle, got OSError"),
+        (lambda path: path.write_text("no bundle"), "b.h5: expected a readable bundle, got ValueError: no HDF5 file"),
         (lambda path: path.write_bytes(written(path).read_bytes()[:4000]), "b.h5: expected a readable bundle, got OSError"),
         (changed("y", 10), "b.h5: /conditions/clean/y: expected labels from 0 to 9, got 0 to 10"),
         (changed("x", np.nan), "b.h5: /conditions/clean/x: expected finite values, got NaN or infinity"),

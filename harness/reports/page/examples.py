@@ -131,6 +131,8 @@ def _of_models(results: Results, norm: str | None, ids: Sequence[str]) -> Mappin
     cells = cells[cells["condition"].eq(CLEAN) | (cells["condition"].eq(ATTACK) & (cells["norm"] == norm))]
     labels = {str(row["digest"]): model_label(row) for row in cells.to_dict("records")}
     clean = set(cells.loc[cells["condition"].eq(CLEAN), "digest"])
+    if not clean:  # the table of a run without results has no columns for them
+        return {}
     samples = results.samples[["digest", "example_id", "clean_prediction", "clean_correct", "smallest_eps"]]
     samples = samples[samples["example_id"].isin(ids) & samples["digest"].isin(labels)]
     samples = samples.assign(digest=samples["digest"].astype(object), example_id=samples["example_id"].astype(object))
