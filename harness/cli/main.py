@@ -159,10 +159,13 @@ def report(
     """Write the curves and the report of a run anew, from its tables."""
     from harness.reports.load import load_results
     from harness.reports.page.html import write_report
+    from harness.system.remembered import STATISTICS, remembering
 
     results = load_results(_results_of(suite, out))
     earlier = None if against is None else load_results(against)
-    console.stdout.print(str(write_report(results, against=earlier)))
+    with remembering(results.folder / STATISTICS, "scipy"):
+        path = write_report(results, against=earlier)
+    console.stdout.print(str(path))
 
 
 app.command()(leaderboard)

@@ -44,14 +44,12 @@ from harness.system.children import refuse_unguarded
 from harness.system.memory import quick_garbage_collection
 from harness.system.modes import usual_torch
 from harness.system.progress import Progress, Silent
-from harness.system.remembered import remembering
+from harness.system.remembered import STATISTICS, remembering
 
 if TYPE_CHECKING:
     from torch import nn
 
 TRACES = "errors.log"
-STATISTICS = ".statistics.json"
-"""The intervals and tests of earlier runs in the results folder: scipy's import takes longer than a run of stored steps."""
 
 logger = logging.getLogger(__name__)
 

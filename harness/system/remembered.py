@@ -13,6 +13,8 @@ from typing import Any, ParamSpec, TypeVar
 
 ValueT = TypeVar("ValueT", float, list[float])
 P = ParamSpec("P")
+STATISTICS = ".statistics.json"
+"""The intervals and tests of earlier runs in a results folder: scipy's import takes longer than a run of stored steps."""
 VERSION = 1
 """Of the values in files: raised whenever a function that is remembered gives others, as a correction of it would."""
 ENDS = 2
