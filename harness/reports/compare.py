@@ -27,7 +27,7 @@ from harness.reports.comparison.side import Key, Row, Side
 from harness.reports.load import Results, load_results, reading_tables
 from harness.reports.names import is_missing
 
-OTHER_EXAMPLES = "not in the worst case: other examples in common than under the attacks beside it"
+NOT_IN_WORST_CASE = "not in the worst case: other examples in common than under the attacks beside it"
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _compared(a: Side, b: Side, models: Mapping[str, str]) -> Comparison:
     lacking = _lacking(a, b, rows)
     for sweep, others in sweeps(rows):
         worst = list(worst_cases(sweep, [*lacking, *((it.key, it.row_a) for it in others)]))
-        apart += [Apart(it.model, named_condition(it.row_a), OTHER_EXAMPLES) for it in others]
+        apart += [Apart(it.model, named_condition(it.row_a), NOT_IN_WORST_CASE) for it in others]
         pairs += [pair for _, pair in worst]
         found_areas += list(areas(sweep, worst))
     return Comparison(

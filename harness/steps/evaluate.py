@@ -146,8 +146,12 @@ class Sweep(Judgement):
             device=context.device,
             keep=keep,
             progress=context.progress,
-            title=self.label,
+            **{"title": self.label, **self.only_here(context)},
         )
+
+    def only_here(self, context: Context) -> Mapping[str, Any]:
+        """Returns further arguments of `harness.evaluation.sweep.sweep`."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -176,22 +180,10 @@ class PartOfSweep(Sweep):
         """See `Step.identity`; how many parts there are does not count."""
         return {**super().identity(), "part": [self.first, self.end]}
 
-    def attacked(self, context: Context, keep: Keep | None = None) -> Outcome:
-        """Attacks the model on this part; the attack with twice the steps is for the whole."""
-        from harness.evaluation.sweep import sweep
-
-        return sweep(
-            self.model.classifier(context),
-            self.judged(context),
-            self.settings_for(context.data.class_names),
-            batch_size=context.batch_size,
-            device=context.device,
-            keep=keep,
-            probes=0,
-            progress=context.progress,
-            title=f"{self.label}, part {self.number} of {self.count}",
-            whole=super().judged(context),
-        )
+    def only_here(self, context: Context) -> Mapping[str, Any]:
+        """See `Sweep.only_here`: the attack with twice the steps is for the whole."""
+        title = f"{self.label}, part {self.number} of {self.count}"
+        return {"title": title, "probes": 0, "whole": super().judged(context)}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 from harness.cli.main import main
 from harness.errors import HarnessError
 from harness.records import CellResult, Status
-from harness.reports.compare import OTHER_EXAMPLES, Comparison, compare, comparison_json
+from harness.reports.compare import NOT_IN_WORST_CASE, Comparison, compare, comparison_json
 from harness.reports.comparison.numbers import ComparedCondition, Outcome
 from harness.reports.comparison.tables import comparison_tables
 from harness.reports.load import load_results
@@ -309,7 +309,7 @@ def test_an_attack_with_other_examples_in_common_is_named_and_in_no_worst_case(w
     assert of(found, "pgd 4/255 Linf").n == N - 5
     assert [it.condition for it in found.conditions if it.condition.startswith("worst_case")] == ["worst_case 2/255 Linf"]
     (apart,) = found.apart
-    assert (apart.condition, apart.reason) == ("pgd 4/255 Linf", OTHER_EXAMPLES)
+    assert (apart.condition, apart.reason) == ("pgd 4/255 Linf", NOT_IN_WORST_CASE)
 
 
 def test_the_worst_case_has_the_successes_at_smaller_budgets_that_sweep_csv_has(written: Write, tmp_path: Path) -> None:
