@@ -46,8 +46,17 @@ def reused_memory() -> Iterator[None]:
     finally:
         _open_blocks.pop()
         if not _open_blocks:
-            _set(libc, DEFAULTS)
-            libc.malloc_trim(0)
+            give_memory_back()
+
+
+def give_memory_back() -> None:
+    """Gives freed memory back to the system, and all that is freed from now on, to the end of the outermost `reused_memory`.
+
+    What is kept for later lies in pieces, and a tensor larger than each of them finds no place among them.
+    """
+    if (libc := _glibc()) is not None:
+        _set(libc, DEFAULTS)
+        libc.malloc_trim(0)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from harness.errors import HarnessError, first_line
+from harness.system.memory import give_memory_back
 
 T = TypeVar("T")
 
@@ -84,6 +85,7 @@ def half(size: int, *, what: str, said: str, least: int = 1, then: str = "begun 
 def give_back() -> None:
     """Gives memory that nothing refers to back to the system, and to the GPU."""
     gc.collect()
+    give_memory_back()
     if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 

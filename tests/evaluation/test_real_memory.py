@@ -18,20 +18,29 @@ from torch import nn
 
 import harness
 
+
+class Repeated(nn.Module):
+    def __init__(self, times):
+        super().__init__()
+        self.times = times
+
+    def forward(self, x):
+        return x.repeat(1, self.times, 1, 1)
+
+
 logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
 torch.set_num_threads(1)
-network = nn.Sequential(
-    nn.Conv2d(3, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 8, 3, padding=1),
-    nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3),
-)
-data = torch.rand(64, 3, 64, 64), torch.randint(0, 3, (64,))
+head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(192, 3)
+network = nn.Sequential(Repeated(64), *(nn.Sigmoid() for _ in range(24)), *head)
+data = torch.rand(64, 3, 32, 32), torch.randint(0, 3, (64,))
 small = harness.evaluate(network, (data[0][:4], data[1][:4]), attacks=["fgsm"])  # all libraries are loaded
 mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (mapped + 130 * 2**20, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_AS, (mapped + 256 * 2**20, resource.RLIM_INFINITY))
 rows = harness.evaluate(network, data, attacks=["fgsm"], batch_size=64)
 print("statuses", *rows["status"])
 """
-"""Passing 64 images forward and back takes 64 x 64 x 64 x 64 float32 a layer: 64 MiB, several times."""
+"""Passing an image forward keeps 24 tensors of 3/4 MiB: 256 MiB do not do for 16 images. No convolution, as which
+buffers that takes depends on the processor."""
 
 
 def test_sweep_goes_on_where_the_system_gives_no_more_memory() -> None:
@@ -44,4 +53,4 @@ def test_sweep_goes_on_where_the_system_gives_no_more_memory() -> None:
         timeout=300,
     )
     assert "statuses done done" in done.stdout, done.stdout + done.stderr[-2000:]
-    assert "fgsm: out of memory with batches of 64 images" in done.stdout
+    assert "fgsm: out of memory with batches of " in done.stdout
