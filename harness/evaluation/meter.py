@@ -34,7 +34,7 @@ class _Run:
     """What all passes of all examples cost, in forward passes."""
     active: int = 0
     ahead: float = 0.0
-    """Units that were told before the run, and not settled yet."""
+    """Units that were told before the run, and not counted yet."""
 
     def units(self, share: float) -> float:
         """Returns the units of progress once the examples without an adversarial have had that share of their passes."""
@@ -102,7 +102,7 @@ class Meter:
             self._tell(run, now)
 
     def end(self, active: int) -> None:
-        """Notes that the stage is through, with so many examples left: what they had of it counts until they are settled."""
+        """Notes that the stage is through, with so many examples left: what they had of it counts until they are."""
         if self._run is not None:
             self._run.active = active
             self._reach(self._run.units(1.0), self._run.words(time.monotonic()))
@@ -117,7 +117,7 @@ class Meter:
         self._reach(run.units(run.share), run.words(now))
 
     def _reach(self, units: float, note: str) -> None:
-        """Tells of units before they are settled, a part less than all: the run, or the last stage, has not ended yet."""
+        """Tells of units before they are counted, a part less than all: the run, or the last stage, has not ended yet."""
         more = max((math.floor(units * GRAIN) - 1) / GRAIN - self._ahead, 0.0)
         self._ahead += more
         self.advance(more, note)

@@ -77,15 +77,17 @@ def _cells_of(model: str, rng: np.random.Generator, *, attacks: int, budgets: in
         least = np.where(right, smallest * (1 + 0.1 * (attacks - attack)), 0).astype(np.float32)
         for budget in range(1, budgets + 1):
             eps = Fraction(budget, 255)
-            fooled = right & (least <= float(eps))
-            logits = np.where(fooled[:, None], np.roll(clean, 1, axis=1), clean)
-            distance = np.where(fooled, least, 0).astype(np.float32)
-            found = ConditionResult(eps, logits, fooled, distance, 0.0, forwards=EXAMPLES, backwards=EXAMPLES, seconds=1.0)
+            success = right & (least <= float(eps))
+            logits = np.where(success[:, None], np.roll(clean, 1, axis=1), clean)
+            distance = np.where(success, least, 0).astype(np.float32)
+            found = ConditionResult(eps, logits, success, distance, 0.0, forwards=EXAMPLES, backwards=EXAMPLES, seconds=1.0)
             cell = Cell(
                 **of_model, condition="attack", attack=f"attack {attack}", norm="Linf", eps=eps, steps=10, protocol="nested"
             )
             digest = f"{model}/{attack}/{budget}"
-            yield CellResult(cell, digest, Status.CACHED, "", labels, clean, found, np.where(fooled, least, np.inf), Verdict.PASS)
+            yield CellResult(
+                cell, digest, Status.CACHED, "", labels, clean, found, np.where(success, least, np.inf), Verdict.PASS
+            )
 
 
 def _logits(labels: Floats, classes: int, rng: np.random.Generator) -> Floats:

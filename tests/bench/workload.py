@@ -67,20 +67,24 @@ def workload(count: int, device: torch.device, suite: str | None = None) -> Work
     """
     if suite is not None:
         return _trained(load_suite(suite), count, device)
-    at_hand = PHOTOGRAPHS.is_dir() and WEIGHTS.is_file()
-    return _trained(_suite(_photographs(PHOTOGRAPHS, WEIGHTS) if at_hand else _digits()), count, device)
+    return _trained(_suite(photographs(PHOTOGRAPHS, WEIGHTS) if at_hand() else digits()), count, device)
+
+
+def at_hand() -> bool:
+    """Returns whether the photographs and the weights to start from are there."""
+    return PHOTOGRAPHS.is_dir() and WEIGHTS.is_file()
 
 
 def small_workload(count: int, device: torch.device) -> Workload:
     """Returns a small network on digits, for attacks that take thousands of passes."""
-    return _trained(_suite(_digits()), count, device)
+    return _trained(_suite(digits()), count, device)
 
 
 def other_workloads(count: int, device: torch.device) -> Iterator[Workload]:
     """Yields small networks on digits of other training and architecture than that of `small_workload`, one in each."""
     for label, (recipe, arch) in OTHERS.items():
         models = {label: {"recipe": {**recipe, "epochs": 8, "batch_size": 64, "eps": "16/255", "steps": 3}}}
-        fields = {**_digits(), "models": models, "architecture": {"name": "timm", "arch": arch}}
+        fields = {**digits(), "models": models, "architecture": {"name": "timm", "arch": arch}}
         yield _trained(_suite(fields), count, device, labels=(label,))
 
 
@@ -106,7 +110,8 @@ def _trained(suite: Suite, count: int, device: torch.device, *, labels: tuple[st
     return Workload(title, networks, split, examples.x, examples.y, batch)
 
 
-def _photographs(root: Path, weights: Path) -> dict[str, Any]:
+def photographs(root: Path, weights: Path) -> dict[str, Any]:
+    """Returns the suite of EfficientNet-B0 on photographs at 128x128."""
     standard = {"name": "standard", "epochs": 6, "batch_size": 32}
     hardened = {"name": "pgd", "eps": "4/255", "steps": 3, "epochs": 6, "batch_size": 32}
     return {
@@ -122,7 +127,8 @@ def _photographs(root: Path, weights: Path) -> dict[str, Any]:
     }
 
 
-def _digits() -> dict[str, Any]:
+def digits() -> dict[str, Any]:
+    """Returns the suite of a small network on digits."""
     standard = {"name": "standard", "epochs": 8, "batch_size": 64, "optimiser": {"learning_rate": 0.004}}
     hardened = {**standard, "name": "pgd", "eps": "16/255", "steps": 3}
     return {

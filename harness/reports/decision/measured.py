@@ -165,11 +165,11 @@ def _values(
     if entry.metric == "clean_accuracy":
         return everything, column("clean_correct")[0].astype(float)
     if entry.metric in ("robust_accuracy", "attack_success_rate"):
-        fooled = np.logical_or.reduce(column("fooled"))
+        success = np.logical_or.reduce(column("fooled"))
         right = np.logical_and.reduce(column("clean_correct"))
         if entry.metric == "robust_accuracy":
-            return everything, (right & ~fooled).astype(float)
-        return right if entry.attack == WORST_CASE else column("eligible")[0], fooled.astype(float)
+            return everything, (right & ~success).astype(float)
+        return right if entry.attack == WORST_CASE else column("eligible")[0], success.astype(float)
     correct = column("correct")
     if entry.metric == MEANS:
         return everything, _mean_over_corruptions(condition.rows, correct)

@@ -47,11 +47,11 @@ class ModelLine:
     """What a model makes of an example."""
 
     model: str
-    fooled_at: str
-    """The place of the smallest budget that fools it among all budgets, from 1; 0 when it is wrong when clean; `NEVER`; or
-    `UNKNOWN` where no attack was run."""
+    misclassified_at: str
+    """The place, among all budgets and from 1, of the smallest budget at which an attack succeeds; 0 where the clean image is
+    misclassified; `NEVER`; or `UNKNOWN` where no attack was run."""
     text: str
-    """The class of the clean image, and when it is fooled."""
+    """The class that is predicted of the clean image, and from which budget on the example is misclassified."""
 
 
 @dataclass(frozen=True)
@@ -162,11 +162,11 @@ def _line(model: str, found: Mapping[Any, Any] | None, names: Sequence[str], bud
     if np.isnan(smallest):
         return ModelLine(model, UNKNOWN, f"{prediction}, not attacked")
     if smallest == 0:
-        return ModelLine(model, "0", f"{prediction}, wrong when clean")
+        return ModelLine(model, "0", f"{prediction}, misclassified when clean")
     place = int(np.searchsorted(budgets * (1 + SINGLE), smallest))
     if place == len(budgets):
-        return ModelLine(model, NEVER, f"{prediction}, not fooled")
-    return ModelLine(model, str(place + 1), f"{prediction}, fooled from {eps_text(budgets[place])}")
+        return ModelLine(model, NEVER, f"{prediction}, not misclassified")
+    return ModelLine(model, str(place + 1), f"{prediction}, misclassified from {eps_text(budgets[place])}")
 
 
 def _best(results: Results, models: Sequence[str]) -> str:

@@ -26,13 +26,13 @@ LISTED = 3
 """Examples of a cell that are named; of the others the number is."""
 
 
-def compare_samples(results: Results, derived: pd.DataFrame, *, spared: Collection[str]) -> Findings:
+def compare_samples(results: Results, derived: pd.DataFrame, *, skipped: Collection[str]) -> Findings:
     """Returns the examples that are not what the witnesses say.
 
     Args:
         results: The results folder.
         derived: The table that the witnesses give.
-        spared: Digests of cells without witnesses.
+        skipped: Digests of cells without witnesses.
     """
     if not results.has_samples:
         return Findings(unchecked=[f"{FILE}: the folder has none"])
@@ -48,7 +48,7 @@ def compare_samples(results: Results, derived: pd.DataFrame, *, spared: Collecti
             found.differences += _of_column(row, column, own, wanted)
             count += len(wanted)
     found.compared[FILE] = count
-    for digest in set(results.samples["digest"].astype(str)) - set(map(str, groups)) - set(spared):
+    for digest in set(results.samples["digest"].astype(str)) - set(map(str, groups)) - set(skipped):
         found.differences.append(
             Difference(FILE, f"cell {digest[:12]}", "rows", "examples", "none, as cells.csv has no such cell")
         )

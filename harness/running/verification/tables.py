@@ -87,7 +87,7 @@ class TableCheck:
         with_numbers = [cell for _, cell in scored if cell is not None]
         for subfolder in MATRIX_FOLDERS:
             found.add(self._of_folder(subfolder, with_numbers, source))
-        found.add(compare_samples(self.results, samples[~samples["digest"].isin(lacking)], spared=lacking))
+        found.add(compare_samples(self.results, samples[~samples["digest"].isin(lacking)], skipped=lacking))
         found.add(self._unchecked(source, lacking))
         found.unchecked += self._beside({*tables, "sweep"})
         return found

@@ -110,13 +110,13 @@ def _of_samples(
     """Returns a cell whose logits say no more than which class was predicted; what examples do not tell is taken from the row."""
     labels = samples["label"].to_numpy(np.int64)
     attacked = cell.kind.is_attack
-    fooled = samples["fooled"].to_numpy(bool) if attacked else np.zeros(len(labels), bool)
-    robust = int((samples["clean_correct"].to_numpy(bool) & ~fooled).sum())
+    is_adversarial = samples["fooled"].to_numpy(bool) if attacked else np.zeros(len(labels), bool)
+    robust = int((samples["clean_correct"].to_numpy(bool) & ~is_adversarial).sum())
     counts = {name: value for name in COUNTS if not is_missing(value := row[name])}
     condition = ConditionResult(
         eps=cell.eps,
         logits=_one_hot(samples["prediction"].to_numpy(np.int64), classes),
-        is_adversarial=fooled,
+        is_adversarial=is_adversarial,
         distance=samples["distance"].to_numpy(np.float32),
         evidence=_evidence(row, robust) if attacked else Evidence(),
         **counts,

@@ -175,13 +175,13 @@ def test_examples_are_chosen_by_class_model_and_budget(page: Any) -> None:
     page.locator("#examples .samples").scroll_into_view_if_needed()
     assert len(shown()) == 40
     assert len(shown(Model="pgd")) == 40
-    assert len(shown(Fooled_at="when clean")) == 8
-    assert len(shown(Fooled_at="Linf eps 2/255 at most")) == 8 + 5, "examples 8 and 9 by fgsm, 10 to 12 by pgd"
-    assert len(shown(Fooled_at="at none of these")) == 40 - 26
+    assert len(shown(Misclassified_at="when clean")) == 8
+    assert len(shown(Misclassified_at="Linf eps 2/255 at most")) == 8 + 5, "examples 8 and 9 by fgsm, 10 to 12 by pgd"
+    assert len(shown(Misclassified_at="at none of these")) == 40 - 26
     (first, *others) = shown(Class="beet")
     assert len(others) == 4, "27, 30, 33, 36 and 39 of 26 to 39"
-    assert first.split("\n") == ["beet", "pgd: beet, not fooled"]
-    assert len(shown(Model="all", Fooled_at="any or none")) == 14
+    assert first.split("\n") == ["beet", "pgd: beet, not misclassified"]
+    assert len(shown(Model="all", Misclassified_at="any or none")) == 14
 
 
 def test_examples_are_reached_by_keys_and_said_in_words(page: Any) -> None:

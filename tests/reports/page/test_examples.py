@@ -20,14 +20,14 @@ def test_each_model_says_what_it_predicts_and_what_fools_it(written: Write) -> N
     assert (browser.norm, browser.budgets) == ("Linf", ("2/255", "4/255", "8/255"))
     assert (browser.across, browser.down, browser.shown_model) == (20, 2, "")
     assert browser.models == ("baseline", "pgd")
-    fooled = [[line.fooled_at for line in example.lines] for example in browser.examples]
-    assert fooled[0] == ["0", "0"]
-    assert fooled[8] == ["1", "1"], "the smallest budget over attacks: of pgd 8 only by fgsm"
-    assert fooled[13] == ["1", "2"]
-    assert fooled[19] == ["1", "3"]
-    assert fooled[39] == ["3", NEVER]
+    places = [[line.misclassified_at for line in example.lines] for example in browser.examples]
+    assert places[0] == ["0", "0"]
+    assert places[8] == ["1", "1"], "the smallest budget over attacks: of pgd 8 only by fgsm"
+    assert places[13] == ["1", "2"]
+    assert places[19] == ["1", "3"]
+    assert places[39] == ["3", NEVER]
     assert browser.examples[0].lines[0].text == "carrot, wrong when clean"
-    assert browser.examples[13].lines[1].text == "carrot, fooled from 4/255"
+    assert browser.examples[13].lines[1].text == "carrot, misclassified from 4/255"
     assert (browser.examples[21].column, browser.examples[21].row) == (1, 1)
     page = render(results)
     assert page.index('<section id="classes">') < page.index('<section id="examples">') < page.index('<section id="models">')
@@ -49,7 +49,7 @@ def test_a_run_without_attacks_has_its_predictions(written: Write) -> None:
     browser = browser_of(results)
     assert browser is not None
     assert browser.budgets == ()
-    assert [example.lines[0].fooled_at for example in browser.examples[7:9]] == ["0", UNKNOWN]
+    assert [example.lines[0].misclassified_at for example in browser.examples[7:9]] == ["0", UNKNOWN]
 
 
 def test_a_model_whose_attack_failed_is_not_said_to_withstand(written: Write) -> None:
@@ -57,7 +57,7 @@ def test_a_model_whose_attack_failed_is_not_said_to_withstand(written: Write) ->
     add_thumbnails(results.folder)
     browser = browser_of(results)
     assert browser is not None
-    assert [line.fooled_at for line in browser.examples[20].lines] == [UNKNOWN, "2"]
+    assert [line.misclassified_at for line in browser.examples[20].lines] == [UNKNOWN, "2"]
 
 
 def test_a_copy_without_sheet_table_or_samples_has_no_section(written: Write) -> None:

@@ -170,20 +170,20 @@ for (const tools of document.querySelectorAll(".tools")) {
   updates.set(table, update);
 }
 
-/* Examples: chosen by class, model, and the budget at which a model is fooled. */
+/* Examples: chosen by class, model, and the budget at which a model misclassifies them. */
 
-function isFooled(found, asked) {
+function isMisclassified(found, asked) {
   if (asked === "" || asked === "never" || asked === "0") return asked === "" || found === asked;
   return found !== "" && found !== "never" && Number(found) <= Number(asked);
 }
 
 function chooseExamples(choices) {
-  const [ofClass, model, fooled] = [...choices.querySelectorAll("select")].map((select) => select.value);
+  const [ofClass, model, budget] = [...choices.querySelectorAll("select")].map((select) => select.value);
   const examples = [...choices.nextElementSibling.querySelectorAll("li")];
   for (const example of examples) {
     const lines = [...example.querySelectorAll("small")], asked = model === "" ? lines : [lines[model]];
     const right = ofClass === "" || example.dataset.class === ofClass;
-    example.hidden = !right || !asked.some((line) => isFooled(line.dataset.fooled, fooled));
+    example.hidden = !right || !asked.some((line) => isMisclassified(line.dataset.at, budget));
     for (const line of lines) line.hidden = !asked.includes(line);
   }
   const shown = examples.filter((example) => !example.hidden).length;
