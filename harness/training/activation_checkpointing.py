@@ -17,24 +17,29 @@ CONTAINERS = (nn.Sequential, nn.ModuleList)
 def blocks_of(model: nn.Module) -> list[nn.Module]:
     """Returns the blocks that a network is a sequence of: items of its containers that have layers of their own.
 
-    Of blocks inside one another the outermost counts; the stages of a network, which are containers of blocks, are none.
+    Of blocks inside one another the outermost counts. A stage, which holds a container of nothing but blocks, is none.
     """
     found: list[nn.Module] = []
-    for name, module in model.named_children():
-        items = [module]
-        if isinstance(module, CONTAINERS):
-            items = [item for item in module.children() if isinstance(item, CONTAINERS) or not any(item.children())]
-            found += [item for item in module.children() if item not in items]
-        for item in items:
-            found += blocks_of(item)
+    for child in model.children():
+        is_block = isinstance(model, CONTAINERS) and _is_composite(child) and not any(map(_is_sequence, child.children()))
+        found += [child] if is_block else blocks_of(child)
     return found
+
+
+def _is_composite(module: nn.Module) -> bool:
+    return any(module.children()) and not isinstance(module, CONTAINERS)
+
+
+def _is_sequence(module: nn.Module) -> bool:
+    """Returns whether a module is a container of nothing but blocks."""
+    return isinstance(module, CONTAINERS) and any(module.children()) and all(map(_is_composite, module.children()))
 
 
 def checkpointed(network: Network, model: nn.Module) -> Network:
     """Returns a network that keeps the inputs of its blocks for the backward pass, and what is inside one block at a time.
 
-    Outputs, gradients, and running statistics are those of `network`, bit for bit. A backward pass takes the time of a forward pass
-    more.
+    Outputs, gradients and running statistics are those of `network`, bit for bit. A backward pass takes longer, by the time of a
+    forward pass.
 
     Args:
         network: Images to logits, by the modules of `model`.
@@ -57,13 +62,16 @@ def checkpointed(network: Network, model: nn.Module) -> Network:
 @contextmanager
 def _recomputing(blocks: list[nn.Module]) -> Iterator[None]:
     """Replaces the forward method of each block inside the `with`; the backward pass may run after it."""
+    own = [vars(block).get("forward") for block in blocks]
     for block in blocks:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False, context_fn=partial(_contexts, block))
     try:
         yield
     finally:
-        for block in blocks:
-            del block.forward
+        for block, forward in zip(blocks, own, strict=True):
+            del block.forward  # back to that of its class
+            if forward is not None:
+                block.forward = forward
 
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

@@ -14,6 +14,7 @@ from harness.models.classifier import Classifier
 from harness.models.compiling import compiled
 from harness.models.network import Network
 from harness.models.padding import in_few_sizes
+from harness.training.activation_checkpointing import checkpointed
 from harness.training.averaging import Average
 from harness.training.awp import adversarial_weights
 from harness.training.inference_form import LiveInferenceForm
@@ -48,14 +49,15 @@ class Learner:
         self.begin_epoch()
         self._inference_form = LiveInferenceForm(model, example)
         self._validated = self._inference_form if self.average is None else LiveInferenceForm(self.average.network, example)
-        self._to_validate = self._precise(in_few_sizes(self._validated.network, example[:1], len(example)))
+        validated = in_few_sizes(self._validated.network, example[:1], len(example))
+        self._to_validate = self._precise(self._differentiable(validated, self._validated.network))
         live = compiled(model, example) if recipe.compile else model
-        self._live = self._attacked = self._precise(live)
+        self._live = self._attacked = self._precise(self._differentiable(live, model))
         if isinstance(recipe, AdversarialRecipe):
             attacked: Network = self._inference_form.network
             if live is not model:  # if compiling fails for one, it fails for both, and one warning is enough
                 attacked = compiled(self._inference_form.network, example)
-            self._attacked = self._precise(attacked)
+            self._attacked = self._precise(self._differentiable(attacked, self._inference_form.network))
         distils = isinstance(recipe, AdversarialRecipe) and recipe.distil > 0
         self._teacher = self._precise(LiveInferenceForm(copy.deepcopy(model), example).network) if distils else None
 
@@ -177,6 +179,10 @@ class Learner:
 
     def _parts(self, x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
         return list(zip(x.split(self.micro_batch), y.split(self.micro_batch), strict=True))
+
+    def _differentiable(self, network: Network, model: nn.Module) -> Network:
+        """Returns a network, of the modules of `model`, with as little memory for its backward pass as the recipe says."""
+        return checkpointed(network, model) if self.recipe.activation_checkpointing else network
 
     def _precise(self, network: Network) -> Network:
         """Returns a network that computes in the recipe's precision and gives float32 logits."""

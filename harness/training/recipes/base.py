@@ -125,6 +125,9 @@ class Recipe(Plugin, ABC):
     """bfloat16 computes the network in mixed precision: faster on a GPU, slower on most CPUs."""
     compile: bool = False
     """Compile the network with torch.compile, which takes minutes at the start."""
+    activation_checkpointing: bool = Field(default=False, json_schema_extra=LATER)
+    """Compute activations again in the backward pass, which are else kept from the forward pass: less memory, more time, the same
+    updates. Not with `compile`."""
 
     @model_validator(mode="after")
     def _epochs_fit(self) -> Self:
@@ -132,6 +135,8 @@ class Recipe(Plugin, ABC):
             raise ValueError(f"progressive.epochs: expected fewer than the {self.epochs} epochs, got {self.progressive.epochs}")
         if self.validation == "learned" and self.patience is not None:
             raise ValueError("patience: expected none with validation: learned, which keeps the last epoch")
+        if self.compile and self.activation_checkpointing:
+            raise ValueError("activation_checkpointing: expected false with compile: true, got true")
         if self.patience is not None and self.patience < self.validate_every:
             raise ValueError(f"patience: expected at least validate_every, {self.validate_every} epochs, got {self.patience}")
         return self
