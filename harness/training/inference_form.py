@@ -13,6 +13,8 @@ from harness.models.folding import FoldedWeights, foldable_pairs, folded, replac
 
 COPYING = (nn.SiLU, nn.Hardswish, nn.Mish)
 """Activations whose backward pass needs their input: computing them in place makes autograd copy it first."""
+TRACED = 2
+"""Images by which layers that follow each other are found, in a pass that keeps all activations."""
 TOLERANCE = 1e-3
 """Largest difference between the logits of the folded and the plain network, relative to the largest logit."""
 
@@ -70,8 +72,7 @@ def without_copying_activations(model: nn.Module) -> Iterator[None]:
 
 def _folded(model: nn.Module, example: Tensor) -> tuple[nn.Module, list[Fold]]:
     """Returns a sharing copy with as much folded as keeps the plain network's logits, and the folds."""
-    plain = _eval_copy(model)
-    network = _eval_copy(model)
+    plain, network, example = _eval_copy(model), _eval_copy(model), example[:TRACED]
     folds = [_fold(network, model, *pair) for pair in foldable_pairs(plain, example)]
     with torch.no_grad():
         for fold in folds:

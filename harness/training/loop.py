@@ -15,7 +15,7 @@ from harness.models.classifier import Classifier
 from harness.models.layout import quick_layout
 from harness.models.state import state_of
 from harness.spec import digest_of
-from harness.system.memory import reused_memory
+from harness.system.memory import reused_memory, scarce_memory
 from harness.system.out_of_memory import half, is_out_of_memory
 from harness.system.progress import Progress
 from harness.training.checkpoint import Snapshot, hash_of, save_snapshot, usable_snapshot
@@ -117,7 +117,7 @@ def _run_epochs(run: Run, save: Callable[[Snapshot], None] | None, progress: Pro
     recipe, learner = run.recipe, run.learner
     with ExitStack() as stack:
         stack.enter_context(without_copying_activations(learner.model))
-        stack.enter_context(reused_memory())
+        stack.enter_context(scarce_memory() if recipe.activation_checkpointing else reused_memory())
         advance = stack.enter_context(progress.task(f"train {recipe.name}", learner.total, unit="batches"))
         advance(learner.steps, f"epoch {len(run.history)} of {recipe.epochs}")
         while not run.finished:

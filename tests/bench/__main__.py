@@ -10,7 +10,7 @@ import torch
 from harness.cli.console import show_table
 from harness.running.workspace import resolve_device
 from harness.spec import parse_eps
-from tests.bench import deployed, jobs, onnx_subject, passes, report, start_up, strong, training, user_scale
+from tests.bench import deployed, jobs, memory, onnx_subject, passes, report, start_up, strong, training, user_scale
 from tests.bench.contenders import CONTENDERS
 from tests.bench.overhead import shares
 from tests.bench.workload import EPS, MODELS, Workload, workload
@@ -88,6 +88,7 @@ PARTS = {
     "report": report.show_report,
     "user-scale": user_scale.show_user_scale,
     "jobs": jobs.show_jobs,
+    "memory": memory.show_memory,
 }
 
 if __name__ == "__main__":

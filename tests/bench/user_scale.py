@@ -76,7 +76,7 @@ def show_user_scale(options: argparse.Namespace) -> None:
             for state in ("cold", "warm"):
                 if state == "cold":
                     _forget(cache)
-                spent = _run(command, cache)
+                spent = run_python(command, cache)
                 rows.append((name, state, f"{spent.wall:.1f}", f"{spent.processor:.1f}", f"{spent.memory:,.0f}"))
         show_table(f"{count} photographs of {SIDE}x{SIDE}", ["command", "hashes", "wall s", "processor s", "MiB at most"], rows)
         os.environ[CACHE_VARIABLE] = str(cache)
@@ -111,7 +111,7 @@ def _forget(cache: Path) -> None:
         file.unlink()
 
 
-def _run(command: list[str], cache: Path) -> Spent:
+def run_python(command: list[str], cache: Path) -> Spent:
     """Runs Python in a process of its own, with compiled files as an installed program has them."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment[CACHE_VARIABLE] = str(cache)

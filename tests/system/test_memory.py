@@ -8,7 +8,14 @@ import pytest
 import torch
 
 from harness.system import memory
-from harness.system.memory import cached_parts, quick_garbage_collection, reused_memory, without_garbage_collection
+from harness.system.memory import (
+    cached_parts,
+    give_memory_back,
+    quick_garbage_collection,
+    reused_memory,
+    scarce_memory,
+    without_garbage_collection,
+)
 
 SIZE = 64 << 20
 
@@ -58,6 +65,32 @@ def test_freed_memory_is_kept_inside_the_block_and_given_back_at_its_end() -> No
         kept = resident()
     assert kept > full - SIZE / 2
     assert resident() < full - SIZE / 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a matter of glibc")
+def test_where_memory_is_scarce_freed_memory_is_given_back_at_once() -> None:
+    with reused_memory():
+        tensor = torch.ones(SIZE, dtype=torch.uint8)
+        full = resident()
+        del tensor
+        with scarce_memory():
+            assert resident() < full - SIZE / 2
+            tensor = torch.ones(SIZE, dtype=torch.uint8)
+            del tensor
+            assert resident() < full - SIZE / 2
+        tensor = torch.ones(SIZE, dtype=torch.uint8)
+        del tensor
+        assert resident() > full - SIZE / 2, "kept again"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a matter of glibc")
+def test_memory_that_is_kept_is_given_back_when_memory_ran_out() -> None:
+    with reused_memory():
+        tensor = torch.ones(SIZE, dtype=torch.uint8)
+        full = resident()
+        del tensor
+        give_memory_back()
+        assert resident() < full - SIZE / 2
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a matter of glibc")

@@ -1,0 +1,62 @@
+"""What a training of EfficientNet-B0 at 224x224 in batches of 16 takes of memory and time, by ways to take less."""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import yaml
+
+from harness.cli.console import show_table
+from tests.bench.user_scale import SIDE, Spent, make_photographs, run_python
+
+PHOTOGRAPHS, BATCH = 200, 16
+WAYS: dict[str, dict[str, object]] = {
+    "harness run": {},
+    "harness run, activation_checkpointing": {"activation_checkpointing": True},
+    "harness run, micro_batch 4": {"micro_batch": 4},
+}
+PLAIN = f"""
+import timm, torch
+model = timm.create_model("efficientnet_b0", num_classes=15).train()
+optimiser = torch.optim.AdamW(model.parameters())
+for _ in range(int({PHOTOGRAPHS} * 15 / 21) // {BATCH}):
+    x, y = torch.rand({BATCH}, 3, {SIDE}, {SIDE}), torch.randint(0, 15, ({BATCH},))
+    optimiser.zero_grad()
+    torch.nn.functional.cross_entropy(model(x), y).backward()
+    optimiser.step()
+"""
+"""A loop of nothing but PyTorch and timm, over as many batches of random numbers."""
+
+
+def show_memory(options: argparse.Namespace) -> None:
+    """Measures and prints; each way in a process of its own."""
+    del options
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        root, cache = folder / "photographs", folder / "cache"
+        count = make_photographs(root, PHOTOGRAPHS)
+        found = {"a plain loop": run_python(["-c", PLAIN], cache)}
+        for number, (way, fields) in enumerate(WAYS.items()):
+            suite = folder / f"{number}.yaml"
+            suite.write_text(yaml.safe_dump(_suite(root, fields)))
+            results = ["--store", str(folder / f"store {number}"), "--out", str(folder / f"results {number}")]
+            found[way] = run_python(["-m", "harness", "run", str(suite), *results], cache)
+    title = f"One epoch of EfficientNet-B0, {count} photographs of {SIDE}x{SIDE} in all splits, batches of {BATCH}, and scoring"
+    show_table(title, ["way", "MiB at most", "wall s", "processor s"], [_row(way, spent) for way, spent in found.items()])
+
+
+def _suite(root: Path, fields: dict[str, object]) -> dict[str, object]:
+    recipe = {"name": "standard", "epochs": 1, "batch_size": BATCH, **fields}
+    return {
+        "schema_version": 1,
+        "name": "memory",
+        "dataset": {"name": "image_folder", "root": str(root), "resolution": SIDE},
+        "architecture": {"name": "timm", "arch": "efficientnet_b0"},
+        "models": {"baseline": {"recipe": recipe}},
+        "threat_model": {"norm": "Linf", "eps": ["2/255"]},
+        "attacks": {},
+    }
+
+
+def _row(way: str, spent: Spent) -> tuple[str, ...]:
+    return way, f"{spent.memory:,.0f}", f"{spent.wall:.0f}", f"{spent.processor:.0f}"
