@@ -115,9 +115,14 @@ class Attack(Plugin, ABC):
     def passes(self, classes: int) -> Passes | None:
         """Returns the most passes of an example in one call of `perturb`, among so many classes; None where that is not known.
 
-        Progress and its ETA rest on it, no number does.
+        Progress and its ETA rest on it, and the size of a part of a sweep; no number does.
         """
         return None
+
+    def most_passes(self, classes: int) -> Passes | None:
+        """Returns the same over all restarts."""
+        once = self.passes(classes)
+        return None if once is None else once.times(1 if self.RESTARTS_INSIDE else self.restarts)
 
     @abstractmethod
     def perturb(self, model: nn.Module, x: Tensor, y: Tensor, *, threat_model: ThreatModel, generator: torch.Generator) -> Tensor:

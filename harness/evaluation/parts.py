@@ -10,11 +10,29 @@ import numpy as np
 
 from harness.records import ConditionResult, Outcome
 
+PASSES = 100_000
+"""Forward passes of one image in a part whose size is left open; a backward pass counts as two."""
+LEAST_BATCHES = 4
+"""Full batches of such a part at least: at each budget its last pass is filled up with copies, and so partly in vain."""
+CPU_BATCH = 32
+"""Images of a full batch where the suite names none: `harness.evaluation.batches.CPU_BATCH`."""
+
 logger = logging.getLogger(__name__)
 
 
+def size_of_part(cost: int, batch_size: int | None) -> int:
+    """Returns the number of examples of a part where the suite leaves it open: the machine and its load change nothing.
+
+    Args:
+        cost: What an example costs at most, in forward passes.
+        batch_size: Images of a full batch, where the suite names them.
+    """
+    batch = batch_size or CPU_BATCH
+    return batch * max(LEAST_BATCHES, PASSES // (cost * batch))
+
+
 def merged(parts: Sequence[Outcome]) -> Outcome:
-    """Returns the outcome of a split from those of its parts, at least one, which were attacked alike.
+    """Returns the outcome of a split from those of its parts, at least one, which were computed alike.
 
     Seconds and passes add up; memory and violations are the largest.
 
@@ -24,7 +42,7 @@ def merged(parts: Sequence[Outcome]) -> Outcome:
     sizes = sorted({condition.evidence.batch_size or 0 for part in parts for condition in part.conditions})
     if len(sizes) > 1:
         logger.warning(
-            "parts were attacked in batches of %s images, as memory was short, or they are of different runs: the last digits of "
+            "parts were computed in batches of %s images, as memory was short, or they are of different runs: the last digits of "
             "their logits are not those of one part",
             " and ".join(map(str, sizes)),
         )

@@ -105,8 +105,7 @@ class SweepRun:
     def most_passes(self, attack: Attack) -> Passes | None:
         """Returns the most passes that an attack makes of an example, over its restarts, where that is known."""
         logits = self.ledger.clean_logits
-        most = None if logits is None else attack.passes(logits.shape[1])
-        return None if most is None else most.times(1 if attack.RESTARTS_INSIDE else attack.restarts)
+        return None if logits is None else attack.most_passes(logits.shape[1])
 
     def gain_at(self, level: int) -> int:
         """Returns at how many budgets an example with an adversarial at that budget is done."""

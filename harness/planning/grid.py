@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from harness.attacks.base import Attack
 from harness.conditions import ATTACK
 from harness.datasets.image_folder import FileSplit
+from harness.evaluation.parts import size_of_part
 from harness.evaluation.settings import SweepSettings
 from harness.records import CUMULATIVE, Cell, Protocol
 from harness.steps.base import Examples
 from harness.steps.conditions import Corrupted, FromFolder, Targeted, Trigger
-from harness.steps.evaluate import Evaluate, Sweep, in_parts
+from harness.steps.evaluate import Evaluate, Sweep
 from harness.steps.judgement import Judgement
+from harness.steps.parts import DivisibleT, in_parts
 from harness.steps.poison import TrainedModel
 from harness.suites.models import GIVEN
 from harness.threat import ThreatModel
@@ -36,6 +38,8 @@ class GridInputs:
     """Returns the training of a model's clean control: the same model on clean data with the same seed."""
     count: int
     """Number of the examples that are judged."""
+    classes: int
+    """Number of the classes."""
 
 
 StepMaker = Callable[[TrainedModel, GridInputs], Judgement]
@@ -103,17 +107,29 @@ def sweep_of(suite: BaseSuite, label: str, budgets: tuple[ThreatModel, ...], mod
         seed=suite.seed,
         inference=suite.evaluation.inference,
     )
-    size = suite.evaluation.shard
-    if size is None or not settings.can_be_by_example():
-        return Sweep(model, inputs.examples, label, settings, target_class=entry.target_class)
-    by_example = replace(settings, by_example=True)
-    sweep = Sweep(model, inputs.examples, label, by_example, target_class=entry.target_class)
-    return in_parts(sweep, count=inputs.count, size=size)
+    by_example = suite.evaluation.shard is not None and settings.can_be_by_example()
+    settings = replace(settings, by_example=by_example)
+    sweep = Sweep(model, inputs.examples, label, settings, target_class=entry.target_class)
+    return _cut(suite, sweep, inputs.count, inputs) if by_example else sweep
+
+
+def clean_of(suite: BaseSuite, model: TrainedModel, inputs: GridInputs) -> Evaluate:
+    """Returns the step that scores a model on the clean examples, in parts where the suite wants that."""
+    clean = Evaluate(model, inputs.examples, by_example=suite.evaluation.shard is not None)
+    return _cut(suite, clean, inputs.count, inputs)
+
+
+def _cut(suite: BaseSuite, step: DivisibleT, count: int, inputs: GridInputs) -> DivisibleT:
+    """Returns a step of so many examples cut into parts as the suite wants it."""
+    shard, batch = suite.evaluation.shard, suite.evaluation.batch_size
+    if shard is None:
+        return step
+    return in_parts(step, count=count, size=size_of_part(step.cost(inputs.classes), batch) if shard == "auto" else shard)
 
 
 def _rows_of(suite: BaseSuite, variant: Variant) -> Iterator[GridCell]:
     clean = _clean_cell(suite, variant)
-    yield GridCell(clean, variant, lambda model, inputs: Evaluate(model, inputs.examples))
+    yield GridCell(clean, variant, partial(clean_of, suite))
     yield from _poison_rows(suite, clean, variant)
     if not variant.repetition:
         yield from _attack_rows(suite, clean, variant)
@@ -144,17 +160,21 @@ def _corruption_rows(suite: BaseSuite, clean: Cell, variant: Variant) -> Iterato
 
 
 def _corrupted(suite: BaseSuite, label: str, model: TrainedModel, inputs: GridInputs) -> Corrupted:
-    return Corrupted(model, inputs.examples, label, suite.corruptions[label], suite.seed)
+    by_example = suite.evaluation.shard is not None
+    corrupted = Corrupted(model, inputs.examples, label, suite.corruptions[label], suite.seed, by_example=by_example)
+    return _cut(suite, corrupted, inputs.count, inputs)
 
 
 def _folder_rows(suite: BaseSuite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
     for label in suite.folders:
         cell = clean.model_copy(update={"condition": "folder", "attack": label})
-        yield GridCell(cell, variant, partial(_photographed, label))
+        yield GridCell(cell, variant, partial(_photographed, suite, label))
 
 
-def _photographed(label: str, model: TrainedModel, inputs: GridInputs) -> FromFolder:
-    return FromFolder(model, label, inputs.folders[label])
+def _photographed(suite: BaseSuite, label: str, model: TrainedModel, inputs: GridInputs) -> FromFolder:
+    images = inputs.folders[label]
+    photographed = FromFolder(model, label, images, by_example=suite.evaluation.shard is not None)
+    return _cut(suite, photographed, len(images), inputs)
 
 
 def _poison_rows(suite: BaseSuite, clean: Cell, variant: Variant) -> Iterator[GridCell]:

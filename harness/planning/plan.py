@@ -11,16 +11,17 @@ from harness.conditions import CLEAN, OF_POISONED_MODELS
 from harness.datasets.image_folder import FileSplit
 from harness.images import ImageData
 from harness.planning.data_checks import given_step, read_folders, unsupported_poisons, warn_of_training_images
-from harness.planning.grid import GridCell, GridInputs, cells_of, sweep_of
+from harness.planning.grid import GridCell, GridInputs, cells_of, clean_of, sweep_of
 from harness.poisoning.detectors.base import Detector
 from harness.records import Cell
 from harness.spec import digest_fields, digest_of
 from harness.steps.base import DataIdentity, Examples, Step, in_order
 from harness.steps.detect import Detect
-from harness.steps.evaluate import Evaluate, MergedSweep, Sweep
+from harness.steps.evaluate import Sweep
 from harness.steps.given import Given
 from harness.steps.judgement import Judgement
 from harness.steps.kept import KeptImages
+from harness.steps.parts import Divisible
 from harness.steps.poison import Poisoning, TrainedModel
 from harness.steps.train import Train
 from harness.steps.transfer import Transfer
@@ -118,8 +119,8 @@ class Plan:
         return tuple(step for step in found if step.digest not in self.needless)
 
     def for_store(self, store: Store) -> Plan:
-        """Returns the plan without the parts of sweeps whose merged outcome is in a store."""
-        merged = [step for step in self.steps if isinstance(step, MergedSweep) and store.get(step.KIND, step.digest) is not None]
+        """Returns the plan without the parts whose merged outcome is in a store."""
+        merged = [step for step in self.steps if isinstance(step, Divisible) and step.parts and store.get(step.KIND, step.digest)]
         return replace(self, needless=frozenset(part.digest for step in merged for part in step.parts))
 
 
@@ -181,7 +182,9 @@ class _Planner:
         self.judged = self.examples.of(data)
         self.training: dict[Variant, Train] = {}
         self.given: dict[Variant, Given] = {}
-        self.inputs = GridInputs(self.examples, folders, control=self._control, count=len(self.judged))
+        self.inputs = GridInputs(
+            self.examples, folders, control=self._control, count=len(self.judged), classes=len(self.class_names)
+        )
 
     @property
     def of_grid(self) -> dict[Variant, TrainedModel]:
@@ -250,7 +253,7 @@ class _Planner:
         for (_, repetition), row in compared.items():
             if repetition:
                 cell = row.cell.model_copy(update={"poison": None, "poison_rate": None, "target_class": None, "condition": CLEAN})
-                yield PlannedCell(cell, Evaluate(self._control(row.variant), self.examples))
+                yield PlannedCell(cell, clean_of(self.suite, self._control(row.variant), self.inputs))
 
     def _poisoning(self, variant: Variant) -> Poisoning | None:
         """Returns the step that poisons the data; crafting may use the first model that is trained, on clean data."""

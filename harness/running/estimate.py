@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.attacks.base import Attack
-from harness.datasets.image_folder import FileSplit
 from harness.evaluation.audit import standard
 from harness.images import ImageData
 from harness.planning.plan import Plan
 from harness.steps.base import Step
 from harness.steps.conditions import Corrupted, FromFolder, Targeted, Trigger
-from harness.steps.evaluate import Evaluate, MergedSweep, PartOfSweep, Sweep
+from harness.steps.evaluate import Evaluate, Sweep
 from harness.steps.given import Given
 from harness.steps.kept import KeptImages
+from harness.steps.parts import Divisible
 from harness.steps.poison import TrainedModel
 from harness.steps.train import Train
 from harness.steps.transfer import Transfer
@@ -152,8 +152,10 @@ def _speed_of(model: TrainedModel, data: ImageData, *, batch: int, device: torch
 
 
 def _passes_of(step: Step, plan: Plan, data: ImageData) -> Passes | None:
-    """Returns the passes of a step; None where its specification does not tell."""
-    n, classes = len(plan.examples.of(data)), len(data.class_names)
+    """Returns the passes of a step; None where its specification does not tell. Those of a step in parts are its parts'."""
+    if isinstance(step, Divisible) and step.parts:
+        return Passes()
+    n, classes = _examples_of(step, plan, data), len(data.class_names)
     if isinstance(step, Train):
         return _training_passes(step, data)
     if isinstance(step, Sweep):
@@ -166,15 +168,20 @@ def _passes_of(step: Step, plan: Plan, data: ImageData) -> Passes | None:
     return None if images is None else Passes(images)
 
 
+def _examples_of(step: Step, plan: Plan, data: ImageData) -> int:
+    """Returns the number of examples of a step: those of its part, of its folder, or of the evaluation."""
+    if isinstance(step, Divisible) and step.span is not None:
+        return len(step.span)
+    return len(step.images) if isinstance(step, FromFolder) else len(plan.examples.of(data))
+
+
 def _images_scored(step: Step, n: int, data: ImageData) -> int | None:
-    """Returns how many images a step that attacks nothing passes through the network; n are those of the evaluation."""
-    if isinstance(step, Evaluate):
+    """Returns how many images a step of n examples that attacks nothing passes through the network."""
+    if isinstance(step, Evaluate | FromFolder):
         return n
     if isinstance(step, Corrupted):
         return n * (1 + len(step.corruption.severities))
-    if isinstance(step, Trigger | Targeted):
-        return 2 * len(data.splits["test"])
-    return len(step.images) if isinstance(step, FromFolder) else None
+    return 2 * len(data.splits["test"]) if isinstance(step, Trigger | Targeted) else None
 
 
 def _training_passes(step: Train, data: ImageData) -> Passes:
@@ -188,13 +195,7 @@ def _training_passes(step: Train, data: ImageData) -> Passes:
 
 
 def _sweep_passes(sweep: Sweep, n: int, *, classes: int) -> Passes:
-    """Returns the passes of a sweep: at every budget each stage on each example, and the audit on its sample.
-
-    Those of a sweep in parts are its parts'.
-    """
-    if isinstance(sweep, MergedSweep):
-        return Passes()
-    n = sweep.end - sweep.first if isinstance(sweep, PartOfSweep) else n
+    """Returns the passes of a sweep of n examples: at every budget each stage on each one, and the audit on its sample."""
     attack, total = sweep.settings.attack, Passes(n)
     budgets = sweep.settings.threat_models
     for threat_model in budgets[:1] if attack.MINIMUM_NORM else budgets:
@@ -230,9 +231,7 @@ def _result_bytes(step: Step, plan: Plan, data: ImageData) -> int:
 
 def _outcome_bytes(step: Step, plan: Plan, data: ImageData) -> int:
     """Returns the size of an outcome: the logits on the clean images, and under each condition."""
-    images = getattr(step, "images", None)
-    n = len(images) if isinstance(images, FileSplit) else len(plan.examples.of(data))
-    n = step.end - step.first if isinstance(step, PartOfSweep) else n
+    n = _examples_of(step, plan, data)
     conditions = len(step.settings.threat_models) if isinstance(step, Sweep) else 1
     if isinstance(step, Corrupted):
         conditions = len(step.corruption.severities)

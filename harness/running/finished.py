@@ -9,6 +9,7 @@ from harness.planning.plan import Plan, PlannedCell
 from harness.records import FINISHED, CellResult, Outcome, Status
 from harness.steps.base import Context, Step
 from harness.steps.judgement import Judgement
+from harness.steps.parts import Divisible
 
 
 def result_of(cell: PlannedCell, outcome: Outcome, status: Status) -> CellResult:
@@ -48,7 +49,7 @@ class FinishedRun:
         """Returns a planned cell with its numbers, or with the reason why it has none."""
         if cell.step is None:
             return CellResult(cell.cell, cell.digest, Status.SKIPPED, cell.skip or "")
-        report = self.report(cell.step)
+        report = self._report_with_parts(cell.step)
         if not self.finished(cell.step):
             return CellResult(cell.cell, cell.digest, report.status, report.reason)
         outcome = self._outcome(cell.step)
@@ -58,6 +59,15 @@ class FinishedRun:
             return CellResult(cell.cell, cell.digest, Status.FAILED, str(damage))
         result = result_of(cell, outcome, report.status)
         return result if own is None else replace(result, example_ids=tuple(own.ids), example_hashes=tuple(own.hashes))
+
+    def _report_with_parts(self, step: Judgement) -> StepReport:
+        """Returns what became of a step; of one that was not run as a part of it failed, why that did: as if it were one step."""
+        report = self.report(step)
+        if report.status is Status.NOT_RUN and isinstance(step, Divisible):
+            for part in step.parts:
+                if (lost := self.report(part)).status is Status.FAILED:
+                    return replace(lost, reason=f"{part.span}: {lost.reason}")
+        return report
 
     def _outcome(self, step: Judgement) -> Outcome:
         if step.digest not in self._outcomes:

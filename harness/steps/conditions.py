@@ -19,6 +19,7 @@ from harness.records import Outcome
 from harness.spec import digest_of
 from harness.steps.base import Context, Examples, ModelStep, Step
 from harness.steps.judgement import OUTCOME, Judgement
+from harness.steps.parts import Scoring
 from harness.steps.poison import Poisoning
 from harness.storage.outcomes import save_outcome
 from harness.system.seeds import seed_of
@@ -116,13 +117,12 @@ class Targeted(Judgement):
 
 
 @dataclass(frozen=True)
-class Corrupted(Judgement):
+class Corrupted(Scoring):
     """Scores a model on corrupted examples, at each severity."""
 
     KIND: ClassVar[str] = "corruption"
     VERSION: ClassVar[int] = 1
 
-    model: ModelStep
     examples: Examples
     label: str
     corruption: Corruption
@@ -131,60 +131,56 @@ class Corrupted(Judgement):
     @property
     def title(self) -> str:
         """See `Step.title`."""
-        return f"corrupt with {self.label}, score {self.model.label}"
-
-    @property
-    def inputs(self) -> Mapping[str, Step]:
-        """The model's training."""
-        return {"model": self.model}
+        return self.named(f"corrupt with {self.label}, score {self.model.label}")
 
     def identity(self) -> Mapping[str, Any]:
         """See `Step.identity`."""
         return {"examples": self.examples.json(), "corruption": self.corruption.identity(), "seed": self.seed}
 
-    def judged(self, context: Context) -> ImageSplit:
-        """See `Judgement.judged`."""
+    def all_examples(self, context: Context) -> ImageSplit:
+        """See `Divisible.all_examples`."""
         return self.examples.of(context.data)
 
-    def run(self, context: Context, folder: Path) -> None:
-        """See `Step.run`."""
+    def cost(self, classes: int) -> int:
+        """See `Divisible.cost`: a clean pass, and one at each severity."""
+        return 1 + len(self.corruption.severities)
+
+    def computed(self, context: Context) -> Outcome:
+        """See `Divisible.computed`."""
         clean = self.judged(context)
-        damaged = {f"{self.label} {severity}": self.damaged(clean, severity) for severity in self.corruption.severities}
-        save_outcome(_judge(self.model, clean, damaged, context, what=self.label), folder / OUTCOME)
+        damaged = {
+            self.named(f"{self.label} {severity}"): self.damaged(clean, severity) for severity in self.corruption.severities
+        }
+        what = self.named(self.label)
+        return _judge(self.model, clean, damaged, context, what=what, whole=self.whole(context))
 
     def damaged(self, clean: ImageSplit, severity: int) -> ImageSplit:
-        """Returns the corrupted images of some examples."""
+        """Returns the corrupted images of some examples; the random draws of each are keyed by its content."""
         return CorruptedSplit(self.corruption, clean, severity=severity, seed=seed_of(self.seed, "corruption"))
 
 
 @dataclass(frozen=True)
-class FromFolder(Judgement):
+class FromFolder(Scoring):
     """Scores a model on other images of its classes, as they are; the outcome has them as its clean images too."""
 
     KIND: ClassVar[str] = "folder"
     VERSION: ClassVar[int] = 1
 
-    model: ModelStep
     label: str
     images: FileSplit
 
     @property
     def title(self) -> str:
         """See `Step.title`."""
-        return f"score {self.model.label} on the folder {self.label}"
-
-    @property
-    def inputs(self) -> Mapping[str, Step]:
-        """The model's training."""
-        return {"model": self.model}
+        return self.named(f"score {self.model.label} on the folder {self.label}")
 
     def identity(self) -> Mapping[str, Any]:
         """See `Step.identity`; files count by content and class, in their order."""
         content = [self.images.labels.tolist(), list(self.images.hashes)]
         return {"images": digest_of(content), "resolution": self.images.resolution, "resize": self.images.resize}
 
-    def judged(self, context: Context) -> ImageSplit:
-        """See `Judgement.judged`."""
+    def all_examples(self, context: Context) -> ImageSplit:
+        """See `Divisible.all_examples`."""
         return self.images
 
     def files_read(self, context: Context) -> tuple[Source, ...]:
@@ -192,13 +188,25 @@ class FromFolder(Judgement):
         own = self.images.source
         return super().files_read(context) + (() if own is None else (own,))
 
-    def run(self, context: Context, folder: Path) -> None:
-        """See `Step.run`."""
-        title = f"folder {self.label}"
-        save_outcome(_scored(self.model.classifier(context), self.images, context, title=title), folder / OUTCOME)
+    def cost(self, classes: int) -> int:
+        """See `Divisible.cost`."""
+        return 1
+
+    def computed(self, context: Context) -> Outcome:
+        """See `Divisible.computed`."""
+        images, title = self.judged(context), self.named(f"folder {self.label}")
+        return _scored(self.model.classifier(context), images, context, title=title, whole=self.whole(context))
 
 
-def _judge(model: ModelStep, clean: ImageSplit, conditions: Mapping[str, ImageSplit], context: Context, *, what: str) -> Outcome:
+def _judge(
+    model: ModelStep,
+    clean: ImageSplit,
+    conditions: Mapping[str, ImageSplit],
+    context: Context,
+    *,
+    what: str,
+    whole: ImageSplit | None = None,
+) -> Outcome:
     """Returns the outcome of a model on clean images and, as one condition each, on other versions of them.
 
     Args:
@@ -207,14 +215,15 @@ def _judge(model: ModelStep, clean: ImageSplit, conditions: Mapping[str, ImageSp
         conditions: Their other versions, by what progress displays call them.
         context: Where to run.
         what: What was done to them.
+        whole: See `harness.evaluation.clean.evaluate_clean`.
     """
     network = model.classifier(context)
     splits = {f"the images without {what}": clean, **conditions}
-    before, *after = [_scored(network, split, context, title=title) for title, split in splits.items()]
+    before, *after = [_scored(network, split, context, title=title, whole=whole) for title, split in splits.items()]
     return replace(before, conditions=tuple(outcome.conditions[0] for outcome in after))
 
 
-def _scored(network: Classifier, split: ImageSplit, context: Context, *, title: str) -> Outcome:
+def _scored(network: Classifier, split: ImageSplit, context: Context, *, title: str, whole: ImageSplit | None = None) -> Outcome:
     """Returns the outcome on some images; the network itself is probed once, by the step that scores the clean ones."""
     from harness.evaluation.clean import evaluate_clean
 
@@ -226,4 +235,5 @@ def _scored(network: Classifier, split: ImageSplit, context: Context, *, title: 
         probes=0,
         progress=context.progress,
         title=title,
+        whole=whole,
     )

@@ -1,21 +1,17 @@
-"""The steps that judge a model: on clean images, and under one attack over a sweep of budgets, which may be cut into parts."""
+"""The steps that judge a model: on clean images, and under one attack over a sweep of budgets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
-from harness.datasets.splits import take
+from harness.attacks.passes import Passes
 from harness.evaluation.settings import SweepSettings
 from harness.images import ImageSplit
 from harness.records import Outcome
-from harness.steps.base import Context, Examples, ModelStep, Step
-from harness.steps.judgement import OUTCOME, Judgement
-from harness.storage.outcomes import save_outcome
+from harness.steps.base import Context, Examples
+from harness.steps.parts import Divisible, Scoring
 from harness.system.seeds import seed_of
 
 if TYPE_CHECKING:
@@ -26,55 +22,67 @@ ROUNDING_FORMS = 2
 
 
 @dataclass(frozen=True)
-class Evaluate(Judgement):
+class Evaluate(Scoring):
     """Scores a trained model on the clean examples."""
 
     KIND: ClassVar[str] = "clean"
     VERSION: ClassVar[int] = 1
 
-    model: ModelStep
     examples: Examples
 
     @property
     def title(self) -> str:
         """See `Step.title`."""
-        return f"score {self.model.label}"
+        return self.named(f"score {self.model.label}")
 
-    @property
-    def inputs(self) -> Mapping[str, Step]:
-        """The model's training."""
-        return {"model": self.model}
-
-    def judged(self, context: Context) -> ImageSplit:
-        """See `Judgement.judged`."""
+    def all_examples(self, context: Context) -> ImageSplit:
+        """See `Divisible.all_examples`."""
         return self.examples.of(context.data)
 
     def identity(self) -> Mapping[str, Any]:
         """See `Step.identity`."""
         return {"examples": self.examples.json()}
 
-    def run(self, context: Context, folder: Path) -> None:
-        """See `Step.run`."""
+    def cost(self, classes: int) -> int:
+        """See `Divisible.cost`."""
+        return 1
+
+    def computed(self, context: Context) -> Outcome:
+        """See `Divisible.computed`: the network is probed on the whole."""
         from harness.evaluation.clean import evaluate_clean
 
-        outcome = evaluate_clean(
+        return evaluate_clean(
             self.model.classifier(context),
             self.judged(context),
             batch_size=context.batch_size,
             device=context.device,
             progress=context.progress,
+            title=self.named("clean images"),
+            whole=self.whole(context),
+            **({} if self.span is None else {"probes": 0}),
         )
-        save_outcome(outcome, folder / OUTCOME)
+
+    def completed(self, context: Context, found: Outcome) -> Outcome:
+        """See `Divisible.completed`: the network is probed."""
+        from harness.evaluation.clean import completed
+
+        return completed(
+            self.model.classifier(context),
+            self.judged(context),
+            found,
+            batch_size=context.batch_size,
+            device=context.device,
+            progress=context.progress,
+        )
 
 
 @dataclass(frozen=True)
-class Sweep(Judgement):
+class Sweep(Divisible):
     """Attacks a trained model at rising budgets."""
 
     KIND: ClassVar[str] = "attack"
     VERSION: ClassVar[int] = 1
 
-    model: ModelStep
     examples: Examples
     label: str
     settings: SweepSettings
@@ -85,20 +93,10 @@ class Sweep(Judgement):
     @property
     def title(self) -> str:
         """See `Step.title`."""
-        return f"attack {self.model.label} with {self.label}"
+        return self.named(f"attack {self.model.label} with {self.label}")
 
-    @property
-    def inputs(self) -> Mapping[str, Step]:
-        """The model's training."""
-        return {"model": self.model}
-
-    @property
-    def undivided(self) -> Sweep:
-        """See `Judgement.undivided`."""
-        return self
-
-    def judged(self, context: Context) -> ImageSplit:
-        """See `Judgement.judged`."""
+    def all_examples(self, context: Context) -> ImageSplit:
+        """See `Divisible.all_examples`."""
         return self.examples.of(context.data)
 
     def identity(self) -> Mapping[str, Any]:
@@ -121,9 +119,12 @@ class Sweep(Judgement):
         fields = inference.settings()
         return {**fields, "version": ROUNDING_FORMS} if inference.precision != "float32" else fields
 
-    def run(self, context: Context, folder: Path) -> None:
-        """See `Step.run`."""
-        save_outcome(self.attacked(context), folder / OUTCOME)
+    def cost(self, classes: int) -> int:
+        """See `Divisible.cost`: a clean pass, and at each budget those of the attack, where it says so, and one that judges."""
+        attack = self.settings.attack
+        budgets = 1 if attack.MINIMUM_NORM else len(self.settings.threat_models)
+        each = (attack.most_passes(classes) or Passes(0)).and_also(Passes(1))
+        return Passes(1).and_also(each.times(budgets)).cost
 
     def target_index(self, class_names: Sequence[str]) -> int | None:
         """Returns the index of the class that the attack aims at, or None where it aims at none."""
@@ -138,6 +139,7 @@ class Sweep(Judgement):
         """Attacks the model; `keep` receives the final images of every example and budget."""
         from harness.evaluation.sweep import sweep
 
+        of_a_part: dict[str, Any] = {} if self.span is None else {"probes": 0, "whole": self.all_examples(context)}
         return sweep(
             self.model.classifier(context),
             self.judged(context),
@@ -146,98 +148,25 @@ class Sweep(Judgement):
             device=context.device,
             keep=keep,
             progress=context.progress,
-            **{"title": self.label, **self.only_here(context)},
+            title=self.named(self.label),
+            **of_a_part,
         )
 
-    def only_here(self, context: Context) -> Mapping[str, Any]:
-        """Returns further arguments of `harness.evaluation.sweep.sweep`."""
-        return {}
+    def computed(self, context: Context) -> Outcome:
+        """See `Divisible.computed`: the attack with twice the steps is for the whole."""
+        return self.attacked(context)
 
-
-@dataclass(frozen=True)
-class PartOfSweep(Sweep):
-    """Attacks a trained model at rising budgets, on some of the examples, by example."""
-
-    first: int = 0
-    """Position of its first example among those that are judged."""
-    end: int = 0
-    """Position behind its last one."""
-    number: int = 1
-    """Which part it is, from 1."""
-    count: int = 1
-    """How many there are."""
-
-    @property
-    def title(self) -> str:
-        """See `Step.title`."""
-        return f"{super().title}, part {self.number} of {self.count}"
-
-    def judged(self, context: Context) -> ImageSplit:
-        """See `Judgement.judged`."""
-        return take(super().judged(context), np.arange(self.first, self.end))
-
-    def identity(self) -> Mapping[str, Any]:
-        """See `Step.identity`; how many parts there are does not count."""
-        return {**super().identity(), "part": [self.first, self.end]}
-
-    def only_here(self, context: Context) -> Mapping[str, Any]:
-        """See `Sweep.only_here`: the attack with twice the steps is for the whole."""
-        title = f"{self.label}, part {self.number} of {self.count}"
-        return {"title": title, "probes": 0, "whole": super().judged(context)}
-
-
-@dataclass(frozen=True)
-class MergedSweep(Sweep):
-    """Merges the parts of a sweep: its digest and its outcome are those of the sweep as one step."""
-
-    parts: tuple[PartOfSweep, ...] = ()
-    """Of all examples, in their order."""
-
-    @property
-    def undivided(self) -> Sweep:
-        """See `Judgement.undivided`."""
-        return Sweep(self.model, self.examples, self.label, self.settings, self.target_class)
-
-    @property
-    def inputs(self) -> Mapping[str, Step]:
-        """The model's training, and the parts."""
-        return {**super().inputs, **{f"part-{part.number}": part for part in self.parts}}
-
-    def spec(self) -> dict[str, Any]:
-        """Returns what the digest is taken over: into which parts the examples are cut changes nothing."""
-        return self.undivided.spec()
-
-    def run(self, context: Context, folder: Path) -> None:
-        """See `Step.run`. Where the merged outcome was damaged parts may be missing; these are attacked here, and not stored."""
-        from harness.evaluation.parts import merged
+    def completed(self, context: Context, found: Outcome) -> Outcome:
+        """See `Divisible.completed`: the attack is run with twice the steps on a few examples."""
         from harness.evaluation.sweep import completed
 
-        outcome = completed(
+        return completed(
             self.model.classifier(context),
             self.judged(context),
             self.settings_for(context.data.class_names),
-            merged([_outcome_of(part, context) for part in self.parts]),
+            found,
             batch_size=context.batch_size,
             device=context.device,
             progress=context.progress,
             title=self.label,
         )
-        save_outcome(outcome, folder / OUTCOME)
-
-
-def in_parts(sweep: Sweep, *, count: int, size: int) -> Sweep:
-    """Returns a sweep by example as the step that merges its parts of `size` of its `count` examples; itself if that is one."""
-    firsts = range(0, count, size)
-    if len(firsts) <= 1:
-        return sweep
-    own = (sweep.model, sweep.examples, sweep.label, sweep.settings, sweep.target_class)
-    spans = ((first, min(first + size, count)) for first in firsts)
-    return MergedSweep(
-        *own, parts=tuple(PartOfSweep(*own, *span, number, len(firsts)) for number, span in enumerate(spans, start=1))
-    )
-
-
-def _outcome_of(part: PartOfSweep, context: Context) -> Outcome:
-    entry = context.entry(part)
-    whole = entry is not None and not context.store.damaged_files(entry)
-    return part.outcome(context) if whole else part.attacked(context)

@@ -3,7 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from harness.attacks.base import ATTACKS, Attack
 from harness.conditions import CLEAN
@@ -15,6 +23,7 @@ from harness.poisoning.detectors.base import DETECTORS, Detector
 from harness.records import Protocol
 from harness.spec import Eps, Spec, suggestion
 from harness.suites.labels import ConditionOfModel, Label
+from harness.system.messages import shown
 from harness.threat import Norm
 
 RESERVED = ("none", "worst_case")
@@ -108,6 +117,17 @@ class FolderEntry(Spec):
     """The folder; it holds `<Class>/*`, named as the data set's classes, all of them or some."""
 
 
+def _read_shard(value: object, read: ValidatorFunctionWrapHandler) -> object:
+    """Returns a size of parts; what is none is one error, not one for each form that it may have."""
+    try:
+        return read(value)
+    except ValidationError as error:
+        raise ValueError(f"expected a whole number >= 1 or auto, got {shown(value)}") from error
+
+
+Shard = Annotated[Annotated[int, Field(ge=1)] | Literal["auto"], WrapValidator(_read_shard)]
+
+
 class Evaluation(Spec):
     """Which examples are judged, and how."""
 
@@ -126,10 +146,11 @@ class Evaluation(Spec):
     """Number format of the attacks' passes, float32 or bfloat16; every success is judged in float32 all the same."""
     batch_size: Annotated[int, Field(ge=1)] | None = None
     """Images of a forward pass; chosen by the device where it is left out. Not part of any digest."""
-    shard: Annotated[int, Field(ge=1)] | None = None
-    """Examples of a part: attacks that keep examples apart are then run by example, and cut into parts that are steps of their
-    own; the merged result is that of one part, however many there are. Others stay whole. Every pass then has the size of a full
-    batch, so a part should hold several; which size changes the last digits. See docs/architecture.md, "A sweep in parts"."""
+    shard: Shard | None = None
+    """Examples of a part: clean images, corruptions, folders, and attacks that keep examples apart, are then run by example, cut
+    into parts that are steps of their own; the merged result is that of one part, however many there are. Others stay whole.
+    Every pass then has the size of a full batch, so a part should hold several; which size changes the last digits. auto: what
+    100,000 forward passes are enough for, so that short steps stay whole. See docs/architecture.md, "Conditions in parts"."""
 
     @property
     def inference(self) -> Inference:

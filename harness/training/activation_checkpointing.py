@@ -83,7 +83,8 @@ def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractC
 def _kept_statistics(block: nn.Module) -> Iterator[None]:
     """Leaves the running statistics of a block as they are; batches are normalised by their own statistics all the same."""
     norms = [(module, module.momentum) for module in block.modules() if isinstance(module, _NormBase)]
-    counts = [module.num_batches_tracked.clone() for module, _ in norms if module.num_batches_tracked is not None]
+    counts = [module.num_batches_tracked for module, _ in norms if module.num_batches_tracked is not None]
+    before = [count.clone() for count in counts]
     for module, _ in norms:
         module.momentum = 0.0
     try:
@@ -91,6 +92,5 @@ def _kept_statistics(block: nn.Module) -> Iterator[None]:
     finally:
         for module, momentum in norms:
             module.momentum = momentum
-        tracked = [module for module, _ in norms if module.num_batches_tracked is not None]
-        for module, count in zip(tracked, counts, strict=True):
-            module.num_batches_tracked.copy_(count)
+        for count, value in zip(counts, before, strict=True):
+            count.copy_(value)

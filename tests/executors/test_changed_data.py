@@ -86,6 +86,19 @@ def test_folder_of_a_suite_is_watched_by_its_own_steps(suite: Suite, tmp_path: P
     assert "such as Onion/00.jpg" in cells["folder"].reason
 
 
+def test_folder_that_changed_under_one_of_its_parts_says_so_and_is_computed_anew(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = suite.model_copy(update={"evaluation": suite.evaluation.model_copy(update={"shard": 3})})
+    with monkeypatch.context() as patch:
+        after(FromFolder, tmp_path / "street/Onion/00.jpg", patch)
+        cells = cells_of(run_in(tmp_path, cut))
+    assert (cells["clean"].status, cells["folder"].status) == (Status.DONE, Status.FAILED)
+    assert cells["folder"].reason.startswith("part 1 of 2: the data changed while the suite ran")
+    assert not list((tmp_path / "store").glob("folder/*/meta.json"))
+    assert run_in(tmp_path, cut).ok
+
+
 def test_skipped_files_are_in_the_provenance(suite: Suite, tmp_path: Path) -> None:
     (tmp_path / "data/test/Leek/a.heic").write_text("")
     assert run_in(tmp_path, suite).record.provenance["skipped_files"] == {"test": 1}
