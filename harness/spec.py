@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from fractions import Fraction
+from functools import cache
 from typing import Annotated, Any, Self, TypeVar, get_args
 
 from pydantic import (
@@ -62,8 +63,8 @@ class Spec(BaseModel):
     def _no_truth_value_for_a_number(cls, value: Any) -> Any:
         """Refuses what pydantic would take for 1 or 0, such as YAML's yes, on and off."""
         given = value if isinstance(value, Mapping) else {}
-        numbers = (name for name, field in cls.model_fields.items() if _is_of_numbers(field.annotation))
-        findings = [_no_number(name, given[name]) for name in numbers if name in given and _holds_truth_value(given[name])]
+        wrong = [name for name in _number_fields(cls) if name in given and _holds_truth_value(given[name])]
+        findings = [_no_number(name, given[name]) for name in wrong]
         if findings:
             raise ValidationError.from_exception_data(cls.__name__, findings)
         return value
@@ -85,6 +86,12 @@ def _no_number(name: str, value: object) -> InitErrorDetails:
 
 def _holds_truth_value(value: object) -> bool:
     return isinstance(value, bool) or (isinstance(value, list | tuple) and any(map(_holds_truth_value, value)))
+
+
+@cache
+def _number_fields(cls: type[Spec]) -> tuple[str, ...]:
+    """Returns the fields of a specification that hold numbers; found once, as a grid has thousands of its kind."""
+    return tuple(name for name, field in cls.model_fields.items() if _is_of_numbers(field.annotation))
 
 
 def _is_of_numbers(annotation: object) -> bool:

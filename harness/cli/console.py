@@ -23,6 +23,9 @@ PLAIN_INTERVAL = 8.0
 AT_ONCE = 0.5
 """Seconds; work reported earlier was done before, as by a training that is resumed, and the ETA leaves it out."""
 
+MOST_DRAWN = 5_000
+"""Rows of a table that is drawn; the widths of its columns are known, and the first row is printed, when all rows were seen."""
+
 stdout = Console(soft_wrap=True, highlight=False)
 stderr = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -133,8 +136,9 @@ def progress_display() -> RichProgress | PlainProgress:
 
 
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Prints a table: drawn on a terminal, else tab-separated lines that other programs can read."""
-    if not stdout.is_terminal:
+    """Prints a table: drawn on a terminal, unless it is very long, else tab-separated lines that other programs can read."""
+    rows = list(rows)
+    if not stdout.is_terminal or len(rows) > MOST_DRAWN:
         sys.stdout.writelines("\t".join(printable(str(value)) for value in row) + "\n" for row in [columns, *rows])
         return
     table = Table(title=title, title_justify="left", header_style="bold")

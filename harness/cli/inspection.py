@@ -85,19 +85,19 @@ def _cells_of(digest: str, folders: Iterable[Path]) -> list[dict[str, Any]]:
     """Returns the rows of the cells whose digest begins so, each once, however many results folders hold it."""
     found: dict[str, dict[str, Any]] = {}
     for path in (path for folder in folders for path in sorted(folder.glob("*/cells.csv"))):
-        for row in _rows_of(path.parent):
-            if str(row["digest"]).startswith(digest):
-                found.setdefault(row["digest"], row)
+        for row in _rows_of(path.parent, digest):
+            found.setdefault(row["digest"], row)
     return list(found.values())
 
 
-def _rows_of(results: Path) -> list[dict[str, Any]]:
+def _rows_of(results: Path, digest: str) -> list[dict[str, Any]]:
     from harness.reports.load import load_results
     from harness.reports.names import is_missing
 
     try:
-        rows = load_results(results).cells.to_dict(orient="records")
+        cells = load_results(results).cells
     except HarnessError as error:
         logger.warning("%s; its cells are left out", error)
         return []
+    rows = cells[cells["digest"].astype(str).str.startswith(digest)].to_dict(orient="records")
     return [{str(key): None if is_missing(value) else value for key, value in row.items()} for row in rows]

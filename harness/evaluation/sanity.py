@@ -4,7 +4,8 @@ A row's verdict is the worst of its reasons. "Upper bound" is a reason that leav
 alone bound robust accuracy from above, which is no fault of the measurement.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,11 +48,48 @@ def judge(results: Sequence[CellResult], *, transfers: Sequence[Transferred] = (
     """
     results = [_without_idle_attack(result) for result in results]
     rows = [Row.of(result) for result in results]
-    known = [row for row in rows if row is not None]
+    known, of_model = RowsOfRun(row for row in rows if row is not None), defaultdict[str, list[Transferred]](list)
+    for transfer in transfers:
+        of_model[transfer.cell.model].append(transfer)
     return tuple(
-        result if row is None else _with_verdict(result, [*reasons_of(row, known), *_transfer_wins(row, transfers)])
+        result
+        if row is None
+        else _with_verdict(result, [*reasons_of(row, known), *_transfer_wins(row, of_model[result.cell.model])])
         for result, row in zip(results, rows, strict=True)
     )
+
+
+class RowsOfRun:
+    """The finished rows of a run, by what the checks compare a row with: a large grid has as many pairs as its square.
+
+    Args:
+        rows: All of them.
+    """
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        """See the class."""
+        self._clean: dict[tuple[object, ...], Row] = {}
+        self._at_budget, self._of_attack = (defaultdict[tuple[object, ...], list[Row]](list) for _ in range(2))
+        for row in rows:
+            if row.result.cell.condition == CLEAN:
+                self._clean.setdefault(row.model_key, row)
+            if row.is_attack:
+                self._at_budget[row.budget_key].append(row)
+                self._of_attack[row.attack_key].append(row)
+
+    def clean(self, row: Row) -> Row | None:
+        """Returns the row of the same model on clean images, if there is one."""
+        return self._clean.get(row.model_key)
+
+    def rivals(self, row: Row) -> list[Row]:
+        """Returns the rows of the other attacks on the same model at the same budget."""
+        return [other for other in self._at_budget[row.budget_key] if other is not row]
+
+    def smaller(self, row: Row) -> list[Row]:
+        """Returns the rows of the same attack on the same model at smaller budgets."""
+        eps = row.result.cell.eps
+        budgets = [(other.result.cell.eps, other) for other in self._of_attack[row.attack_key]]
+        return [other for budget, other in budgets if eps is not None and budget is not None and budget < eps]
 
 
 def _without_idle_attack(result: CellResult) -> CellResult:
@@ -65,27 +103,17 @@ def _without_idle_attack(result: CellResult) -> CellResult:
     )
 
 
-def reasons_of(row: Row, rows: Sequence[Row]) -> list[Reason]:
+def reasons_of(row: Row, rows: RowsOfRun) -> list[Reason]:
     """Returns all that the checks have against one row, given all rows of the run."""
     found = [check(row) for check in (*SINGLE, *AUDIT, *SKIPPED)]
-    clean = next((other for other in rows if other.model_key == row.model_key and other.result.cell.condition == CLEAN), None)
+    clean = rows.clean(row)
     found += [check(row, clean) for check in NETWORK if clean is not None]
     if row.is_attack:
-        kin = [other for other in rows if other is not row and other.model_key == row.model_key]
-        attacks = [other for other in kin if other.is_attack]
-        rivals = [other for other in attacks if other.budget_key == row.budget_key]
-        smaller = [other for other in attacks if _is_smaller_budget(other.result.cell, row.result.cell)]
+        rivals, smaller = rows.rivals(row), rows.smaller(row)
         found += [check(row, clean) for check in (*MODEL, *GRADIENTS) if clean is not None]
         found += [check(row, rivals) for check in SAME_BUDGET]
         found += [check(row, smaller) for check in (*SMALLER_BUDGETS, *ENSEMBLE)]
     return [reason for reason in found if reason is not None]
-
-
-def _is_smaller_budget(other: Cell, cell: Cell) -> bool:
-    if other.eps is None or cell.eps is None or other.eps >= cell.eps:
-        return False
-    aims = [(it.attack, it.norm, it.targeted, it.target_class) for it in (other, cell)]
-    return aims[0] == aims[1]
 
 
 def _transfer_wins(row: Row, transfers: Sequence[Transferred]) -> list[Reason]:

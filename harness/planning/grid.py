@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.attacks.base import Attack
 from harness.conditions import ATTACK
@@ -53,10 +53,20 @@ class GridCell:
     cell: Cell
     variant: Variant
     step: StepMaker
-    """Returns the step that judges a training under this cell's condition."""
+    """Returns the step that judges a training under this cell's condition; cells of one step have the same."""
     position: int = 0
     """The cell's place among the conditions of that step."""
     skip: str | None = None
+
+
+class _Budget(NamedTuple):
+    """One budget of an attack, which is the same for every model."""
+
+    fields: Mapping[str, Any]
+    """What a row has where the clean one has something else."""
+    step: StepMaker
+    position: int
+    skip: str | None
 
 
 def cells_of(suite: BaseSuite) -> tuple[GridCell, ...]:
@@ -64,7 +74,8 @@ def cells_of(suite: BaseSuite) -> tuple[GridCell, ...]:
 
     Every repetition of a poison has its clean row and its success; only the first has attacks, corruptions and folders.
     """
-    return tuple(row for variant in suite.variants() for row in _rows_of(suite, variant))
+    budgets = {label: tuple(_budgets_of(suite, label)) for label in suite.attacks}
+    return tuple(row for variant in suite.variants() for row in _rows_of(suite, variant, budgets))
 
 
 def attack_cell(
@@ -80,20 +91,25 @@ def attack_cell(
         protocol: How the budgets of the sweep relate.
         target_class: The class that the attack aims at, where the threat model is targeted.
     """
+    return clean.model_copy(update=_attack_fields(label, attack, threat_model, protocol, target_class))
+
+
+def _attack_fields(
+    label: str, attack: Attack, threat_model: ThreatModel, protocol: Protocol, target_class: str | None
+) -> dict[str, Any]:
+    """Returns what the row of an attack has where the clean one has something else; for the arguments see `attack_cell`."""
     aim = {"targeted": True, "target_class": target_class} if threat_model.targeted else {}
-    return clean.model_copy(
-        update={
-            "condition": ATTACK,
-            "attack": label,
-            "norm": threat_model.norm.value,
-            "eps": threat_model.eps,
-            "alpha": attack.step_size(threat_model),
-            "steps": getattr(attack, "steps", None),
-            "restarts": attack.restarts,
-            "protocol": protocol,
-            **aim,
-        }
-    )
+    return {
+        "condition": ATTACK,
+        "attack": label,
+        "norm": threat_model.norm.value,
+        "eps": threat_model.eps,
+        "alpha": attack.step_size(threat_model),
+        "steps": getattr(attack, "steps", None),
+        "restarts": attack.restarts,
+        "protocol": protocol,
+        **aim,
+    }
 
 
 def sweep_of(suite: BaseSuite, label: str, budgets: tuple[ThreatModel, ...], model: TrainedModel, inputs: GridInputs) -> Sweep:
@@ -127,28 +143,35 @@ def _cut(suite: BaseSuite, step: DivisibleT, count: int, inputs: GridInputs) -> 
     return in_parts(step, count=count, size=size_of_part(step.cost(inputs.classes), batch) if shard == "auto" else shard)
 
 
-def _rows_of(suite: BaseSuite, variant: Variant) -> Iterator[GridCell]:
+def _rows_of(suite: BaseSuite, variant: Variant, budgets: Mapping[str, Sequence[_Budget]]) -> Iterator[GridCell]:
     clean = _clean_cell(suite, variant)
     yield GridCell(clean, variant, partial(clean_of, suite))
     yield from _poison_rows(suite, clean, variant)
     if not variant.repetition:
-        yield from _attack_rows(suite, clean, variant)
+        yield from _attack_rows(suite, clean, variant, budgets)
         yield from _corruption_rows(suite, clean, variant)
         yield from _folder_rows(suite, clean, variant)
 
 
-def _attack_rows(suite: BaseSuite, clean: Cell, variant: Variant) -> Iterator[GridCell]:
-    """Yields the rows of every attack; a nested or bisected sweep is one step, independent budgets are a step each."""
-    for label, entry in suite.attacks.items():
-        if not suite.attacks_model(label, variant.model):
-            continue
-        skips = {threat: entry.plugin.supports(threat) for threat in suite.threat_models(label)}
-        able, protocol = tuple(threat for threat, skip in skips.items() if skip is None), suite.protocol_of(label)
-        for threat, skip in skips.items():
-            cell = attack_cell(clean, label, entry.plugin, threat, protocol=protocol, target_class=entry.target_class)
-            budgets = able if protocol in CUMULATIVE else (threat,)
-            position = budgets.index(threat) if skip is None else 0
-            yield GridCell(cell, variant, partial(sweep_of, suite, label, budgets), position, skip)
+def _budgets_of(suite: BaseSuite, label: str) -> Iterator[_Budget]:
+    """Yields the budgets of an attack; a nested or bisected sweep is one step, independent budgets are a step each."""
+    entry, protocol = suite.attacks[label], suite.protocol_of(label)
+    skips = {threat: entry.plugin.supports(threat) for threat in suite.threat_models(label)}
+    able = tuple(threat for threat, skip in skips.items() if skip is None)
+    whole: StepMaker = partial(sweep_of, suite, label, able)
+    for threat, skip in skips.items():
+        fields = _attack_fields(label, entry.plugin, threat, protocol, entry.target_class)
+        if protocol in CUMULATIVE:
+            yield _Budget(fields, whole, able.index(threat) if skip is None else 0, skip)
+        else:
+            yield _Budget(fields, partial(sweep_of, suite, label, (threat,)), 0, skip)
+
+
+def _attack_rows(suite: BaseSuite, clean: Cell, variant: Variant, budgets: Mapping[str, Sequence[_Budget]]) -> Iterator[GridCell]:
+    for label, of_attack in budgets.items():
+        if suite.attacks_model(label, variant.model):
+            for budget in of_attack:
+                yield GridCell(clean.model_copy(update=budget.fields), variant, budget.step, budget.position, budget.skip)
 
 
 def _corruption_rows(suite: BaseSuite, clean: Cell, variant: Variant) -> Iterator[GridCell]:

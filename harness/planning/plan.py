@@ -11,7 +11,11 @@ from harness.conditions import CLEAN, OF_POISONED_MODELS
 from harness.datasets.image_folder import FileSplit
 from harness.images import ImageData
 from harness.planning.data_checks import given_step, read_folders, unsupported_poisons, warn_of_training_images
+<<<<<<< HEAD
 from harness.planning.grid import GridCell, GridInputs, cells_of, clean_of, sweep_of
+=======
+from harness.planning.grid import GridCell, GridInputs, StepMaker, cells_of, sweep_of
+>>>>>>> scale
 from harness.poisoning.detectors.base import Detector
 from harness.records import Cell
 from harness.spec import digest_fields, digest_of
@@ -181,6 +185,7 @@ class _Planner:
         self.class_names = data.class_names
         self.judged = self.examples.of(data)
         self.training: dict[Variant, Train] = {}
+        self.judgements: dict[tuple[Variant, str, StepMaker], Judgement] = {}
         self.given: dict[Variant, Given] = {}
         self.inputs = GridInputs(
             self.examples, folders, control=self._control, count=len(self.judged), classes=len(self.class_names)
@@ -199,7 +204,11 @@ class _Planner:
         return self._judged(row, self._model(row.variant))
 
     def _judged(self, row: GridCell, model: TrainedModel) -> PlannedCell:
-        return PlannedCell(row.cell, row.step(model, self.inputs), row.position)
+        """Returns a cell of a model with its step, which is made once: a sweep fills a cell at each of its budgets."""
+        key = (row.variant, model.digest, row.step)
+        if key not in self.judgements:
+            self.judgements[key] = row.step(model, self.inputs)
+        return PlannedCell(row.cell, self.judgements[key], row.position)
 
     def transfers(self) -> Iterator[PlannedTransfer]:
         """Yields every attack whose images go to other models, from every model that it can attack."""

@@ -12,6 +12,7 @@ import pandas as pd
 
 from harness.errors import HarnessError, StoreError, first_line, only_harness_errors
 from harness.records import AUDIT_COLUMNS, CELL_COLUMNS, SCHEMA_VERSION
+from harness.reports.matrices import read_matrix
 from harness.reports.names import TEXT_COLUMNS, TRUTH_VALUES, with_column_types
 from harness.storage.store import read_json
 from harness.system.messages import LONGEST_VALUE, cut, shown
@@ -20,7 +21,6 @@ LATER = ("corruption_group", "targeted", "conclusive", *AUDIT_COLUMNS)
 """Columns of cells.csv that older runs did not write; they are read as empty."""
 NUMBERS = frozenset(CELL_COLUMNS) - {*TEXT_COLUMNS, *TRUTH_VALUES}
 """Columns of cells.csv, and of other tables with the same, that hold numbers."""
-MATRIX_TEXTS = ("true_class", "class")
 LATER_OF_SWEEP = ("targeted", "target_class", *AUDIT_COLUMNS)
 """The same of sweep.csv."""
 LATER_OF_LEADERBOARD = (
@@ -59,6 +59,11 @@ class Results:
     folder: Path
     derived: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     """What `once` keeps."""
+
+    @property
+    def whole(self) -> "Results":
+        """The results of all models, of which these are some; see `harness.reports.leading`."""
+        return self
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -186,9 +191,7 @@ class Results:
     @once
     def matrix(self, subfolder: str, cell: str) -> pd.DataFrame:
         """Returns confusion/<cell>.csv or roc/<cell>.csv."""
-        table = self._table(name := f"{subfolder}/{cell}.csv", ())
-        _check_numbers(table, [column for column in map(str, table) if column not in MATRIX_TEXTS], self.folder / name)
-        return table
+        return read_matrix(self.folder / subfolder / f"{cell}.csv")
 
     def _optional(self, name: str) -> pd.DataFrame:
         return self._table(name, ()) if (self.folder / name).is_file() else pd.DataFrame()

@@ -8,7 +8,8 @@ import pandas as pd
 
 from harness.conditions import names_where
 from harness.reports.load import Results, once
-from harness.reports.names import condition_label, is_missing, model_labels, unique_cell_names
+from harness.reports.names import IN_NAMES, condition_label, is_missing, model_labels, unique_cell_names
+from harness.reports.rows import rows_of
 from harness.reports.tables.reference import reference
 
 MOST_ATTACKS = 2
@@ -40,16 +41,18 @@ class ModelView:
     @property
     def recall(self) -> pd.DataFrame:
         """Recall, one row a class and one column a condition, in the order of the class names."""
-        table = self.classes.pivot_table(index="class", columns="shown", values="recall", sort=False, dropna=False)
-        return table[[condition.label for condition in self.conditions]]
+        names = pd.Index(self.classes["class"].unique(), name="class")
+        of_condition = {shown: rows.set_index("class")["recall"] for shown, rows in self.classes.groupby("shown", sort=False)}
+        return pd.DataFrame({it.label: of_condition[it.label].reindex(names) for it in self.conditions}, index=names)
 
 
 @once
 def model_views(results: Results) -> tuple[ModelView, ...]:
     """Returns the models of a run, in the order of the grid."""
     cells = results.cells
-    names = unique_cell_names(cells[cells["accuracy"].notna()].to_dict("records"))
-    norm, eps = reference(results.sweep, results.provenance.get("suite") or {})
+    with_numbers = results.whole.cells[results.whole.cells["accuracy"].notna()]
+    names = unique_cell_names(rows_of(with_numbers[[name for name in IN_NAMES if name in with_numbers]]))
+    norm, eps = reference(results.whole.sweep, results.provenance.get("suite") or {})
     groups = cells.groupby(model_labels(cells), sort=False)
     return tuple(_view(results, str(label), group, names, norm=norm, eps=eps) for label, group in groups)
 
@@ -57,7 +60,7 @@ def model_views(results: Results) -> tuple[ModelView, ...]:
 def _view(
     results: Results, label: str, group: pd.DataFrame, names: Mapping[str, str], *, norm: str | None, eps: float | None
 ) -> ModelView:
-    with_numbers = [row for row in group.to_dict("records") if not is_missing(row["accuracy"])]
+    with_numbers = [row for row in rows_of(group) if not is_missing(row["accuracy"])]
     at_budget = [row for row in with_numbers if row["norm"] == norm and row["eps"] == eps]
     ordered = sorted(at_budget, key=lambda row: (is_missing(row["robust_accuracy"]), row["robust_accuracy"]))
     strongest = [row["digest"] for row in ordered[:MOST_ATTACKS]]

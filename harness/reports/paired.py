@@ -36,7 +36,7 @@ def mcnemar(counts: PairCounts) -> float:
     return mcnemar_exact(int(counts.first), int(counts.second))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float] | Floats) -> list[float]:
     """Returns p-values that are corrected for the number of tests, in the same order.
 
     The smallest is multiplied by the number of tests m, the next one by m - 1, and so on; none falls below a smaller one.
@@ -88,14 +88,18 @@ def rank_ranges(right: Sequence[Flags], *, significance: float = SIGNIFICANCE) -
         right: For each model, (N,) whether it is right.
         significance: Probability of a single false decision among all pairs.
     """
-    pairs = [(one, other) for one in range(len(right)) for other in range(one + 1, len(right))]
-    tables = [pair_counts(right[one], right[other]) for one, other in pairs]
-    ahead, behind = np.zeros(len(right), int), np.zeros(len(right), int)
-    for (one, other), counts, p_value in zip(pairs, tables, holm([mcnemar(it) for it in tables]), strict=True):
-        if p_value <= significance:
-            better, worse = (one, other) if counts.first > counts.second else (other, one)
-            ahead[worse] += 1
-            behind[better] += 1
+    if not len(right):
+        return []
+    ones, others = np.triu_indices(len(right), 1)
+    flags = np.stack(right).astype(np.float64)  # float64 counts exactly, and multiplies fast
+    both, own = flags @ flags.T, flags.sum(axis=1)
+    first, second = (own[of] - both[ones, others] for of in (ones, others))
+    size = flags.shape[1] + 1
+    tests, test_of = np.unique((first * size + second).astype(int), return_inverse=True)  # few among many pairs
+    p_values = np.array([mcnemar_exact(*divmod(int(test), size)) for test in tests])[test_of]
+    differ = np.asarray(holm(p_values)) <= significance
+    better, worse = np.where(first > second, (ones, others), (others, ones))[:, differ]
+    ahead, behind = (np.bincount(of, minlength=len(right)) for of in (worse, better))
     return [(int(above) + 1, len(right) - int(below)) for above, below in zip(ahead, behind, strict=True)]
 
 

@@ -1,6 +1,6 @@
 """Checks of the parts of a suite against each other: labels, budgets, recipes, detectors, expectations."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from fractions import Fraction
 
 from harness.conditions import CLEAN
@@ -82,7 +82,7 @@ def _check_reference_budget(suite: BaseSuite) -> None:
     threats = [threat for label in suite.attacks for threat in suite.threat_models(label) if not threat.targeted]
     norm = next((norm for norm in Norm if any(threat.norm is norm for threat in threats)), None)
     budgets = sorted({threat.eps for threat in threats if threat.norm is norm})
-    _expect_one_of(str(suite.reference_budget), map(str, budgets), "reference_budget")
+    _expect_one_of(str(suite.reference_budget), [str(eps) for eps in budgets], "reference_budget")
 
 
 def _check_finished(suite: BaseSuite, label: str) -> None:
@@ -174,7 +174,7 @@ def _check_expectation(suite: BaseSuite, number: int, expectation: ExpectationEn
     if expectation.poison is not None:
         _expect_one_of(expectation.poison, suite.poisons_of(expectation.model), f"{where}.poison")
         poison = suite.poisons[expectation.poison]
-        _expect_one_of(str(expectation.rate), map(str, poison.rates), f"{where}.rate")
+        _expect_one_of(str(expectation.rate), [str(rate) for rate in poison.rates], f"{where}.rate")
         _expect_one_of(expectation.condition, [CLEAN, *poison.plugin.conditions], f"{where}.condition")
 
 
@@ -190,6 +190,6 @@ def _check_budget(suite: BaseSuite, attack: str, eps: Fraction, where: str) -> N
     _expect_one_of(str(eps), [str(threat.eps) for threat in suite.threat_models(attack)], f"{where}.eps")
 
 
-def _expect_one_of(value: str, known: Iterable[str], where: str) -> None:
-    if value not in (names := list(known)):
-        raise ValueError(f"{where}: expected one of {', '.join(names) or 'none here'}, got {value!r}")
+def _expect_one_of(value: str, known: Collection[str], where: str) -> None:
+    if value not in known:
+        raise ValueError(f"{where}: expected one of {', '.join(known) or 'none here'}, got {value!r}")

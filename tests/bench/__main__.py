@@ -10,7 +10,7 @@ import torch
 from harness.cli.console import show_table
 from harness.running.workspace import resolve_device
 from harness.spec import parse_eps
-from tests.bench import deployed, jobs, memory, onnx_subject, passes, report, start_up, strong, training, user_scale
+from tests.bench import deployed, grid, jobs, memory, onnx_subject, passes, report, start_up, strong, training, user_scale
 from tests.bench.contenders import CONTENDERS
 from tests.bench.overhead import shares
 from tests.bench.workload import EPS, MODELS, Workload, workload
@@ -35,6 +35,7 @@ def main() -> None:
     onnx_subject.add_options(parser)
     report.add_options(parser)
     user_scale.add_options(parser)
+    grid.add_options(parser)
     jobs.add_options(parser)
     options = parser.parse_args()
     options.device = resolve_device(options.device)
@@ -87,6 +88,7 @@ PARTS = {
     "onnx-subject": onnx_subject.show_onnx_subject,
     "report": report.show_report,
     "user-scale": user_scale.show_user_scale,
+    "grid": grid.show_grid,
     "jobs": jobs.show_jobs,
     "memory": memory.show_memory,
 }

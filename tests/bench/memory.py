@@ -7,7 +7,9 @@ from pathlib import Path
 import yaml
 
 from harness.cli.console import show_table
-from tests.bench.user_scale import SIDE, Spent, make_photographs, run_python
+from harness.datasets.cache import CACHE_VARIABLE
+from tests.bench.processes import Spent, spent_by
+from tests.bench.user_scale import SIDE, make_photographs
 
 PHOTOGRAPHS, BATCH = 200, 16
 WAYS: dict[str, dict[str, object]] = {
@@ -33,14 +35,14 @@ def show_memory(options: argparse.Namespace) -> None:
     del options
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        root, cache = folder / "photographs", folder / "cache"
+        root, variables = folder / "photographs", {CACHE_VARIABLE: str(folder / "cache")}
         count = make_photographs(root, PHOTOGRAPHS)
-        found = {"a plain loop": run_python(["-c", PLAIN], cache)}
+        found = {"a plain loop": spent_by(["-c", PLAIN], variables)}
         for number, (way, fields) in enumerate(WAYS.items()):
             suite = folder / f"{number}.yaml"
             suite.write_text(yaml.safe_dump(_suite(root, fields)))
             results = ["--store", str(folder / f"store {number}"), "--out", str(folder / f"results {number}")]
-            found[way] = run_python(["-m", "harness", "run", str(suite), *results], cache)
+            found[way] = spent_by(["-m", "harness", "run", str(suite), *results], variables)
     title = f"One epoch of EfficientNet-B0, {count} photographs of {SIDE}x{SIDE} in all splits, batches of {BATCH}, and scoring"
     show_table(title, ["way", "MiB at most", "wall s", "processor s"], [_row(way, spent) for way, spent in found.items()])
 

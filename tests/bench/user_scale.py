@@ -2,15 +2,11 @@
 
 import argparse
 import os
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +20,7 @@ from harness.datasets import image_folder
 from harness.datasets.cache import CACHE_VARIABLE
 from harness.evaluation.batches import batches
 from harness.system.seeds import seed_of
+from tests.bench.processes import spent_by
 
 CLASSES, SIDE = 15, 224
 SHARES = {"train": 15 / 21, "validation": 3 / 21, "test": 3 / 21}
@@ -42,15 +39,6 @@ FIRST_BATCH = (
     "from harness.evaluation.batches import load; x = load(data.splits['train'], range(16), 'cpu').x; assert x.shape[0] == 16"
 )
 """A program that reads a suite's data and the first batch of its training images."""
-
-
-class Spent(NamedTuple):
-    """What a process took."""
-
-    wall: float
-    processor: float
-    memory: float
-    """Its largest resident size in MiB."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +64,7 @@ def show_user_scale(options: argparse.Namespace) -> None:
             for state in ("cold", "warm"):
                 if state == "cold":
                     _forget(cache)
-                spent = run_python(command, cache)
+                spent = spent_by(command, {CACHE_VARIABLE: str(cache)})
                 rows.append((name, state, f"{spent.wall:.1f}", f"{spent.processor:.1f}", f"{spent.memory:,.0f}"))
         show_table(f"{count} photographs of {SIDE}x{SIDE}", ["command", "hashes", "wall s", "processor s", "MiB at most"], rows)
         os.environ[CACHE_VARIABLE] = str(cache)
@@ -109,31 +97,6 @@ def _make_class(folder: Path, seed: int, count: int) -> int:
 def _forget(cache: Path) -> None:
     for file in cache.rglob("*.json"):
         file.unlink()
-
-
-def run_python(command: list[str], cache: Path) -> Spent:
-    """Runs Python in a process of its own, with compiled files as an installed program has them."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environment[CACHE_VARIABLE] = str(cache)
-    started = time.perf_counter()
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    process, memory = subprocess.Popen([sys.executable, *command], env=environment, stdout=subprocess.DEVNULL), 0.0
-    while process.poll() is None:
-        memory = max(memory, _peak_memory(process.pid))
-        time.sleep(0.02)
-    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
-    return Spent(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, memory)
-
-
-def _peak_memory(process: int) -> float:
-    """Returns the largest resident size of a process in MiB, from Linux's files; rusage has that of who started it in it."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-        return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
-    except OSError:  # it has just ended
-        return 0.0
 
 
 def _readers(root: Path) -> list[tuple[str, str, str]]:

@@ -2,6 +2,7 @@ import time
 from threading import Event
 
 import pytest
+from rich.console import Console
 
 from harness.cli import console
 from harness.cli.console import PlainProgress
@@ -60,3 +61,14 @@ def test_task_that_fails_is_not_said_to_be_done(capsys: pytest.CaptureFixture[st
     with pytest.raises(ValueError, match="broken"), PlainProgress().task("attack", 3, unit="images"):
         raise ValueError("broken")
     assert not capsys.readouterr().err
+
+
+def test_a_table_is_drawn_on_a_terminal_unless_it_is_very_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "MOST_DRAWN", 2)
+    monkeypatch.setattr(console, "stdout", Console(force_terminal=True, width=40))
+    console.show_table("", ["name"], [["one"], ["two"]])
+    assert "━" in capsys.readouterr().out
+    console.show_table("", ["name", "count"], [["one", 1], ["two", 2], ["three", 3]])
+    assert capsys.readouterr().out == "name\tcount\none\t1\ntwo\t2\nthree\t3\n"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.datasets.tensors import TensorSplit
+from harness.evaluation.checks.base import Row
 from harness.evaluation.checks.ensemble import ENSEMBLE
 from harness.evaluation.checks.gradients import GRADIENTS
 from harness.evaluation.checks.model import MODEL
@@ -353,3 +354,28 @@ def test_every_check_is_on_the_page_that_explains_verdicts() -> None:
     assert all(
         f"`{check.__name__}`" in page for check in (*SINGLE, *MODEL, *SAME_BUDGET, *GRADIENTS, *SMALLER_BUDGETS, *ENSEMBLE)
     )
+
+
+def test_rows_are_compared_within_their_model_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_models(count: int) -> list[CellResult]:
+        labels, flags = np.arange(COUNT) % CLASSES, np.arange(COUNT) < 5
+        logits = np.eye(CLASSES, dtype=np.float32)[labels]
+        cells = [
+            Cell(dataset="d", model=f"m{model}", arch="a", recipe="r", condition="attack", attack=attack, norm="Linf", eps=eps)
+            for model in range(count)
+            for attack in ("pgd", "fgsm")
+            for eps in ("1/255", "2/255")
+        ]
+        condition = ConditionResult(Fraction(1), logits, flags, flags.astype(np.float32))
+        return [CellResult(it, str(it), Status.DONE, "", labels, logits, condition) for it in cells]
+
+    looked: list[object] = []
+    for name in ("model_key", "budget_key", "attack_key"):
+        found = getattr(Row, name).fget
+        monkeypatch.setattr(Row, name, property(lambda row, found=found: (looked.append(row), found(row))[1]))
+    counts = []
+    for count in (4, 8):
+        looked.clear()
+        judge(of_models(count))
+        counts.append(len(looked))
+    assert counts[1] == 2 * counts[0], "twice the models take twice the comparisons"

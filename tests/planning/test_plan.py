@@ -5,8 +5,11 @@ import pytest
 from harness.errors import ModelError
 from harness.images import ImageData
 from harness.models.base import MODELS
+from harness.planning.grid import cells_of
 from harness.planning.plan import Plan, plan_of
 from harness.spec import parse_spec
+from harness.suites.base import BaseSuite
+from harness.suites.extent import check_extent
 from harness.suites.suite import Suite
 
 GOLDEN = {
@@ -100,3 +103,20 @@ def test_network_that_cannot_be_had_stops_the_plan(
     changed = suite.model_copy(update={"models": {**suite.models, "hardened": entry}})
     with pytest.raises(ModelError, match=message):
         plan_of(changed, data)
+
+
+def test_all_budgets_of_a_sweep_share_one_step(plan: Plan) -> None:
+    steps: dict[tuple[str, str], set[int]] = {}
+    for cell in plan.cells:
+        steps.setdefault((cell.cell.model, cell.cell.attack), set()).add(id(cell.step))
+    assert [len(found) for found in steps.values()] == [1] * len(steps)
+    assert [cell.position for cell in plan.cells if cell.cell.attack == "pgd"] == [0, 1] * len(plan.suite.models)
+
+
+def test_budgets_are_read_once_an_attack_however_many_models_there_are(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    budgets_of = BaseSuite.threat_models
+    monkeypatch.setattr(BaseSuite, "threat_models", lambda self, label: (read.append(label), budgets_of(self, label))[1])
+    assert len(cells_of(suite)) == len(suite.models) * (1 + 2 * len(suite.attacks))
+    check_extent(suite)
+    assert read == 2 * list(suite.attacks)

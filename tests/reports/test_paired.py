@@ -90,3 +90,23 @@ def test_the_area_is_the_trapezoidal_mean_over_the_range() -> None:
     budgets, curve = np.array([0.0, 2.0, 8.0]), np.array([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
     # first: 2 whole and a triangle of 6 x 1/2, of 8; second: a triangle of 2 x 1/2, of 8
     assert trapezoid_share(budgets, curve) == pytest.approx([5 / 8, 1 / 8])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_ranges_are_those_of_one_test_after_the_other(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    flags = [rng.random(60) < share for share in rng.uniform(0.2, 0.9, 12)]
+    pairs = [(one, other) for one in range(12) for other in range(one + 1, 12)]
+    found = holm([mcnemar(pair_counts(flags[one], flags[other])) for one, other in pairs])
+    better = [(one, other) if flags[one].sum() > flags[other].sum() else (other, one) for one, other in pairs]
+    differing = [pair for pair, p_value in zip(better, found, strict=True) if p_value <= 0.05]
+    expected = [(1 + sum(it == b for _, b in differing), 12 - sum(it == a for a, _ in differing)) for it in range(12)]
+    assert rank_ranges(flags) == expected
+    assert differing
+
+
+def test_equal_counts_of_many_pairs_are_tested_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tested: list[tuple[int, int]] = []
+    monkeypatch.setattr("harness.reports.paired.mcnemar_exact", lambda one, two: (tested.append((one, two)), 1.0)[1])
+    assert rank_ranges([right(50)] * 30) == [(1, 30)] * 30
+    assert tested == [(0, 0)]

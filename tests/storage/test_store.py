@@ -134,3 +134,14 @@ def test_unwritable_store_refuses_a_lock_in_one_clear_line(tmp_path: Path) -> No
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(StoreError, match="cannot be written"), Store(tmp_path / "file").locked(DIGEST, "train"):
         pass
+
+
+def test_the_store_is_searched_for_what_killed_processes_left_once_not_before_each_step(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searches: list[Store] = []
+    monkeypatch.setattr(Store, "remove_left_behind", lambda self: searches.append(self))
+    for number in range(3):
+        with store.locked(f"{number:064x}", "a step"):
+            pass
+    assert searches == [store]

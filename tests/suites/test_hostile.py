@@ -9,6 +9,7 @@ from harness.errors import SuiteError
 from harness.suites.extent import MOST_CELLS, MOST_TRAININGS
 from harness.suites.files import load_suite
 from harness.suites.yaml_text import MOST_LEVELS, MOST_VALUES, parse_yaml
+from tests.bench.grid import write_suite
 from tests.suites.test_suite import SMALL
 
 
@@ -78,6 +79,11 @@ def test_grid_is_bounded_before_it_is_made(tmp_path: Path) -> None:
     rates = [round(0.0001 * (1 + number), 4) for number in range(MOST_CELLS // 80)]
     many = f"poisons={{flip: {{name: label_flip, rates: {rates}}}}}"
     assert f"models: expected a grid of at most {MOST_CELLS} rows" in refusal(SMALL, tmp_path, many, _many_budgets())
+
+
+def test_a_thousand_models_under_twenty_attacks_at_ten_budgets_make_a_suite(tmp_path: Path) -> None:
+    write_suite(path := tmp_path / "generated.yaml", 1000, 20, 10)  # without an anchor, as a program writes it
+    assert len(load_suite(path).models) == 1000
 
 
 def test_repetitions_of_a_poison_count_without_attacks(tmp_path: Path) -> None:

@@ -104,6 +104,12 @@ class Row:
         cell = self.result.cell
         return *self.model_key, cell.norm, cell.eps, cell.targeted, cell.target_class
 
+    @property
+    def attack_key(self) -> tuple[object, ...]:
+        """Equal for one attack on one model at all of its budgets."""
+        cell = self.result.cell
+        return *self.model_key, cell.attack, cell.norm, cell.targeted, cell.target_class
+
     @cached_property
     def correct(self) -> NDArray[np.bool_]:
         """(N,) which examples are classified correctly without an attack."""

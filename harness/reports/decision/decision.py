@@ -12,6 +12,7 @@ from harness.conditions import ATTACK, CLEAN
 from harness.reports.decision.requirements import Finding, Requirement, judge_requirements
 from harness.reports.load import Results, once
 from harness.reports.names import eps_text, is_missing, model_labels
+from harness.reports.rows import rows_of
 from harness.storage.store import sha256_of_file
 
 MODELS_FOLDER = "models"
@@ -109,12 +110,10 @@ def decision_of(results: Results) -> Decision:
     found = judge_requirements(results)
     cells = results.cells
     board: dict[str, Mapping[Any, Any]] = {}
-    for label, row in zip(model_labels(results.leaderboard), results.leaderboard.to_dict("records"), strict=True):
+    for label, row in zip(model_labels(results.leaderboard), rows_of(results.leaderboard), strict=True):
         board.setdefault(label, row)
     groups = cells.groupby(model_labels(cells), sort=False)
-    models = tuple(
-        _model(results, str(label), rows.to_dict("records"), found, board=board.get(str(label), {})) for label, rows in groups
-    )
+    models = tuple(_model(results, str(label), rows_of(rows), found, board=board.get(str(label), {})) for label, rows in groups)
     return Decision(results.suite_name, threat_in_words(cells), models, found)
 
 
@@ -212,7 +211,7 @@ def _worst_classes(results: Results, rows: "Sequence[Mapping[Any, Any]]", board:
         places.append((at, "robust_accuracy", f"{board.get('strongest_attack')} at {board['norm']} eps {eps_text(board['eps'])}"))
     found = []
     for cells, metric, condition in places:
-        classes = results.classes_of([row["digest"] for row in cells])[["class", "support", metric]].to_dict("records")
+        classes = rows_of(results.classes_of([row["digest"] for row in cells])[["class", "support", metric]])
         classes = [row for row in classes if row["support"] > 0 and not is_missing(row[metric])]
         if classes:
             row = min(classes, key=lambda it: (float(it[metric]), -int(it["support"])))  # as in leaderboard.csv
@@ -236,10 +235,15 @@ def _files(results: Results, label: str, row: Mapping[Any, Any]) -> tuple[Judged
     if isinstance(known, Mapping) and known.get("sha256"):
         files.append(JudgedFile(str(known.get("file", "")), str(known["sha256"]), "the weights that were judged"))
     else:
-        titles = {title: digest for digest, title in (results.provenance.get("steps") or {}).items()}
-        trained = titles.get(f"train {label}")
+        trained = _digests(results).get(f"train {label}")
         files += [] if trained is None else [JudgedFile("training step", trained, "digest of the step that trained it")]
     return (*files, *_exported(results.folder / MODELS_FOLDER, _file_name(row)))
+
+
+@once
+def _digests(results: Results) -> Mapping[str, str]:
+    """Returns title -> digest of the steps of a run."""
+    return {title: digest for digest, title in (results.provenance.get("steps") or {}).items()}
 
 
 def _file_name(row: Mapping[Any, Any]) -> str:

@@ -1,7 +1,9 @@
 """The contents of the line charts, as values: matplotlib draws them for papers, the page as SVG."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,13 +12,16 @@ from harness.conditions import CLEAN
 from harness.metrics import wilson_interval
 from harness.reports.load import Results, once
 from harness.reports.models import Condition, ModelView
-from harness.reports.names import WORST_CASE, eps_text, is_targeted, model_label, model_labels, rows_of_model, slug
+from harness.reports.names import WORST_CASE, eps_text, is_missing, is_targeted, model_label, model_labels, slug
+from harness.reports.rows import rows_of
 from harness.reports.tables.corruptions import common_corruptions
 
 Point = tuple[float, float]
 ROC_GRID = np.linspace(0, 1, 51) ** 2
 """False positive rates at which curves are drawn: dense near 0, where they rise."""
 ROC_PLACES = tuple(ROC_GRID.tolist())
+CURVE = ("eps", "robust_accuracy", "robust_accuracy_low", "robust_accuracy_high", "n_examples")
+"""Columns of sweep.csv that a robustness curve shows."""
 MINIMUM_TICK_GAP = 0.045
 """Share of the axis below which two tick labels would touch."""
 
@@ -110,27 +115,30 @@ def robustness_charts(results: Results) -> list[Chart]:
 def _clean_intervals(results: Results) -> dict[str, Point]:
     """Returns the interval of clean accuracy of each model, as cells.csv has it."""
     clean = results.cells[(results.cells["condition"] == CLEAN) & results.cells["accuracy"].notna()]
-    return {model_label(row): (float(row["accuracy_low"]), float(row["accuracy_high"])) for row in clean.to_dict("records")}
+    return {model_label(row): (float(row["accuracy_low"]), float(row["accuracy_high"])) for row in rows_of(clean)}
 
 
 def _robustness_chart(
     rows: pd.DataFrame, norm: str, palette: dict[str, int], clean_intervals: Mapping[str, Point], *, name: str
 ) -> Chart:
-    series = []
-    for model, group in rows.groupby(model_labels(rows), sort=False):
-        ordered = group.sort_values("eps")
-        n, clean = int(ordered["n_examples"].iloc[0]), float(ordered["clean_accuracy"].iloc[0])
-        low, high = clean_intervals.get(str(model)) or wilson_interval(round(clean * n), n)
+    series, of_model = [], dict[str, list[dict[Any, Any]]]()
+    for model, row in zip(model_labels(rows), rows_of(rows), strict=True):
+        of_model.setdefault(model, []).append(row)
+    for model, own in of_model.items():
+        points = sorted(own, key=lambda row: float(row["eps"]))
+        eps, robust, low, high, n = ([row[name] for row in points] for name in CURVE)
+        clean = float(points[0]["clean_accuracy"])
+        ends = clean_intervals.get(model) or wilson_interval(round(clean * n[0]), n[0])
         series.append(
             Series(
-                label=str(model),
-                colour=palette[str(model)],
-                x=(0.0, *ordered["eps"]),
-                y=(clean, *ordered["robust_accuracy"]),
-                low=(low, *ordered["robust_accuracy_low"]),
-                high=(high, *ordered["robust_accuracy_high"]),
-                notes=("not attacked", *(f"eps {eps_text(eps)} = {eps:.4g}" for eps in ordered["eps"])),
-                n=(n, *ordered["n_examples"]),
+                label=model,
+                colour=palette[model],
+                x=(0.0, *eps),
+                y=(clean, *robust),
+                low=(ends[0], *low),
+                high=(ends[1], *high),
+                notes=("not attacked", *(f"eps {eps_text(it)} = {it:.4g}" for it in eps)),
+                n=(n[0], *n),
             )
         )
     first = rows.iloc[0].to_dict()
@@ -185,24 +193,40 @@ def _corruption_chart(rows: pd.DataFrame, palette: dict[str, int], *, name: str,
 @once
 def history_charts(results: Results, model: str) -> list[Chart]:
     """Returns accuracy and loss of one model over the epochs of its training."""
-    rows = rows_of_model(results.history, model).sort_values("epoch")
+    rows = _histories(results).get(model, [])
     quantities = {"accuracy": (0.0, 1.0), "loss": None}
     return [
         _history_chart(rows, columns, model=model, quantity=quantity, y_range=y_range)
         for quantity, y_range in quantities.items()
-        if (columns := [name for name in map(str, rows) if quantity in name and rows[name].notna().any()])
+        if (columns := [name for name in map(str, results.history) if quantity in name and any(_known(rows, name))])
     ]
 
 
-def _history_chart(rows: pd.DataFrame, columns: list[str], *, model: str, quantity: str, y_range: Point | None) -> Chart:
+@once
+def _histories(results: Results) -> dict[str, list[dict[Any, Any]]]:
+    """Returns the epochs of each model, in their order."""
+    history, found = results.history, dict[str, list[dict[Any, Any]]]()
+    labels = model_labels(history) if "poison" in history else history["model"]  # as `rows_of_model`
+    for label, row in zip(labels, rows_of(history), strict=True):
+        found.setdefault(str(label), []).append(row)
+    return {label: sorted(rows, key=lambda row: int(row["epoch"])) for label, rows in found.items()}
+
+
+def _known(rows: Sequence[Mapping[Any, Any]], name: str) -> Iterator[Mapping[Any, Any]]:
+    return (row for row in rows if not is_missing(row[name]))
+
+
+def _history_chart(
+    rows: Sequence[Mapping[Any, Any]], columns: list[str], *, model: str, quantity: str, y_range: Point | None
+) -> Chart:
     series = []
     for colour, name in enumerate(columns):
-        known = rows[rows[name].notna()]
+        points = [(float(row["epoch"]), row[name]) for row in _known(rows, name)]
         label = name.replace("_", " ").removesuffix(f" {quantity}") or quantity
-        series.append(Series(label, colour, tuple(known["epoch"].astype(float)), tuple(known[name])))
-    epochs = tuple((float(epoch), str(epoch)) for epoch in rows["epoch"])
-    finite = rows[columns].where(np.isfinite(rows[columns])).max().max()
-    y_range = y_range or (0.0, 1.0 if pd.isna(finite) else 1.05 * float(finite))
+        series.append(Series(label, colour, tuple(x for x, _ in points), tuple(y for _, y in points)))
+    epochs = tuple((float(row["epoch"]), str(row["epoch"])) for row in rows)
+    finite = [float(y) for line in series for y in line.y if math.isfinite(y)]
+    y_range = y_range or (0.0, 1.05 * max(finite) if finite else 1.0)
     return Chart(f"history__{slug(model)}", f"{model}: {quantity}", "epoch", quantity, tuple(series), epochs, y_range)
 
 

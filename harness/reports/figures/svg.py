@@ -1,6 +1,7 @@
 """A chart's geometry for the page: where lines, bands, marks and labels lie in an SVG."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.reports.figures.charts import Chart, Series, value_text
@@ -61,6 +62,18 @@ class Drawing:
     bottom: int = HEIGHT - BOTTOM
 
 
+class _Texts(dict[float, str]):
+    """Value -> its coordinate as text, which is made once: most of the curves' values, shares of few examples, come often."""
+
+    def __init__(self, place: Callable[[float], float]) -> None:
+        super().__init__()
+        self._place = place
+
+    def __missing__(self, value: float) -> str:
+        self[value] = text = _coordinate(self._place(value))
+        return text
+
+
 class _Scale:
     """Maps a chart's values to coordinates."""
 
@@ -70,7 +83,8 @@ class _Scale:
         self.x0, self.x1 = min(positions), max(positions)
         self.y0, self.y1 = chart.y_range
 
-        self._texts: dict[tuple[float, ...], list[str]] = {}
+        self._xs: dict[tuple[float, ...], list[str]] = {}
+        self._ys = _Texts(self._y)
 
     def x(self, value: float) -> float:
         return round(self._x(value), 1)
@@ -87,10 +101,10 @@ class _Scale:
         return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
 
     def path(self, x: tuple[float, ...], y: tuple[float, ...]) -> str:
-        if x not in self._texts:  # the curves of a chart, which are many, often have the same places
-            self._texts[x] = [_coordinate(self._x(value)) for value in x]
-        points = zip(self._texts[x], y, strict=True)
-        return "M" + "L".join([f"{text} {_coordinate(self._y(value))}" for text, value in points if math.isfinite(value)])
+        if x not in self._xs:  # the curves of a chart, which are many, often have the same places
+            self._xs[x] = [_coordinate(self._x(value)) for value in x]
+        ys = self._ys
+        return "M" + "L".join([f"{text} {ys[value]}" for text, value in zip(self._xs[x], y, strict=True) if math.isfinite(value)])
 
 
 def _coordinate(value: float) -> str:

@@ -95,7 +95,7 @@ def browser_of(results: Results) -> Browser | None:
     if not ((results.folder / SHEET).is_file() and (results.folder / TABLE).is_file() and results.has_samples):
         return None
     rows = _rows(results)
-    norm, _ = reference(results.sweep, results.provenance.get("suite") or {})
+    norm, _ = reference(results.whole.sweep, results.provenance.get("suite") or {})
     known = _of_models(results, norm, [row.example_id for row in rows])
     if not rows or not known:
         return None

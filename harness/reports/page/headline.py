@@ -11,6 +11,7 @@ from harness.conditions import ATTACK
 from harness.records import Status
 from harness.reports.load import Results
 from harness.reports.names import eps_text, is_missing, model_label, rows_of_model
+from harness.reports.rows import rows_of
 
 SHORT_COMMIT = 9
 """Digits of a commit that the page shows."""
@@ -64,12 +65,10 @@ def summary(results: Results) -> str:
             f"over attacks: {_with_interval(best, 'robust_accuracy')}{_undecided(best)}"
         )
         same = _first_contest(board)
-        ranked = same[same["robust_accuracy"].notna() & same["rank"].notna()].to_dict("records")
+        ranked = rows_of(same[same["robust_accuracy"].notna() & same["rank"].notna()])
         last = min(ranked, key=lambda row: float(row["robust_accuracy"]))
         sentences[-1] += f"; {model_label(last)} has the lowest: {percent(last['robust_accuracy'])}." if last["rank"] > 1 else "."
-    doubted = [
-        f"{model_label(row)} ({row['verdict']})" for row in board.to_dict("records") if row["verdict"] in ("SUSPECT", "INVALID")
-    ]
+    doubted = [f"{model_label(row)} ({row['verdict']})" for row in rows_of(board) if row["verdict"] in ("SUSPECT", "INVALID")]
     if doubted:
         sentences.append(f"The attack check is not PASS for {_listed(doubted)}; the leaderboard has the reasons.")
     return " ".join(sentences)
@@ -133,7 +132,7 @@ def _best(board: pd.DataFrame, column: str) -> dict[Any, Any] | None:
     """
     board = _first_contest(board) if column == "robust_accuracy" else board
     known = board[board[column].notna() & board["verdict"].ne("INVALID") & board["poison"].isna()]
-    return max(known.to_dict("records"), key=lambda row: float(row[column]), default=None)
+    return max(rows_of(known), key=lambda row: float(row[column]), default=None)
 
 
 def _first_contest(board: pd.DataFrame) -> pd.DataFrame:
@@ -150,7 +149,7 @@ def _undecided(best: dict[Any, Any]) -> str:
 def _attacks(cells: pd.DataFrame) -> list[str]:
     """Returns the attacks that ran, with their steps and restarts where they take more than one."""
     ran = cells[(cells["condition"] == ATTACK) & cells["accuracy"].notna()]
-    return [_with_settings(row) for row in ran.drop_duplicates("attack").to_dict("records")]
+    return [_with_settings(row) for row in rows_of(ran.drop_duplicates("attack"))]
 
 
 def _with_settings(row: Mapping[Any, Any]) -> str:

@@ -9,11 +9,12 @@ import pandas as pd
 
 from harness.reports.compare import Comparison, compared_results
 from harness.reports.decision.decision import decision_of
-from harness.reports.figures.charts import Chart, corruption_charts, history_charts, robustness_charts, roc_chart
+from harness.reports.figures.charts import Chart, corruption_charts, history_charts, palette_of, robustness_charts, roc_chart
 from harness.reports.figures.curves import FOLDER, OWNED, draw_figures
 from harness.reports.figures.poison_charts import detector_charts, success_charts
 from harness.reports.figures.svg import Drawing, drawing_of
 from harness.reports.files import write_text
+from harness.reports.leading import leading
 from harness.reports.load import Results, load_results, reading_tables
 from harness.reports.models import ModelView, model_views
 from harness.reports.names import WORST_CASE, texts_as_objects
@@ -26,7 +27,7 @@ from harness.reports.page.environment import environment
 from harness.reports.page.examples import browser_of
 from harness.reports.page.headline import cost, facts, summary, training_sentences
 from harness.reports.page.runtimes import agreement, runtime_tables
-from harness.reports.page.tables import PageTable
+from harness.reports.page.tables import MOST_ROWS, PageTable
 from harness.reports.page.worst_classes import worst_classes_table
 from harness.reports.tables.leaderboard import leaderboard_of
 from harness.reports.tables.ranking import board_notes
@@ -93,7 +94,7 @@ def write_report(results: Results, *, against: Results | None = None) -> Path:
     path = results.folder / REPORT
     with reading_tables(results.folder):
         results = _with_todays_leaderboard(results)
-        notes = draw_figures(results).notes
+        notes = draw_figures(leading(results)).notes
         write_text(path, render(results, notes=notes, comparison=comparison))
     return path
 
@@ -119,22 +120,44 @@ def render(results: Results, *, notes: Sequence[str] = (), comparison: Compariso
 
 
 def _context(results: Results) -> Mapping[str, Any]:
-    suite = results.provenance["suite"]
-    sections, decision = tuple(_model_sections(results)), decision_of(results)
+    """Returns what the template shows: the head and the ranking of all models, the rest of those that are shown."""
+    suite, decision = results.provenance["suite"], decision_of(results)
+    shown = leading(results)
     return {
+        **_shown_of_models(shown),
         "title": suite.get("title") or results.suite_name,
         "suite": results.suite_name,
         "description": suite.get("description", ""),
         "facts": facts(results),
         "summary": summary(results),
         "cost": cost(results),
-        "decision": [decision_line(model) for model in decision.models],
+        "decision": [decision_line(model) for model in decision.models if model.model in palette_of(shown)],
         "threat_model": decision.threat_model,
         "not_assessed": decision.not_assessed,
         "requirements": requirements_table(decision) if decision.requirements else None,
         "expectations": results.expectations.to_dict("records"),
         "leaderboard": page_tables.leaderboard_table(results),
         "board_notes": board_notes(results.leaderboard),
+        "left_out": _left_out(results, shown),
+        "provenance": _provenance(results),
+    }
+
+
+def _left_out(results: Results, shown: Results) -> str:
+    """Returns which models the page shows, in a sentence; empty where it shows all."""
+    count, total = len(palette_of(shown)), len(palette_of(results))
+    if count == total:
+        return ""
+    return (
+        f"Of {total:,} models this page shows the {count} first of the leaderboard: their decisions, curves, sections and cells. "
+        "The leaderboard is of all, and so are the tables of the results folder; harness decide says of each whether it may ship."
+    )
+
+
+def _shown_of_models(results: Results) -> Mapping[str, Any]:
+    """Returns the parts of the page that show models one by one."""
+    sections = tuple(_model_sections(results))
+    return {
         "robustness": [_figure(results, chart) for chart in robustness_charts(results) if _is_headline(results, chart)],
         "weaker": [_figure(results, chart) for chart in robustness_charts(results) if not _is_headline(results, chart)],
         "before_after": page_tables.before_after_tables(results),
@@ -154,7 +177,6 @@ def _context(results: Results) -> Mapping[str, Any]:
         "crossruntime": runtime_tables(results),
         "agreement": agreement(results.crossruntime),
         "cells": page_tables.cells_table(results),
-        "provenance": list(_flattened(results.provenance)),
     }
 
 
@@ -203,6 +225,13 @@ def _confusions(results: Results, view: ModelView) -> Iterator[Confusion]:
         shares = table.div(table.sum(axis=1).clip(lower=1), axis=0)
         rows = (tuple(zip(counts, rates, strict=True)) for counts, rates in zip(table.to_numpy(), shares.to_numpy(), strict=True))
         yield Confusion(condition.label, tuple(map(str, table.index)), tuple(rows))
+
+
+def _provenance(results: Results) -> list[tuple[str, str]]:
+    """Returns names and values of what is recorded of the run, the first `MOST_ROWS` of them."""
+    found = list(_flattened(results.provenance))
+    rest = f"{len(found) - MOST_ROWS:,} more values are in provenance.json"
+    return found if len(found) <= MOST_ROWS else [*found[:MOST_ROWS], ("and so on", rest)]
 
 
 def _flattened(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

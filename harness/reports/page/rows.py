@@ -20,9 +20,13 @@ def _rows(table: PageTable) -> Iterator[str]:
                 yield f'<th scope="row">{_entry(entry)}</th>\n'
                 continue
             of_number = ' class="number"' if place in table.numeric else ""
-            order = f' data-order="{escape(entry.order)}"' if table.tools and entry.order != "" else ""
+            order = f' data-order="{_order(entry)}"' if table.tools and entry.order != "" else ""
             yield f"<td{of_number}{order}>{_entry(entry)}</td>\n"
         yield "</tr>\n"
+
+
+def _order(entry: PageEntry) -> str:
+    return str(entry.order) if isinstance(entry.order, float) else escape(entry.order)  # a number has nothing to escape
 
 
 def _entry(entry: PageEntry) -> str:

@@ -11,6 +11,7 @@ from harness.records import Status
 from harness.reports.figures.charts import Chart, value_text
 from harness.reports.load import Results
 from harness.reports.names import POISONED, condition_label, eps_text, is_missing, model_label
+from harness.reports.rows import rows_of
 from harness.reports.tables.ranking import NO_EXAMPLES
 from harness.reports.tables.scores import SCORES
 
@@ -22,6 +23,8 @@ OPTIONAL = {
     "backdoor_success_rate": "Backdoor success",
 }
 """Columns of the leaderboard that are shown where a model has a number."""
+MOST_ROWS = 10_000
+"""Rows of a table, or of several alike, that the page shows; a browser takes seconds to open so many."""
 SHORT_DIGEST = 12
 """Digits of a digest that a row shows, and that a link to it has."""
 
@@ -62,6 +65,8 @@ class PageTable:
     """File of the results folder that has all its numbers."""
     anchors: tuple[str, ...] = ()
     """Ids of the rows, to which links lead."""
+    total: int = 0
+    """Rows that there are, where the page shows the first of them only; 0 where it shows all."""
 
 
 def rate(value: Any, low: Any = None, high: Any = None, *, bar: bool = False) -> PageEntry:
@@ -102,13 +107,13 @@ def board_table(board: pd.DataFrame, *, file: str = "leaderboard.csv") -> PageTa
         board: The leaderboard.
         file: The file beside the page that has all its numbers.
     """
-    budgets = {f"{row['norm']} eps {eps_text(row['eps'])}" for row in board.to_dict("records") if not is_missing(row["eps"])}
+    budgets = {f"{row['norm']} eps {eps_text(row['eps'])}" for row in rows_of(board) if not is_missing(row["eps"])}
     at_budget = f"Robust accuracy, {budgets.pop()}" if len(budgets) == 1 else "Robust accuracy"
     board = board.assign(**{name: None for name in ("robust_accuracy_floor",) if name not in board})
     extra = [name for name in OPTIONAL if board[name].notna().any()]
     several = board["contest"].nunique() > 1
     rows = []
-    for row in board.to_dict("records"):
+    for row in rows_of(board):
         entries = {
             "Model": _named(row),
             at_budget: rate(row["robust_accuracy"], row["robust_accuracy_low"], row["robust_accuracy_high"], bar=True),
@@ -171,16 +176,25 @@ def _passes(row: Mapping[Any, Any]) -> PageEntry:
 def before_after_tables(results: Results) -> list[PageTable]:
     """Returns, for each attack, corruption and trigger, every score before and after it, and the change; strongest first."""
     rows = results.before_after
-    kinds = pd.Series([condition_kind(row["condition"]).label(row) for row in rows.to_dict("records")], rows.index, dtype=object)
+    named = rows_of(rows[["condition", "attack", "corruption"]])
+    kinds = pd.Series([condition_kind(row["condition"]).label(row) for row in named], rows.index, dtype=object)
+    groups = sorted(rows.groupby(kinds, sort=False), key=lambda item: item[1]["accuracy_after"].mean())
+    most = MOST_ROWS if len(rows) <= MOST_ROWS else max(1, MOST_ROWS // len(groups))
     tables = []
-    for kind, group in sorted(rows.groupby(kinds, sort=False), key=lambda item: item[1]["accuracy_after"].mean()):
+    for kind, group in groups:
         entries = [
             (text(model_label(row)), _strength(row), *(_change(row, score) for score in SCORES))
-            for row in group.to_dict("records")
+            for row in rows_of(group.head(most))
         ]
         columns = ("Model", _strength_name(group), *(SCORE_NAMES[score].capitalize() for score in SCORES[:3]), "F1", "ROC AUC")
-        tables.append(PageTable(f"{kind}: before and after", columns, tuple(entries), frozenset(range(1, 7))))
+        caption, total = f"{kind}: before and after", _total(group, most)
+        tables.append(PageTable(caption, columns, tuple(entries), frozenset(range(1, 7)), total=total))
     return tables
+
+
+def _total(rows: pd.DataFrame, most: int) -> int:
+    """Returns how many rows there are where the page shows the first `most` of them, 0 where it shows all."""
+    return len(rows) if len(rows) > most else 0
 
 
 def _strength_name(group: pd.DataFrame) -> str:
@@ -218,7 +232,7 @@ def numbers_table(chart: Chart) -> PageTable:
 
 def per_class_table(classes: pd.DataFrame, conditions: Sequence[str], *, number_of_model: int) -> PageTable:
     """Returns the examples of each class under the first condition; recall and precision, condition by condition."""
-    entries = classes[["class", "shown", "support", "recall", "precision"]].to_dict("records")
+    entries = rows_of(classes[["class", "shown", "support", "recall", "precision"]])
     by_place = {(row["class"], row["shown"]): row for row in entries}
     support = {row["class"]: row["support"] for row in entries if row["shown"] == conditions[0]}
     rows = []
@@ -236,7 +250,8 @@ def _class_entries(row: Mapping[Any, Any]) -> tuple[PageEntry, PageEntry]:
 
 def cells_table(results: Results) -> PageTable:
     """Returns every cell of the grid with its numbers, or with the reason why it has none."""
-    digests = [str(digest)[:SHORT_DIGEST] for digest in results.cells["digest"]]
+    shown = results.cells.head(MOST_ROWS)
+    digests = [str(digest)[:SHORT_DIGEST] for digest in shown["digest"]]
     rows = [
         (
             text(model_label(row), condition_label(row)),
@@ -252,13 +267,13 @@ def cells_table(results: Results) -> PageTable:
             verdict(row),
             PageEntry(digest, link=f"cell-{digest}"),
         )
-        for row, digest in zip(results.cells.to_dict("records"), digests, strict=True)
+        for row, digest in zip(rows_of(shown), digests, strict=True)
     ]
     scores = ("Accuracy", "Robust accuracy", "Attack success", "F1", "ROC AUC")
     columns = ("Model and condition", "Norm", "Status", "n", *scores, "Seconds", "Attack check", "Digest")
     anchors, right = tuple(f"cell-{digest}" for digest in digests), frozenset(range(3, 10))
-    caption, tools = "All cells of the grid", "table-cells"
-    return PageTable(caption, columns, tuple(rows), right, tools=tools, file="cells.csv", anchors=anchors)
+    caption, tools, total = "All cells of the grid", "table-cells", _total(results.cells, MOST_ROWS)
+    return PageTable(caption, columns, tuple(rows), right, tools=tools, file="cells.csv", anchors=anchors, total=total)
 
 
 def _status(row: Mapping[Any, Any]) -> PageEntry:
@@ -280,11 +295,16 @@ def stages_table(results: Results) -> PageTable | None:
             number(row["backwards"]),
             number(row["seconds"], "{:,.1f}"),
         )
-        for row in results.stages.to_dict("records")
+        for row in rows_of(results.stages.head(MOST_ROWS))
     ]
     columns = ("Model and attack", "Stage", "Attacked", "Made adversarial", "Forward passes", "Backward passes", "Seconds")
-    right = frozenset(range(2, 7))
-    return PageTable("Stages of ensembles", columns, tuple(rows), right, tools="table-stages", hint="square", file="stages.csv")
+    caption, tools, right, total = (
+        "Stages of ensembles",
+        "table-stages",
+        frozenset(range(2, 7)),
+        _total(results.stages, MOST_ROWS),
+    )
+    return PageTable(caption, columns, tuple(rows), right, tools=tools, hint="square", file="stages.csv", total=total)
 
 
 def transfer_tables(results: Results) -> list[PageTable]:

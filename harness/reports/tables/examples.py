@@ -84,13 +84,21 @@ class Examples:
             return None
         if members.empty:
             clean = cells.loc[(cells["condition"] == CLEAN) & cells["accuracy"].notna(), "digest"]
-            flags = self._of_cells(self._flags("correct"), clean[:1])
+            flags = self._of_cells(self._correct, clean[:1])
         else:
-            flags = self._of_cells(self._flags("clean_correct") & ~self._flags("fooled"), members["digest"])
+            flags = self._of_cells(self._robust, members["digest"])
         if not flags or any(len(it) != len(self._keys) for it in flags):
             return None
         found: Flags = np.logical_and.reduce(flags)[self._order]
         return found
+
+    @cached_property
+    def _correct(self) -> Flags:
+        return self._flags("correct")
+
+    @cached_property
+    def _robust(self) -> Flags:
+        return self._flags("clean_correct") & ~self._flags("fooled")
 
     def _flags(self, name: str) -> Flags:
         return np.zeros(0, bool) if self._samples is None else self._samples[name].to_numpy(bool)

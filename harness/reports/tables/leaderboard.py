@@ -15,7 +15,7 @@ from harness.records import AUDIT_COLUMNS, SCHEMA_VERSION
 from harness.reports.load import Results, load_results, reading_tables
 from harness.reports.names import MODEL_COLUMNS, WORST_CASE, eps_text, is_missing, model_label
 from harness.reports.tables.attack_check import attack_check, strongest_attack
-from harness.reports.tables.classes import WORST_CLASS, worst_class
+from harness.reports.tables.classes import WORST_CLASS, classes_on_clean_images, worst_class
 from harness.reports.tables.corruptions import mean_corruption_accuracy
 from harness.reports.tables.examples import Examples, worst_case_rows
 from harness.reports.tables.ranking import DIFFERENCE, FIRST, Entrants, ranked
@@ -97,6 +97,7 @@ def entrants(
     suite: Mapping[str, Any] = known.get("suite") or {}
     norm, eps = reference(sweep, suite, eps)
     sweeps, examples = dict(_by_model(sweep)), Examples(cells, samples, known)
+    classes = classes_on_clean_images(cells, per_class)
     rows, met, right = [], [], []
     for key, group in _by_model(cells):
         numbers = _model_row(group, sweeps.get(key, sweep.iloc[:0]), norm=norm, eps=eps)
@@ -109,7 +110,7 @@ def entrants(
             "data_digest": examples.digest,
             "schema_version": known.get("schema_version", SCHEMA_VERSION),
         }
-        rows.append({**dict(zip(MODEL_COLUMNS, key, strict=True)), **numbers, **worst_class(group, per_class), **judged})
+        rows.append({**dict(zip(MODEL_COLUMNS, key, strict=True)), **numbers, **worst_class(group, classes), **judged})
     return Entrants(pd.DataFrame(rows), tuple(met), tuple(right))
 
 

@@ -17,6 +17,8 @@ OTHER_EXAMPLES, UNKNOWN_EXAMPLES = "other examples", "examples unknown, as a run
 CONTEST = ("data_digest", "norm", "eps", "attack_settings", "schema_version")
 """Columns that must be equal for models to be ranked against each other; the settings include the protocol."""
 FIRST = ("rank", "rank_range", "contest", "badge")
+MOST_NAMED = 20
+"""Models that a note names."""
 DIFFERENCE = ("difference_to_next", "difference_to_next_low", "difference_to_next_high")
 NO_EXAMPLES = "the examples are not stored, so no test says which ranks may be exchanged"
 NO_ATTACK = "no attack ran: ranked by clean accuracy"
@@ -83,9 +85,11 @@ def _not_met(table: pd.DataFrame, met: Sequence[Mapping[str, str]]) -> list[str 
     """Returns the labels of the attacks that others met on the same examples at the same budget, and this model did not."""
     found = []
     places = table[["data_digest", "norm", "eps"]].map(str).agg("|".join, axis=1)
+    of_place: dict[str, dict[str, str]] = {}
     for place, own in zip(places, met, strict=True):
-        others = [it for other, it in zip(places, met, strict=True) if other == place]
-        missed = {settings: label for it in others for settings, label in it.items() if settings not in own}
+        of_place.setdefault(place, {}).update(own)
+    for place, own in zip(places, met, strict=True):
+        missed = {settings: label for settings, label in of_place[place].items() if settings not in own}
         labels = set(own.values())
         names = dict.fromkeys(settings if label in labels else label for settings, label in missed.items())
         found.append("+".join(names) or None)
@@ -123,8 +127,14 @@ def _placed(rows: pd.DataFrame, right: Sequence[Flags | None], *, by_attacks: bo
                 values |= _difference(records[number], records[sound[place + 1]], flags[place], flags[place + 1])
         equals = [model_label(records[it]) for it, other in enumerate(keys) if other == key and it != number]
         if equals and by_attacks:
-            notes.append(f"as robust as {', '.join(equals)}: they share the rank, and clean accuracy decides only the order here")
+            notes.append(f"as robust as {_named(equals)}: they share the rank, and clean accuracy decides only the order here")
         yield rows.index[number], {**values, "rank_note": "; ".join(note for note in notes if not is_missing(note)) or None}
+
+
+def _named(labels: Sequence[str]) -> str:
+    """Returns the names of some models; of very many how many more there are, as each of them has such a list."""
+    more = len(labels) - MOST_NAMED
+    return ", ".join(labels) if more <= 0 else f"{', '.join(labels[:MOST_NAMED])} and {more:,} more"
 
 
 def _range(best: int, worst: int) -> str:

@@ -1,7 +1,10 @@
 """The stored outcomes that the cells of a results folder were made of, found by the cells' digests."""
 
+import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +21,9 @@ from harness.steps.transfer import WRONG, Transfer
 from harness.storage.outcomes import load_outcome
 from harness.storage.store import Entry, Store
 from harness.threat import ThreatModel
+
+WORD = re.compile("[A-Za-z0-9_-]+")
+"""What a label may be."""
 
 
 class Found(NamedTuple):
@@ -67,7 +73,7 @@ class StoredSteps:
                 else:
                     self._entries[digest] = entry
 
-    @property
+    @cached_property
     def titles(self) -> dict[str, str]:
         """Digest -> title of every step of the run."""
         return dict(self.provenance.get("steps", {}))
@@ -83,16 +89,30 @@ class StoredSteps:
 
     def find(self, cell: Cell, digest: str) -> Found | None:
         """Returns where the numbers of a cell lie, if a stored step together with the cell's fields has this digest."""
-        fields, named = fields_in_digest(cell), (cell.model, cell.attack)
-        entries = self.of_kind(cell.condition) if cell.condition in CONDITIONS else []
-        entries.sort(key=lambda entry: all(name in self.titles[entry.digest] for name in named), reverse=True)  # only for speed
-        for entry in entries:
+        fields = fields_in_digest(cell)
+        for entry in self._candidates(cell) if cell.condition in CONDITIONS else ():
             if cell_digest(fields, entry.digest) == digest:
                 if entry.digest not in self._outcomes:
                     self._outcomes[entry.digest] = load_outcome(entry.path / OUTCOME)
                 outcome = self._outcomes[entry.digest]
                 return Found(entry, outcome, _position(cell, outcome, entry))
         return None
+
+    def _candidates(self, cell: Cell) -> Iterator[Entry]:
+        """Yields the entries of a cell's kind: first those whose titles name its model and attack, as nearly always one does."""
+        of_model = [entry for entry in self._by_word.get(cell.model, ()) if entry.kind == cell.condition]
+        yield from sorted(of_model, key=lambda entry: cell.attack not in WORD.findall(self.titles[entry.digest]))
+        tried = {entry.digest for entry in of_model}
+        yield from (entry for entry in self.of_kind(cell.condition) if entry.digest not in tried)
+
+    @cached_property
+    def _by_word(self) -> dict[str, list[Entry]]:
+        """Returns the entries by the words of their titles; labels of models are such."""
+        found = defaultdict[str, list[Entry]](list)
+        for entry in self._entries.values():
+            for word in set(WORD.findall(self.titles[entry.digest])):
+                found[word].append(entry)
+        return found
 
     def transfers(self, results: list[CellResult]) -> tuple[Transferred, ...]:
         """Returns which examples the adversarials of each other model fool, for the cells under the same attack and budget."""

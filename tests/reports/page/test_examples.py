@@ -26,7 +26,7 @@ def test_each_model_says_what_it_predicts_and_what_fools_it(written: Write) -> N
     assert places[13] == ["1", "2"]
     assert places[19] == ["1", "3"]
     assert places[39] == ["3", NEVER]
-    assert browser.examples[0].lines[0].text == "carrot, wrong when clean"
+    assert browser.examples[0].lines[0].text == "carrot, misclassified when clean"
     assert browser.examples[13].lines[1].text == "carrot, misclassified from 4/255"
     assert (browser.examples[21].column, browser.examples[21].row) == (1, 1)
     page = render(results)

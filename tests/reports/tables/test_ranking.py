@@ -209,3 +209,9 @@ def test_budgets_of_the_planted_sweep_are_those_of_the_settings(written: Write) 
     settings = written(model("a", 2, 24), suite=suite()).leaderboard["attack_settings"].iloc[0]
     assert settings == "pgd(steps=10), nested at 2/255, 4/255"
     assert len(BUDGETS) == 3  # 8/255 lies above the reference budget
+
+
+def test_a_note_names_some_of_very_many_equals(written: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.reports.tables.ranking.MOST_NAMED", 2)
+    board = written([cell for name in "abcd" for cell in model(name, 2, 0)], suite=suite()).leaderboard
+    assert "as robust as b, c and 1 more: they share the rank" in board.loc[0, "rank_note"]
