@@ -11,11 +11,7 @@ from harness.conditions import CLEAN, OF_POISONED_MODELS
 from harness.datasets.image_folder import FileSplit
 from harness.images import ImageData
 from harness.planning.data_checks import given_step, read_folders, unsupported_poisons, warn_of_training_images
-<<<<<<< HEAD
-from harness.planning.grid import GridCell, GridInputs, cells_of, clean_of, sweep_of
-=======
-from harness.planning.grid import GridCell, GridInputs, StepMaker, cells_of, sweep_of
->>>>>>> scale
+from harness.planning.grid import GridCell, GridInputs, StepMaker, cells_of, clean_of, sweep_of
 from harness.poisoning.detectors.base import Detector
 from harness.records import Cell
 from harness.spec import digest_fields, digest_of
