@@ -140,7 +140,11 @@ def test_the_store_is_searched_for_what_killed_processes_left_once_not_before_ea
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searches: list[Store] = []
-    monkeypatch.setattr(Store, "remove_left_behind", lambda self: searches.append(self))
+
+    def note(searched: Store) -> None:
+        searches.append(searched)
+
+    monkeypatch.setattr(Store, "remove_left_behind", note)
     for number in range(3):
         with store.locked(f"{number:064x}", "a step"):
             pass
