@@ -63,7 +63,7 @@ fuzz: $(INSTALLED) ## Fuzz the C++ readers of images and bundles, FUZZ_SECONDS e
 fuzz-python: $(INSTALLED) ## Fuzz the Python readers of files from elsewhere, FUZZ_SECONDS each
 	$(BIN)/python -W ignore -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
-rehearsal: $(INSTALLED) ## Kill runs KILLS times with one job and with two, fill the disk, share a store; nothing may be lost
+rehearsal: $(INSTALLED) ## Kill runs KILLS times with one job and with two, stop them, share a store, set the clock, fill the disk; nothing may be lost
 	$(BIN)/python -m tests.rehearsal --kills $(KILLS) --jobs 1 2
 
 check: $(INSTALLED) ## Format, lint, types, layers, depth of imports

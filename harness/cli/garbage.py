@@ -1,5 +1,6 @@
 """`harness gc`: shows, and removes on request, what of a store no results folder refers to."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -49,7 +50,19 @@ def gc(
         console.stdout.print(f"{total} that nothing refers to in {len(folders)} results folders; --delete removes them")
         return
     busy = remove(opened, found)
+    _remove_what_killed_runs_left(known)
     console.stdout.print(f"removed {total}" + (f"; {len(busy)} of them stay, as a process works on them" if busy else ""))
+
+
+def _remove_what_killed_runs_left(folders: list[Path]) -> None:
+    """Removes what they left outside of the store: half-written results, and the files of Ray's own clusters."""
+    from harness.executors.cluster_files import remove_abandoned
+    from harness.reports.files import remove_left_behind
+
+    for folder in folders:
+        with suppress(OSError):  # results of another user, or on a disk that is read-only now
+            remove_left_behind(folder)
+    remove_abandoned()
 
 
 def _planned(suites: list[str]) -> set[str]:

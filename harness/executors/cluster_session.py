@@ -3,12 +3,9 @@
 import importlib
 import logging
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import threading
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
+from harness.executors.cluster_files import own_folder
 from harness.executors.cluster_worker import Home, Letter, Mailbox, compute_there
 from harness.executors.local import reason_of
 from harness.executors.worker import Settings
 from harness.steps.base import Context, Step
-from harness.storage.locks import locked, locked_if_free
+from harness.storage.locks import locked_if_free
 from harness.storage.store import Store
 from harness.system.device import torch_threads
 from harness.system.lazy import ray
@@ -34,10 +32,6 @@ OWN = "local"
 """Ray's address of a cluster that it starts and ends itself."""
 OWN_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 """Ray's settings of that cluster: it sends no statistics, and its workers have the priority of this process, not 15."""
-SOCKETS = "/tmp"  # noqa: S108 - mkdtemp makes the folder in it
-"""Where Ray's own cluster keeps its sockets, whose paths may have 107 bytes: Ray itself takes 80 of them."""
-FOLDER, LOCK = "harness-ray-", "lock"
-"""Begins the name of that folder; the file in it that is locked as long as the run."""
 SIGN = "run-"
 """Begins the name of the lock that a run holds in the store, by which workers know that store."""
 FORWARDED = ("HARNESS_CACHE", "HF_HOME", "HF_HUB_CACHE", "TORCH_HOME")
@@ -46,8 +40,6 @@ OFFLINE = {"HF_HUB_OFFLINE": "1"}
 """What a suite needs is fetched before its first step, by this process."""
 MESSAGES_WITHIN = 1.0
 """Seconds to wait for the mailbox: Ray starts it again where it was lost, and steps go on meanwhile."""
-ABANDONED = 3600.0
-"""Seconds after which a folder of sockets without a process belongs to a killed run."""
 LOG_LEVEL = logging.ERROR
 """Of Ray itself, which else warns of its own defaults."""
 
@@ -154,7 +146,7 @@ def _connected(jobs: int) -> Iterator[None]:
         if address == OWN:
             for name, value in OWN_SETTINGS.items():
                 os.environ.setdefault(name, value)
-            folder = stack.enter_context(_sockets())
+            folder = stack.enter_context(own_folder())
             own = {"num_cpus": jobs * max(1, torch_threads() // jobs), "include_dashboard": False, "_temp_dir": folder}
         stack.enter_context(_quiet())
         stack.callback(ray.shutdown)
@@ -165,23 +157,6 @@ def _connected(jobs: int) -> Iterator[None]:
                 where = "" if address == OWN else f" at {ADDRESS}={address}"
                 raise HarnessError(f"executor: expected Ray to start or answer{where}, got {reason_of(error)}") from error
         yield
-
-
-@contextmanager
-def _sockets() -> Iterator[str]:
-    """Makes a folder for the files of Ray's own cluster, removed at the end; removes those of killed runs first."""
-    for left in Path(SOCKETS).glob(f"{FOLDER}*"):
-        with suppress(OSError):  # another user's
-            if time.time() - left.stat().st_mtime > ABANDONED:
-                with locked_if_free(left / LOCK) as free:
-                    if free:
-                        shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=FOLDER, dir=SOCKETS))
-    try:
-        with locked(folder / LOCK, "Ray"):
-            yield str(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

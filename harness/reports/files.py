@@ -32,7 +32,7 @@ def staged(folder: Path, *, owned: Mapping[str, tuple[str, ...]]) -> Iterator[Pa
     with ExitStack() as stack:
         with _disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            _remove_left_behind(folder)
+            remove_left_behind(folder)
             staging = folder / f"{STAGING}{uuid.uuid4().hex[:8]}"
             stack.enter_context(locked(_lock_file(staging), "results"))
             stack.callback(shutil.rmtree, staging, ignore_errors=True)
@@ -47,7 +47,7 @@ def staged(folder: Path, *, owned: Mapping[str, tuple[str, ...]]) -> Iterator[Pa
                 path.unlink()
 
 
-def _remove_left_behind(folder: Path) -> None:
+def remove_left_behind(folder: Path) -> None:
     """Removes the directories of killed processes, and their locks."""
     for staging in {path.with_name(path.name.removesuffix(LOCK)) for path in folder.glob(f"{STAGING}*")}:
         with locked_if_free(_lock_file(staging)) as free:

@@ -1,8 +1,10 @@
 """What a run has done so far, for who looks at it from another terminal."""
 
 import json
+import math
 import os
 import platform
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -60,7 +62,8 @@ def announced(folder: Path, plan: Plan, context: Context) -> Iterator[None]:
     path = folder / RUN_FILE
     with suppress(StoreError):  # a run that computes nothing may read a store that it cannot write
         context.store.note_results(folder)
-    record = {"process": os.getpid(), "host": platform.node(), "started": datetime.now(UTC).isoformat()}
+    now = {"started": datetime.now(UTC).isoformat(), "clock": time.monotonic()}
+    record = {"process": os.getpid(), "host": platform.node(), **now}
     write_json(path, {**record, "store": str(context.store.root.absolute()), "cached": cached, "steps": steps})
     try:
         yield
@@ -120,9 +123,20 @@ def _state(record: Mapping[str, Any]) -> RunState:
         finished=len(done),
         cached=int(record["cached"]),
         running=tuple(title for title, entry, digest in found if entry is None and _is_claimed(store, digest)),
-        seconds=(datetime.now(UTC) - datetime.fromisoformat(record["started"])).total_seconds(),
+        seconds=_seconds_since(record),
         numbers=tuple((title, text) for title, entry in done if (text := _known_accuracies(entry.path))),
     )
+
+
+def _seconds_since(record: Mapping[str, Any]) -> float:
+    """Returns the seconds since a run started, never fewer than 0: on this machine by a clock that nobody sets.
+
+    That one counts from the start of the machine, so it says nothing of a run on another one, or before this one started anew.
+    """
+    passed = time.monotonic() - float(record.get("clock", math.inf))
+    if record["host"] == platform.node() and passed >= 0:
+        return passed
+    return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(record["started"])).total_seconds())
 
 
 def _is_claimed(store: Store, digest: str) -> bool:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def garbage(store: Store, named: Iterable[str]) -> list[Garbage]:
 
 
 def remove(store: Store, found: Iterable[Garbage]) -> list[Garbage]:
-    """Removes garbage from a store, and what killed processes left half written; returns what stays, as a process works on it.
+    """Removes garbage from a store, and what killed processes left; returns what stays, as a process works on it.
 
     Raises:
         StoreError: if a folder cannot be removed.
@@ -79,6 +80,7 @@ def remove(store: Store, found: Iterable[Garbage]) -> list[Garbage]:
             else:
                 busy.append(it)
     store.remove_left_behind()
+    store.remove_free_locks()
     return busy
 
 
@@ -136,10 +138,11 @@ def _add_newest_derived(kept: set[str], entries: Mapping[str, _Stored]) -> None:
 
 def _newest_derived(kept: Set[str], entries: Mapping[str, _Stored]) -> set[str]:
     newest: dict[tuple[str, str, frozenset[str]], _Stored] = {}
+    now = datetime.now(UTC).isoformat()  # what a clock that was ahead dated later counts as old
     for entry in entries.values():
         if entry.kind in DERIVED and entry.inputs and entry.inputs <= kept:
             place = (entry.kind, entry.title, entry.inputs)
-            newest[place] = max(entry, newest.get(place, entry), key=lambda it: it.created)
+            newest[place] = max(entry, newest.get(place, entry), key=lambda it: (it.created <= now, it.created))
     return {entry.digest for entry in newest.values()}
 
 

@@ -1,6 +1,7 @@
 """Locks: of all processes that share a folder, one at a time works on a thing.
 
 A lock is a locked file. The system frees it when its process ends, however it ends. So where a lock is free no process works.
+A child that is forked while a lock is held closes its copy of the file: else the lock would live as long as the child.
 """
 
 import fcntl
@@ -10,10 +11,13 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import TextIOWrapper
+from io import FileIO
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
+
+_held: set[FileIO] = set()
+"""The locked files of this process."""
 
 
 @contextmanager
@@ -28,7 +32,7 @@ def locked(path: Path, title: str) -> Iterator[None]:
         OSError: if the file cannot be written or locked.
     """
     if (file := _taken(path)) is None:
-        logger.warning("%s: waiting for %s, which works on it", title, _holder_of(path))
+        logger.warning("%s: waiting for %s", title, _holder_of(path))
         while (file := _taken(path, wait=fcntl.LOCK_EX)) is None:
             continue
     try:
@@ -52,36 +56,61 @@ def locked_if_free(path: Path) -> Iterator[bool]:
             _unlock(file, path)
 
 
-def _taken(path: Path, wait: int = fcntl.LOCK_EX | fcntl.LOCK_NB) -> TextIOWrapper | None:
+def _taken(path: Path, wait: int = fcntl.LOCK_EX | fcntl.LOCK_NB) -> FileIO | None:
     """Returns the locked file, or None where it is held, or was removed between opening and locking it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a+")
+    file = path.open("a+b", buffering=0)  # without a buffer a forked child can close it, whatever other threads did
+    _held.add(file)
     try:
         fcntl.flock(file, wait)
         if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
             raise BlockingIOError
         file.truncate(0)
-        json.dump({"process": os.getpid(), "host": platform.node()}, file)
-        file.flush()
+        file.write(json.dumps({"process": os.getpid(), "host": platform.node()}).encode())
     except (BlockingIOError, FileNotFoundError):
-        file.close()
+        _close(file)
         return None
     except BaseException:
-        file.close()
+        _close(file)
         raise
     return file
 
 
-def _unlock(file: TextIOWrapper, path: Path) -> None:
-    """Removes the file before it is unlocked; unlocks it in child processes too, which share the lock."""
-    path.unlink(missing_ok=True)
-    fcntl.flock(file, fcntl.LOCK_UN)
+def _unlock(file: FileIO, path: Path) -> None:
+    """Removes the file before it is unlocked; does neither in a child, whose copy is closed."""
+    if not file.closed:
+        path.unlink(missing_ok=True)
+        fcntl.flock(file, fcntl.LOCK_UN)
+        _close(file)
+
+
+def _close(file: FileIO) -> None:
+    _held.discard(file)
     file.close()
+
+
+def _forget_in_child() -> None:
+    """Closes a forked child's copies of the locked files, which stay locked by the parent."""
+    for file in list(_held):
+        _close(file)
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
 
 
 def _holder_of(path: Path) -> str:
     try:
         holder = json.loads(path.read_text())
-        return f"process {holder['process']} on {holder['host']}"
+        process, host = int(holder["process"]), holder["host"]
     except (OSError, ValueError):
-        return "another process"
+        return "another process, which works on it"
+    does = "is stopped; SIGCONT lets it go on" if host == platform.node() and _is_stopped(process) else "works on it"
+    return f"process {process} on {host}, which {does}"
+
+
+def _is_stopped(process: int) -> bool:
+    """Returns whether a process of this machine is stopped by a signal, as Linux shows it."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except (OSError, IndexError):
+        return False

@@ -11,7 +11,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -202,6 +202,12 @@ class Store:
             with locked_if_free(lock) as free:
                 for folder in self.root.glob(TEMPORARY_OF.format(lock.name)) if free else ():
                     shutil.rmtree(folder, ignore_errors=True)
+
+    def remove_free_locks(self) -> None:
+        """Removes the files of locks that killed processes held; those of processes at work stay."""
+        for left in (self.root / LOCKS).glob("*"):
+            with suppress(OSError), locked_if_free(left):  # another user's may not be opened
+                pass
 
     def damaged_files(self, entry: Entry) -> list[str]:
         """Returns the files of an entry that are missing, differ from their recorded hash, or are no complete record.

@@ -1,4 +1,5 @@
 import os
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 
@@ -75,6 +76,20 @@ def test_sound_images_are_decoded_once(root: Path, looked_at: list[bytes]) -> No
     again = sound_files(root, FILES).hashes
     assert first == again
     assert len(looked_at) == len(FILES)
+
+
+@pytest.mark.parametrize("written", ["1980-01-02", "2100-01-02"])
+def test_time_of_a_file_is_compared_with_nothing_but_itself(root: Path, looked_at: list[bytes], written: str) -> None:
+    seconds = datetime.fromisoformat(written).timestamp()
+    for file in FILES:
+        os.utime(root / file, (seconds, seconds))
+    for _ in range(2):
+        assert sound_files(root, FILES).hashes == expected(root)
+    assert len(looked_at) == len(FILES), "images of another time are decoded once too"
+    (root / FILES[1]).write_bytes((root / FILES[1]).read_bytes()[::-1])
+    os.utime(root / FILES[1], (seconds, seconds))
+    with pytest.raises(DataError, match=r"got 1 broken: Leek/01\.png"):
+        sound_files(root, FILES)
 
 
 def test_image_that_was_rewritten_is_looked_at_again_though_size_and_time_are_the_same(root: Path) -> None:

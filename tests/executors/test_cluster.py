@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -18,7 +19,8 @@ from harness.datasets.digits import Digits
 from harness.errors import HarnessError
 from harness.executors.base import Interrupted, StepReport
 from harness.executors.cluster import MAX_RETRIES, Share, _Cluster, execute_on_ray, share_of
-from harness.executors.cluster_session import ABANDONED, FOLDER, _connected, _quiet, _signed, _sockets
+from harness.executors.cluster_files import FOLDER, LOCK, own_folder, remove_abandoned
+from harness.executors.cluster_session import _connected, _quiet, _signed
 from harness.executors.cluster_worker import Home, Letter, Post
 from harness.executors.local import computed
 from harness.executors.schedule import schedule
@@ -335,13 +337,64 @@ def test_pages_of_ray_itself_are_debug_messages_and_steps_still_print(
 
 
 def test_folders_of_killed_runs_are_removed_and_those_at_work_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.executors.cluster_session.SOCKETS", str(tmp_path))
-    left, other = tmp_path / f"{FOLDER}left", tmp_path / "other"
-    left.mkdir()
-    other.mkdir()
-    with _sockets() as first:
-        for folder in (left, Path(first), other):
-            os.utime(folder, (time.time() - 2 * ABANDONED,) * 2)
-        with _sockets() as second:
-            assert {path.name for path in tmp_path.iterdir()} == {"other", Path(first).name, Path(second).name}
-    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+    monkeypatch.setattr("harness.executors.cluster_files.SOCKETS", str(tmp_path))
+    left, other, begun = tmp_path / f"{FOLDER}left", tmp_path / "other", tmp_path / f"{FOLDER}begun"
+    for folder in (left, other, begun):
+        folder.mkdir()
+    (left / LOCK).write_text("")
+    with own_folder() as first:
+        assert not left.exists()
+        with own_folder() as second:
+            assert {path.name for path in tmp_path.iterdir()} == {"other", begun.name, Path(first).name, Path(second).name}
+    assert {path.name for path in tmp_path.iterdir()} == {"other", begun.name}
+
+
+@pytest.mark.parametrize("hours", [-30_000.0, -2.0, 2.0, 400_000.0])
+def test_folder_of_a_run_that_was_killed_before_its_lock_goes_whatever_the_clock_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: float
+) -> None:
+    monkeypatch.setattr("harness.executors.cluster_files.SOCKETS", str(tmp_path))
+    with own_folder() as working:
+        (left := tmp_path / f"{FOLDER}left").mkdir()
+        for folder in (left, Path(working)):
+            os.utime(folder, (max(0.0, time.time() + hours * 3600),) * 2)
+        remove_abandoned()
+        assert list(tmp_path.iterdir()) == [Path(working)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
+@pytest.mark.parametrize("names_it", [True, False])
+def test_folder_of_a_killed_run_stays_as_long_as_a_process_uses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names_it: bool
+) -> None:
+    monkeypatch.setattr("harness.executors.cluster_files.SOCKETS", str(tmp_path))
+    (left := tmp_path / f"{FOLDER}left").mkdir()
+    (left / LOCK).write_text("")
+    code = "import sys; print(flush=True); sys.stdin.read()"
+    with (left / "log").open("w") as log:
+        more: dict[str, Any] = {} if names_it else {"stderr": log}
+        command = [sys.executable, "-c", code, *([f"--temp-dir={left}"] if names_it else [])]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **more)
+    with process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        remove_abandoned()
+        assert left.is_dir()
+        process.communicate()
+    remove_abandoned()
+    assert not left.exists()
+
+
+def test_folder_that_is_none_of_ours_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.executors.cluster_files.SOCKETS", str(tmp_path))
+    (precious := tmp_path / "precious").mkdir()
+    (precious / LOCK).write_text("mine")
+    (tmp_path / f"{FOLDER}link").symlink_to(precious)
+    remove_abandoned()
+    assert (precious / LOCK).read_text() == "mine"
+    monkeypatch.setattr(os, "getuid", lambda: -1)
+    (theirs := tmp_path / f"{FOLDER}theirs").mkdir()
+    (theirs / LOCK).symlink_to(precious / LOCK)
+    remove_abandoned()
+    assert (theirs / LOCK).is_symlink()
+    assert (precious / LOCK).read_text() == "mine"

@@ -1,1 +1,1 @@
-"""Rehearsals of bad days: runs that are killed, two runs on one store, a disk that is full, a store that may not be written."""
+"""Rehearsals of bad days: runs that are killed or stopped, stores that are shared, clocks that jump, disks that are full."""

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from harness.errors import StoreError
+from harness.executors.cluster_files import FOLDER, SOCKETS
 from harness.storage.store import DAMAGED, LOCKS, META, PARTIAL, RESULTS, Entry, Store
 
 TIMES = ("seconds", "attack_share", "peak_memory_mb", "images_per_second", "created", "ms_per_image")
@@ -33,6 +34,11 @@ def left_behind(store: Store) -> list[str]:
     found += (store.root / RESULTS).glob(".*")
     found += [path for path in store.root.parent.rglob(".*") if store.root not in (path, *path.parents) and path.name != KEPT]
     return sorted(str(path.relative_to(store.root.parent)) for path in found)
+
+
+def folders_of_ray() -> set[str]:
+    """Returns the folders that Ray's own clusters keep outside of the store."""
+    return {str(path) for path in Path(SOCKETS).glob(f"{FOLDER}*")}
 
 
 KEPT = ".statistics.json"

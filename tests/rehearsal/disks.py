@@ -12,8 +12,8 @@ SIZES = (1_500, 2_000, 20_000, 60_000)
 
 def full_disk(folder: Path) -> list[str]:
     """Returns what is wrong with runs that can write no file above a size, and with the run after them."""
-    expected, _ = quiet(Place(folder / "quiet-full", 1))
-    place, faults = Place(folder / "full", 1), []
+    expected, _ = quiet(Place(folder / "quiet-full"))
+    place, faults = Place(folder / "full"), []
     for size in SIZES:
         place.log.write_bytes(b"")
         code = place.run(file_size=size).end()
@@ -26,7 +26,7 @@ def full_disk(folder: Path) -> list[str]:
 
 def read_only_store(folder: Path) -> list[str]:
     """Returns what is wrong with a run whose store may not be written; nothing for who may write everywhere."""
-    place = Place(folder / "read-only", 1)
+    place = Place(folder / "read-only")
     place.store.root.mkdir()
     place.store.root.chmod(0o555)
     if os.access(place.store.root, os.W_OK):

@@ -4,6 +4,7 @@ They are forked from a process that has imported the libraries, so that a kill c
 """
 
 import os
+import random
 import signal
 import sys
 import time
@@ -14,6 +15,8 @@ from pathlib import Path
 
 POLL = 0.02
 """Seconds."""
+RAY, HELPER = "ray::", "Agent"
+"""Begins the titles of Ray's workers and helpers; is in those of its helpers, which outlive a killed run for a while."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +55,33 @@ class Run:
                 latest = time.monotonic() + seconds
         return code
 
-    def kill(self, *, alone: bool) -> None:
-        """Kills the leader alone, or its whole group."""
+    def kill(self, *, alone: bool) -> str:
+        """Kills the leader alone, or its whole group; returns which."""
         with suppress(ProcessLookupError):
             (os.kill if alone else os.killpg)(self.process, signal.SIGKILL)
         os.waitpid(self.process, 0)
+        return "the first process" if alone else "the group"
 
-    def orphans(self, patience: float = 10.0) -> list[int]:
-        """Returns the processes of its session that are alive after so many seconds."""
+    def kill_worker(self, chance: random.Random) -> str | None:
+        """Kills one of Ray's workers; returns which, or None where there is none yet."""
+        workers = {number: title for number, title in _session(self.process).items() if title.startswith(RAY)}
+        at_stake = sorted(number for number, title in workers.items() if HELPER not in title)
+        if not at_stake:
+            return None
+        with suppress(ProcessLookupError):
+            os.kill(chosen := chance.choice(at_stake), signal.SIGKILL)
+        words = {f"{RAY}IDLE": "an idle worker", f"{RAY}Mailbox": "the mailbox"}
+        return next((what for begin, what in words.items() if workers[chosen].startswith(begin)), "a worker with a step")
+
+    def orphans(self, patience: float, *, helpers: bool = True) -> list[str]:
+        """Returns the processes of its session that are alive after so many seconds; Ray's helpers only if they count."""
         latest = time.monotonic() + patience
-        while (alive := _session(self.process)) and time.monotonic() < latest:
+        while (alive := self._others(helpers)) and time.monotonic() < latest:
             time.sleep(POLL)
         return alive
+
+    def _others(self, helpers: bool) -> list[str]:
+        return [f"{number} {title}" for number, title in _session(self.process).items() if helpers or HELPER not in title]
 
 
 def started(arguments: Sequence[str], log: Path, *, file_size: int | None = None) -> Run:
@@ -80,6 +98,7 @@ def started(arguments: Sequence[str], log: Path, *, file_size: int | None = None
     if process:
         return Run(process)
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started this with SIGINT ignored
     code = 99
     try:
         with log.open("ab", buffering=0) as file:
@@ -113,12 +132,12 @@ def _limit_files(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-def _session(leader: int) -> list[int]:
-    """Returns the processes of a session that are no zombies."""
-    found = []
+def _session(leader: int) -> dict[int, str]:
+    """Returns number -> command of the processes of a session that are no zombies."""
+    found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, ValueError, IndexError):
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
             if int(fields[3]) == leader and fields[0] not in "ZX":
-                found.append(int(folder.name))
+                found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     return found

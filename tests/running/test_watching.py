@@ -3,17 +3,23 @@
 import json
 import os
 import platform
+import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 
 from harness.cli.main import main
 from harness.errors import HarnessError
+from harness.planning.plan import Plan
 from harness.records import ConditionResult, Outcome
-from harness.running.watching import RUN_FILE, state_of
+from harness.running.watching import RUN_FILE, announced, state_of
 from harness.spec import parse_eps
+from harness.steps.base import Context
 from harness.storage.outcomes import save_outcome
 from harness.storage.store import Store, write_json
 
@@ -24,12 +30,22 @@ STEPS = [
 ]
 
 
-def announce(folder: Path, store: Store, *, process: int | None = None, cached: int = 0, host: str | None = None) -> None:
-    """Writes the record of a run that started ten seconds ago."""
+def announce(
+    folder: Path,
+    store: Store,
+    *,
+    process: int | None = None,
+    cached: int = 0,
+    host: str | None = None,
+    clock: float | None = None,
+    ahead: timedelta = timedelta(0),
+) -> None:
+    """Writes the record of a run that started ten seconds ago, by a clock that may have been set since."""
     folder.mkdir(exist_ok=True)
     steps = [{"kind": kind, "digest": digest, "title": title} for kind, digest, title in STEPS]
-    started = (datetime.now(UTC) - timedelta(seconds=10)).isoformat()
-    who = {"process": process or os.getpid(), "host": host or platform.node(), "started": started}
+    started = (datetime.now(UTC) - timedelta(seconds=10) + ahead).isoformat()
+    who: dict[str, object] = {"process": process or os.getpid(), "host": host or platform.node(), "started": started}
+    who |= {} if clock is None else {"clock": clock}
     write_json(folder / RUN_FILE, {**who, "store": str(store.root), "cached": cached, "steps": steps})
 
 
@@ -81,6 +97,35 @@ def test_no_step_of_this_run_gives_no_eta(tmp_path: Path, store: Store) -> None:
     state = state_of(tmp_path / "run")
     assert state is not None
     assert (state.finished, state.cached, state.eta) == (1, 1, None)
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=400), timedelta(hours=-3), timedelta(0)])
+def test_seconds_and_eta_do_not_follow_a_clock_that_is_set(tmp_path: Path, store: Store, ahead: timedelta) -> None:
+    finish(store, 0)
+    announce(tmp_path / "run", store, clock=time.monotonic() - 10, ahead=ahead)
+    finish(store, 1)
+    state = state_of(tmp_path / "run")
+    assert state is not None
+    assert state.seconds == pytest.approx(10, abs=1.5)
+    assert state.eta == pytest.approx(5, abs=1.5)
+
+
+@pytest.mark.parametrize("other", [{"host": "elsewhere"}, {}])
+def test_no_run_has_worked_for_less_than_no_time(tmp_path: Path, store: Store, other: dict[str, str]) -> None:
+    announce(tmp_path / "run", store, clock=time.monotonic() + 10_000, ahead=timedelta(hours=2), **other)
+    state = state_of(tmp_path / "run")
+    assert state is not None
+    assert state.seconds == 0
+
+
+def test_run_says_when_it_started_by_both_clocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Mapping[str, object]] = []
+    monkeypatch.setattr("harness.running.watching.write_json", lambda _path, record: written.append(record))
+    context = SimpleNamespace(store=Store(tmp_path / "store"), entry=lambda _step: None)
+    with announced(tmp_path, cast(Plan, SimpleNamespace(steps=())), cast(Context, context)):
+        (record,) = written
+    assert record["clock"] == pytest.approx(time.monotonic(), abs=5)
+    assert datetime.fromisoformat(str(record["started"])).timestamp() == pytest.approx(time.time(), abs=5)
 
 
 def test_a_dead_process_is_told_from_one_on_another_machine(tmp_path: Path, store: Store) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from harness.cli.main import main
 from harness.errors import StoreError
+from harness.reports.files import staged
 from harness.storage.garbage import garbage, named_by, remove
 from harness.storage.store import Store
 
@@ -16,10 +17,12 @@ def digest_of(name: str) -> str:
     return name.encode().hex().ljust(64, "0")
 
 
-def stored(store: Store, kind: str, name: str, inputs: Mapping[str, str] | None = None, created: str = "2026-01-01") -> str:
+def stored(
+    store: Store, kind: str, name: str, inputs: Mapping[str, str] | None = None, *, created: str = "2026-01-01", title: str = ""
+) -> str:
     """Writes an entry made of others, all named by words, and returns its digest."""
     digest, made_of = digest_of(name), {role: digest_of(of) for role, of in (inputs or {}).items()}
-    meta = {"title": f"{kind} of {name}", "created": created, "spec": {"inputs": made_of}}
+    meta = {"title": title or f"{kind} of {name}", "created": created, "spec": {"inputs": made_of}}
     with store.locked(digest, name), store.writing(kind, digest, meta) as folder:
         (folder / "payload").write_bytes(b"x" * 100)
     return digest
@@ -56,6 +59,29 @@ def test_exports_of_a_kept_model_stay(store: Store) -> None:
     found = {it.digest for it in garbage(store, [digest_of("kept")])}
     assert not found & {digest_of("new"), digest_of("smaller")}
     assert digest_of("kept attack") in found, "an attack that no results folder names is garbage, though its model is not"
+
+
+@pytest.mark.parametrize(
+    ("years", "stays"), [(("2025", "2026", "2999"), "2026"), (("2998", "2999"), "2999"), (("2025", "2026"), "2026")]
+)
+def test_newest_of_several_exports_stays_and_one_that_a_clock_ahead_dated_counts_as_old(
+    tmp_path: Path, years: tuple[str, ...], stays: str
+) -> None:
+    store = Store(tmp_path / "exports")
+    stored(store, "train", "kept")
+    made = {
+        year: stored(store, "export", f"of {year}", {"model": "kept"}, created=f"{year}-01-01", title="net") for year in years
+    }
+    found = {it.digest for it in garbage(store, [digest_of("kept")])}
+    assert found == {digest for year, digest in made.items() if year != stays}
+
+
+def test_locks_of_killed_processes_go_and_those_of_processes_at_work_stay(store: Store) -> None:
+    (left := store.lock_file("run-killed")).write_text('{"process": 1, "host": "gone"}')
+    with store.locked(digest_of("kept"), "kept"):
+        remove(store, [])
+        assert list(left.parent.iterdir()) == [store.lock_file(digest_of("kept"))]
+    assert list(left.parent.iterdir()) == []
 
 
 def test_removal_takes_garbage_and_leaves_the_rest_whole(store: Store) -> None:
@@ -158,3 +184,22 @@ def test_results_folder_elsewhere_keeps_its_steps(store: Store, tmp_path: Path, 
     assert called("gc", "--store", str(store.root), "--delete") == 0
     assert store.get("attack", digest_of("kept attack")) is not None
     assert store.get("train", digest_of("gone")) is None
+
+
+def test_verb_removes_half_written_results_of_killed_runs(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (results := tmp_path / "elsewhere" / "killed").mkdir(parents=True)
+    store.note_results(results)
+    (left := results / ".staging-01234567").mkdir()
+    (left / "cells.csv").write_text("half")
+    (results / ".staging-01234567.claim").write_text("")
+    (results / "mine").write_text("")
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "whole" / "provenance.json").write_text(json.dumps({"steps": {}}))
+    (tmp_path / "whole" / "cells.csv").write_text("model")
+    with staged(results, owned={}) as at_work:
+        left.mkdir(exist_ok=True)
+        assert not called("gc", str(tmp_path / "whole"), "--delete", "--store", str(store.root))
+        assert sorted(path.name for path in results.iterdir()) == [at_work.name, f"{at_work.name}.claim", "mine"]
+    assert "removed" in capsys.readouterr().out
