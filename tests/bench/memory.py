@@ -1,4 +1,4 @@
-"""What a training of EfficientNet-B0 at 224x224 in batches of 16 takes of memory and time, by ways to take less."""
+"""What EfficientNet-B0 at 224x224 takes of memory and time, in training in batches of 16 by ways to take less, and in scoring."""
 
 import argparse
 import tempfile
@@ -13,10 +13,23 @@ from tests.bench.user_scale import SIDE, make_photographs
 
 PHOTOGRAPHS, BATCH = 200, 16
 WAYS: dict[str, dict[str, object]] = {
-    "harness run": {},
-    "harness run, activation_checkpointing": {"activation_checkpointing": True},
-    "harness run, micro_batch 4": {"micro_batch": 4},
+    "as it is": {},
+    "activation_checkpointing": {"activation_checkpointing": True},
+    "micro_batch 4": {"micro_batch": 4},
 }
+TRAINING = """
+import sys, torch
+from pathlib import Path
+from harness.executors.local import execute
+from harness.planning.plan import plan_of
+from harness.steps.base import Context
+from harness.storage.store import Store
+from harness.suites.files import load_suite
+suite, store = load_suite(sys.argv[1]), Store(Path(sys.argv[2]))
+data = suite.dataset.load()
+execute(plan_of(suite, data).training.values(), Context(store, data, torch.device("cpu")))
+"""
+"""A program that trains the models of a suite, and does no more."""
 PLAIN = f"""
 import timm, torch
 model = timm.create_model("efficientnet_b0", num_classes=15).train()
@@ -37,13 +50,14 @@ def show_memory(options: argparse.Namespace) -> None:
         folder = Path(name)
         root, variables = folder / "photographs", {CACHE_VARIABLE: str(folder / "cache")}
         count = make_photographs(root, PHOTOGRAPHS)
-        found = {"a plain loop": spent_by(["-c", PLAIN], variables)}
+        found = {"a plain loop": run_python(["-c", PLAIN], cache)}
         for number, (way, fields) in enumerate(WAYS.items()):
-            suite = folder / f"{number}.yaml"
+            suite, store = folder / f"{number}.yaml", str(folder / f"store {number}")
             suite.write_text(yaml.safe_dump(_suite(root, fields)))
-            results = ["--store", str(folder / f"store {number}"), "--out", str(folder / f"results {number}")]
-            found[way] = spent_by(["-m", "harness", "run", str(suite), *results], variables)
-    title = f"One epoch of EfficientNet-B0, {count} photographs of {SIDE}x{SIDE} in all splits, batches of {BATCH}, and scoring"
+            found[f"training, {way}"] = run_python(["-c", TRAINING, str(suite), store], cache)
+            scoring = ["run", str(suite), "--store", store, "--out", str(folder / f"results {number}")]
+            found[f"scoring, {way}"] = run_python(["-m", "harness", *scoring], cache)
+    title = f"One epoch of EfficientNet-B0, {count} photographs of {SIDE}x{SIDE} in all splits, batches of {BATCH}; then scoring"
     show_table(title, ["way", "MiB at most", "wall s", "processor s"], [_row(way, spent) for way, spent in found.items()])
 
 

@@ -51,7 +51,7 @@ class Run:
         while code is None and (latest is None or time.monotonic() < latest):
             time.sleep(POLL)
             code = self.code()
-            if latest is None and path is not None and path.exists() and path.stat().st_mtime >= since:
+            if latest is None and path is not None and _written(path) >= since:
                 latest = time.monotonic() + seconds
         return code
 
@@ -130,6 +130,13 @@ def _limit_files(size: int) -> None:
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writes fail with EFBIG instead
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def _written(path: Path) -> float:
+    """Returns when a file was written, 0 where it is not there: a run that ends removes its own."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_mtime
+    return 0.0
 
 
 def _session(leader: int) -> dict[int, str]:
