@@ -50,13 +50,13 @@ def show_memory(options: argparse.Namespace) -> None:
         folder = Path(name)
         root, variables = folder / "photographs", {CACHE_VARIABLE: str(folder / "cache")}
         count = make_photographs(root, PHOTOGRAPHS)
-        found = {"a plain loop": run_python(["-c", PLAIN], cache)}
+        found = {"a plain loop": spent_by(["-c", PLAIN], variables)}
         for number, (way, fields) in enumerate(WAYS.items()):
             suite, store = folder / f"{number}.yaml", str(folder / f"store {number}")
             suite.write_text(yaml.safe_dump(_suite(root, fields)))
-            found[f"training, {way}"] = run_python(["-c", TRAINING, str(suite), store], cache)
+            found[f"training, {way}"] = spent_by(["-c", TRAINING, str(suite), store], variables)
             scoring = ["run", str(suite), "--store", store, "--out", str(folder / f"results {number}")]
-            found[f"scoring, {way}"] = run_python(["-m", "harness", *scoring], cache)
+            found[f"scoring, {way}"] = spent_by(["-m", "harness", *scoring], variables)
     title = f"One epoch of EfficientNet-B0, {count} photographs of {SIDE}x{SIDE} in all splits, batches of {BATCH}; then scoring"
     show_table(title, ["way", "MiB at most", "wall s", "processor s"], [_row(way, spent) for way, spent in found.items()])
 
