@@ -50,7 +50,7 @@ def reused_memory() -> Iterator[None]:
 
 
 def give_memory_back() -> None:
-    """Gives freed memory back to the system, and all that is freed from now on, to the end of the outermost `reused_memory`.
+    """Gives freed memory back to the system, and all that is freed from now on, until a `reused_memory` begins.
 
     What is kept for later lies in pieces, and a tensor larger than each of them finds no place among them.
     """
