@@ -63,6 +63,7 @@ def test_sound_files_pass(tmp_path: Path) -> None:
                 del file.attrs[f"text {number}"]
         file["texts"] = np.array(["a" * 5000, "b", ""], dtype=h5py.string_dtype())
     expect_finite_heaps(tmp_path / "many.h5")
+    assert read_h5(tmp_path / "net.h5").arch == "resnet18"
 
 
 def test_heaps_within_heaps_are_refused_before_their_objects_are_walked_again_and_again(tmp_path: Path) -> None:

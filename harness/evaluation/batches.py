@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from harness.errors import DataError, HarnessError
 from harness.images import ImageSplit, reads_files
 from harness.models.safeguards import safeguarded
+from harness.system.device import CPU_BATCH
 from harness.system.modes import evaluating
 from harness.system.out_of_memory import is_out_of_memory
 
-CPU_BATCH = 32
-"""On CPUs larger batches are no faster: EfficientNet-B0 at 128x128 took 1.0 s for 32 images at once, 1.25 s in eights."""
 STAGE_BATCH_LIMIT = 256
 STAGE_BATCH_BYTES = 256 * 2**20
 """Memory that autograd may keep for one batch of an ensemble's stage on a CPU."""

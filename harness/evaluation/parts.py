@@ -9,13 +9,12 @@ from operator import add
 import numpy as np
 
 from harness.records import ConditionResult, Outcome
+from harness.system.device import CPU_BATCH
 
 PASSES = 100_000
 """Forward passes of one image in a part whose size is left open; a backward pass counts as two."""
 LEAST_BATCHES = 4
 """Full batches of such a part at least: at each budget its last pass is filled up with copies, and so partly in vain."""
-CPU_BATCH = 32
-"""Images of a full batch where the suite names none: `harness.evaluation.batches.CPU_BATCH`."""
 
 logger = logging.getLogger(__name__)
 

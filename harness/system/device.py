@@ -19,6 +19,9 @@ THREADS = "_ZN2at15get_num_threadsEv"
 """`at::get_num_threads` in PyTorch's library."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Environment variables that set how many threads PyTorch begins with."""
+CPU_BATCH = 32
+"""Images of a pass on a CPU where nobody names another number. Larger batches are no faster: EfficientNet-B0 at 128x128 took
+1.0 s for 32 images at once, 1.25 s in eights."""
 
 
 class DeviceField:

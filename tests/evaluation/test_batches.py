@@ -12,7 +12,6 @@ from harness.datasets.tensors import TensorSplit
 from harness.datasets.verified import VerifiedSplit
 from harness.errors import DataError
 from harness.evaluation.batches import (
-    CPU_BATCH,
     STAGE_BATCH_LIMIT,
     SplitBatch,
     batches,
@@ -20,6 +19,7 @@ from harness.evaluation.batches import (
     stage_batch_size,
 )
 from harness.images import View, reads_files
+from harness.system.device import CPU_BATCH
 
 
 class Deaf(nn.Module):

@@ -35,6 +35,14 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
+def resident_before_freeing() -> int:
+    """Fills a large tensor and frees it; returns the bytes that the process occupied meanwhile."""
+    tensor = torch.ones(SIZE, dtype=torch.uint8)
+    full = resident()
+    del tensor
+    return full
+
+
 class Linked:
     """One of two objects that hold each other."""
 
@@ -59,9 +67,7 @@ def test_large_tensors_take_no_fresh_pages_inside_the_block() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="a matter of glibc")
 def test_freed_memory_is_kept_inside_the_block_and_given_back_at_its_end() -> None:
     with reused_memory():
-        tensor = torch.ones(SIZE, dtype=torch.uint8)
-        full = resident()
-        del tensor
+        full = resident_before_freeing()
         kept = resident()
     assert kept > full - SIZE / 2
     assert resident() < full - SIZE / 2
@@ -70,25 +76,19 @@ def test_freed_memory_is_kept_inside_the_block_and_given_back_at_its_end() -> No
 @pytest.mark.skipif(sys.platform != "linux", reason="a matter of glibc")
 def test_where_memory_is_scarce_freed_memory_is_given_back_at_once() -> None:
     with reused_memory():
-        tensor = torch.ones(SIZE, dtype=torch.uint8)
-        full = resident()
-        del tensor
+        full = resident_before_freeing()
         with scarce_memory():
             assert resident() < full - SIZE / 2
-            tensor = torch.ones(SIZE, dtype=torch.uint8)
-            del tensor
+            resident_before_freeing()
             assert resident() < full - SIZE / 2
-        tensor = torch.ones(SIZE, dtype=torch.uint8)
-        del tensor
+        resident_before_freeing()
         assert resident() > full - SIZE / 2, "kept again"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a matter of glibc")
 def test_memory_that_is_kept_is_given_back_when_memory_ran_out() -> None:
     with reused_memory():
-        tensor = torch.ones(SIZE, dtype=torch.uint8)
-        full = resident()
-        del tensor
+        full = resident_before_freeing()
         give_memory_back()
         assert resident() < full - SIZE / 2
 
